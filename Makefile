@@ -1,0 +1,58 @@
+# Every target installs what it needs into .venv, once, and again when requirements.lock changes.
+
+PYTHON ?= python3
+PORT ?= 5000
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+FLOCK := $(if $(shell command -v flock),flock $(VENV))
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test lint ui
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## the packages of requirements.lock, into .venv
+
+repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at once (default: one a core)
+	@python -m stages.params --check
+	@python -m pipelines.experiment --jobs $(JOBS)
+
+test: $(INSTALLED)  ## every test
+	@python -m pytest
+
+lint: $(INSTALLED)  ## style, import arrows, params.yaml
+	@ruff check .
+	@ruff format --check .
+	@lint-imports
+	@python -m stages.params --check
+
+ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:5000, or another PORT=...
+	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+		exec mlflow ui --backend-store-uri sqlite:///mlflow.db \
+		--host 127.0.0.1 --port $(PORT) --workers 1
+
+# One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every
+# program of the environment, the switches against calls home that stages/__init__.py lists.
+$(INSTALLED): requirements.lock stages/__init__.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@mkdir -p $(VENV)
+	@$(FLOCK) $(MAKE) --no-print-directory locked-install
+
+.PHONY: locked-install
+locked-install:
+	@if [ ! $(INSTALLED) -nt requirements.lock ] || [ ! $(INSTALLED) -nt stages/__init__.py ]; then \
+		set -e; echo "installing into $(VENV), once"; \
+		rm -f $(INSTALLED); \
+		$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+		$(BIN)/python -m pip check; \
+		$(BIN)/python -c 'import stages, sysconfig; from pathlib import Path; \
+			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(stages.QUIET.items())}]\n"; \
+			Path(sysconfig.get_path("purelib"), "no_calls_home.pth").write_text(line)'; \
+		touch $(INSTALLED); \
+	fi

@@ -1,0 +1,53 @@
+"""Configuration of AlignFormer."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+VLBA_DIRECTIONS = ("none", "text_to_pixel", "pixel_to_text", "bidirectional")
+CONTRASTIVE_LOSSES = ("none", "pixel", "instance")
+
+
+@strict
+class AlignFormerConfig(PreTrainedConfig):
+    """What an AlignFormer is made of.
+
+    Args:
+        vision_config: configuration of the vision encoder (a transformers config or its dictionary).
+        text_config: configuration of the text encoder (likewise).
+        vlba: which direction of the vision-language bidirectional attention exists.
+        contrastive: which contrastive loss is added to the mask loss.
+        contrastive_weight: its weight in the sum.
+        temperature: divides the cosine similarity in both contrastive losses.
+        pixel_dim: width of the pixel decoder, of pixel embeddings and of the center embedding.
+        bce_weight: weight of the binary cross-entropy of the mask.
+        dice_weight: weight of the dice loss of the mask.
+        positive_weight: weight of the pixels inside the mask in the binary cross-entropy.
+    """
+
+    model_type = "alignformer"
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"] = "bidirectional"
+    contrastive: Literal["none", "pixel", "instance"] = "instance"
+    contrastive_weight: float = 0.1
+    temperature: float = 0.05
+    pixel_dim: int = 256
+    bce_weight: float = 1.0
+    dice_weight: float = 1.0
+    positive_weight: float = 1.1
+
+    def __post_init__(self, **kwargs):
+        self.vision_config = _sub_config(self.vision_config, "swin")
+        self.text_config = _sub_config(self.text_config, "bert")
+        super().__post_init__(**kwargs)
+
+
+def _sub_config(config: dict | PreTrainedConfig | None, default_kind: str) -> PreTrainedConfig:
+    if isinstance(config, PreTrainedConfig):
+        return config
+    values = dict(config or {})
+    return AutoConfig.for_model(values.pop("model_type", default_kind), **values)

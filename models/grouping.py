@@ -1,0 +1,38 @@
+"""Words -> center embedding -> pixels grouped around it -> mask logits."""
+
+import math
+
+import torch
+from torch import nn
+
+
+def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the words that are there: (B, L, T), (B, L) bool -> (B, T)."""
+    weights = word_mask.unsqueeze(-1).to(words.dtype)  # (B, L, 1)
+    return (words * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class CenterEmbedding(nn.Module):
+    """center c = MLP(masked mean of the final words)."""
+
+    def __init__(self, word_dim: int, dim: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.LayerNorm(word_dim), nn.Linear(word_dim, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+        """(B, L, T), (B, L) -> (B, D)."""
+        return self.mlp(masked_mean(words, word_mask))
+
+
+class Grouping(nn.Module):
+    """logit(p) = e(p) . w(c) / sqrt(D) + b(c)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.weight = nn.Linear(dim, dim)
+        self.bias = nn.Linear(dim, 1)
+
+    def forward(self, pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+        """Pixel embeddings (B, h, w, D), center (B, D) -> logits (B, h, w)."""
+        weight = self.weight(center) / math.sqrt(center.shape[-1])  # (B, D)
+        return torch.einsum("bhwd,bd->bhw", pixels, weight) + self.bias(center)[..., None]

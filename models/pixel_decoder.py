@@ -1,0 +1,57 @@
+"""Multi-scale features -> pixel embeddings: a light top-down pyramid, mixed under the sentence's control."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class TextConditionedMixing(nn.Module):
+    """A depthwise-separable residual block, scaled and shifted by the sentence.
+
+    x + MLP(scale(s) * norm(depthwise(x)) + shift(s)), feature-wise modulation as in FiLM (Perez et al. 2018).
+    """
+
+    def __init__(self, dim: int, word_dim: int):
+        super().__init__()
+        self.spatial = nn.Conv2d(dim, dim, kernel_size=5, padding=2, groups=dim)
+        self.norm = nn.LayerNorm(dim)
+        self.modulation = nn.Linear(word_dim, 2 * dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: torch.Tensor, sentence: torch.Tensor) -> torch.Tensor:
+        """Features (B, h, w, D) and sentence (B, T) -> (B, h, w, D)."""
+        mixed = self.norm(self.spatial(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))  # (B, h, w, D)
+        scale, shift = self.modulation(sentence)[:, None, None].chunk(2, dim=-1)  # (B, 1, 1, D) each
+        return x + self.mlp((1 + scale) * mixed + shift)
+
+
+class PixelDecoder(nn.Module):
+    """Top-down pyramid over the vision stages.
+
+    Args:
+        stage_dims: channels of each stage, finest first.
+        dim: channels D of the pixel embeddings.
+        word_dim: channels T of the sentence.
+    """
+
+    def __init__(self, stage_dims: list[int], dim: int, word_dim: int):
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Linear(stage_dim, dim) for stage_dim in stage_dims)
+        self.mixings = nn.ModuleList(TextConditionedMixing(dim, word_dim) for _ in stage_dims)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
+        """Stage features (B, h_i, w_i, C_i), finest first, and sentence (B, T) -> embeddings (B, h_0, w_0, D)."""
+        x = None
+        for feature, lateral, mixing in zip(
+            reversed(features), reversed(self.laterals), reversed(self.mixings), strict=True
+        ):
+            level = lateral(feature)  # (B, h, w, D)
+            x = level if x is None else level + resize(x, level.shape[1:3])
+            x = mixing(x, sentence)
+        return self.norm(x)
+
+
+def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear resize of channels-last features: (B, h, w, D) -> (B, *size, D)."""
+    return F.interpolate(x.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)

@@ -1,0 +1,83 @@
+"""The stages of `dvc.yaml` and what each waits for, as DVC itself reads them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
+
+READ = """
+import json, sys
+from dvc.repo import Repo
+with Repo() as repo:
+    graph = repo.index.graph
+    dag = {stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in graph}
+    json.dump(dag, sys.stdout)
+"""
+
+
+class DagError(Exception):
+    """The DAG cannot be read, or a target is not in it; the message names the way out."""
+
+
+def read() -> Dag:
+    """Every stage of the project in the current folder, each after those it waits for.
+
+    In a process of its own: `Repo` depends on the working directory.
+
+    Raises:
+        DagError: with DVC's own message, where this is no DVC project or its files are wrong.
+    """
+    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True)
+    if done.returncode:
+        raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip().splitlines()[-1]}")
+    return _ordered({stage: set(needed) for stage, needed in json.loads(done.stdout).items()})
+
+
+def sort_lock(dag: Dag) -> None:
+    """Put the entries of dvc.lock into the order of the DAG: stages that ran side by side leave them as they ended."""
+    from dvc.repo import Repo
+    from dvc.utils.serialize import modify_yaml
+
+    order = {stage: position for position, stage in enumerate(dag)}
+    with Repo() as repo, repo.lock:
+        if Path("dvc.lock").exists():
+            with modify_yaml("dvc.lock") as content:
+                entries = content["stages"]
+                for stage in sorted(entries, key=lambda stage: order.get(stage, len(order))):
+                    entries.move_to_end(stage)
+
+
+def restrict(dag: Dag, targets: Sequence[str]) -> Dag:
+    """What the targets are made from, and the targets. A target is a stage, or all of a matrix by its name: `train`.
+
+    Raises:
+        DagError: a target names no stage.
+    """
+    if not targets:
+        return dag
+    wanted: set[str] = set()
+    for target in targets:
+        named = {stage for stage in dag if stage == target or stage.split("@")[0] == target}
+        if not named:
+            raise DagError(f"no stage {target!r}; dvc.yaml has: {', '.join(dag)}")
+        wanted |= named
+    kept = _with_ancestors(dag, wanted)
+    return {stage: needed for stage, needed in dag.items() if stage in kept}
+
+
+def _with_ancestors(dag: Dag, stages: Iterable[str]) -> set[str]:
+    found, waiting = set(), list(stages)
+    while waiting:
+        stage = waiting.pop()
+        if stage not in found:
+            found.add(stage)
+            waiting += dag[stage]
+    return found
+
+
+def _ordered(dag: Dag) -> Dag:
+    return {stage: dag[stage] for stage in TopologicalSorter(dag).static_order()}

@@ -1,0 +1,48 @@
+"""Model + evaluation splits -> the score of every expression, and metrics by split."""
+
+import json
+import sys
+
+import pandas as pd
+import torch
+
+from stages import layout, prepared, run, tracking, trained
+from stages.evaluate.metrics import summarise_splits
+from stages.evaluate.score import PROTOCOLS, score
+from stages.params import Params
+from stages.samples import Expressions
+
+
+def main() -> None:
+    cell, settings = run.from_command_line("evaluate", __doc__)
+    try:
+        evaluate(cell, settings)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")
+
+
+def evaluate(cell: run.Run, settings: Params) -> None:
+    """Score every expression of every split but train, under the protocol of `params.yaml`."""
+    evaluation = settings.evaluation
+    protocol = PROTOCOLS[evaluation.protocol]
+    torch.set_num_threads(evaluation.threads)
+    dataset = prepared.read(layout.prepared(cell.dataset))
+    model, processor = trained.load(layout.model(*cell))
+
+    scores = pd.concat(
+        score(model, Expressions(dataset, dataset.split(split), processor), protocol, evaluation.batch_size, split)
+        for split in dataset.evaluation_splits
+    )
+    metrics = summarise_splits(scores)
+
+    layout.scores(*cell).parent.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(layout.scores(*cell), index=False)
+    layout.metrics(*cell).parent.mkdir(parents=True, exist_ok=True)
+    layout.metrics(*cell).write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
+    tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)])
+    for split, values in metrics.items():
+        print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
+
+
+if __name__ == "__main__":
+    main()

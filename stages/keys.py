@@ -1,0 +1,68 @@
+"""What a stage is computed from, as `dvc.lock` records it, and short keys made of that.
+
+A stage runs before DVC writes its entry in `dvc.lock`, so the running stage computes its inputs the way DVC will, with
+DVC's own code. `tests/stages/test_tracking.py` checks that both ways agree.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+INPUTS = ("cmd", "deps", "params")
+
+
+def live_inputs(stage: str) -> dict | None:
+    """Command, dependencies and parameters of a stage as they lie in the working tree.
+
+    None where DVC knows no such stage. Reads only; DVC's cache of hashes makes this about 0.3 s.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    try:
+        with Repo() as repo:
+            loaded = repo.stage.load_one(name=stage)
+            loaded.outs.clear()
+            loaded.save_deps()
+            entry = to_single_stage_lockfile(loaded)
+    except DvcException:
+        return None
+    return _plain(entry)
+
+
+def locked_inputs(stage: str, lock: Path = Path("dvc.lock")) -> dict | None:
+    """The same from the stage's entry in `dvc.lock`: what its outputs were made from; None where there is no entry.
+
+    Read with DVC's own loader: DVC writes YAML 1.2, where `no` is a string.
+    """
+    from dvc.utils.serialize import load_yaml
+
+    if not lock.exists():
+        return None
+    entry = load_yaml(lock).get("stages", {}).get(stage)
+    return None if entry is None else _plain(entry)
+
+
+def key(stage: str, inputs: dict | None) -> str:
+    """The stage's name and a hash of its inputs; `NAME-undeclared` where DVC does not know them."""
+    return f"{stage}-{'undeclared' if inputs is None else _digest(inputs)}"
+
+
+def shared_key(name: str, inputs: dict | None) -> str:
+    """The same for every variant and seed of one ablation: a training's inputs without command and variant."""
+    if inputs is None:
+        return key(name, None)
+    params = {
+        file: {knob: value for knob, value in knobs.items() if not knob.startswith("variants.")}
+        for file, knobs in inputs.get("params", {}).items()
+    }
+    return key(name, {"deps": inputs.get("deps", []), "params": params})
+
+
+def _plain(entry: dict) -> dict:
+    return json.loads(json.dumps({name: entry[name] for name in INPUTS if name in entry}))
+
+
+def _digest(inputs: dict) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]

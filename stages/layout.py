@@ -1,0 +1,38 @@
+"""Where every stage's output lies, relative to the project's root. `dvc.yaml` declares the same paths."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DATA = Path("data")
+RESULTS = Path("results")
+REPORTS = Path("reports")
+
+
+def prepared(dataset: str) -> Path:
+    """The prepared dataset: tables, `dataset.json`, and `refer/` where the project renders the pictures itself."""
+    return DATA / dataset
+
+
+def model(dataset: str, variant: str, seed: int) -> Path:
+    """The model folder of one run: config, safetensors, processor."""
+    return RESULTS / "models" / dataset / variant / str(seed)
+
+
+def history(dataset: str, variant: str, seed: int) -> Path:
+    """One row an epoch: losses, learning rate and validation metrics."""
+    return RESULTS / "history" / dataset / variant / f"{seed}.csv"
+
+
+def scores(dataset: str, variant: str, seed: int) -> Path:
+    """One row an expression: I, U, IoU and the predicted mask."""
+    return RESULTS / "scores" / dataset / variant / f"{seed}.parquet"
+
+
+def metrics(dataset: str, variant: str, seed: int) -> Path:
+    """Metrics of one run, by split."""
+    return RESULTS / "metrics" / dataset / variant / f"{seed}.json"
+
+
+def comparison(dataset: str) -> Path:
+    """Variants x splits x metrics over all seeds."""
+    return RESULTS / "comparison" / f"{dataset}.csv"

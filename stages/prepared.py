@@ -1,0 +1,89 @@
+"""The prepared dataset: what is on disk and how it is read. The contract between `prepare` and every later stage.
+
+A prepared dataset is a folder with
+
+- `expressions.parquet`, one row an expression: sent_id, ref_id, ann_id, image_id (int64), split, text (string);
+- `instances.parquet`, one row a referred instance: ann_id (int64, unique), image_id (int64), image (path of the image
+  file, relative to the project's root, or absolute), width, height (int64, pixels of the original image), category
+  (string), mask (string: the `counts` of a COCO compressed RLE of size [height, width]);
+- `dataset.json`: name, counts by split, the checks that passed, the fingerprint of the source.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+EXPRESSION_COLUMNS = ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"]
+INSTANCE_COLUMNS = ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared dataset in memory.
+
+    Attributes:
+        expressions: one row an expression, sorted by sent_id, columns `EXPRESSION_COLUMNS`.
+        instances: one row a referred instance, indexed by ann_id, the other columns of `INSTANCE_COLUMNS`.
+        summary: the content of `dataset.json`.
+    """
+
+    expressions: pd.DataFrame
+    instances: pd.DataFrame
+    summary: dict
+
+    @property
+    def evaluation_splits(self) -> list[str]:
+        """Every split but `train`, in the order val, testA, testB, test."""
+        present = set(self.expressions["split"])
+        return [split for split in ("val", "testA", "testB", "test") if split in present]
+
+    def split(self, name: str) -> pd.DataFrame:
+        """Expressions of one split. Raises ValueError where the split has none."""
+        rows = self.expressions[self.expressions["split"] == name].reset_index(drop=True)
+        if rows.empty:
+            raise ValueError(
+                f"dataset {self.summary['name']!r} has no expression in split {name!r}; "
+                f"its splits: {sorted(set(self.expressions['split']))}"
+            )
+        return rows
+
+
+def write(folder: Path, expressions: pd.DataFrame, instances: pd.DataFrame, summary: dict) -> None:
+    """Write a prepared dataset; the same tables give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    expressions = expressions[EXPRESSION_COLUMNS].sort_values("sent_id")
+    instances = instances[INSTANCE_COLUMNS].sort_values("ann_id")
+    expressions.to_parquet(folder / "expressions.parquet", index=False)
+    instances.to_parquet(folder / "instances.parquet", index=False)
+    (folder / "dataset.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> PreparedDataset:
+    """Read a prepared dataset. Raises FileNotFoundError with the command that makes it."""
+    missing = [
+        name for name in ("expressions.parquet", "instances.parquet", "dataset.json") if not (folder / name).exists()
+    ]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} holds no prepared dataset: {', '.join(missing)} missing. "
+            f"Make it with: dvc repro prepare@{folder.name}"
+        )
+    return PreparedDataset(
+        expressions=pd.read_parquet(folder / "expressions.parquet"),
+        instances=pd.read_parquet(folder / "instances.parquet").set_index("ann_id"),
+        summary=json.loads((folder / "dataset.json").read_text(encoding="utf-8")),
+    )
+
+
+def decode_mask(counts: str, height: int, width: int) -> np.ndarray:
+    """COCO compressed RLE -> uint8 mask (height, width) of 0 and 1."""
+    return coco_mask.decode({"size": [height, width], "counts": counts.encode("ascii")})
+
+
+def encode_mask(mask: np.ndarray) -> str:
+    """Binary mask (height, width) -> the `counts` of its COCO compressed RLE."""
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii")

@@ -1,0 +1,182 @@
+"""The report as one page that needs no network: tables, curves and pictures lie in it."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from pydantic import BaseModel
+
+from stages.params import Params
+from stages.report import curves, gallery, headline, tables
+from stages.report.gallery import Example
+from stages.report.inputs import DatasetResults
+
+ATTENTION = {
+    "none": "none: words reach pixels in decoder and grouping only",
+    "text_to_pixel": "words inform every pixel",
+    "pixel_to_text": "pixels inform every word",
+    "bidirectional": "both directions",
+}
+CONTRAST = {
+    "none": "none",
+    "pixel": "each pixel against the center embedding",
+    "instance": "the mean of the region's pixels against the centers of the batch",
+}
+CSS_DASHES = ("solid", "dashed", "dotted")  # in the order of curves.DASHES
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One knob of `params.yaml`."""
+
+    key: str
+    value: str
+    note: str
+
+
+def render(params: Params, datasets: list[DatasetResults], shown: dict[str, list[Example]]) -> str:
+    """The page as HTML.
+
+    Args:
+        params: the experiment's parameters.
+        datasets: the results, in the order in which they appear.
+        shown: dataset name -> the expressions of its gallery.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        experiment=params.experiment,
+        command=tables.COMMAND,
+        variants=[_variant_row(name, params) for name in params.experiment.variants],
+        model=settings(params.recipes[params.experiment.recipe].model),
+        training=settings(params.recipes[params.experiment.recipe].training),
+        regions=gallery.REGIONS,
+        sections=[_section(results, shown[results.name]) for results in datasets],
+    )
+
+
+def settings(section: BaseModel, prefix: str = "") -> list[Setting]:
+    """Every knob of a section of the parameters, nested keys joined by dots, with the units its schema states."""
+    rows = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            rows.extend(settings(value, f"{prefix}{key}."))
+        else:
+            rows.append(Setting(prefix + key, _plain(value), field.description or ""))
+    return rows
+
+
+def _section(results: DatasetResults, shown: list[Example]) -> dict:
+    return {
+        "name": results.name,
+        "headline": headline.headline(results),
+        "details": headline.details(results),
+        "tables": [tables.main_table(results), tables.full_table(results)],
+        "curves": [
+            Markup(curves.inline(curves.figure_svg(results.histories, [column], results.name, legend=False), prefix))
+            for column in curves.PANELS
+            for prefix in [f"{results.name}-{column}"]
+        ],
+        "legend": [_legend_line(index, variant) for index, variant in enumerate(results.variants)],
+        "lines": _lines(results.seeds),
+        "seeds": results.seeds,
+        "richest": results.richest,
+        "reference": results.reference,
+        "examples": [_example(example) for example in shown],
+        "counts": _counts(results),
+        "source": _source(results.dataset.summary.get("source", {})),
+        "protocol": results.protocol,
+        "fingerprint": _plain(results.dataset.summary.get("fingerprint", "not recorded")),
+        "checks": [check.replace("_", " ") for check in results.dataset.summary.get("checks", [])],
+    }
+
+
+def _lines(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return f"One line a variant, seed {seeds[0]}."
+    return f"Thin lines: one seed. Thick lines: mean over seeds {_plain(seeds)}."
+
+
+def _source(source: dict) -> str:
+    return _plain({key: value for key, value in source.items() if key != "root"}) or "not recorded"
+
+
+def _legend_line(index: int, variant: str) -> dict[str, str]:
+    colour, dash = curves.line_style(index)
+    return {
+        "variant": variant,
+        "colour": "var(--ink)" if colour == curves.INK else colour,
+        "dash": CSS_DASHES[curves.DASHES.index(dash)],
+    }
+
+
+def _variant_row(name: str, params: Params) -> dict[str, str]:
+    variant = params.variants[name]
+    contrasts = variant.contrastive != "none"
+    return {
+        "name": name,
+        "attention": ATTENTION.get(variant.vlba, variant.vlba),
+        "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
+        "weight": f"{variant.contrastive_weight:g}" if contrasts else tables.REFERENCE_MARK,
+        "temperature": f"{variant.temperature:g}" if contrasts else tables.REFERENCE_MARK,
+    }
+
+
+def _example(example: Example) -> dict:
+    pictures = [("image", "", example.photo)]
+    pictures += [
+        (prediction.variant, f"{prediction.iou:.2f}", prediction.picture) for prediction in example.predictions
+    ]
+    return {
+        "text": example.text,
+        "split": example.split,
+        "sent_id": example.sent_id,
+        "panels": [
+            {
+                "label": label,
+                "iou": iou,
+                "width": picture.width,
+                "height": picture.height,
+                "source": "data:image/webp;base64," + base64.b64encode(gallery.webp(picture)).decode("ascii"),
+            }
+            for label, iou, picture in pictures
+        ],
+    }
+
+
+def _counts(results: DatasetResults) -> list[dict]:
+    expressions = results.dataset.expressions
+    names = [name for name in ("train", *results.splits) if (expressions["split"] == name).any()]
+    return [
+        {
+            "split": name,
+            "expressions": f"{len(rows):,}",
+            "references": f"{rows['ref_id'].nunique():,}",
+            "instances": f"{rows['ann_id'].nunique():,}",
+            "images": f"{rows['image_id'].nunique():,}",
+        }
+        for name in names
+        for rows in [expressions[expressions["split"] == name]]
+    ]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return str(value)

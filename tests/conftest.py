@@ -1,0 +1,33 @@
+"""What every test may use: the project's root, the data beside it, a valid `params.yaml` as a dict."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs and expressions beside the project; a test that needs them is skipped where they are absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("../shared/data is absent: real photographs and expressions are no part of the project")
+    return folder
+
+
+@pytest.fixture
+def small_params() -> dict:
+    """The content of `params.yaml` with few, tiny pictures and one epoch; a fresh dict for every test."""
+    content = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    content["experiment"].update(seeds=[0], variants=["baseline", "alignformer"], reference="baseline")
+    content["datasets"]["scenes"].update(picture_size=64, pictures={"train": 8, "val": 4, "testA": 4, "testB": 4})
+    content["recipes"]["small"]["training"].update(epochs=1, batch_size=8)
+    return content

@@ -1,0 +1,263 @@
+"""The whole model, in its six variants, with tiny encoders."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import BertConfig, BertModel, ConvNextConfig, ResNetConfig, SwinConfig
+
+from models.alignformer import AlignFormer
+from models.configuration import AlignFormerConfig
+
+VARIANTS = {
+    "baseline": ("none", "none"),
+    "text_to_pixel": ("text_to_pixel", "none"),
+    "pixel_to_text": ("pixel_to_text", "none"),
+    "vlba": ("bidirectional", "none"),
+    "vlba_pixel": ("bidirectional", "pixel"),
+    "alignformer": ("bidirectional", "instance"),
+}
+VISION = {
+    "swin": SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[1, 2], num_heads=[1, 2], window_size=4, drop_path_rate=0.0
+    ),
+    "resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
+}
+TEXT = {
+    "vocab_size": 20,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 10,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def tiny(variant: str, vision: str = "swin", seed: int = 0, **changes) -> AlignFormer:
+    vlba, contrastive = VARIANTS[variant]
+    config = AlignFormerConfig(
+        vision_config=VISION[vision],
+        text_config=BertConfig(**TEXT),
+        vlba=vlba,
+        contrastive=contrastive,
+        pixel_dim=8,
+        **changes,
+    )
+    torch.manual_seed(seed)
+    return AlignFormer(config)
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """Three images with expressions of 3, 5 and 7 words, padded."""
+    generator = torch.Generator().manual_seed(0)
+    attention_mask = (torch.arange(7) < torch.tensor([[3], [5], [7]])).long()
+    masks = torch.zeros(3, 32, 32)
+    masks[0, 4:20, 6:15] = masks[1, 0:9, 0:9] = masks[2, 17:30, 2:31] = 1
+    return {
+        "pixel_values": torch.randn(3, 3, 32, 32, generator=generator),
+        "input_ids": torch.randint(4, 20, (3, 7), generator=generator) * attention_mask,
+        "attention_mask": attention_mask,
+        "masks": masks,
+        "image_ids": torch.tensor([0, 1, 2]),
+    }
+
+
+def images_and_words(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: batch[name] for name in ("pixel_values", "input_ids", "attention_mask")}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_batch_equals_its_samples_one_by_one(batch, variant, vision):
+    model = tiny(variant, vision).eval()
+    together = model(**images_and_words(batch))
+    for sample, length in enumerate([3, 5, 7]):
+        alone = model(
+            batch["pixel_values"][sample : sample + 1],
+            batch["input_ids"][sample : sample + 1, :length],
+            batch["attention_mask"][sample : sample + 1, :length],
+        )
+        for name in ("logits", "similarity"):
+            torch.testing.assert_close(together[name][sample], alone[name][0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_words_and_pixels_both_decide(batch, variant):
+    model = tiny(variant).eval()
+    inputs = images_and_words(batch)
+    logits = model(**inputs).logits
+    inputs["input_ids"] = inputs["input_ids"].flip(0).clamp(min=4)
+    inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+    assert not torch.allclose(model(**inputs).logits, logits, atol=1e-4)
+    assert logits.flatten(1).std(dim=1).min() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (48, 40)])
+def test_shapes(batch, vision, size):
+    model = tiny("alignformer", vision).eval()
+    images = torch.randn(3, 3, *size)
+    output = model(images, batch["input_ids"], batch["attention_mask"])
+    assert output.logits.shape == (3, *size)
+    assert output.similarity.shape == (3, size[0] // 4, size[1] // 4)
+    assert output.similarity.abs().max() <= 1 + 1e-6
+    assert output.loss is output.mask_loss is output.contrastive_loss is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_saved_model_answers_the_same(batch, tmp_path, variant, vision):
+    model = tiny(variant, vision, contrastive_weight=0.3, temperature=0.2, positive_weight=2.0).eval()
+    model.save_pretrained(tmp_path)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert {"config.json", "model.safetensors"} <= files
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt"))]
+
+    torch.manual_seed(99)
+    again = AlignFormer.from_pretrained(tmp_path)
+    assert not again.training
+    assert again.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    for name in ("vlba", "contrastive", "contrastive_weight", "temperature", "pixel_dim", "positive_weight"):
+        assert getattr(again.config, name) == getattr(model.config, name)
+    before, after = model(**batch), again(**batch)
+    for name in ("logits", "similarity", "loss"):
+        assert torch.equal(before[name], after[name]), name
+
+
+NO_EFFECT = (
+    # A bias that a softmax or an instance norm takes away again: its gradient is zero up to rounding.
+    *("attention.k_proj.bias", "attention.self.key.bias"),
+    *("query.bias", "key.bias", "word_value.bias", "pixel_out.bias", "pixel_value.bias"),
+)
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_parameter_gets_a_gradient(batch, variant, vision):
+    """The exceptions: biases without effect, and the gate of the last exchange, whose pixels no stage reads."""
+    model = tiny(variant, vision).double()
+    batch = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
+    model(**batch).loss.backward()
+    last_gate = f"vlba.{len(model.vision.dims) - 1}.pixel_fusion.gate."
+    dead = [
+        name
+        for name, parameter in model.named_parameters()
+        if (parameter.grad is None or parameter.grad.abs().max() < 1e-13)
+        and not name.endswith(NO_EFFECT)
+        and not name.startswith(last_gate)
+    ]
+    assert dead == []
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_variants_start_from_the_same_weights(vision):
+    baseline = tiny("baseline", vision).state_dict()
+    for variant in VARIANTS:
+        weights = tiny(variant, vision).state_dict()
+        different = [name for name, value in baseline.items() if not torch.equal(weights[name], value)]
+        assert different == [], variant
+    vlba = tiny("vlba", vision).state_dict()
+    for variant in ("vlba_pixel", "alignformer"):
+        weights = tiny(variant, vision).state_dict()
+        assert [name for name, value in vlba.items() if not torch.equal(weights[name], value)] == []
+
+
+def test_another_seed_gives_other_weights():
+    one, other = tiny("alignformer").state_dict(), tiny("alignformer", seed=1).state_dict()
+    assert not torch.equal(
+        one["vision.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"],
+        other["vision.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"],
+    )
+    assert not torch.equal(one["vlba.0.query.weight"], other["vlba.0.query.weight"])
+    assert not torch.equal(one["projection.weight"], other["projection.weight"])
+
+
+def test_variants_have_only_the_parts_they_use():
+    parts = {variant: {name.split(".")[0] for name, _ in tiny(variant).named_parameters()} for variant in VARIANTS}
+    shared = {"vision", "text", "stage_norms", "pixel_decoder", "center", "grouping"}
+    assert parts["baseline"] == shared
+    assert parts["text_to_pixel"] == parts["pixel_to_text"] == parts["vlba"] == shared | {"vlba"}
+    assert parts["vlba_pixel"] == parts["alignformer"] == shared | {"vlba", "projection"}
+
+
+@torch.no_grad()
+def test_without_vlba_the_encoders_are_left_alone(batch):
+    model = tiny("baseline").eval()
+    bert = BertModel(BertConfig(**TEXT), add_pooling_layer=False).eval()
+    bert.load_state_dict(model.text.state_dict())
+    ids, attention = batch["input_ids"], batch["attention_mask"]
+    expected = bert(input_ids=ids, attention_mask=attention).last_hidden_state
+    found = model.text(input_ids=ids, attention_mask=attention).last_hidden_state
+    torch.testing.assert_close(found, expected)
+
+    features, words = model.encode(batch["pixel_values"], found, attention.bool())
+    assert words is found
+    pixels, size = model.vision.embed(batch["pixel_values"])
+    for stage, feature in enumerate(features):
+        pixels, size = model.vision.stage(stage, pixels, size)
+        expected = F.layer_norm(pixels, pixels.shape[-1:]).reshape(3, *size, -1)
+        torch.testing.assert_close(feature, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_loss_is_the_weighted_sum(batch, variant):
+    weights = {"contrastive_weight": 0.3, "bce_weight": 0.7, "dice_weight": 1.9, "positive_weight": 1.4}
+    output = tiny(variant, **weights).eval()(**batch)
+    torch.testing.assert_close(output.loss, output.mask_loss + 0.3 * output.contrastive_loss)
+
+    masks, logits = batch["masks"].double(), output.logits.double()
+    bce = -(1.4 * masks * logits.sigmoid().log() + (1 - masks) * (-logits).sigmoid().log()).mean()
+    shared, total = (logits.sigmoid() * masks).sum((1, 2)), (logits.sigmoid() + masks).sum((1, 2))
+    expected = 0.7 * bce + 1.9 * (1 - (2 * shared + 1) / (total + 1)).mean()
+    torch.testing.assert_close(output.mask_loss.double(), expected, rtol=1e-5, atol=1e-6)
+    if VARIANTS[variant][1] == "none":
+        assert output.contrastive_loss == 0
+    else:
+        assert output.contrastive_loss > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [0.05, 0.7])
+def test_pixel_contrast_is_that_of_the_similarity_map(batch, temperature):
+    output = tiny("vlba_pixel", temperature=temperature).eval()(**batch)
+    inside = batch["masks"].reshape(3, 8, 4, 8, 4).mean(dim=(2, 4)) >= 0.5
+    signed = torch.where(inside, output.similarity, -output.similarity).double() / temperature
+    expected = -signed.sigmoid().log().mean()
+    torch.testing.assert_close(output.contrastive_loss.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_instance_contrast_knows_which_samples_share_an_image(batch):
+    model = tiny("alignformer").eval()
+    batch["masks"] = batch["masks"][:1].expand(3, -1, -1)
+    apart = model(**batch).contrastive_loss
+    batch["image_ids"] = torch.zeros(3, dtype=torch.int64)
+    assert model(**batch).contrastive_loss < apart
+
+
+def test_masks_may_be_bool_or_integers(batch):
+    model = tiny("alignformer").eval()
+    expected = model(**batch).loss
+    for kind in (torch.bool, torch.uint8, torch.int64):
+        torch.testing.assert_close(model(**{**batch, "masks": batch["masks"].to(kind)}).loss, expected)
+
+
+def test_an_unknown_kind_of_vision_encoder_is_an_error():
+    config = AlignFormerConfig(vision_config=ConvNextConfig(), text_config=BertConfig(**TEXT))
+    with pytest.raises(ValueError, match="'convnext'"):
+        AlignFormer(config)
+
+
+@pytest.mark.parametrize(("key", "value"), [("vlba", "both"), ("contrastive", "instances")])
+def test_an_unknown_variant_is_an_error(key, value):
+    with pytest.raises(Exception, match=value):
+        AlignFormerConfig(**{key: value})

@@ -1,0 +1,110 @@
+"""The staged encoders against the library's own."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, ConvNextConfig, ResNetBackbone, ResNetConfig, SwinBackbone, SwinConfig
+
+from models.encoders import SwinStages, text_encoder, vision_stages
+
+
+def swin(**changes) -> SwinConfig:
+    values = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 2, 1], "num_heads": [1, 2, 4]}
+    return SwinConfig(**{**values, "window_size": 4, "drop_path_rate": 0.3, "out_indices": (1, 2, 3), **changes})
+
+
+def randomise(module: torch.nn.Module) -> torch.nn.Module:
+    """Every parameter random, so that no zero table or unit norm hides a difference."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    return module.eval()
+
+
+def run(stages, images: torch.Tensor) -> list[torch.Tensor]:
+    """Stage outputs as the library gives them, (B, C, h, w)."""
+    pixels, size = stages.embed(images)
+    outputs = [pixels.transpose(1, 2).unflatten(2, size)]
+    for index in range(len(stages.dims)):
+        pixels, size = stages.stage(index, pixels, size)
+        assert pixels.shape == (len(images), size[0] * size[1], stages.dims[index])
+        outputs.append(pixels.transpose(1, 2).unflatten(2, size))
+    return outputs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (36, 44), (30, 50), (20, 12)])
+def test_staged_swin_equals_the_backbone_before_its_norms(size, absolute):
+    """Also where the grid is no multiple of the window, the image no multiple of the patch, the side odd."""
+    if absolute and (size[0] % 4 or size[1] % 4):
+        pytest.skip("the library interpolates position tables for whole patches only")
+    config = swin(use_absolute_embeddings=absolute)
+    stages = randomise(vision_stages(config))
+    backbone = randomise(SwinBackbone(config))
+    missing = backbone.swin.load_state_dict(stages.swin.state_dict(), strict=False)
+    assert missing.missing_keys == ["layernorm.weight", "layernorm.bias"]
+    assert missing.unexpected_keys == []
+
+    images = torch.randn(2, 3, *size)
+    expected = backbone(images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
+    found = run(stages, images)
+    assert len(found) == len(expected) == 4
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_normed_stages_are_the_backbones_feature_maps():
+    config = swin()
+    stages, backbone = randomise(vision_stages(config)), randomise(SwinBackbone(config))
+    backbone.swin.load_state_dict(stages.swin.state_dict(), strict=False)
+    images = torch.randn(1, 3, 36, 44)
+    norms = backbone.hidden_states_norms.values()
+    for output, norm, expected in zip(run(stages, images)[1:], norms, backbone(images).feature_maps, strict=True):
+        found = norm(output.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(32, 32), (45, 51)])
+def test_staged_resnet_equals_the_backbone(size):
+    config = ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8, 12], depths=[1, 2, 1], layer_type="basic", out_indices=(0, 1, 2, 3)
+    )
+    stages = randomise(vision_stages(config))
+    backbone = ResNetBackbone(config).eval()
+    resnet = stages.resnet.state_dict()
+    backbone.load_state_dict({name: resnet[name] for name in backbone.state_dict()})
+    images = torch.randn(2, 3, *size)
+    for one, other in zip(run(stages, images), backbone(images).feature_maps, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_text_encoder_equals_bert_and_has_no_pooler():
+    config = BertConfig(vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
+    text = randomise(text_encoder(config))
+    assert not any("pooler" in name for name, _ in text.named_parameters())
+    bert = BertModel(config).eval()
+    bert.load_state_dict(text.state_dict(), strict=False)
+    ids = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
+    attention = (ids > 0).long()
+    found = text(input_ids=ids, attention_mask=attention).last_hidden_state
+    expected = bert(input_ids=ids, attention_mask=attention).last_hidden_state
+    torch.testing.assert_close(found, expected)
+    alone = bert(input_ids=ids[1:, :2]).last_hidden_state
+    torch.testing.assert_close(found[1:, :2], alone, rtol=1e-5, atol=1e-5)
+
+
+def test_drop_path_is_active_in_training_only():
+    stages = SwinStages(swin(drop_path_rate=0.9))
+    images = torch.randn(4, 3, 32, 32)
+    torch.manual_seed(0)
+    assert not torch.equal(run(stages.train(), images)[-1], run(stages, images)[-1])
+    assert torch.equal(run(stages.eval(), images)[-1], run(stages, images)[-1])
+
+
+def test_an_unknown_kind_of_vision_encoder_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'convnext'.*swin"):
+        vision_stages(ConvNextConfig())

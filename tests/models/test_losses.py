@@ -1,0 +1,263 @@
+"""Losses against closed forms, and loops in float64 written from their docstrings."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models.losses import instance_contrast, mask_loss, pixel_contrast, same_thing
+
+LOG_2 = math.log(2)
+
+
+def unit(*shape: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, dtype=torch.float64, generator=generator), dim=-1)
+
+
+def rectangle(height: int, width: int, top: int, left: int, bottom: int, right: int) -> torch.Tensor:
+    mask = torch.zeros(height, width, dtype=torch.float64)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(-abs(x))) + max(x, 0.0)
+
+
+# The mask loss
+
+
+def mask_loss_loop(logits, masks, bce_weight, dice_weight, positive_weight) -> float:
+    cross_entropies, dices = [], []
+    for logit_map, mask in zip(logits.tolist(), masks.tolist(), strict=True):
+        product = total = 0.0
+        for logit_row, mask_row in zip(logit_map, mask, strict=True):
+            for logit, inside in zip(logit_row, mask_row, strict=True):
+                cross_entropies.append(positive_weight * softplus(-logit) if inside else softplus(logit))
+                probability = 1 / (1 + math.exp(-logit))
+                product += probability * inside
+                total += probability + inside
+        dices.append(1 - (2 * product + 1) / (total + 1))
+    return bce_weight * sum(cross_entropies) / len(cross_entropies) + dice_weight * sum(dices) / len(dices)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.1), (1.0, 0.0, 1.0), (0.0, 1.0, 3.0), (0.3, 2.0, 5.0)])
+def test_mask_loss_equals_a_loop(weights):
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(3, 4, 5, dtype=torch.float64, generator=generator)
+    masks = (torch.rand(3, 4, 5, generator=generator) < 0.4).double()
+    masks[1] = 0
+    masks[2] = 1
+    assert mask_loss(logits, masks, *weights).item() == pytest.approx(mask_loss_loop(logits, masks, *weights))
+
+
+def test_mask_loss_of_undecided_pixels_in_closed_form():
+    """Logit 0 everywhere, a quarter of 8 pixels inside: p = 1/2, so sum(p m) = 1, sum(p) = 4, sum(m) = 2."""
+    logits, masks = torch.zeros(1, 2, 4), torch.tensor([[[1.0, 1, 0, 0], [0, 0, 0, 0]]])
+    assert mask_loss(logits, masks, 1.0, 0.0, 1.0).item() == pytest.approx(LOG_2)
+    assert mask_loss(logits, masks, 1.0, 0.0, 3.0).item() == pytest.approx((2 * 3 + 6) / 8 * LOG_2)
+    assert mask_loss(logits, masks, 0.0, 1.0, 1.0).item() == pytest.approx(1 - 3 / 7)
+
+
+def test_mask_loss_survives_extreme_logits():
+    masks = torch.tensor([[[1.0, 0.0]]])
+    right, wrong = torch.tensor([[[1e4, -1e4]]]), torch.tensor([[[-1e4, 1e4]]]).requires_grad_()
+    assert mask_loss(right, masks, 1.0, 1.0, 1.1).item() == pytest.approx(0, abs=1e-6)
+    loss = mask_loss(wrong, masks, 1.0, 1.0, 1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4 + 1 - 1 / 3)
+    assert wrong.grad.isfinite().all()
+
+
+# The pixel contrast
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0])
+def test_pixel_contrast_equals_a_loop(temperature):
+    pixels, centers = unit(2, 3, 4, 5), unit(2, 5, seed=1)
+    masks = torch.rand(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    masks[0, 0, 0] = 0.5  # counts as inside
+    terms = []
+    for sample in range(2):
+        for row in range(3):
+            for column in range(4):
+                pixel = pixels[sample, row, column].tolist()
+                score = sum(a * b for a, b in zip(pixel, centers[sample].tolist(), strict=True)) / temperature
+                terms.append(softplus(-score) if masks[sample, row, column] >= 0.5 else softplus(score))
+    assert pixel_contrast(pixels, centers, masks, temperature).item() == pytest.approx(sum(terms) / len(terms))
+
+
+def test_pixel_contrast_rewards_alignment():
+    centers = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    masks = torch.tensor([[[1.0, 0.0]]], dtype=torch.float64)
+    aligned = torch.tensor([[[[1.0, 0.0], [-1.0, 0.0]]]], dtype=torch.float64)
+    assert pixel_contrast(aligned, centers, masks, 0.05).item() == pytest.approx(softplus(-20.0))
+    assert pixel_contrast(-aligned, centers, masks, 0.05).item() == pytest.approx(softplus(20.0))
+
+
+# The instance contrast
+
+
+def instance_contrast_loop(pixels, centers, masks, image_ids, temperature) -> torch.Tensor:
+    batch, height, width, _ = pixels.shape
+    places = [(row, column) for row in range(height) for column in range(width)]
+    instances, own = [], []
+    for i in range(batch):
+
+        def mean(weights, i=i):
+            total = sum(weights[place] * pixels[i][place] for place in places)
+            return total / total.norm()
+
+        instances.append(mean(masks[i]))
+        background = mean(1 - masks[i])
+        outside = [place for place in places if masks[i][place] == 0]
+        outside.sort(key=lambda place: -(pixels[i][place] @ centers[i]).item())
+        hard = torch.zeros_like(masks[i])
+        for place in outside[: math.ceil(len(places) / 16)]:
+            hard[place] = 1
+        own.append([centers[i] @ mean(hard) / temperature, centers[i] @ background / temperature])
+
+    def negatives(i):
+        def same(j):
+            overlap = torch.minimum(masks[i], masks[j]).sum() / torch.minimum(masks[i].sum(), masks[j].sum())
+            return image_ids[i] == image_ids[j] and overlap > 0.5
+
+        return [j for j in range(batch) if j != i and not same(j)]
+
+    terms = []
+    for i in range(batch):
+        positive = centers[i] @ instances[i] / temperature
+        rivals = [centers[i] @ instances[j] / temperature for j in negatives(i)]
+        terms.append(torch.logsumexp(torch.stack([positive, *rivals, *own[i]]), 0) - positive)
+        rivals = [centers[j] @ instances[i] / temperature for j in negatives(i)]
+        terms.append(torch.logsumexp(torch.stack([positive, *rivals]), 0) - positive)
+    return sum(terms) / len(terms)
+
+
+@pytest.fixture
+def five_instances():
+    """Samples 0 and 1 show one annotation; 2 another of the same image; 3 and 4 lie alike in other images."""
+    masks = torch.stack(
+        [
+            rectangle(6, 8, 0, 0, 3, 4),
+            rectangle(6, 8, 0, 0, 3, 4),
+            rectangle(6, 8, 3, 4, 6, 8),
+            rectangle(6, 8, 0, 0, 3, 4),
+            rectangle(6, 8, 1, 1, 5, 7),
+        ]
+    )
+    masks[2, :3] = 0.1  # shares of pixels on the boundary: neither inside nor wholly outside
+    masks[4, 1] *= 0.5
+    return unit(5, 6, 8, 4), unit(5, 4, seed=1), masks, torch.tensor([7, 7, 7, 8, 9])
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+def test_instance_contrast_and_its_gradients_equal_a_loop(five_instances, temperature):
+    pixels, centers, masks, image_ids = five_instances
+    results = []
+    for function in (instance_contrast, instance_contrast_loop):
+        leaves = pixels.clone().requires_grad_(), centers.clone().requires_grad_()
+        loss = function(*leaves, masks, image_ids, temperature)
+        results.append((loss, *torch.autograd.grad(loss, leaves)))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_instance_contrast_gradients_equal_finite_differences(five_instances):
+    pixels, centers, masks, image_ids = five_instances
+    leaves = pixels.requires_grad_(), centers.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, c: instance_contrast(p, c, masks, image_ids, 0.5), leaves, fast_mode=True)
+
+
+def test_instance_contrast_of_a_batch_of_one(five_instances):
+    """No other instance: the way back is decided, the way there has the two negatives of the own picture."""
+    one = [values[4:] for values in five_instances]
+    loss = instance_contrast(*one, 0.2)
+    assert loss.item() == pytest.approx(instance_contrast_loop(*one, 0.2).item())
+    assert loss.item() > 0
+
+
+def test_two_expressions_of_one_annotation_are_no_negatives(five_instances):
+    """The loss of a pair that shows one thing is the mean of the losses of each alone."""
+    pixels, centers, masks, image_ids = (values[:2] for values in five_instances)
+    alone = [
+        instance_contrast(pixels[i : i + 1], centers[i : i + 1], masks[i : i + 1], image_ids[i : i + 1], 0.1)
+        for i in range(2)
+    ]
+    together = instance_contrast(pixels, centers, masks, image_ids, 0.1)
+    assert together.item() == pytest.approx(sum(alone).item() / 2)
+    apart = instance_contrast(pixels, centers, masks, torch.tensor([1, 2]), 0.1)
+    assert apart.item() > together.item()
+
+
+def test_perfect_alignment_has_a_low_instance_loss_and_a_swap_a_high_one():
+    """Pixels inside mask i are e_i, all others e_2; centers are e_0 and e_1."""
+    basis = torch.eye(3, dtype=torch.float64)
+    masks = torch.stack([rectangle(4, 4, 0, 0, 2, 2), rectangle(4, 4, 2, 2, 4, 4)])
+    pixels = torch.stack([torch.where(mask.bool()[..., None], basis[i], basis[2]) for i, mask in enumerate(masks)])
+    image_ids, temperature = torch.tensor([1, 2]), 0.05
+    aligned = instance_contrast(pixels, basis[:2], masks, image_ids, temperature).item()
+    swapped = instance_contrast(pixels, basis[[1, 0]], masks, image_ids, temperature).item()
+    rival = math.exp(-1 / temperature)
+    assert aligned == pytest.approx((math.log1p(3 * rival) + math.log1p(rival)) / 2)
+    assert swapped == pytest.approx(1 / temperature, rel=0.05)
+
+
+def test_hard_negatives_are_the_pixels_outside_that_the_center_scores_highest():
+    """4 x 8 pixels: two are hard. One that looks like the center costs more outside than the mean background does."""
+    center = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    masks = rectangle(4, 8, 0, 0, 1, 4)[None]
+    pixels = torch.zeros(1, 4, 8, 2, dtype=torch.float64)
+    pixels[..., 1] = 1
+    pixels[0, 0, :4] = center[0]
+    plain = instance_contrast(pixels, center, masks, torch.tensor([0]), 0.1).item()
+    assert plain == pytest.approx(math.log1p(2 * math.exp(-10)) / 2)
+    pixels[0, 3, 6:] = center[0]
+    background = torch.tensor([2.0, 26.0]) / math.hypot(2, 26)
+    expected = math.log(1 + math.exp(0) + math.exp((float(background[0]) - 1) / 0.1)) / 2
+    assert instance_contrast(pixels, center, masks, torch.tensor([0]), 0.1).item() == pytest.approx(expected)
+
+
+def test_masks_that_cover_the_whole_picture_give_a_finite_loss_and_gradient():
+    pixels, centers = unit(2, 4, 4, 3).requires_grad_(), unit(2, 3, seed=1).requires_grad_()
+    masks = torch.ones(2, 4, 4, dtype=torch.float64)
+    masks[1, 2:] = 0.5  # no pixel is wholly outside, yet there is a background
+    loss = instance_contrast(pixels, centers, masks, torch.tensor([0, 1]), 0.05)
+    loss.backward()
+    assert loss.isfinite()
+    assert pixels.grad.isfinite().all()
+    assert centers.grad.isfinite().all()
+
+
+# What counts as the same thing
+
+
+def pair(one: torch.Tensor, other: torch.Tensor, images: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    return same_thing(torch.stack([one.flatten(), other.flatten()]), torch.tensor(images))
+
+
+def test_same_thing_needs_one_image_and_overlap_above_half_of_the_smaller_mask():
+    four = rectangle(4, 8, 0, 0, 1, 4)
+    assert pair(four, four)[0, 1]
+    assert not pair(four, four, images=(0, 1)).any()
+    assert not pair(four, rectangle(4, 8, 0, 2, 1, 6))[0, 1]  # exactly half
+    assert pair(four, rectangle(4, 8, 0, 1, 1, 5))[0, 1]  # three of four
+    assert pair(four, rectangle(4, 8, 0, 0, 4, 8))[0, 1]  # a part of the other
+    assert not pair(four, rectangle(4, 8, 2, 0, 4, 8)).any()
+
+
+def test_same_thing_is_symmetric_and_never_oneself():
+    generator = torch.Generator().manual_seed(0)
+    masks = (torch.rand(8, 12, generator=generator) < 0.6).double()
+    found = same_thing(masks, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
+    assert found.any()
+    assert torch.equal(found, found.T)
+    assert not found.diagonal().any()
+
+
+def test_one_annotation_is_the_same_thing_where_no_pixel_is_wholly_inside():
+    """A thin or small object: every pixel of the coarse grid has less than half of its area inside."""
+    thin = 0.25 * rectangle(4, 4, 1, 0, 2, 4)
+    assert pair(thin, thin)[0, 1]

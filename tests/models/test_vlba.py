@@ -1,0 +1,203 @@
+"""VLBA against loops over samples, pixels and words in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.vlba import VLBA, over_pixels_norm
+
+DIRECTIONS = ("text_to_pixel", "pixel_to_text", "bidirectional")
+PIXEL_DIM, WORD_DIM = 4, 6
+
+
+@pytest.fixture
+def exchange():
+    """direction -> VLBA with random weights and biases in float64."""
+
+    def make(direction: str) -> VLBA:
+        torch.manual_seed(0)
+        vlba = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+        for parameter in vlba.parameters():
+            torch.nn.init.normal_(parameter, std=0.7)
+        return vlba
+
+    return make
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Three samples of 5 pixels with 4, 1 and 2 words; padded places hold rubbish."""
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(3, 5, PIXEL_DIM, dtype=torch.float64, generator=generator)
+    words = torch.randn(3, 4, WORD_DIM, dtype=torch.float64, generator=generator)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]], dtype=torch.bool)
+    return pixels, words, mask
+
+
+def linear(layer: torch.nn.Linear, x: np.ndarray) -> np.ndarray:
+    weight = layer.weight.detach().numpy()
+    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().numpy()
+    return np.array([sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)])
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x])
+
+
+def softmax(values: list[float]) -> list[float]:
+    return [math.exp(value) / sum(math.exp(other) for other in values) for value in values]
+
+
+def instance_norm(rows: list[np.ndarray]) -> list[np.ndarray]:
+    mean = sum(rows) / len(rows)
+    variance = sum((row - mean) ** 2 for row in rows) / len(rows)
+    return [(row - mean) / np.sqrt(variance + 1e-5) for row in rows]
+
+
+def fuse(fusion, x: np.ndarray, attended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    fused = gelu(linear(fusion.mlp[0], np.concatenate([linear(fusion.own, x), attended])))
+    fused = gelu(linear(fusion.mlp[2], fused))
+    gate = np.tanh(linear(fusion.gate[2], np.maximum(linear(fusion.gate[0], fused), 0)))
+    return x + gate * fused, fused
+
+
+def loop(vlba: VLBA, direction: str, pixels: np.ndarray, words: np.ndarray) -> tuple[np.ndarray, ...]:
+    """One sample without padding: (N, C), (L, T) -> new pixels, new words, features."""
+    queries = instance_norm([linear(vlba.query, pixel) for pixel in pixels])
+    keys = [linear(vlba.key, word) for word in words]
+    scores = [[float(query @ key) / math.sqrt(PIXEL_DIM) for key in keys] for query in queries]
+    new_pixels, features, new_words = list(pixels), list(pixels), list(words)
+    if direction != "pixel_to_text":
+        values = [linear(vlba.word_value, word) for word in words]
+        read = [sum(w * v for w, v in zip(softmax(row), values, strict=True)) for row in scores]
+        read = instance_norm([linear(vlba.pixel_out, row) for row in read])
+        pairs = [fuse(vlba.pixel_fusion, pixel, row) for pixel, row in zip(pixels, read, strict=True)]
+        new_pixels, features = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    if direction != "text_to_pixel":
+        values = instance_norm([linear(vlba.pixel_value, pixel) for pixel in pixels])
+        for place, word in enumerate(words):
+            weights = softmax([row[place] for row in scores])
+            gathered = sum(w * v for w, v in zip(weights, values, strict=True))
+            new_words[place] = fuse(vlba.word_fusion, word, linear(vlba.word_out, gathered))[0]
+    return np.array(new_pixels), np.array(new_words), np.array(features)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    with torch.no_grad():
+        output = vlba(pixels, words, mask)
+    for sample in range(len(pixels)):
+        present = mask[sample]
+        expected = loop(vlba, direction, pixels[sample].numpy(), words[sample][present].numpy())
+        found = output.pixels[sample], output.words[sample][present], output.features[sample]
+        for name, one, other in zip(("pixels", "words", "features"), found, expected, strict=True):
+            np.testing.assert_allclose(one.numpy(), other, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_padded_words_contribute_nothing(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    with torch.no_grad():
+        output = vlba(pixels, words, mask)
+        changed = vlba(pixels, torch.where(mask.unsqueeze(-1), words, 100.0), mask)
+    torch.testing.assert_close(changed.pixels, output.pixels, rtol=0, atol=0)
+    torch.testing.assert_close(changed.features, output.features, rtol=0, atol=0)
+    torch.testing.assert_close(changed.words[mask], output.words[mask], rtol=0, atol=0)
+    if direction != "text_to_pixel":
+        assert (output.words[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_more_padding_changes_nothing(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    longer = torch.cat([words, torch.randn(3, 3, WORD_DIM, dtype=torch.float64)], dim=1)
+    longer_mask = torch.cat([mask, torch.zeros(3, 3, dtype=torch.bool)], dim=1)
+    with torch.no_grad():
+        short, long = vlba(pixels, words, mask), vlba(pixels, longer, longer_mask)
+    torch.testing.assert_close(long.pixels, short.pixels)
+    torch.testing.assert_close(long.features, short.features)
+    torch.testing.assert_close(long.words[:, :4][mask], short.words[mask])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_padded_words_get_no_gradient(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    words.requires_grad_()
+    output = vlba(pixels, words, mask)
+    (output.pixels.square().sum() + output.words[mask].square().sum() + output.features.square().sum()).backward()
+    assert (words.grad[~mask] == 0).all()
+    assert (words.grad[mask] != 0).any()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gradients_equal_finite_differences(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    pixels, words = pixels[1:].requires_grad_(), words[1:].requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda p, w: tuple(vlba(p, w, mask[1:])), (pixels, words), eps=1e-6, atol=1e-5, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_gates_learn_from_the_first_step(inputs, direction):
+    torch.manual_seed(0)
+    vlba = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+    output = vlba(*inputs)
+    (output.pixels.square().sum() + output.words.square().sum()).backward()
+    gates = {name: parameter for name, parameter in vlba.named_parameters() if "gate" in name and "weight" in name}
+    assert len(gates) == (4 if direction == "bidirectional" else 2)
+    for name, parameter in gates.items():
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_direction_that_is_off_has_no_parameters_and_passes_through(exchange, inputs):
+    pixels, words, mask = inputs
+    to_pixel, to_text, both = (
+        {name for name, _ in exchange(direction).named_parameters()}
+        for direction in ("text_to_pixel", "pixel_to_text", "bidirectional")
+    )
+    shared = {"query.weight", "query.bias", "key.weight", "key.bias"} & both
+    assert to_pixel & to_text == shared
+    assert to_pixel | to_text == both
+
+    assert exchange("text_to_pixel")(pixels, words, mask).words is words
+    untouched = exchange("pixel_to_text")(pixels, words, mask)
+    assert untouched.pixels is pixels
+    assert untouched.features is pixels
+
+
+def test_both_directions_read_one_score_map(exchange, inputs):
+    """With the same weights, each single direction is one side of the bidirectional exchange."""
+    both = exchange("bidirectional")
+    full = both(*inputs)
+    for direction in ("text_to_pixel", "pixel_to_text"):
+        single = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+        single.load_state_dict({name: both.state_dict()[name] for name in single.state_dict()})
+        output = single(*inputs)
+        if direction == "text_to_pixel":
+            torch.testing.assert_close(output.pixels, full.pixels)
+            torch.testing.assert_close(output.features, full.features)
+        else:
+            torch.testing.assert_close(output.words, full.words)
+
+
+def test_instance_norm_equals_the_library():
+    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.instance_norm(x.transpose(1, 2)).transpose(1, 2)
+    torch.testing.assert_close(over_pixels_norm(x), expected)
+
+
+def test_a_constant_map_is_normed_to_zero_not_to_noise():
+    constant = torch.full((1, 9, 2), 3.7).requires_grad_()
+    normed = over_pixels_norm(constant)
+    normed.square().sum().backward()
+    assert normed.abs().max() < 1e-3
+    assert constant.grad.isfinite().all()

@@ -1,0 +1,149 @@
+"""The real flow, in a process of its own, on a tiny DVC project with a stage that fails."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines import dag
+from pipelines.reproduce import StageFailedError, reproduce
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PIPELINE = """
+stages:
+  prepare:
+    cmd: echo words > words.txt
+    outs:
+      - words.txt
+  train:
+    matrix:
+      variant:
+        - good
+        - bad
+    cmd: echo training ${item.variant} && test ${item.variant} = good && cp words.txt ${item.variant}.txt
+    deps:
+      - words.txt
+    outs:
+      - ${item.variant}.txt
+  report:
+    cmd: cat good.txt bad.txt > report.txt
+    deps:
+      - good.txt
+      - bad.txt
+    outs:
+      - report.txt
+"""
+
+LONG = """
+stages:
+  long:
+    cmd: sleep 600 & echo $! > pid; echo started; wait
+"""
+
+SIDE_BY_SIDE = """
+stages:
+  long:
+    matrix:
+      index:
+        - 1
+        - 2
+        - 3
+    cmd: sleep 600 & echo $! > pid${item.index}; wait
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("DVC_ROOT", "DVC_STAGE", "PREFECT_HOME", "PREFECT_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(ROOT / "prefect.toml", tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    return tmp_path
+
+
+def test_flow_runs_the_dag_and_names_what_failed(project):
+    assert reproduce("prepare", print)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.experiment"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    summary = "1 changed, 1 unchanged, 1 failed, 1 skipped; failed: train@bad; skipped: report"
+    assert f"error: {summary}" in done.stderr
+    assert "Task run 'train@good' - training good" in done.stdout + done.stderr
+    assert (project / "good.txt").exists() and not (project / "report.txt").exists()
+    assert (project / ".prefect" / "prefect.db").exists()
+
+
+def test_order_and_ancestors(project):
+    stages = dag.read()
+    assert stages == {
+        "prepare": set(),
+        "train@good": {"prepare"},
+        "train@bad": {"prepare"},
+        "report": {"train@good", "train@bad"},
+    }
+    order = list(stages)
+    assert order.index("prepare") == 0 and order.index("report") == 3
+    assert set(dag.restrict(stages, ["train@good"])) == {"prepare", "train@good"}
+    assert set(dag.restrict(stages, ["train"])) == {"prepare", "train@good", "train@bad"}
+    with pytest.raises(dag.DagError, match="no stage 'nope'"):
+        dag.restrict(stages, ["nope"])
+
+
+def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(dag.DagError, match="DVC"):
+        dag.read()
+
+
+def test_failure_names_the_stage(project):
+    reproduce("prepare", print)
+    with pytest.raises(StageFailedError, match="train@bad failed"):
+        reproduce("train@bad", print)
+
+
+def test_interrupt_leaves_nothing_running(project):
+    (project / "dvc.yaml").write_text(LONG)
+
+    def interrupt(line: str) -> None:
+        if line == "started":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("long", interrupt)
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int((project / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
+
+
+def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
+    (project / "dvc.yaml").write_text(SIDE_BY_SIDE)
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    pids = [project / f"pid{index}" for index in (1, 2)]
+    for _ in range(600):
+        if all(pid.exists() and pid.read_text().strip() for pid in pids):
+            break
+        time.sleep(0.1)
+    stages = [int(pid.read_text()) for pid in pids]
+    flow.terminate()
+    assert flow.wait(timeout=30) == 128 + signal.SIGTERM
+    for pid in stages:
+        with suppress(psutil.NoSuchProcess):
+            assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not (project / "pid3").exists()

@@ -1,0 +1,155 @@
+"""The comparison of variants: numbers, pairing, errors."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import layout
+from stages.ablate.__main__ import main
+from stages.ablate.comparison import COLUMNS
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+VARIANTS = ["baseline", "vlba", "alignformer"]
+SPLITS = {"val": 40, "testA": 25}
+
+
+def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: list[int]) -> None:
+    """The project's own params.yaml with another experiment."""
+    lines = PARAMS.read_text().splitlines()
+    for index, line in enumerate(lines):
+        for key, value in (("datasets", datasets), ("variants", variants), ("seeds", seeds)):
+            if line.startswith(f"  {key}: ["):
+                lines[index] = f"  {key}: [{', '.join(map(str, value))}]"
+    (folder / "params.yaml").write_text("\n".join(lines) + "\n")
+
+
+def write_scores(dataset: str, variant: str, seed: int, splits: dict[str, int]) -> pd.DataFrame:
+    generator = np.random.default_rng([len(variant), seed])
+    number = sum(splits.values())
+    union = generator.integers(1, 5000, number)
+    intersection = (union * generator.random(number)).astype(np.int64)
+    scores = pd.DataFrame(
+        {
+            "sent_id": np.arange(number),
+            "split": [split for split, count in splits.items() for _ in range(count)],
+            "intersection": intersection,
+            "union": union,
+            "iou": intersection / union,
+        }
+    )
+    path = layout.scores(dataset, variant, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(path, index=False)
+    return scores
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, ["scenes"], VARIANTS, [0, 1, 2])
+    return {(variant, seed): write_scores("scenes", variant, seed, SPLITS) for variant in VARIANTS for seed in range(3)}
+
+
+def compare() -> pd.DataFrame:
+    main(["--dataset", "scenes"])
+    return pd.read_csv(layout.comparison("scenes"))
+
+
+def independent(scores: pd.DataFrame, split: str, metric: str) -> float:
+    """The metric of one run by a plain loop over Python numbers."""
+    pairs = [(int(i), int(u)) for s, i, u in scores[["split", "intersection", "union"]].to_numpy() if s == split]
+    if metric == "oIoU":
+        return sum(i for i, _ in pairs) / sum(u for _, u in pairs)
+    if metric == "mIoU":
+        return math.fsum(i / u for i, u in pairs) / len(pairs)
+    return sum(i / u >= float(metric.removeprefix("Pr@")) for i, u in pairs) / len(pairs)
+
+
+def test_numbers_agree_with_an_independent_computation(runs):
+    table = compare()
+
+    assert list(table.columns) == COLUMNS
+    assert len(table) == len(VARIANTS) * len(SPLITS) * 7
+    assert set(table["protocol"]) == {"original"}
+    for row in table.itertuples():
+        values = [independent(runs[row.variant, seed], row.split, row.metric) for seed in range(3)]
+        of_reference = [independent(runs["baseline", seed], row.split, row.metric) for seed in range(3)]
+        mean = math.fsum(values) / 3
+        assert row.seeds == 3
+        assert row.mean == pytest.approx(mean, abs=1e-12)
+        assert row.std == pytest.approx(math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 2), abs=1e-12)
+        assert (row.min, row.max) == pytest.approx((min(values), max(values)), abs=1e-12)
+        assert row.difference == pytest.approx(mean - math.fsum(of_reference) / 3, abs=1e-12)
+
+
+def test_order_follows_the_experiment(runs):
+    table = compare()
+    assert list(table["variant"].unique()) == VARIANTS
+    assert list(table["split"].unique()) == list(SPLITS)
+
+
+def test_the_reference_differs_from_itself_by_exactly_zero(runs):
+    table = compare()
+    assert (table.loc[table["variant"] == "baseline", "difference"] == 0).all()
+
+
+def test_one_seed_has_no_standard_deviation(runs, tmp_path):
+    write_params(tmp_path, ["scenes"], VARIANTS, [1])
+    table = compare()
+    assert table["std"].isna().all()
+    assert (table["mean"] == table["min"]).all()
+    assert set(table["seeds"]) == {1}
+
+
+def test_only_listed_runs_count(runs, tmp_path):
+    expected = compare()
+    write_scores("scenes", "vlba", 7, SPLITS)
+    write_scores("scenes", "pixel_to_text", 0, SPLITS)
+    pd.testing.assert_frame_equal(compare(), expected)
+
+
+def test_the_same_scores_give_the_same_bytes(runs):
+    compare()
+    first = layout.comparison("scenes").read_bytes()
+    shutil.rmtree(layout.comparison("scenes").parent)
+    compare()
+    assert layout.comparison("scenes").read_bytes() == first
+
+
+def test_a_missing_run_names_the_command_that_makes_it(runs):
+    layout.scores("scenes", "vlba", 1).unlink()
+    with pytest.raises(SystemExit, match="dvc repro evaluate@scenes-vlba-1"):
+        compare()
+    assert not layout.comparison("scenes").exists()
+
+
+def test_runs_that_scored_other_expressions_are_not_compared(runs):
+    path = layout.scores("scenes", "vlba", 2)
+    runs["vlba", 2].iloc[:-3].to_parquet(path, index=False)
+    with pytest.raises(SystemExit, match=r"vlba, seed 2 .* of testA: 22 and 25, 3 missing, 0 too many"):
+        compare()
+
+
+def test_the_same_count_of_other_expressions_is_not_paired(runs):
+    scores = runs["vlba", 2].copy()
+    scores.loc[0, "sent_id"] = 999
+    scores.to_parquet(layout.scores("scenes", "vlba", 2), index=False)
+    with pytest.raises(SystemExit, match="1 missing, 1 too many"):
+        compare()
+
+
+def test_an_expression_scored_twice_is_an_error(runs):
+    scores = pd.concat([runs["vlba", 0], runs["vlba", 0].iloc[:2]])
+    scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match="scores 2 expressions more than once, such as sent_id 0"):
+        compare()
+
+
+def test_scores_without_a_column_are_an_error(runs):
+    runs["vlba", 0].drop(columns="union").to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match="union"):
+        compare()

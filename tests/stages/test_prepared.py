@@ -1,0 +1,89 @@
+"""The prepared dataset: what is written is what is read."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import prepared
+
+
+@pytest.fixture
+def masks() -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [(generator.random((5, 7)) < share).astype(np.uint8) for share in (0.3, 0.9)]
+
+
+@pytest.fixture
+def tables(masks) -> tuple[pd.DataFrame, pd.DataFrame]:
+    expressions = pd.DataFrame(
+        {
+            "text": ["naïve red cup", "left", "right"],
+            "split": ["testA", "train", "val"],
+            "image_id": [3, 1, 2],
+            "ann_id": [20, 10, 10],
+            "ref_id": [2, 1, 1],
+            "sent_id": [5, 3, 4],
+        }
+    )
+    instances = pd.DataFrame(
+        {
+            "mask": [prepared.encode_mask(mask) for mask in masks],
+            "category": ["cup", "dog"],
+            "height": 5,
+            "width": 7,
+            "image": ["images/b.jpg", "images/a.jpg"],
+            "image_id": [3, 1],
+            "ann_id": [20, 10],
+        }
+    )
+    return expressions, instances
+
+
+def test_written_tables_are_read_in_order(tmp_path, tables, masks):
+    prepared.write(tmp_path / "cups", *tables, {"name": "cups"})
+    dataset = prepared.read(tmp_path / "cups")
+
+    assert list(dataset.expressions.columns) == prepared.EXPRESSION_COLUMNS
+    assert list(dataset.expressions["sent_id"]) == [3, 4, 5]
+    assert dataset.expressions["text"].iloc[2] == "naïve red cup"
+    assert list(dataset.instances.index) == [10, 20]
+    assert dataset.summary == {"name": "cups"}
+    assert dataset.evaluation_splits == ["val", "testA"]
+    assert list(dataset.split("val")["text"]) == ["right"]
+    for ann_id, mask in zip([20, 10], masks, strict=True):
+        row = dataset.instances.loc[ann_id]
+        np.testing.assert_array_equal(prepared.decode_mask(row["mask"], row["height"], row["width"]), mask)
+
+
+def test_the_same_tables_give_the_same_bytes(tmp_path, tables):
+    expressions, instances = tables
+    prepared.write(tmp_path / "one", expressions, instances, {"name": "cups"})
+    prepared.write(tmp_path / "two", expressions.iloc[::-1], instances.iloc[::-1], {"name": "cups"})
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_a_missing_file_is_named_with_the_way_out(tmp_path, tables):
+    with pytest.raises(FileNotFoundError, match=r"expressions\.parquet, .* Make it with: dvc repro prepare@cups"):
+        prepared.read(tmp_path / "cups")
+    prepared.write(tmp_path / "cups", *tables, {"name": "cups"})
+    (tmp_path / "cups" / "instances.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"instances\.parquet missing"):
+        prepared.read(tmp_path / "cups")
+
+
+def test_a_split_without_expressions_is_named(tmp_path, tables):
+    prepared.write(tmp_path, *tables, json.loads('{"name": "cups"}'))
+    with pytest.raises(ValueError, match=r"'cups' has no expression in split 'testB'; .*'testA', 'train', 'val'"):
+        prepared.read(tmp_path).split("testB")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_masks_of_any_type_and_layout_survive(dtype):
+    mask = np.random.default_rng(1).random((11, 6)) < 0.5
+    for layout in (np.ascontiguousarray, np.asfortranarray):
+        decoded = prepared.decode_mask(prepared.encode_mask(layout(mask.astype(dtype))), 11, 6)
+        assert decoded.dtype == np.uint8
+        np.testing.assert_array_equal(decoded, mask)

@@ -1,0 +1,408 @@
+"""The report: numbers that agree everywhere, a page that needs no network, the same bytes again."""
+
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from stages import layout, prepared
+from stages.ablate.__main__ import main as ablate
+from stages.params import read as read_params
+from stages.report import gallery, headline, inputs, tables
+from stages.report.__main__ import main as report
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
+HOSTILE = 'the <script>alert("1")</script> & 100% of $x_1$ on the "left" | right'
+METRIC_NAMES = ["mIoU", "oIoU", "Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9"]
+
+
+def build(
+    folder: Path,
+    datasets: dict[str, tuple[int, int]],
+    seeds: list[int],
+    variants: list[str] = VARIANTS,
+    quality: dict[str, float] | None = None,
+    per_split: int = 4,
+) -> None:
+    """Everything that the report reads, for datasets of the given image size (width, height)."""
+    content = yaml.safe_load(PARAMS.read_text())
+    content["experiment"] |= {"datasets": list(datasets), "variants": variants, "seeds": seeds}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    quality = quality or {"baseline": 0.3, "text_to_pixel": 0.2, "alignformer": 0.8}
+    for name, (width, height) in datasets.items():
+        build_dataset(name, width, height, per_split)
+        for variant in variants:
+            for seed in seeds:
+                build_run(name, variant, seed, quality[variant])
+        ablate(["--dataset", name])
+
+
+def build_dataset(name: str, width: int, height: int, per_split: int) -> None:
+    generator = np.random.default_rng(0)
+    folder = layout.prepared(name)
+    (folder / "images").mkdir(parents=True)
+    expressions, instances = [], []
+    for number in range(per_split * 3):
+        pixels = np.linspace(generator.integers(0, 256, (width, 3)), generator.integers(0, 256, (width, 3)), height)
+        path = folder / "images" / f"{number}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+        instances.append((number, number, path.as_posix(), width, height, "thing", prepared.encode_mask(mask)))
+        split = ("train", "val", "testA")[number % 3]
+        expressions.append((100 + number, number, number, number, split, HOSTILE))
+    prepared.write(
+        folder,
+        pd.DataFrame(expressions, columns=prepared.EXPRESSION_COLUMNS),
+        pd.DataFrame(instances, columns=prepared.INSTANCE_COLUMNS),
+        {
+            "name": name,
+            "source": {"kind": "refer", "root": "/somewhere/on/this/host", "split_by": "unc"},
+            "checks": ["ids_unique"],
+            "fingerprint": "f00d" * 16,
+        },
+    )
+
+
+def build_run(name: str, variant: str, seed: int, quality: float) -> None:
+    dataset = prepared.read(layout.prepared(name))
+    generator = np.random.default_rng([len(variant), seed])
+    rows = []
+    for expression in dataset.expressions[dataset.expressions["split"] != "train"].itertuples():
+        instance = dataset.instances.loc[expression.ann_id]
+        truth = prepared.decode_mask(instance["mask"], instance["height"], instance["width"])
+        away = 0 if generator.random() < quality else int(generator.integers(1, instance["width"] // 2))
+        predicted = np.roll(truth, away, axis=1)
+        intersection, union = int((truth & predicted).sum()), int((truth | predicted).sum())
+        ids = (expression.sent_id, expression.ref_id, expression.ann_id, expression.image_id, expression.split)
+        rows.append((*ids, intersection, union, intersection / union, prepared.encode_mask(predicted)))
+    names = ["sent_id", "ref_id", "ann_id", "image_id", "split", "intersection", "union", "iou", "prediction"]
+    write_table(pd.DataFrame(rows, columns=names), layout.scores(name, variant, seed))
+    epochs = np.arange(1, 4)
+    history = {"epoch": epochs, "loss": 2.0 / epochs, "mask_loss": 1.5 / epochs, "val_mIoU": quality * epochs / 3}
+    write_table(pd.DataFrame(history), layout.history(name, variant, seed))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
+
+
+def read_report() -> dict[str, bytes]:
+    files = (path for path in layout.REPORTS.rglob("*") if path.is_file())
+    return {path.relative_to(layout.REPORTS).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The report on two datasets, one with a name that LaTeX minds and photos that are not square: its files."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        build(folder, {"scenes": (40, 40), "refcoco+": (90, 60)}, [0, 1], per_split=6)
+        report([])
+        files = read_report()
+        report([])
+        again = read_report()
+        comparison = {name: pd.read_csv(layout.comparison(name)) for name in ("scenes", "refcoco+")}
+    return files, again, comparison
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and whether its elements are nested well."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.addresses, self.words, self.tags, self.ids, self.open = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for key, value in attributes:
+            if key in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+                self.addresses.append(value)
+            if key == "id":
+                self.ids.append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_files_of_the_report(written):
+    files, _, _ = written
+    assert set(files) == {"index.html"} | {
+        name.format(dataset)
+        for dataset in ("scenes", "refcoco+")
+        for name in (
+            "tables/{}.md",
+            "tables/{}.csv",
+            "tables/{}.tex",
+            "figures/{}-curves.svg",
+            "figures/{}-gallery.png",
+        )
+    }
+    assert sum(map(len, files.values())) < 1_500_000
+    assert all(len(content) < 400_000 for name, content in files.items() if name.endswith(".png"))
+
+
+def test_the_same_results_give_the_same_bytes(written):
+    files, again, _ = written
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in again.items()
+    }
+
+
+def test_the_page_needs_no_network(written):
+    page = written[0]["index.html"].decode()
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.addresses
+    for address in parsed.addresses:
+        assert address.startswith(("data:image/webp;base64,", "#"))
+    assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert not {"script", "link", "iframe"} & set(parsed.tags)
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_expressions_are_escaped(written):
+    page = written[0]["index.html"].decode()
+    assert "<script" not in page
+    assert HOSTILE in "".join(Page(page).words)
+
+
+def test_nothing_of_the_machine_is_written(written):
+    for name, content in written[0].items():
+        assert b"/somewhere" not in content, name
+        assert b"<dc:date>" not in content, name
+
+
+@pytest.mark.parametrize("name", ["scenes", "refcoco+"])
+def test_every_table_says_the_same_numbers(written, name):
+    files, _, comparison = written
+    expected = {
+        (row.split, row.variant, row.metric): f"{100 * row.mean:.1f} ± {100 * row.std:.1f}"
+        for row in comparison[name].itertuples()
+    }
+    of_csv = pd.read_csv(io.BytesIO(files[f"tables/{name}.csv"]), dtype=str)
+    assert {
+        (row["split"], row["variant"], metric): f"{row[metric]} ± {row[f'{metric} std']}"
+        for _, row in of_csv.iterrows()
+        for metric in METRIC_NAMES
+    } == expected
+
+    order = ["mIoU", "Δ", "oIoU", *METRIC_NAMES[2:]]
+    markdown = files[f"tables/{name}.md"].decode()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"]
+    latex = files[f"tables/{name}.tex"].decode().replace(r"\_", "_").replace(r"$\pm$", "±").replace("$-$", tables.MINUS)
+    latex_lines = [[cell.strip() for cell in line.removesuffix(r" \\").split("&")] for line in latex.splitlines()]
+    for rows in (lines, latex_lines):
+        full = [row for row in rows if row[0] in VARIANTS and len(row) == 9]
+        assert len(full) == 2 * len(VARIANTS)
+        for place, row in enumerate(full):
+            split = ("val", "testA")[place // len(VARIANTS)]
+            for metric, cell in zip(order, row[1:], strict=True):
+                if metric != "Δ":
+                    assert cell == expected[split, row[0], metric]
+        main = [row for row in rows if row[0] in VARIANTS and len(row) == 7]
+        for row in main:
+            assert [row[1], row[3]] == [expected["val", row[0], metric] for metric in ("mIoU", "oIoU")]
+            assert [row[4], row[6]] == [expected["testA", row[0], metric] for metric in ("mIoU", "oIoU")]
+    words = "".join(Page(files["index.html"].decode()).words)
+    assert all(value in words for value in expected.values())
+
+
+def test_differences_are_signed_and_taken_before_rounding(written):
+    files, _, comparison = written
+    table = comparison["scenes"]
+    rows = table[(table["metric"] == "mIoU") & (table["split"] == "val")].set_index("variant")
+    line = next(line for line in files["tables/scenes.md"].decode().splitlines() if line.startswith("| alignformer"))
+    assert f"+{100 * rows.loc['alignformer', 'difference']:.1f}" in line
+    assert tables.signed(-0.0312) == "\N{MINUS SIGN}3.1"
+    assert tables.signed(0.0004) == tables.signed(-0.0004) == tables.signed(0.0) == "0.0"
+
+
+def test_the_caption_states_what_the_numbers_are(written):
+    caption = written[0]["tables/refcoco+.md"].decode().splitlines()[2]
+    for part in ("refcoco+", "over 2 seeds", "Protocol original", "val 6, testA 6", "dvc repro report", "baseline"):
+        assert part in caption
+
+
+def test_latex_is_escaped_and_its_rows_are_complete(written):
+    latex = written[0]["tables/refcoco+.tex"].decode()
+    assert latex.isascii()
+    assert r"text\_to\_pixel" in latex
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 2
+    for tabular in re.findall(r"\\begin\{tabular\}\{(l?r+)\}(.*?)\\end\{tabular\}", latex, re.DOTALL):
+        columns, body = tabular
+        for line in body.splitlines():
+            if line.endswith(r"\\"):
+                spanned = sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line))
+                assert line.count("&") + 1 + spanned == len(columns), line
+    prose = re.sub(r"\\[_%&#$]|\\label\{[^}]*\}|\$[^$]*\$", "", latex)
+    assert not re.search(r"[_%#$^~]", prose)
+
+
+def test_every_special_character_of_latex_is_escaped():
+    table = tables.Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ ± Δ", [], ["variant"], [tables.Group("", [["a_b"]])])
+    text = tables.to_latex(table, "tab:key")
+    assert (
+        r"100\% of \{a\_b\} \& \#1 \$x \textasciitilde{} \textasciicircum{} \textbackslash{} $\geq$ $\pm$ $\Delta$"
+        in text
+    )
+
+
+def test_curves_name_axes_and_variants(written):
+    svg = written[0]["figures/scenes-curves.svg"].decode()
+    for text in ("epoch", "mIoU on val (%)", "training mask loss", *VARIANTS):
+        assert text in svg
+
+
+def test_one_seed_shows_the_mean_alone(project):
+    build(project, {"scenes": (40, 40)}, [3])
+    report([])
+    files = read_report()
+    rows = [line for line in files["tables/scenes.md"].decode().splitlines() if line.startswith("|")]
+    assert not any("±" in row or "nan" in row for row in rows)
+    assert not re.search(r"\bnan\b", "".join(Page(files["index.html"].decode()).words), re.IGNORECASE)
+    assert "one seed: the spread is not known" in files["tables/scenes.md"].decode()
+    assert pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["mIoU std"].isna().all()
+
+
+def test_one_variant_alone_is_reported(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], variants=["baseline"])
+    report([])
+    assert "no other variant is listed" in read_report()["tables/scenes.md"].decode()
+
+
+def test_the_headline_can_say_that_a_variant_does_not_help(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], quality={"baseline": 0.9, "text_to_pixel": 0.5, "alignformer": 0.1})
+    results = inputs.read("scenes", read_params())
+    assert headline.headline(results).startswith("alignformer does not help: \N{MINUS SIGN}")
+    assert "alignformer is below every seed of baseline" in headline.details(results)
+
+
+def test_the_headline_can_say_that_nothing_changes(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], quality=dict.fromkeys(VARIANTS, 1.0))
+    results = inputs.read("scenes", read_params())
+    assert headline.headline(results).startswith("alignformer does not help: mIoU on val is that of baseline")
+    assert "do not tell text_to_pixel or alignformer from baseline on val" in headline.details(results)
+
+
+def test_files_of_datasets_that_are_no_longer_listed_go(project):
+    build(project, {"scenes": (40, 40)}, [0])
+    stale = [layout.REPORTS / "tables" / "old.md", layout.REPORTS / "figures" / "old-curves.svg"]
+    kept = layout.REPORTS / "notes.md"
+    for path in (*stale, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    report([])
+    assert not any(path.exists() for path in stale)
+    assert kept.exists()
+
+
+def test_pictures_keep_the_photo_s_proportions(project):
+    build(project, {"scenes": (90, 60)}, [0])
+    for example in gallery.examples(inputs.read("scenes", read_params())):
+        sizes = {example.photo.size, *(prediction.picture.size for prediction in example.predictions)}
+        assert sizes == {(gallery.PANEL_WIDTH, round(gallery.PANEL_WIDTH * 60 / 90))}
+
+
+def test_the_gallery_is_chosen_by_quantiles_of_the_richest_variant(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=30)
+    results = inputs.read("scenes", read_params())
+    chosen = gallery.choose(results, 6)
+    scores = results.scores["alignformer"].sort_values("iou")
+    assert len(set(chosen)) == 6
+    for split, part in (("val", chosen[:3]), ("testA", chosen[3:])):
+        ious = scores.loc[scores["split"] == split, "iou"].to_numpy()
+        assert scores.loc[part, "iou"].tolist() == [ious[5], ious[15], ious[25]]
+
+
+def test_small_splits_are_shown_whole(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    assert sorted(gallery.choose(inputs.read("scenes", read_params()))) == [101, 102, 104, 105]
+
+
+def test_overlay_colours_say_correct_wrong_and_missed():
+    photo = Image.new("RGB", (64, 64), (128, 128, 128))
+    truth, predicted = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    truth[:, :32], predicted[:32] = True, True
+    picture = np.asarray(gallery.overlay(photo, truth, predicted)).astype(int)
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    assert (green[:32, :32] > np.maximum(red, blue)[:32, :32]).all()
+    assert (red[:32, 32:] > np.maximum(green, blue)[:32, 32:]).all()
+    assert (blue[32:, :32] > np.maximum(red, green)[32:, :32]).all()
+    assert (np.ptp(picture[32:, 32:], axis=-1) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (layout.comparison("scenes"), "dvc repro ablate@scenes"),
+        (layout.history("scenes", "alignformer", 1), "dvc repro train@scenes-alignformer-1"),
+        (layout.scores("scenes", "alignformer", 0), "dvc repro evaluate@scenes-alignformer-0"),
+        (layout.prepared("scenes") / "dataset.json", "dvc repro prepare@scenes"),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(project, path, command):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    path.unlink()
+    with pytest.raises(SystemExit, match=command):
+        report([])
+    assert not layout.REPORTS.exists()
+
+
+def test_a_comparison_of_another_experiment_is_refused(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["experiment"]["seeds"] = [0]
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit, match="numbers of seeds"):
+        report([])
+
+
+def test_scores_of_other_expressions_are_refused(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    path = layout.scores("scenes", "alignformer", 0)
+    pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    with pytest.raises(SystemExit, match="scores 3 expressions, the evaluation splits of data/scenes hold 4"):
+        report([])
+
+
+def test_a_photo_of_another_size_is_refused(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    for path in Path("data/scenes/images").iterdir():
+        Image.new("RGB", (30, 40)).save(path)
+    with pytest.raises(SystemExit, match="is 30 x 40 pixels, the dataset says 40 x 40"):
+        report([])

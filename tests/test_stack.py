@@ -1,0 +1,64 @@
+"""The pinned packages work together: every one imports, is content, and every server starts and answers a read."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "package", ["torch", "transformers", "accelerate", "dvc.api", "mlflow", "prefect", "pycocotools"]
+)
+def test_imports(package):
+    importlib.import_module(package)
+
+
+def test_pip_is_content():
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_switch_against_calls_home_is_missing():
+    script = "import os, stages; print(all(os.environ[name] for name in stages.QUIET))"
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    done = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_mlflow_server_reads_its_store(tmp_path):
+    script = """
+import os
+os.environ["_MLFLOW_SERVER_FILE_STORE"] = "sqlite:///mlflow.db"
+os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "mlartifacts"
+from fastapi.testclient import TestClient
+from mlflow.server.fastapi_app import app
+with TestClient(app, base_url="http://127.0.0.1") as client:
+    assert client.get("/health").text == "OK"
+    found = client.get("/api/2.0/mlflow/experiments/search", params={"max_results": 5})
+    assert found.json()["experiments"][0]["name"] == "Default", found.text
+"""
+    _run(script, tmp_path)
+
+
+def test_prefect_server_answers_filtered_reads(tmp_path):
+    script = """
+from fastapi.testclient import TestClient
+from prefect.server.api.server import create_app
+with TestClient(create_app(ephemeral=True)) as client:
+    assert client.get("/api/health").json() is True
+    for kind in ("flows", "flow_runs", "task_runs", "deployments"):
+        found = client.post(f"/api/{kind}/filter", json={"limit": 5})
+        assert (found.status_code, found.json()) == (200, []), (kind, found.text)
+"""
+    _run(script, tmp_path)
+
+
+def _run(script, folder):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PREFECT_API"))}
+    environment |= {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
