@@ -22,7 +22,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from stages import layout, params, prepared, trained
 from stages.evaluate.metrics import summarise
 from stages.evaluate.score import PROTOCOLS, score
-from stages.prepare.arrangement import COLOURS
+from stages.prepare.scenes.arrangement import COLOURS
 from stages.samples import Expressions
 
 RESULTS = Path("benchmarks/results/shortcuts.csv")

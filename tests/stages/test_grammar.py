@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stages.params import Pictures, ScenesSource
-from stages.prepare import scenes, wording
-from stages.prepare.arrangement import Scene, Thing
-from stages.prepare.grammar import Attribute, Comparison, Finder, Noun, Position, Relation, needs_all, referent
+from stages.prepare import scenes
+from stages.prepare.scenes import wording
+from stages.prepare.scenes.arrangement import Scene, Thing
+from stages.prepare.scenes.grammar import Attribute, Comparison, Finder, Noun, Position, Relation, needs_all, referent
 
 SOURCE = ScenesSource(
     kind="scenes",

@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from stages.params import Pictures, ScenesSource
-from stages.prepare import arrangement, scenes, shapes
+from stages.prepare import scenes
+from stages.prepare.scenes import arrangement, shapes
 
 COUNTS = {"train": 30, "val": 20, "testA": 20, "testB": 20}
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.prepare.arrangement import Scene, Thing
+from stages.prepare.scenes.arrangement import Scene, Thing
 
 Kind = Literal["attribute", "position", "comparison", "relation"]
 Judgement = dict[

@@ -14,10 +14,10 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from stages.params import ScenesSource
-from stages.prepare import arrangement, rendering, wording
-from stages.prepare.arrangement import Scene
-from stages.prepare.grammar import Expression, Finder, Kind
-from stages.prepare.shapes import SHAPES
+from stages.prepare.scenes import arrangement, rendering, wording
+from stages.prepare.scenes.arrangement import Scene
+from stages.prepare.scenes.grammar import Expression, Finder, Kind
+from stages.prepare.scenes.shapes import SHAPES
 
 NAME = "scenes"
 IMAGES = Path("images/mscoco/images/train2014")

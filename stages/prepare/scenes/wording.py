@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.prepare.grammar import Attribute, Comparison, Expression, Noun, Position, Relation
+from stages.prepare.scenes.grammar import Attribute, Comparison, Expression, Noun, Position, Relation
 
 _SIZES = {"small": ("small", "little"), "large": ("large", "big")}
 _ANY_SHAPE = ("thing", "object")

@@ -5,8 +5,8 @@ import colorsys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from stages.prepare import shapes
-from stages.prepare.arrangement import Scene, Thing
+from stages.prepare.scenes import shapes
+from stages.prepare.scenes.arrangement import Scene, Thing
 
 _HUES = {"red": 0, "orange": 28, "yellow": 54, "green": 122, "blue": 218, "purple": 285}  # degrees
 _TEXTURES = ("shaded", "striped", "checked", "blotched")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.prepare import shapes
+from stages.prepare.scenes import shapes
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 RADII = {"small": (7.8, 8.6), "large": (11.6, 12.8)}  # pixels of a picture of 64 pixels
