@@ -158,6 +158,7 @@ class Training(Section):
     positive_weight: Annotated[float, Field(gt=0, description="weight of mask pixels in the cross-entropy")]
     precision: Literal["no", "bf16", "fp16"]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
+    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the training's own")]
     select_by: Literal["oIoU", "mIoU"]
 
 
@@ -176,9 +177,10 @@ class Variant(Section):
 
 
 class Evaluation(Section):
-    protocol: Literal["original"]
+    protocol: Literal["original", "lavt", "cris", "cgformer", "rela"]
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
+    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the evaluation's own")]
 
 
 class Params(Section):
