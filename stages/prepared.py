@@ -3,10 +3,12 @@
 A prepared dataset is a folder with
 
 - `expressions.parquet`, one row an expression: sent_id, ref_id, ann_id, image_id (int64), split, text (string);
+  split is one of `SPLITS`, or where several sets are mixed `train` or SET_SPLIT, such as `refcoco+_testA`;
 - `instances.parquet`, one row a referred instance: ann_id (int64, unique), image_id (int64), image (path of the image
   file, relative to the project's root, or absolute), width, height (int64, pixels of the original image), category
   (string), mask (string: the `counts` of a COCO compressed RLE of size [height, width]);
-- `dataset.json`: name, counts by split, the checks that passed, the fingerprint of the source.
+- `dataset.json`: name, source, counts by split, the checks that passed, the fingerprint of the source; `partial`, true
+  where the data are not the whole published set; `warnings` and `notes`, sentences that belong beside every number.
 """
 
 import json
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+SPLITS = ("train", "val", "testA", "testB", "test")
 EXPRESSION_COLUMNS = ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"]
 INSTANCE_COLUMNS = ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
 
@@ -37,19 +40,39 @@ class PreparedDataset:
 
     @property
     def evaluation_splits(self) -> list[str]:
-        """Every split but `train`, in the order val, testA, testB, test."""
-        present = set(self.expressions["split"])
-        return [split for split in ("val", "testA", "testB", "test") if split in present]
+        """Every split but `train`, set by set where sets are mixed, each in the order val, testA, testB, test."""
+        present = [split for split in self.expressions["split"].unique() if split != "train"]
+        sets = list(dict.fromkeys(map(_set, present)))
+        return sorted(present, key=lambda split: (sets.index(_set(split)), SPLITS.index(_kind(split))))
+
+    @property
+    def validation(self) -> pd.DataFrame:
+        """Expressions of `val`; of every set's `val` where sets are mixed. Raises ValueError where there are none."""
+        kinds = self.expressions["split"].map(_kind)
+        return self._rows(kinds == "val", "val")
 
     def split(self, name: str) -> pd.DataFrame:
         """Expressions of one split. Raises ValueError where the split has none."""
-        rows = self.expressions[self.expressions["split"] == name].reset_index(drop=True)
+        return self._rows(self.expressions["split"] == name, name)
+
+    def _rows(self, chosen: pd.Series, name: str) -> pd.DataFrame:
+        rows = self.expressions[chosen].reset_index(drop=True)
         if rows.empty:
             raise ValueError(
                 f"dataset {self.summary['name']!r} has no expression in split {name!r}; "
                 f"its splits: {sorted(set(self.expressions['split']))}"
             )
         return rows
+
+
+def _kind(split: str) -> str:
+    """`refcoco+_testA` -> `testA`."""
+    return split.rpartition("_")[2]
+
+
+def _set(split: str) -> str:
+    """`refcoco+_testA` -> `refcoco+`; empty where the dataset is a single set."""
+    return split.rpartition("_")[0]
 
 
 def write(folder: Path, expressions: pd.DataFrame, instances: pd.DataFrame, summary: dict) -> None:

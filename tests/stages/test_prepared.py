@@ -80,6 +80,22 @@ def test_a_split_without_expressions_is_named(tmp_path, tables):
         prepared.read(tmp_path).split("testB")
 
 
+def test_splits_of_a_mix_go_set_by_set(tables):
+    splits = ["refcocog_test", "train", "refcoco+_testB", "refcoco+_val", "refcoco+_testA", "refcocog_val"]
+    expressions = pd.concat([tables[0].iloc[:1]] * len(splits)).assign(split=splits, sent_id=range(len(splits)))
+    mix = prepared.PreparedDataset(expressions, tables[1].set_index("ann_id"), {"name": "mix"})
+    assert mix.evaluation_splits == [
+        "refcocog_val",
+        "refcocog_test",
+        "refcoco+_val",
+        "refcoco+_testA",
+        "refcoco+_testB",
+    ]
+    assert list(mix.validation["sent_id"]) == [3, 5]
+    with pytest.raises(ValueError, match="no expression in split 'val'"):
+        _ = prepared.PreparedDataset(expressions[1:3], tables[1], {"name": "mix"}).validation
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
 def test_masks_of_any_type_and_layout_survive(dtype):
     mask = np.random.default_rng(1).random((11, 6)) < 0.5
