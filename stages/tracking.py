@@ -9,6 +9,7 @@ Nothing here stops a stage. What MLflow could not be told is warned of, once a r
 """
 
 import csv
+import json
 import logging
 import os
 import re
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from stages import keys
+from stages import keys, layout
 from stages import params as parameters
 
 EXPERIMENT = "alignformer"
@@ -135,10 +136,8 @@ def log_evaluation(
         )
         for metric in new:
             metric._model_id = models[0].model_id if models else None
-        client.log_batch(run.info.run_id, metrics=new)
-        client.set_tag(
-            run.info.run_id, "key.evaluate", keys.key(f"evaluate@{name}", keys.live_inputs(f"evaluate@{name}"))
-        )
+        key = keys.key(f"evaluate@{name}", keys.live_inputs(f"evaluate@{name}"))
+        client.log_batch(run.info.run_id, metrics=new, tags=_tags({"key.evaluate": key, **_conditions(dataset)}))
         for path in files:
             with lost.unless_told(f"the file {path}"):
                 _log_path(client, run, Path(path), "evaluation")
@@ -263,7 +262,8 @@ def _open_child(dataset: str, variant: str, seed: int, stage: str, inputs: dict 
             _delete(client, earlier)
         client.update_run(parent.info.run_id, status="RUNNING")
         described = {"stage": stage, "key": key, "dataset": dataset, "variant": variant, "seed": str(seed)}
-        tags = {**described, "mlflow.parentRunId": parent.info.run_id, **_source("stages.train")}
+        parent_id = {"mlflow.parentRunId": parent.info.run_id}
+        tags = {**described, **_conditions(dataset), **parent_id, **_source("stages.train")}
         return client, client.create_run(experiment_id, tags=tags, run_name=f"{variant}-{seed}")
 
 
@@ -280,8 +280,10 @@ def _find_or_open_parent(client, experiment_id: str, dataset: str, inputs: dict 
     recipe = parameters.read().experiment.recipe
     key = keys.shared_key(f"ablation@{dataset}-{recipe}", inputs)
     if found := _find(client, experiment_id, key):
+        client.log_batch(found[0].info.run_id, tags=_tags(_conditions(dataset)))
         return found[0]
-    tags = {"stage": f"ablate@{dataset}", "key": key, "dataset": dataset, "recipe": recipe, **_source("stages.ablate")}
+    described = {"stage": f"ablate@{dataset}", "key": key, "dataset": dataset, "recipe": recipe}
+    tags = {**described, **_conditions(dataset), **_source("stages.ablate")}
     return client.create_run(experiment_id, tags=tags, run_name=f"{dataset} {recipe}")
 
 
@@ -295,6 +297,19 @@ def _delete(client, run) -> None:
     ):
         client.delete_logged_model(model.model_id)
     client.delete_run(run.info.run_id)
+
+
+def _conditions(dataset: str) -> dict[str, str]:
+    """What must agree before numbers of two runs are compared: the protocol, and how complete the data are."""
+    protocol = parameters.read().evaluation.protocol
+    summary = layout.prepared(dataset) / "dataset.json"
+    data = json.loads(summary.read_text(encoding="utf-8")) if summary.exists() else {}
+    return {
+        "protocol": protocol,
+        "data.partial": str(data.get("partial", False)).lower(),
+        "data.warnings": "; ".join(data.get("warnings", [])),
+        "data.fingerprint": str(data.get("fingerprint", "not recorded")),
+    }
 
 
 def _source(module: str) -> dict[str, str]:
@@ -330,7 +345,7 @@ def _log_model(client, run, folder: Path, name: str):
         run.info.experiment_id,
         name=re.sub(r"[^\w-]", "_", name),
         source_run_id=run_id,
-        tags={tag: tags[tag] for tag in ("key", "dataset", "variant", "seed")},
+        tags={tag: tags[tag] for tag in ("key", "dataset", "variant", "seed", "protocol")},
         model_type="AlignFormer",
     )
     client.log_model_artifacts(model.model_id, str(folder))
@@ -343,6 +358,12 @@ def _log_path(client, run, path: Path, folder: str) -> None:
         client.log_artifacts(run.info.run_id, str(path), f"{folder}/{path.name}")
     else:
         client.log_artifact(run.info.run_id, str(path), folder)
+
+
+def _tags(values: Mapping[str, str]) -> list:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value) for name, value in values.items()]
 
 
 def _metrics(values: Mapping[str, float], step: int) -> list:

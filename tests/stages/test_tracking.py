@@ -1,5 +1,6 @@
 """MLflow is told the truth once, whatever happens to the stage, and DVC's lock agrees on the keys."""
 
+import json
 import logging
 import os
 import re
@@ -102,6 +103,16 @@ def python(*arguments: str, **options) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, **options)
 
 
+WARNINGS = ["partial data: train has 3 refs, published are 42,404", "partial data: testB is absent"]
+
+
+def write_summary(dataset: str) -> None:
+    folder = Path("data") / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {"name": dataset, "fingerprint": "f00d", "partial": True, "warnings": WARNINGS}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+
+
 def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated):
     model = migrated / "model"
     model.mkdir()
@@ -144,6 +155,44 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
         }
     assert {metric.key: metric.value for metric in logged.metrics} == {"val/mIoU": 0.5, "val/Pr_0.5": 0.25}
     assert len(list((migrated / "mlartifacts").rglob("model.safetensors"))) == 2
+
+
+def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
+    write_summary("scenes")
+    content = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(content.replace("protocol: original", "protocol: lavt"))
+    model = migrated / "model"
+    model.mkdir()
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        run.log_folder(model, "model")
+    runs = read_runs()
+    expected = {"protocol": "lavt", "data.partial": "true", "data.fingerprint": "f00d"}
+    for told in (runs["vlba-0"], runs["scenes small"]):
+        assert expected.items() <= told.data.tags.items()
+        assert told.data.tags["data.warnings"] == "; ".join(WARNINGS)
+    with tracking._store() as (client, experiment_id):
+        (logged,) = client.search_logged_models([experiment_id])
+    assert logged.tags["protocol"] == "lavt"
+
+
+def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
+    """A run outside DVC keeps its key when the protocol changes."""
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+        pass
+    before = read_runs()
+    assert {run.data.tags["protocol"] for run in before.values()} == {"original"}
+    assert {run.data.tags["data.partial"] for run in before.values()} == {"false"}
+    assert {run.data.tags["data.warnings"] for run in before.values()} == {""}
+    write_summary("scenes")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("protocol: original", "protocol: cris"))
+    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    comparison = migrated / "scenes.csv"
+    comparison.write_text("variant,split,metric,mean,difference\n")
+    tracking.log_report("scenes", comparison)
+    after = read_runs()
+    assert set(after) == set(before)
+    assert {run.data.tags["protocol"] for run in after.values()} == {"cris"}
+    assert {run.data.tags["data.partial"] for run in after.values()} == {"true"}
 
 
 def test_the_same_training_again_replaces_its_run(migrated):
