@@ -6,11 +6,22 @@ PARAMS = Path("params.yaml")
 DATA = Path("data")
 RESULTS = Path("results")
 REPORTS = Path("reports")
+SOURCES = Path("sources")
 
 
 def prepared(dataset: str) -> Path:
     """The prepared dataset: tables, `dataset.json`, and `refer/` where the project renders the pictures itself."""
     return DATA / dataset
+
+
+def fingerprint(dataset: str) -> Path:
+    """What lies outside the project for a dataset: names, sizes and hashes, not the files."""
+    return SOURCES / f"{dataset}.json"
+
+
+def inspection(dataset: str) -> Path:
+    """A page of samples to look at; no stage's output."""
+    return RESULTS / "inspection" / f"{dataset}.html"
 
 
 def model(dataset: str, variant: str, seed: int) -> Path:

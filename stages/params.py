@@ -20,6 +20,8 @@ from stages import layout
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
+SetName = Literal["refcoco", "refcoco+", "refcocog"]
+SPLIT_BY = {"refcoco": ["unc"], "refcoco+": ["unc"], "refcocog": ["umd", "google"]}  # the customary one first
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -35,6 +37,7 @@ class Experiment(Section):
     """The comparison: every dataset x variant x seed, with one recipe."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
+    outside: list[Name] = Field(description="those whose files the project does not make: DVC looks at them each time")
     variants: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     recipe: Name
@@ -42,7 +45,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _no_duplicates(self):
-        for key in ("datasets", "variants", "seeds"):
+        for key in ("datasets", "outside", "variants", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: names something twice: {_listed(values)}")
@@ -70,17 +73,54 @@ class ScenesSource(Section):
     sentence: Literal["raw", "sent"]
 
 
-class ReferSource(Section):
-    """RefCOCO or RefCOCO+ in the REFER layout."""
+class Release(Section):
+    """A REFER release: what its sets have in common."""
+
+    root: str = Field(description="folder that holds refcoco/, refcoco+/, refcocog/ and the images")
+    images: str | None = Field(default=None, description="folder of the images, where it is not below root")
+    sentence: Literal["raw", "sent"] = Field(description="which text of an expression")
+    check_images: bool = Field(default=True, description="images must be there and of the stated size")
+    allow_partial: bool = Field(default=False, description="counts may differ from the published ones, with a warning")
+
+
+class ReferSource(Release):
+    """RefCOCO, RefCOCO+ or RefCOCOg in the REFER layout."""
 
     kind: Literal["refer"]
-    root: str = Field(description="folder that holds refcoco/, refcoco+/ and images/")
-    name: Literal["refcoco", "refcoco+"]
-    split_by: Literal["unc", "google"]
-    sentence: Literal["raw", "sent"]
+    name: SetName
+    split_by: Literal["unc", "umd", "google"]
+
+    @model_validator(mode="after")
+    def _split_exists(self):
+        if self.split_by not in SPLIT_BY[self.name]:
+            raise ValueError(f"split_by: {self.name} has no {self.split_by!r}; allowed: {_listed(SPLIT_BY[self.name])}")
+        return self
 
 
-Source = Annotated[ScenesSource | ReferSource, Field(discriminator="kind")]
+class MixSource(Release):
+    """Several sets of one REFER release, trained on together, each in its first split of `SPLIT_BY`."""
+
+    kind: Literal["mix"]
+    mix: Annotated[list[SetName], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _no_duplicates(self):
+        if len(set(self.mix)) < len(self.mix):
+            raise ValueError(f"mix: names something twice: {_listed(self.mix)}")
+        return self
+
+
+class CocoSource(Section):
+    """One's own data: a COCO `instances.json` and a CSV of expressions."""
+
+    kind: Literal["coco"]
+    instances: str = Field(description="COCO file with images, annotations and categories")
+    expressions: str = Field(description="CSV with the columns ann_id, expression and, where splits are given, split")
+    images: str = Field(description="folder that file_name of the COCO file is relative to")
+    seed: Annotated[int, Field(ge=0, description="of the split, where the CSV has none")] = 0
+
+
+Source = Annotated[ScenesSource | ReferSource | MixSource | CocoSource, Field(discriminator="kind")]
 
 
 class SwinVision(Section):
@@ -208,14 +248,38 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _outside_is_what_is_not_rendered(self):
+        """DVC cannot tell by itself: a stage's matrix is a list of names."""
+        experiment, kinds = self.experiment, {name: source.kind for name, source in self.datasets.items()}
+        needed = [name for name in experiment.datasets if kinds[name] != "scenes"]
+        missing = [f"{name!r} is missing: it is not rendered by the project" for name in needed]
+        surplus = [f"{name!r} is rendered by the project, or not in experiment.datasets" for name in experiment.outside]
+        wrong = [line for line, name in zip(missing, needed, strict=True) if name not in experiment.outside]
+        wrong += [line for line, name in zip(surplus, experiment.outside, strict=True) if name not in needed]
+        if wrong:
+            raise ValueError("\n".join(f"experiment.outside: {line}" for line in wrong))
+        return self
+
+    @model_validator(mode="after")
     def _sources_lie_outside_outputs(self):
         """A prepared dataset replaces its whole folder: no source may lie there."""
         for name, source in self.datasets.items():
-            folders = [Path(source.root, part) for part in (source.name, "images")] if source.kind == "refer" else []
-            for output in map(layout.prepared, self.datasets):
-                if any(Path(os.path.abspath(folder)).is_relative_to(output.absolute()) for folder in folders):
-                    raise ValueError(f"datasets.{name}.root: {source.root} lies in {output}, which is an output")
+            for key, path in _inputs(source):
+                for output in map(layout.prepared, self.datasets):
+                    if Path(os.path.abspath(path)).is_relative_to(output.absolute()):
+                        raise ValueError(f"datasets.{name}.{key}: {path} lies in {output}, which is an output")
         return self
+
+
+def _inputs(source: Source) -> list[tuple[str, Path]]:
+    """Key and path of everything a source reads."""
+    if source.kind == "scenes":
+        return []
+    if source.kind == "coco":
+        return [(key, Path(getattr(source, key))) for key in ("instances", "expressions", "images")]
+    sets = source.mix if source.kind == "mix" else [source.name]
+    images = [("images", Path(source.images))] if source.images else []
+    return [("root", Path(source.root, part)) for part in (*sets, "images")] + images
 
 
 def read(path: Path = layout.PARAMS) -> Params:

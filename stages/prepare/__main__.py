@@ -1,6 +1,7 @@
-"""`python -m stages.prepare --dataset NAME`: a source of `params.yaml` -> the prepared dataset data/NAME."""
+"""A source of `params.yaml` -> the prepared dataset data/NAME; or what DVC and people want to know of it."""
 
 import argparse
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,39 +11,71 @@ from pathlib import Path
 import pandas as pd
 
 from stages import layout, params, prepared
-from stages.prepare import refer, scenes
+from stages.prepare import inspection, sources
+from stages.prepare.problems import DatasetError
+from stages.prepare.tables import count
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Render or find the release, read and check it, write its tables and their summary."""
-    name, source = parse(arguments)
+    """Do what is asked with one dataset of `params.yaml`."""
+    options = _parser().parse_args(arguments)
+    datasets = params.read_or_exit().datasets
+    name = options.dataset or options.fingerprint or options.inspect
+    if name not in datasets:
+        _parser().error(f"unknown dataset {name!r}; params.yaml has: {', '.join(datasets)}")
+    try:
+        if options.dataset:
+            prepare(name, datasets[name])
+        elif options.fingerprint:
+            fingerprint(name, datasets[name])
+        else:
+            inspect(name)
+    except (DatasetError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+
+
+def prepare(name: str, source: params.Source) -> None:
+    """Read and check the source, write its tables and their summary to data/NAME."""
     folder = layout.prepared(name)
     with written_whole(folder) as partial:
-        release = find(source, partial)
-        expressions, instances = refer.read(release, source.sentence)
+        tables = sources.read(source, partial)
+        counts = count(tables.expressions)
         summary = {
             "name": name,
             "source": source.model_dump(),
-            "counts": count(expressions),
-            "checks": list(refer.CHECKS),
-            "fingerprint": refer.fingerprint(release, instances),
+            "counts": counts,
+            "partial": tables.partial,
+            "warnings": tables.warnings,
+            "notes": tables.notes,
+            "checks": tables.checks,
+            "fingerprint": sources.fingerprint(tables),
         }
-        instances["image"] = [moved(image, partial, folder) for image in instances["image"]]
-        prepared.write(partial, expressions, instances, summary)
-    print(pd.DataFrame(summary["counts"]).T.rename_axis(str(folder)).to_string())
+        tables.instances["image"] = [moved(image, partial, folder) for image in tables.instances["image"]]
+        prepared.write(partial, tables.expressions, tables.instances, summary)
+    print(pd.DataFrame(counts).T.rename_axis(str(folder)).to_string())
+    for line in tables.notes:
+        print(f"note: {line}")
+    for line in tables.warnings:
+        print(f"warning: {line}", file=sys.stderr)
 
 
-def parse(arguments: list[str] | None) -> tuple[str, params.ScenesSource | params.ReferSource]:
-    """Command line and `params.yaml` -> name and source of the dataset."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.prepare", description="Write a prepared dataset to data/NAME."
-    )
-    parser.add_argument("--dataset", metavar="NAME", required=True, help="a key of `datasets` in params.yaml")
-    name = parser.parse_args(arguments).dataset
-    datasets = params.read_or_exit().datasets
-    if name not in datasets:
-        parser.error(f"--dataset: unknown name {name!r}; allowed: {', '.join(datasets)}")
-    return name, datasets[name]
+def fingerprint(name: str, source: params.Source) -> None:
+    """Write what lies outside the project to sources/NAME.json, the dependency of `prepare@NAME`."""
+    if source.kind == "scenes":
+        raise DatasetError(f"{name} is rendered by the project: it has no files outside")
+    path = layout.fingerprint(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(sources.outside(source), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def inspect(name: str) -> None:
+    """Print what a prepared dataset holds and write a page of samples."""
+    dataset = prepared.read(layout.prepared(name))
+    print(inspection.summary(dataset))
+    page = layout.inspection(name)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(inspection.page(dataset), encoding="utf-8")
+    print(f"\n{page}")
 
 
 @contextmanager
@@ -60,29 +93,20 @@ def written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def find(source: params.ScenesSource | params.ReferSource, partial: Path) -> refer.Release:
-    """Where the release of a source lies; scenes are rendered there first."""
-    if source.kind == "refer":
-        return refer.Release(Path(source.root), source.name, source.split_by)
-    scenes.write(source, partial / "refer")
-    return refer.Release(partial / "refer", "scenes", "unc")
-
-
-def count(expressions: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Refs, expressions and images of each split."""
-    columns = {"ref_id": "refs", "sent_id": "expressions", "image_id": "images"}
-    counts = expressions.groupby("split")[list(columns)].nunique().rename(columns=columns)
-    return {split: counts.loc[split].to_dict() for split in refer.SPLITS if split in counts.index}
-
-
 def moved(path: str, source: Path, target: Path) -> str:
     """The path after `source` was renamed to `target`; a path outside `source` stays."""
     inside = Path(path).is_relative_to(source)
     return (target / Path(path).relative_to(source)).as_posix() if inside else path
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stages.prepare", description=__doc__)
+    task = parser.add_mutually_exclusive_group(required=True)
+    task.add_argument("--dataset", metavar="NAME", help="read and check its source, write data/NAME")
+    task.add_argument("--inspect", metavar="NAME", help="what data/NAME holds, and a page of samples")
+    task.add_argument("--fingerprint", metavar="NAME", help="look at its files, write sources/NAME.json (a DVC stage)")
+    return parser
+
+
 if __name__ == "__main__":
-    try:
-        main()
-    except refer.DatasetError as error:
-        sys.exit(f"error: {error}")
+    main()

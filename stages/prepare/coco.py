@@ -1,0 +1,186 @@
+"""COCO's `instances.json` -> the instances that expressions refer to, each with a sound mask."""
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import orjson
+import pandas as pd
+from pycocotools import mask as coco_mask
+from tqdm import tqdm
+
+from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
+from stages.prepared import INSTANCE_COLUMNS
+
+LARGEST_SIDE = 65535  # pixels, of a JPEG
+BEYOND = 1  # pixels that a polygon may lie outside its image: coordinates are rounded
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """An `instances.json`: its entries by id."""
+
+    path: Path
+    images: dict[int, dict]
+    annotations: dict[int, dict]
+    categories: dict[int, dict]
+
+
+def load(path: Path, problems: Problems) -> Annotations:
+    """Read the file; entries without an id and ids met twice are problems.
+
+    Raises:
+        DatasetError: the file is missing, is not JSON or lacks one of its three lists.
+    """
+    try:
+        content = orjson.loads(read_bytes(path))
+        lists = {key: field(content, key, list) for key in ("images", "annotations", "categories")}
+    except orjson.JSONDecodeError as error:
+        raise DatasetError(f"{path}: not JSON: {error}") from None
+    except Malformed as error:
+        raise DatasetError(f"{path}: top level: {error}") from None
+    return Annotations(path, **{key: _by_id(path, key, entries, problems) for key, entries in lists.items()})
+
+
+def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """The instances that are referred to; those that are wrong are problems and no rows.
+
+    Args:
+        referred: who, ann_id, image_id: who refers, to which annotation, on which image.
+
+    Returns:
+        `INSTANCE_COLUMNS`, in the order of `referred`; `image` is the file's name as the source states it.
+    """
+    rows = []
+    pairs = referred.drop_duplicates(["ann_id", "image_id"])
+    for who, ann_id, image_id in tqdm(pairs.itertuples(index=False), "masks", len(pairs), disable=None):
+        try:
+            rows.append(_instance(source, who, ann_id, image_id))
+        except _Wrong as error:
+            problems.add(source.path, error.kind, error.offender)
+    return pd.DataFrame(rows, columns=INSTANCE_COLUMNS)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises DatasetError with what lies beside the file where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        nearby = sorted(other.name for other in path.parent.glob("*")) or "nothing"
+        raise DatasetError(f"{path}: {error.strerror}; {path.parent} holds {shown(nearby)}") from None
+
+
+class _Wrong(Exception):
+    def __init__(self, kind: str, offender: str):
+        super().__init__(kind, offender)
+        self.kind, self.offender = kind, offender
+
+
+def _by_id(path: Path, key: str, entries: list, problems: Problems) -> dict[int, dict]:
+    by_id = {}
+    for position, entry in enumerate(entries):
+        try:
+            number = field(entry, "id", int)
+        except Malformed as error:
+            problems.add(path, f"{key} without a sound id", f"number {position}: {error}")
+            continue
+        if number in by_id:
+            problems.add(path, f"{key} id not unique", str(number))
+        by_id[number] = entry
+    return by_id
+
+
+def _instance(source: Annotations, who: str, ann_id: int, image_id: int) -> tuple:
+    what = f"annotation {ann_id}"
+    if ann_id not in source.annotations:
+        raise _Wrong("annotation missing", f"{what} of {who}")
+    annotation = source.annotations[ann_id]
+    if annotation.get("image_id") != image_id:
+        raise _Wrong(
+            "annotation is of another image",
+            f"{what} is of image {shown(annotation.get('image_id'))}, but {who} says image {image_id}",
+        )
+    if image_id not in source.images:
+        raise _Wrong("image not listed", f"image {image_id} of {what}")
+    image = source.images[image_id]
+    try:
+        category_id = field(annotation, "category_id", int)
+        category = field(source.categories.get(category_id, {}), "name", str)
+    except Malformed as error:
+        raise _Wrong("no sound category", f"{what}: {error}") from None
+    try:
+        name = field(image, "file_name", str)
+        height, width = field(image, "height", int), field(image, "width", int)
+    except Malformed as error:
+        raise _Wrong("malformed image", f"image {image_id}: {error}") from None
+    if not name.isprintable() or PurePosixPath(name).is_absolute() or ".." in name or not PurePosixPath(name).name:
+        raise _Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
+    if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise _Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
+    mask = _encode(annotation.get("segmentation"), height, width, what)
+    if not coco_mask.area(mask):
+        raise _Wrong("mask without a pixel", what)
+    return ann_id, image_id, name, width, height, category, mask["counts"].decode("ascii")
+
+
+def _encode(segmentation: object, height: int, width: int, what: str) -> dict:
+    """COCO segmentation -> compressed RLE: polygons merged to their union, or an RLE with counts a list or a string."""
+    if isinstance(segmentation, list) and segmentation:
+        polygons = [_polygon(polygon, height, width, what) for polygon in segmentation]
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    if not isinstance(segmentation, dict):
+        raise _Wrong("segmentation is neither a list of polygons nor an RLE", f"{what}: {shown(segmentation)}")
+    if segmentation.get("size") != [height, width]:
+        raise _Wrong(
+            "RLE of another size than its image",
+            f"{what}: {shown(segmentation.get('size'))}, image [{height}, {width}] (height, width)",
+        )
+    counts = segmentation.get("counts")
+    try:
+        runs = np.array(counts if isinstance(counts, list) else _run_lengths(counts))
+        sound = runs.ndim == 1 and runs.dtype.kind == "i" and runs.min() >= 0 and runs.max() <= height * width
+        whole = sound and runs.sum() == height * width
+    except (ValueError, TypeError, AttributeError, IndexError, OverflowError):
+        whole = False
+    if not whole:
+        raise _Wrong("RLE counts do not add up to the image", f"{what}: {height} x {width} pixels")
+    return coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+
+
+def _polygon(polygon: object, height: int, width: int, what: str) -> list:
+    """The polygon x0, y0, x1, y1, ... itself, once it is sound."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise _Wrong("polygon with fewer than 6 numbers, or an odd number", f"{what}: {shown(polygon)}")
+    if not set(map(type, polygon)) <= {int, float}:
+        raise _Wrong("polygon with a coordinate that is no number", f"{what}: {shown(polygon)}")
+    xs, ys = polygon[0::2], polygon[1::2]
+    inside = min(xs) >= -BEYOND and min(ys) >= -BEYOND and max(xs) <= width + BEYOND and max(ys) <= height + BEYOND
+    if not inside:
+        box = f"x {min(xs):g} to {max(xs):g}, y {min(ys):g} to {max(ys):g}"
+        raise _Wrong("polygon outside its image", f"{what}: {box}, image {width} x {height}")
+    return polygon
+
+
+def _run_lengths(counts: str) -> np.ndarray:
+    """Compressed RLE string -> run lengths (runs,); `rleFrString` of the COCO API, vectorised.
+
+    A number is written in 5-bit groups, lowest first, 48 added to each, 32 set where another follows, 16 of the last
+    being the sign. From the fourth on, a number is the difference to the one two places before.
+
+    Raises:
+        ValueError, IndexError: the string is cut off or holds other characters.
+    """
+    codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    last = (codes & 32) == 0
+    if not last[-1] or codes.min() < 0 or codes.max() > 63:
+        raise ValueError("not a compressed RLE")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 7:
+        raise ValueError("a run length beyond 32 bits")
+    numbers = np.add.reduceat((codes & 31) << (5 * places), starts)
+    numbers -= np.where(codes[ends] & 16, 1 << (5 * (places[ends] + 1)), 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers

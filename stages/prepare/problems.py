@@ -1,0 +1,76 @@
+"""What can be wrong with a source: collected, so that one reading names everything, and told in one error."""
+
+import reprlib
+from pathlib import Path
+
+SHOWN = 10  # offenders named of each kind
+
+
+class DatasetError(ValueError):
+    """A source is wrong; the message names file, kind of problem and the first ids of each kind, and their number."""
+
+
+class Malformed(ValueError):
+    """An entry lacks a key, or its value is of the wrong type; the message names the key."""
+
+
+class Problems:
+    """Problems by file and kind. Memory stays small however many there are."""
+
+    def __init__(self):
+        self._counts: dict[tuple[str, str], int] = {}
+        self._first: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, path: Path, kind: str, offender: str) -> None:
+        """One more offender, such as `annotation 12`, of a kind such as `mask without a pixel`."""
+        key = (str(path), kind)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        if self._counts[key] <= SHOWN:
+            self._first.setdefault(key, []).append(offender)
+
+    def stop(self) -> None:
+        """Raise DatasetError where there is any problem."""
+        if self._counts:
+            raise DatasetError("\n".join(self._lines()))
+
+    def _lines(self) -> list[str]:
+        lines = []
+        for (path, kind), count in self._counts.items():
+            more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
+            lines.append(f"{path}: {kind} ({count:,}): {'; '.join(self._first[path, kind])}{more}")
+        return lines
+
+
+def field(entry: object, key: str, kind: type):
+    """`entry[key]`; an int is an id or a size, so not negative and of 63 bits; a str can be written as UTF-8.
+
+    Raises:
+        Malformed: the key is missing, or its value is not that.
+    """
+    if not isinstance(entry, dict) or key not in entry:
+        raise Malformed(f"no {key}")
+    value = entry[key]
+    if type(value) is not kind:
+        raise Malformed(f"{key} is {shown(value)}, expected {kind.__name__}")
+    if kind is int and not 0 <= value < 2**63:
+        raise Malformed(f"{key} is {shown(value)}, out of range")
+    if kind is str and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Malformed(f"{key} is {shown(value)}, which is no text") from None
+    return value
+
+
+def shown(value: object) -> str:
+    """A short `repr` of anything, however deep or long."""
+    try:
+        return _short.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a {type(value).__name__} too long to show"
+
+
+_short = reprlib.Repr()
+_short.maxlist = _short.maxdict = 8
+_short.maxlevel = 3
+_short.maxstring = 80

@@ -1,0 +1,71 @@
+"""The published sizes of the RefCOCO family, and how a source differs from them."""
+
+from stages.prepare.problems import DatasetError
+from stages.prepare.tables import Tables, count
+
+NONE = (0, 0, 0)
+COLUMNS = ("refs", "expressions", "images")
+COUNTS = {  # Kazemzadeh et al. 2014, Yu et al. 2016 (unc), Nagaraja et al. 2016 (umd), Mao et al. 2016 (google)
+    ("refcoco", "unc"): {
+        "train": (42404, 120624, 16994),
+        "val": (3811, 10834, 1500),
+        "testA": (1975, 5657, 750),
+        "testB": (1810, 5095, 750),
+    },
+    ("refcoco+", "unc"): {
+        "train": (42278, 120191, 16992),
+        "val": (3805, 10758, 1500),
+        "testA": (1975, 5726, 750),
+        "testB": (1798, 4889, 750),
+    },
+    ("refcocog", "umd"): {"train": (42226, 80512, 21899), "val": (2573, 4896, 1300), "test": (5023, 9602, 2600)},
+    ("refcocog", "google"): {"train": (44822, 85474, 24698), "val": (5000, 9536, 4650)},
+}
+
+
+def judge(tables: Tables, name: str, split_by: str, allow_partial: bool) -> None:
+    """Compare with the published counts; where they differ and that is allowed, the tables are marked `partial`.
+
+    Raises:
+        DatasetError: they differ and that is not allowed; names both numbers of each.
+    """
+    found, expected = count(tables.expressions), COUNTS[name, split_by]
+    differences = [
+        f"{split} has {', '.join(different)}"
+        for split in dict.fromkeys([*expected, *found])
+        if (
+            different := [
+                f"{here:,} {what} where {there:,} are published"
+                for what, here, there in zip(COLUMNS, _row(found.get(split)), expected.get(split, NONE), strict=True)
+                if here != there
+            ]
+        )
+    ]
+    if not differences:
+        tables.checks.append("counts as published")
+        return
+    if not allow_partial:
+        raise DatasetError(
+            f"{tables.files[0].parent} is not the published {name} ({split_by}): {'; '.join(differences)}. "
+            "Complete the release, or set allow_partial: true under the dataset in params.yaml: its numbers will then "
+            "carry a warning"
+        )
+    tables.partial = True
+    tables.warnings.append(f"not the whole {name} ({split_by}): {', '.join(_short(found, expected))}")
+
+
+def _short(found: dict[str, dict[str, int]], expected: dict[str, tuple[int, ...]]) -> list[str]:
+    """The first count of each split that differs: `val 206 of 3,811 refs`."""
+    return [
+        next(
+            f"{split} {here:,} of {there:,} {what}"
+            for what, here, there in zip(COLUMNS, _row(found.get(split)), expected.get(split, NONE), strict=True)
+            if here != there
+        )
+        for split in dict.fromkeys([*expected, *found])
+        if _row(found.get(split)) != expected.get(split, NONE)
+    ]
+
+
+def _row(counts: dict[str, int] | None) -> tuple[int, ...]:
+    return tuple(counts[what] for what in COLUMNS) if counts else NONE

@@ -1,0 +1,79 @@
+"""A source of `params.yaml` -> its files, its tables and its fingerprints."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from stages.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.prepare import mix, own, pictures, published, refer, scenes
+from stages.prepare.coco import read_bytes
+from stages.prepare.refer import Release
+from stages.prepare.tables import Tables
+
+
+def read(source: Source, folder: Path) -> Tables:
+    """Read and check a source; scenes are rendered below `folder` first.
+
+    Raises:
+        DatasetError: something is wrong with it.
+    """
+    if isinstance(source, ScenesSource):
+        scenes.write(source, folder / "refer")
+        return refer.read(Release(folder / "refer", scenes.NAME, "unc"), source.sentence)
+    if isinstance(source, CocoSource):
+        return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed)
+    sets = {}
+    for release in releases(source):
+        tables = refer.read(release, source.sentence, source.check_images)
+        published.judge(tables, release.name, release.split_by, source.allow_partial)
+        sets[release.name] = tables
+    return mix.mix(sets) if isinstance(source, MixSource) else tables
+
+
+def releases(source: ReferSource | MixSource) -> list[Release]:
+    """The sets of a REFER release that a source is made of."""
+    if isinstance(source, MixSource):
+        names = [(name, SPLIT_BY[name][0]) for name in source.mix]
+    else:
+        names = [(source.name, source.split_by)]
+    images = Path(source.images) if source.images else None
+    return [Release(Path(source.root), name, split_by, images) for name, split_by in names]
+
+
+def outside(source: ReferSource | MixSource | CocoSource) -> dict:
+    """What lies outside the project, quickly: hashes of the annotation files, names and sizes of all pictures.
+
+    DVC depends on this instead of on the files: `prepare` runs again when it changes, and 13 GB of pictures are neither
+    hashed nor copied into the cache.
+
+    Raises:
+        DatasetError: an annotation file is missing.
+    """
+    if isinstance(source, CocoSource):
+        files, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
+    else:
+        found = releases(source)
+        files = [file for release in found for file in release.files]
+        folders = list(dict.fromkeys(release.image_folder() for release in found)) if source.check_images else []
+    return {
+        "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in files},
+        "pictures": {folder.as_posix(): _summary(list(pictures.listing(folder))) for folder in folders},
+    }
+
+
+def fingerprint(tables: Tables) -> str:
+    """SHA-256 of the annotation files' bytes and of name and size of every image in use."""
+    lines = [hashlib.sha256(read_bytes(path)).hexdigest() for path in tables.files]
+    return _digest([*lines, *_lines((Path(path).name, size) for path, size in tables.sizes.items())])
+
+
+def _summary(found: list[tuple[str, int]]) -> dict:
+    return {"files": len(found), "bytes": sum(size for _, size in found), "names and sizes": _digest(_lines(found))}
+
+
+def _lines(sizes: Iterable[tuple[str, int]]) -> list[str]:
+    return [f"{name} {size}" for name, size in sorted(sizes)]
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

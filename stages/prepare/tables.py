@@ -1,0 +1,63 @@
+"""What every source becomes, and what is checked of every table of expressions."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from stages.prepare.problems import Problems, shown
+from stages.prepared import SPLITS
+
+
+@dataclass
+class Tables:
+    """A source, read and checked.
+
+    Attributes:
+        expressions: `EXPRESSION_COLUMNS` of `stages.prepared`.
+        instances: `INSTANCE_COLUMNS`; an instance that several refs mean is one row.
+        files: the annotation files it was read from.
+        sizes: bytes of every image in use, by path; empty where images were not checked.
+        checks: what was checked and holds.
+        warnings: what must stand beside every number made from it.
+        notes: what was done to it, where that is not in the source's parameters.
+        partial: whether it is less than the whole published set.
+    """
+
+    expressions: pd.DataFrame
+    instances: pd.DataFrame
+    files: list[Path]
+    sizes: dict[str, int]
+    checks: list[str]
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    partial: bool = False
+
+
+def count(expressions: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Refs, expressions and images of each split."""
+    columns = {"ref_id": "refs", "sent_id": "expressions", "image_id": "images"}
+    counts = expressions.groupby("split")[list(columns)].nunique().rename(columns=columns)
+    return {split: counts.loc[split].to_dict() for split in expressions["split"].unique()}
+
+
+def check_unique(path: Path, name: str, ids: pd.Series, problems: Problems) -> None:
+    """Ids met twice are problems."""
+    for repeated in ids[ids.duplicated()].unique():
+        problems.add(path, f"{name} not unique", str(repeated))
+
+
+def check_splits(
+    path: Path, expressions: pd.DataFrame, problems: Problems, tolerate_overlap: bool = False
+) -> list[str]:
+    """Unknown splits and images in two splits are problems; a tolerated overlap is a warning, which is returned."""
+    unknown = expressions[~expressions["split"].isin(SPLITS)].drop_duplicates("ref_id")
+    for ref_id, split in zip(unknown["ref_id"], unknown["split"], strict=True):
+        problems.add(path, f"unknown split, known are {', '.join(SPLITS)}", f"{shown(split)} of ref {ref_id}")
+    splits = expressions.groupby("image_id")["split"].unique()
+    shared = splits[splits.map(len) > 1]
+    if tolerate_overlap and len(shared):
+        return [f"{' and '.join(sorted({split for names in shared for split in names}))} share {len(shared):,} images"]
+    for image_id, names in shared.items():
+        problems.add(path, "image in two splits", f"image {image_id} in {' and '.join(names)}")
+    return []
