@@ -6,11 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from stages import prepared
-from stages.prepare import refer
-from stages.prepare.refer import DatasetError, Release
+from stages.prepare import coco, refer, sources
+from stages.prepare.problems import DatasetError
+from stages.prepare.refer import Release
 
 HEIGHT, WIDTH = 12, 16
 
@@ -38,6 +40,7 @@ class Folder:
 
     def __init__(self, root):
         self.release = Release(root, "refcoco", "unc")
+        self.images = root / refer.IMAGE_FOLDERS[0]
         one, one_mask = rectangle(1, 2, 6, 7)
         two, two_mask = rectangle(4, 5, 10, 9)
         three = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.4
@@ -92,11 +95,13 @@ class Folder:
 
     def write(self, protocol: int = 2, pickled: bytes | None = None) -> Release:
         self.release.refs.parent.mkdir(parents=True, exist_ok=True)
-        self.release.images.mkdir(parents=True, exist_ok=True)
+        self.images.mkdir(parents=True, exist_ok=True)
         self.release.refs.write_bytes(pickle.dumps(self.refs, protocol) if pickled is None else pickled)
         self.release.instances.write_text(json.dumps(self.instances))
         for image in self.instances["images"]:
-            (self.release.images / image["file_name"]).write_bytes(b"a picture")
+            path = self.images / image.get("file_name", "1.jpg")
+            if path.parent == self.images and not path.exists():
+                Image.new("RGB", (WIDTH, HEIGHT)).save(path)
         return self.release
 
     def error(self, **options) -> str:
@@ -112,7 +117,8 @@ def folder(tmp_path) -> Folder:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_tables_and_masks(folder, protocol):
-    expressions, instances = refer.read(folder.write(protocol), "sent")
+    tables = refer.read(folder.write(protocol), "sent")
+    expressions, instances = tables.expressions, tables.instances
 
     assert list(expressions.columns) == prepared.EXPRESSION_COLUMNS
     expected = [
@@ -126,15 +132,15 @@ def test_tables_and_masks(folder, protocol):
     assert list(instances["ann_id"]) == [11, 12, 13, 14]
     assert set(instances["category"]) == {"cup"}
     for row in instances.itertuples():
-        assert row.image == (folder.release.images / f"{row.image_id}.jpg").as_posix()
+        assert row.image == (folder.images / f"{row.image_id}.jpg").as_posix()
         assert (row.height, row.width) == (HEIGHT, WIDTH)
         np.testing.assert_array_equal(prepared.decode_mask(row.mask, HEIGHT, WIDTH), folder.masks[row.ann_id])
 
 
 def test_raw_or_sent(folder):
     release = folder.write()
-    assert list(refer.read(release, "raw")[0]["text"][[0, 3]]) == ["Red cup!", "Café cup"]
-    assert list(refer.read(release, "sent")[0]["text"][[0, 3]]) == ["red cup", "café cup"]
+    assert list(refer.read(release, "raw").expressions["text"][[0, 3]]) == ["Red cup!", "Café cup"]
+    assert list(refer.read(release, "sent").expressions["text"][[0, 3]]) == ["red cup", "café cup"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -144,11 +150,11 @@ def test_byte_strings_of_python_2(folder, encoding):
     content = pickle.dumps(folder.refs, 2)
     for unicode_text, byte_text in texts.items():
         content = content.replace(unicode_text, byte_text)
-    assert list(refer.read(folder.write(pickled=content), "sent")[0]["text"]) == ["café"]
+    assert list(refer.read(folder.write(pickled=content), "sent").expressions["text"]) == ["café"]
 
 
 def test_overlapping_polygons_are_united_not_summed(folder):
-    _, instances = refer.read(folder.write(), "sent")
+    instances = refer.read(folder.write(), "sent").instances
     mask = prepared.decode_mask(instances.set_index("ann_id")["mask"][12], HEIGHT, WIDTH)
     assert mask.max() == 1
     assert mask.sum() == 25 + 24 - 4
@@ -198,31 +204,39 @@ def repeat(key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (remove("annotations", 13), "instances.json: annotation missing (1): annotation 13 of ref 103"),
+        (remove("images", 2), "instances.json: image not listed (1): image 2 of annotation 13"),
+        (remove("categories", 5), "instances.json: no sound category (4): annotation 11: no name; annotation 12"),
         (
-            remove("annotations", 13),
-            "instances.json: 1 annotations that refs(unc).p refers to are missing: annotations 13 of",
+            change_ref("image_id", 4),
+            "annotation is of another image (1): annotation 11 is of image 1, but ref 101 says",
         ),
-        (remove("images", 2), "instances.json: annotation 13: no image 2"),
-        (remove("categories", 5), "instances.json: annotation 11: no category 5"),
-        (change_ref("image_id", 4), "annotation 11 is of image 1, but ref 101 in refs(unc).p says image 4"),
         (
             change_ref("split", "testC"),
-            "refs(unc).p: unknown split ['testC'] of refs 101; known: train, val, testA, testB",
+            "refs(unc).p: unknown split, known are train, val, testA, testB, test (1): 'testC' of ref 101",
         ),
-        (change_ref("split", "val"), "refs(unc).p: 1 images are in two splits"),
-        (change_ref("ref_id", 102), "refs(unc).p: ref_id not unique: 102"),
-        (change_ref("sentences", []), "refs(unc).p: ref 101: no sentences"),
-        (change_ref("sentences", [{"sent_id": 7, "sent": " "}]), "refs(unc).p: ref 101, sentence 7: sent is empty"),
-        (change_ref("sentences", [{"sent_id": 7, "sent": "\ud800"}]), "refs(unc).p: ref 101, sentence 7: sent is "),
-        (change_ref("sentences", [{"sent_id": 1020, "sent": "cup"}]), "refs(unc).p: sent_id not unique: 1020"),
-        (change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]), "refs(unc).p: ref 101, sentence 7: no sent"),
-        (repeat("annotations"), "instances.json: annotations id not unique: 11"),
-        (repeat("images"), "instances.json: images id not unique: 1"),
-        (lambda folder: folder.instances.pop("categories"), "instances.json: top level: no categories"),
-        (lambda folder: folder.instances["images"][0].update(height=0), "instances.json: image 1: height 0, width 16"),
+        (change_ref("split", "val"), "refs(unc).p: image in two splits (1): image 1 in val and train"),
+        (change_ref("ref_id", 102), "refs(unc).p: ref_id not unique (1): 102"),
+        (change_ref("ref_id", "102"), "refs(unc).p: malformed ref (1): ref number 0: ref_id is '102', expected int"),
+        (change_ref("sentences", []), "refs(unc).p: ref without sentences (1): ref 101"),
+        (change_ref("sentences", [{"sent_id": 7, "sent": " "}]), "refs(unc).p: empty sent (1): sentence 7 of ref 101"),
         (
-            lambda folder: folder.instances["images"][0].update(file_name="../1.jpg"),
-            "file_name '../1.jpg' is not the name",
+            change_ref("sentences", [{"sent_id": 7, "sent": "\ud800"}]),
+            "(1): ref 101: sent is '\\ud800'",
+        ),
+        (change_ref("sentences", [{"sent_id": 1020, "sent": "cup"}]), "refs(unc).p: sent_id not unique (1): 1020"),
+        (change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]), "malformed sentence (1): ref 101: no sent"),
+        (repeat("annotations"), "instances.json: annotations id not unique (1): 11"),
+        (repeat("images"), "instances.json: images id not unique (1): 1"),
+        (lambda folder: folder.instances["images"].append({"id": None}), "images without a sound id (1): number 3: id"),
+        (lambda folder: folder.instances.pop("categories"), "instances.json: top level: no categories"),
+        (
+            lambda folder: folder.instances["images"][1].update(height=0),
+            "no size of an image (1): image 2: height",
+        ),
+        (
+            lambda folder: folder.instances["images"][1].update(file_name="../2.jpg"),
+            "file_name is no name of a file (1): image 2: '../2.jpg'",
         ),
     ],
 )
@@ -236,16 +250,20 @@ def test_wrong_tables_are_named(folder, change, message):
     [
         (None, "neither a list of polygons nor an RLE"),
         ([], "neither a list of polygons nor an RLE"),
-        ([[1, 1, 5, 5]], "six or more: [1, 1, 5, 5]"),
-        ([[1, 1, 5, 5, 1, 5], [1, 1]], "six or more: [1, 1]"),
-        ([[1, 1, 5, 5, 1, 5, 7]], "an even number of coordinates"),
-        ([[1, 1, 5, 5, 1, "5"]], "a coordinate is no number"),
-        ([[1, 1, 5, 5, 1, float("nan")]], "a coordinate is no number"),
-        ([[1, 1, 5, 5, 1, 1e12]], "far outside the image"),
-        ([[1, 1, 1, 1, 1, 1]], "hold no pixel"),
-        ({"size": [WIDTH, HEIGHT], "counts": [0, WIDTH * HEIGHT]}, "RLE of size [16, 12], but the image is [12, 16]"),
-        ({"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "hold no pixel"),
-        ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "do not add up to 12 x 16 pixels"),
+        ([[1, 1, 5, 5]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1, 5, 5]"),
+        ([[1, 1, 5, 5, 1, 5], [1, 1]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1]"),
+        ([[1, 1, 5, 5, 1, 5, 7]], "fewer than 6 numbers, or an odd number"),
+        ([[1, 1, 5, 5, 1, "5"]], "a coordinate that is no number"),
+        ([[1, 1, 5, 5, 1, float("nan")]], "not JSON: "),
+        ([[1, 1, 5, 5, 1, 14]], "outside its image (1): annotation 11: x 1 to 5, y 1 to 14, image 16 x 12"),
+        ([[-2, 1, 5, 5, 1, 1]], "outside its image"),
+        ([[1, 1, 1, 1, 1, 1]], "mask without a pixel (1): annotation 11"),
+        (
+            {"size": [WIDTH, HEIGHT], "counts": [0, WIDTH * HEIGHT]},
+            "RLE of another size than its image (1): annotation 11: [16, 12], image [12, 16] (height, width)",
+        ),
+        ({"size": [HEIGHT, WIDTH], "counts": [WIDTH * HEIGHT]}, "mask without a pixel"),
+        ({"size": [HEIGHT, WIDTH], "counts": [5, 5]}, "do not add up to the image (1): annotation 11: 12 x 16 pixels"),
         ({"size": [HEIGHT, WIDTH], "counts": [-5, WIDTH * HEIGHT + 5]}, "do not add up"),
         ({"size": [HEIGHT, WIDTH], "counts": [0, 2**40]}, "do not add up"),
         ({"size": [HEIGHT, WIDTH], "counts": []}, "do not add up"),
@@ -259,7 +277,7 @@ def test_wrong_tables_are_named(folder, change, message):
 def test_a_wrong_mask_is_named(folder, segmentation, message):
     folder.annotation(11)["segmentation"] = segmentation
     error = folder.error()
-    assert "instances.json" in error and "11" in error and message in error
+    assert "instances.json" in error and message in error and ("11" in error or "line 1" in error)
 
 
 def test_compressed_run_lengths_agree_with_the_library():
@@ -268,21 +286,71 @@ def test_compressed_run_lengths_agree_with_the_library():
         height, width = generator.integers(1, 60, 2)
         mask = (generator.random((height, width)) < generator.random()).astype(np.uint8)
         counts = prepared.encode_mask(mask)
-        assert refer._run_lengths(counts).tolist() == run_lengths(mask)
+        assert coco._run_lengths(counts).tolist() == run_lengths(mask)
 
 
-def test_missing_and_empty_images_are_named(folder):
+def test_images_that_are_not_what_the_source_says_are_named(folder):
     release = folder.write()
-    (release.images / "2.jpg").unlink()
-    (release.images / "3.jpg").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"train2014: 2 of 3 images are missing or empty: 2\.jpg, 3\.jpg"):
+    (folder.images / "1.jpg").unlink()
+    (folder.images / "2.jpg").write_bytes(b"a picture")
+    Image.new("RGB", (HEIGHT, WIDTH)).save(folder.images / "3.jpg")
+    with pytest.raises(DatasetError) as caught:
         refer.read(release, "sent")
+    assert str(caught.value).splitlines() == [
+        f"{folder.images}: image missing (1): image 1, 1.jpg",
+        f"{folder.images}: image broken (1): image 2, 2.jpg: not a picture",
+        f"{folder.images}: image of another size than stated (1): image 3, 3.jpg: 12 x 16, stated 16 x 12",
+    ]
+    tables = refer.read(release, "sent", check_images=False)
+    assert tables.warnings == ["images were not checked: neither that they exist nor their sizes"]
+    assert len(tables.instances) == 4
 
 
-def test_the_first_ten_shared_images_are_named(folder):
-    folder.refs = [folder.ref(n, n, n // 2, ("train", "val")[n % 2], ["cup"]) for n in range(30)]
-    assert "15 images are in two splits" in folder.error()
-    assert folder.error().endswith("images 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 5 more")
+def test_a_jpeg_cut_off_after_its_header_is_named(folder):
+    release = folder.write()
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder.images / "2.jpg")
+    whole = (folder.images / "2.jpg").read_bytes()
+    (folder.images / "2.jpg").write_bytes(whole + b"trailing")
+    assert len(refer.read(release, "sent").sizes) == 3
+    (folder.images / "2.jpg").write_bytes(whole[:-100])
+    assert "image broken (1): image 2, 2.jpg: " in folder.error()
+
+
+@pytest.mark.parametrize("name", ["images/train2014", "train2014", "coco/train2014", "images"])
+def test_images_lie_under_any_of_the_usual_names(folder, name):
+    folder.images = folder.release.root / name
+    tables = refer.read(folder.write(), "sent")
+    assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
+
+
+@pytest.mark.parametrize("named", ["elsewhere", "elsewhere/train2014"])
+def test_images_lie_where_the_parameter_says(folder, tmp_path, named):
+    folder.images = tmp_path / "elsewhere" / "train2014"
+    root = folder.write().root
+    tables = refer.read(Release(root, "refcoco", "unc", tmp_path / named), "sent")
+    assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
+
+
+def test_every_kind_is_told_at_once_with_its_first_ten_and_their_number(folder):
+    folder.refs = [folder.ref(n, n, n // 2, ("train", "val")[n % 2], ["cup"]) for n in range(1000, 1030)]
+    folder.annotation(11)["segmentation"] = None
+    folder.refs.append(folder.ref(101, 11, 1, "trian", ["cup", " "]))
+    missing, *others = folder.error().splitlines()
+    first = "; ".join(f"annotation {n} of ref {n}" for n in range(1000, 1010))
+    assert missing.endswith("refs(unc).p: empty sent (1): sentence 1011 of ref 101")
+    assert any(line.endswith(f"instances.json: annotation missing (30): {first} and 20 more") for line in others)
+    kinds = ["segmentation is neither", "unknown split", "image in two splits (15): image 500 in train and val; image"]
+    assert all(any(kind in line for line in others) for kind in kinds)
+
+
+def test_the_overlap_of_refcocog_google_is_told_and_no_error(folder, tmp_path):
+    folder.refs[1]["split"] = "val"
+    assert "image in two splits (1): image 1 in train and val" in folder.error()
+    folder.release = Release(tmp_path, "refcocog", "google")
+    tables = refer.read(folder.write(), "sent")
+    assert tables.warnings == ["train and val share 1 images"]
+    assert "no image in two splits" not in tables.checks
 
 
 def test_a_missing_file_is_named_with_what_is_there(folder):
@@ -301,10 +369,13 @@ def test_an_instances_file_that_is_something_else_is_named(folder, content):
 
 def test_the_fingerprint_follows_every_file_in_use(folder):
     release = folder.write()
-    _, instances = refer.read(release, "sent")
-    seen = {refer.fingerprint(release, instances)}
-    assert refer.fingerprint(release, instances.iloc[::-1]) in seen
-    for path in (release.refs, release.instances, release.images / "2.jpg"):
+    seen = {sources.fingerprint(refer.read(release, "sent"))}
+    assert sources.fingerprint(refer.read(release, "sent")) in seen
+    (folder.images / "unused.jpg").write_bytes(b"a picture")
+    assert sources.fingerprint(refer.read(release, "sent")) in seen
+    for path in (release.instances, folder.images / "2.jpg"):
         path.write_bytes(path.read_bytes() + b" ")
-        seen.add(refer.fingerprint(release, instances))
+        seen.add(sources.fingerprint(refer.read(release, "sent")))
+    folder.refs[0]["sentences"][0]["sent"] = "mug"
+    seen.add(sources.fingerprint(refer.read(folder.write(), "sent")))
     assert len(seen) == 4
