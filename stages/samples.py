@@ -1,116 +1,294 @@
-"""The prepared dataset as tensors: what a model is trained on and what it is scored on."""
+"""The prepared dataset as tensors: what a model is trained on and what it is scored on.
 
-from dataclasses import dataclass
+`Expressions` is the table with its loaders; `Reader` is what a loader's process needs of it, in tensors alone, so that
+processes share one copy: forked ones by its pages, others through shared memory.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from PIL import Image, UnidentifiedImageError
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
-from models.processing import AlignFormerProcessor
+from models.processing import AlignFormerProcessor, Frame
 from stages.prepared import PreparedDataset, decode_mask
 
-PIXEL_MEMORY = 2**29  # bytes of processed images kept, so that small sets are decoded once
+PIXEL_MEMORY = 2**29  # bytes of processed pictures kept where no workers load, so that small sets are decoded once
+
+
+class PictureError(RuntimeError):
+    """A picture cannot be read; the message names the file, the image_id and the way out."""
 
 
 @dataclass
 class Batch:
-    """Samples side by side.
+    """Samples side by side, each of their pictures once.
 
     Attributes:
-        pixel_values: (B, 3, S, S) float32, normalised.
+        pixel_values: (P, 3, S, S) float32, normalised, the pictures in the order in which the samples name them.
+        pictures: (B,) int64, which of the P pictures each sample is about.
         input_ids, attention_mask: (B, L) int64.
-        masks: (B, S, S) float32, 0 or 1, at the model's input size.
+        masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
         rows: positions of the samples in the dataset's table.
     """
 
     pixel_values: torch.Tensor
+    pictures: torch.Tensor
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
-    masks: torch.Tensor
+    masks: torch.Tensor | None
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
     rows: list[int]
 
-    def inputs(self, device: torch.device) -> dict[str, torch.Tensor]:
-        """What `AlignFormer.forward` takes, on a device."""
-        names = ("pixel_values", "input_ids", "attention_mask", "masks", "image_ids")
-        return {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+    def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
+        """What `AlignFormer.forward` takes, on a device: (B, 3, S, S) pixel values, (B, S, S) float32 masks or None."""
+        names = ("pixel_values", "pictures", "input_ids", "attention_mask", "image_ids")
+        inputs = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
+        pictures = inputs.pop("pictures")
+        if len(self.pixel_values) < len(self.rows):
+            inputs["pixel_values"] = inputs["pixel_values"][pictures]  # (P, 3, S, S) -> (B, 3, S, S)
+        masks = None if self.masks is None else self.masks.to(device, non_blocking=True).float()
+        return inputs | {"masks": masks}
 
 
 class Expressions(Dataset):
-    """Every expression of a table: image, words and true mask.
+    """Every expression of a table: picture, words and true mask.
 
     Args:
         prepared: the dataset.
         rows: expressions to serve, a part of `prepared.expressions` with a fresh index.
         processor: of the model; its tokenizer truncates at the model's longest expression.
+        frame: how a picture becomes the model's input; the processor's own where None.
     """
 
-    def __init__(self, prepared: PreparedDataset, rows: pd.DataFrame, processor: AlignFormerProcessor):
+    def __init__(
+        self,
+        prepared: PreparedDataset,
+        rows: pd.DataFrame,
+        processor: AlignFormerProcessor,
+        frame: Frame | None = None,
+    ):
         self.rows = rows
         self.processor = processor
-        self.size = processor.image_processor.size["height"]
-        self.tokens = processor.tokenizer(rows["text"].tolist(), truncation=True)["input_ids"]
-        columns = ["image", "mask", "height", "width"]
-        self.instances = list(prepared.instances.loc[rows["ann_id"], columns].itertuples(index=False))
-        self.ids = list(zip(rows["image_id"].tolist(), rows["sent_id"].tolist(), strict=True))
-        self._pixels: dict[str, torch.Tensor] = {}
+        self.frame = frame or processor.frame
+        self.reader = Reader.of(prepared, rows, processor, self.frame)
+        self._by_picture: dict[tuple[int, int], Loader] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, row: int) -> dict:
-        mask = torch.from_numpy(self.true_mask(row)).float()[None, None]
-        image_id, sent_id = self.ids[row]
-        return {
-            "pixel_values": self.pixels(self.instances[row].image),
-            "input_ids": torch.tensor(self.tokens[row]),
-            "mask": F.interpolate(mask, size=(self.size, self.size), mode="nearest-exact")[0, 0],
-            "image_id": image_id,
-            "sent_id": sent_id,
-            "row": row,
-        }
-
-    def pixels(self, path: str) -> torch.Tensor:
-        """The processed image (3, S, S) of a file."""
-        if path in self._pixels:
-            return self._pixels[path]
-        with Image.open(path) as image:
-            values = self.processor.image_processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
-        if (len(self._pixels) + 1) * values.nbytes <= PIXEL_MEMORY:
-            self._pixels[path] = values
-        return values
+    def __getitem__(self, rows: list[int]) -> Batch:
+        """Some rows as one batch. Raises PictureError."""
+        return self.reader.batch(rows)
 
     def true_mask(self, row: int) -> np.ndarray:
         """The true mask at the original size: bool (height, width)."""
-        instance = self.instances[row]
-        return decode_mask(instance.mask, instance.height, instance.width).astype(bool)
+        return self.reader.true_mask(row)
 
-    def collate(self, samples: list[dict]) -> Batch:
-        """Samples -> a batch, expressions padded to the longest of them."""
-        ids = torch.nn.utils.rnn.pad_sequence(
-            [sample["input_ids"] for sample in samples],
-            batch_first=True,
-            padding_value=self.processor.tokenizer.pad_token_id,
+    def loader(self, batch_size: int, sampler: Sampler | None = None, workers: int = 0) -> "Loader":
+        """Batches with masks, in the table's order or in a sampler's.
+
+        Args:
+            workers: processes that load, alive as long as the loader; 0: the caller's own. Batches are the same.
+        """
+        return Loader(self.reader, BatchSampler(sampler or SequentialSampler(self), batch_size, False), workers)
+
+    def by_picture(self, batch_size: int, workers: int = 0) -> "Loader":
+        """Every expression once, in batches of whole pictures, without masks; the same call gives the same loader.
+
+        All expressions of a picture are in one batch, so that it is decoded once. Only a picture with more than
+        `batch_size` expressions takes several batches, and is decoded for each of them: no batch is ever larger.
+        """
+        if (batch_size, workers) not in self._by_picture:
+            batches = WholePictures(self.reader.picture[self.reader.instance].numpy(), batch_size)
+            self._by_picture[batch_size, workers] = Loader(replace(self.reader, serves_masks=False), batches, workers)
+        return self._by_picture[batch_size, workers]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences of different lengths, end to end in one tensor.
+
+    Attributes:
+        values: all of them.
+        ends: (N,) int64, where each sequence ends.
+    """
+
+    values: torch.Tensor
+    ends: torch.Tensor
+
+    @classmethod
+    def tokens(cls, sequences: list[list[int]]) -> "Packed":
+        values = np.fromiter(chain.from_iterable(sequences), np.int32)
+        return cls(torch.from_numpy(values), _ends(sequences))
+
+    @classmethod
+    def strings(cls, strings: Iterable[str]) -> "Packed":
+        encoded = [string.encode() for string in strings]
+        return cls(torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8), _ends(encoded))
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.values[self.ends[index - 1] if index else 0 : self.ends[index]]
+
+    def string(self, index: int) -> str:
+        return self[index].numpy().tobytes().decode()
+
+
+def _ends(sequences: Iterable) -> torch.Tensor:
+    return torch.tensor([len(sequence) for sequence in sequences]).cumsum(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader(Dataset):
+    """Lists of rows -> batches.
+
+    Attributes:
+        frame, mean, std: how a picture becomes pixel values.
+        pad: the token that fills up short expressions.
+        tokens, instance, image_ids, sent_ids: of each expression; its words, what it means, its ids.
+        masks, picture: of each instance; counts of a COCO compressed RLE, and which picture it is in.
+        files, sizes, file_ids: of each picture; path, (height, width), image_id.
+        serves_masks: whether batches have masks.
+        remembered: pixel values by picture, up to `PIXEL_MEMORY`; None where nothing is kept.
+    """
+
+    frame: Frame
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pad: int
+    tokens: Packed
+    instance: torch.Tensor
+    image_ids: torch.Tensor
+    sent_ids: torch.Tensor
+    masks: Packed
+    picture: torch.Tensor
+    files: Packed
+    sizes: torch.Tensor
+    file_ids: torch.Tensor
+    serves_masks: bool = True
+    remembered: dict[int, torch.Tensor] | None = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, prepared: PreparedDataset, rows: pd.DataFrame, processor: AlignFormerProcessor, frame: Frame
+    ) -> "Reader":
+        """What `Expressions` was made of, with only the instances and pictures in use."""
+        instances = prepared.instances.loc[rows["ann_id"].unique()]
+        pictures = instances.drop_duplicates("image")
+        return cls(
+            frame=frame,
+            mean=tuple(processor.image_processor.image_mean),
+            std=tuple(processor.image_processor.image_std),
+            pad=processor.tokenizer.pad_token_id,
+            tokens=Packed.tokens(processor.tokenizer(rows["text"].tolist(), truncation=True)["input_ids"]),
+            instance=torch.from_numpy(instances.index.get_indexer(rows["ann_id"])),
+            image_ids=torch.tensor(rows["image_id"].to_numpy()),
+            sent_ids=torch.tensor(rows["sent_id"].to_numpy()),
+            masks=Packed.strings(instances["mask"]),
+            picture=torch.from_numpy(pd.Index(pictures["image"]).get_indexer(instances["image"])),
+            files=Packed.strings(pictures["image"]),
+            sizes=torch.tensor(np.ascontiguousarray(pictures[["height", "width"]])),
+            file_ids=torch.tensor(pictures["image_id"].to_numpy()),
         )
-        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+
+    def __getitem__(self, rows: list[int]) -> "Batch | PictureError":
+        """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
+        try:
+            return self.batch(rows)
+        except PictureError as error:
+            return error
+
+    def batch(self, rows: list[int]) -> Batch:
+        """Rows side by side, expressions padded to the longest of them. Raises PictureError."""
+        index = torch.tensor(rows)
+        tokens = [self.tokens[row].long() for row in rows]
+        lengths = torch.tensor([len(words) for words in tokens])
+        ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (B, L)
+        which, pictures = pd.factorize(self.picture[self.instance[index]].numpy())
         return Batch(
-            pixel_values=torch.stack([sample["pixel_values"] for sample in samples]),
+            pixel_values=torch.stack([self.pixels(picture) for picture in pictures.tolist()]),
+            pictures=torch.from_numpy(which),
             input_ids=ids,
             attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-            masks=torch.stack([sample["mask"] for sample in samples]),
-            image_ids=torch.tensor([sample["image_id"] for sample in samples]),
-            sent_ids=torch.tensor([sample["sent_id"] for sample in samples]),
-            rows=[sample["row"] for sample in samples],
+            masks=torch.stack([self.mask(row) for row in rows]) if self.serves_masks else None,
+            image_ids=self.image_ids[index],
+            sent_ids=self.sent_ids[index],
+            rows=rows,
         )
 
-    def loader(self, batch_size: int, sampler: Sampler | None = None) -> DataLoader:
-        """Batches in the table's order, or in a sampler's."""
-        return DataLoader(self, batch_size=batch_size, sampler=sampler, collate_fn=self.collate)
+    def pixels(self, picture: int) -> torch.Tensor:
+        """Pixel values (3, S, S) of a picture."""
+        if self.remembered is None:
+            return self._decoded(picture)
+        if picture in self.remembered:
+            return self.remembered[picture]
+        values = self._decoded(picture)
+        if (len(self.remembered) + 1) * values.nbytes <= PIXEL_MEMORY:
+            self.remembered[picture] = values
+        return values
+
+    def mask(self, row: int) -> torch.Tensor:
+        """The true mask of an expression at the model's input size: bool (S, S)."""
+        return torch.from_numpy(self.frame.mask(self.true_mask(row)))
+
+    def true_mask(self, row: int) -> np.ndarray:
+        """The true mask of an expression at the original size: bool (height, width)."""
+        instance = self.instance[row].item()
+        height, width = self.sizes[self.picture[instance]].tolist()
+        return decode_mask(self.masks.string(instance), height, width).view(bool)
+
+    def _decoded(self, picture: int) -> torch.Tensor:
+        path, (height, width) = self.files.string(picture), self.sizes[picture].tolist()
+        try:
+            with Image.open(path) as image:
+                if image.size != (width, height):
+                    raise OSError(f"it is {image.width} x {image.height} pixels, prepared as {width} x {height}")
+                return self.frame.pixels(image.convert("RGB"), self.mean, self.std)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise PictureError(
+                f"{path}, image_id {self.file_ids[picture]}, cannot be read: {_reason(error)}. Put the whole file "
+                "back in place, or take the image out of the source and prepare the dataset again"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case FileNotFoundError():
+            return "it does not exist"
+        case UnidentifiedImageError():
+            return "it is not a picture"
+        case _:
+            return str(error)
+
+
+class Loader(DataLoader):
+    """Batches of a reader, in the order of lists of rows; the same for any number of workers.
+
+    Draws nothing from torch's global generator. Raises PictureError.
+    """
+
+    def __init__(self, reader: Reader, batches: Sampler[list[int]], workers: int):
+        super().__init__(
+            reader if workers == 0 else replace(reader, remembered=None),
+            batch_size=None,
+            sampler=batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            if isinstance(batch, PictureError):
+                raise batch
+            yield batch
 
 
 class OneExpressionPerRef(Sampler):
@@ -122,17 +300,44 @@ class OneExpressionPerRef(Sampler):
     """
 
     def __init__(self, rows: pd.DataFrame, seed: int):
-        self.by_ref = list(rows.groupby("ref_id", sort=True).indices.values())
+        _, self.counts = np.unique(rows["ref_id"], return_counts=True)
+        self.by_ref = np.argsort(rows["ref_id"].to_numpy(), kind="stable")
         self.seed = seed
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.by_ref)
+        return len(self.counts)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
-        chosen = [rows[draw] for rows, draw in zip(self.by_ref, self._draws(random), strict=True)]
-        return iter(np.asarray(chosen)[random.permutation(len(chosen))].tolist())
+        firsts = self.counts.cumsum() - self.counts
+        chosen = self.by_ref[firsts + random.integers(self.counts)]
+        return iter(chosen[random.permutation(len(chosen))].tolist())
 
-    def _draws(self, random: np.random.Generator) -> np.ndarray:
-        return random.integers([len(rows) for rows in self.by_ref])
+
+class WholePictures(Sampler):
+    """Lists of rows, picture by picture in the order in which the table names them.
+
+    Args:
+        pictures: (N,) which picture each row is about.
+        batch_size: rows in a list, at most. The next picture goes into the same list where it fits as a whole; one with
+            more rows than that is cut.
+    """
+
+    def __init__(self, pictures: np.ndarray, batch_size: int):
+        which = pd.factorize(pictures)[0]
+        self.order = np.argsort(which, kind="stable")
+        self.starts, position, filled = [], 0, batch_size
+        for count in np.bincount(which).tolist():
+            for start in range(0, count, batch_size):
+                part = min(batch_size, count - start)
+                if filled + part > batch_size:
+                    self.starts.append(position)
+                    filled = 0
+                filled, position = filled + part, position + part
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (part.tolist() for part in np.split(self.order, self.starts[1:]))

@@ -65,8 +65,8 @@ def test_masks_equal_an_independent_nearest_resize(squares):
     for row, ann_id in enumerate(expressions.rows["ann_id"]):
         truth = squares.masks[ann_id]
         np.testing.assert_array_equal(expressions.true_mask(row), truth)
-        found = expressions[row]["mask"]
-        assert found.dtype == torch.float32
+        found = expressions[[row]].masks[0]
+        assert found.dtype == torch.bool
         height, width = truth.shape
         for y in range(32):
             for x in range(32):
@@ -79,30 +79,30 @@ def test_pixels_are_the_stretched_picture(squares):
         path = squares.prepared.instances.loc[ann_id, "image"]
         picture = Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)
         expected = np.asarray(picture, dtype=np.float64).transpose(2, 0, 1) / 255 * 2 - 1
-        np.testing.assert_allclose(expressions[row]["pixel_values"].numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(expressions[[row]].pixel_values[0].numpy(), expected, atol=1e-5)
 
 
 def test_pictures_are_remembered_within_the_limit(squares, monkeypatch):
     monkeypatch.setattr(samples, "PIXEL_MEMORY", 3 * 32 * 32 * 4)
     expressions = squares.expressions("val")
-    first, last = expressions[0]["pixel_values"], expressions[3]["pixel_values"]
-    assert expressions[1]["pixel_values"] is first
-    assert expressions[3]["pixel_values"] is not last
-    torch.testing.assert_close(expressions[3]["pixel_values"], last, rtol=0, atol=0)
+    first, last = expressions.reader.pixels(0), expressions.reader.pixels(1)
+    assert expressions.reader.pixels(0) is first
+    assert expressions.reader.pixels(1) is not last
+    torch.testing.assert_close(expressions.reader.pixels(1), last, rtol=0, atol=0)
 
 
 def test_grey_and_transparent_pictures_are_read_as_colour(squares):
     path = squares.prepared.instances["image"].iloc[0]
     for mode in ("L", "LA", "RGBA", "P"):
         Image.open(path).convert("RGB").convert(mode).save(path)
-        assert squares.expressions("val")[0]["pixel_values"].shape == (3, 32, 32)
+        assert squares.expressions("val")[[0]].pixel_values.shape == (1, 3, 32, 32)
 
 
 def test_a_batch_pads_to_its_longest_expression(squares):
     rows = squares.prepared.split("train").iloc[:3].copy()
     rows["text"] = ["red square", "blue", "the green one the green one the green one"]
     expressions = samples.Expressions(squares.prepared, rows, squares.processor)
-    batch = expressions.collate([expressions[row] for row in (2, 1, 0)])
+    batch = expressions[[2, 1, 0]]
 
     tokenizer = squares.processor.tokenizer
     assert batch.rows == [2, 1, 0]
@@ -114,8 +114,9 @@ def test_a_batch_pads_to_its_longest_expression(squares):
     assert tokenizer.convert_ids_to_tokens(batch.input_ids[0])[:4] == ["[CLS]", "the", "green", "one"]
     assert ((batch.attention_mask == 0) == (batch.input_ids == tokenizer.pad_token_id)).all()
     assert batch.masks.shape == (3, 32, 32)
-    assert batch.pixel_values.shape == (3, 3, 32, 32)
-    short = expressions.collate([expressions[1], expressions[0]])
+    assert batch.pixel_values.shape == (1, 3, 32, 32)
+    assert batch.pictures.tolist() == [0, 0, 0]
+    short = expressions[[1, 0]]
     assert short.input_ids.shape == (2, 4)
 
 
