@@ -9,7 +9,7 @@ from accelerate.utils import set_seed
 from stages import layout, prepared, run, tracking
 from stages.evaluate.score import PROTOCOLS
 from stages.params import Params
-from stages.samples import Expressions
+from stages.samples import Expressions, PictureError
 from stages.train import build
 from stages.train.loop import NonFiniteLossError, fit
 
@@ -18,7 +18,7 @@ def main() -> None:
     cell, settings = run.from_command_line("train", __doc__)
     try:
         train(cell, settings)
-    except (FileNotFoundError, NonFiniteLossError) as error:
+    except (FileNotFoundError, NonFiniteLossError, PictureError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -38,11 +38,11 @@ def fit(
         The model with the weights of the best epoch by `training.select_by` on val, and the history, a row an epoch.
 
     Raises:
-        NonFiniteLossError: see there.
+        NonFiniteLossError, PictureError: see there.
     """
     accelerator = Accelerator(mixed_precision=training.precision)
     sampler = OneExpressionPerRef(train.rows, seed)
-    batches = train.loader(training.batch_size, sampler)
+    batches = train.loader(training.batch_size, sampler, training.workers)
     optimizer = optimiser(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))
     prepared_model, optimizer = accelerator.prepare(model, optimizer)
