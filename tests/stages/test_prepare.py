@@ -1,6 +1,8 @@
 """The command that writes a prepared dataset, on rendered scenes and on real photographs."""
 
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 
@@ -17,12 +19,12 @@ from stages import prepared
 def prepare(tmp_path, root, small_params):
     """Runs the command in an empty project folder with the parameters given."""
 
-    def run(dataset: str, **changes) -> subprocess.CompletedProcess:
+    def run(dataset: str, task: str = "--dataset", **changes) -> subprocess.CompletedProcess:
         small_params["datasets"].get(dataset, {}).update(changes)
         with (tmp_path / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(small_params, file)
         return subprocess.run(
-            [sys.executable, "-m", "stages.prepare", "--dataset", dataset],
+            [sys.executable, "-m", "stages.prepare", task, dataset],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(root)},
             capture_output=True,
@@ -69,13 +71,76 @@ def test_after_a_failure_nothing_half_written_is_left(tmp_path, prepare):
 def test_an_unknown_dataset_and_wrong_parameters_exit_with_2(prepare, small_params):
     result = prepare("scene")
     assert result.returncode == 2
-    assert "unknown name 'scene'; allowed: refcoco, refcoco+, " in result.stderr
+    assert "unknown dataset 'scene'; params.yaml has: refcoco, refcoco+, " in result.stderr
 
     small_params["datasets"]["cups"] = {"kind": "refer"}
     result = prepare("cups")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == "params.yaml is wrong:"
     assert "datasets.cups.root: missing" in result.stderr
+
+
+def test_less_than_the_published_set_is_an_error_unless_allowed(tmp_path, prepare, shared_data):
+    root = str(shared_data / "refer_true")
+    result = prepare("refcoco", root=root)
+    assert result.returncode == 1
+    assert "train has 36 refs where 42,404 are published" in result.stderr
+    assert list((tmp_path / "data").iterdir()) == []
+
+    result = prepare("refcoco", root=root, allow_partial=True)
+    assert result.returncode == 0
+    summary = prepared.read(tmp_path / "data" / "refcoco").summary
+    assert summary["partial"]
+    assert summary["warnings"] == [
+        "not the whole refcoco (unc): train 36 of 42,404 refs, val 14 of 3,811 refs, testA 6 of 1,975 refs, "
+        "testB 6 of 1,810 refs"
+    ]
+    assert f"warning: {summary['warnings'][0]}" in result.stderr
+
+
+def test_a_mix_of_photographs(tmp_path, prepare, shared_data):
+    root = shared_data / "refer_mini"
+    result = prepare("refcoco_mix", root=str(root), mix=["refcoco", "refcoco+"], allow_partial=True)
+    assert result.returncode == 0, result.stderr
+    dataset = prepared.read(tmp_path / "data" / "refcoco_mix")
+    assert dataset.evaluation_splits == [
+        f"{name}_{split}" for name in ("refcoco", "refcoco+") for split in ("val", "testA", "testB")
+    ]
+    held_out, trained = set(), set()
+    for name in ("refcoco", "refcoco+"):
+        for ref in pickle.loads((root / name / "refs(unc).p").read_bytes()):
+            (trained if ref["split"] == "train" else held_out).add(ref["image_id"])
+    assert set(dataset.split("train")["image_id"]) == trained - held_out
+    assert set(dataset.expressions["image_id"]) == trained | held_out
+    assert f"{len(trained & held_out)} of {len(trained)} images" in dataset.summary["notes"][0]
+    assert dataset.summary["notes"][0] in result.stdout
+
+
+def test_the_fingerprint_changes_with_annotations_and_pictures(tmp_path, prepare, shared_data):
+    root = tmp_path / "release"
+    shutil.copytree(shared_data / "refer_true", root, copy_function=shutil.copyfile)
+
+    def written() -> str:
+        result = prepare("refer_true", "--fingerprint", root=str(root))
+        assert result.returncode == 0, result.stderr
+        return (tmp_path / "sources" / "refer_true.json").read_text()
+
+    seen = {written()}
+    assert written() in seen
+    picture = next((root / "images").rglob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    seen.add(written())
+    picture.unlink()
+    seen.add(written())
+    refs = root / "refcoco" / "refs(unc).p"
+    refs.write_bytes(refs.read_bytes() + b" ")
+    seen.add(written())
+    assert len(seen) == 4
+
+    refs.unlink()
+    result = prepare("refer_true", "--fingerprint", root=str(root))
+    assert result.returncode == 1 and "refs(unc).p: No such file" in result.stderr
+    assert "rendered by the project" in prepare("scenes", "--fingerprint").stderr
 
 
 def test_photographs_with_true_masks(tmp_path, prepare, shared_data):
