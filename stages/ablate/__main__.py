@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stages import layout, params
 from stages.ablate import comparison
+from stages.evaluate.protocols import PROTOCOLS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,10 +14,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
     try:
-        experiment = settings.experiment
-        runs = comparison.read_runs(options.dataset, experiment.variants, experiment.seeds)
+        experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
+        runs = comparison.read_runs(options.dataset, experiment.variants, experiment.seeds, protocol)
         comparison.check_paired(options.dataset, runs)
-        table = comparison.compare(options.dataset, settings.evaluation.protocol, experiment.reference, runs)
+        table = comparison.compare(options.dataset, protocol, experiment.reference, runs)
         comparison.write(table, layout.comparison(options.dataset))
     except comparison.ComparisonError as error:
         sys.exit(f"error: {error}")

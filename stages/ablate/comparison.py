@@ -7,9 +7,10 @@ import pandas as pd
 
 from stages import layout
 from stages.evaluate.metrics import METRICS, summarise
+from stages.evaluate.protocols import Protocol
 
 COLUMNS = ["dataset", "protocol", "variant", "split", "metric", "seeds", "mean", "std", "min", "max", "difference"]
-SCORE_COLUMNS = ["sent_id", "split", "intersection", "union"]
+SCORE_COLUMNS = ["sent_id", "split", "protocol", "intersection", "union"]
 
 Run = tuple[str, int]  # variant, seed
 
@@ -18,13 +19,16 @@ class ComparisonError(Exception):
     """The scores cannot be compared; the message names the run and the way out."""
 
 
-def read_runs(dataset: str, variants: Sequence[str], seeds: Sequence[int]) -> dict[Run, pd.DataFrame]:
+def read_runs(
+    dataset: str, variants: Sequence[str], seeds: Sequence[int], protocol: Protocol
+) -> dict[Run, pd.DataFrame]:
     """Scores of every listed run, in the listed order.
 
     Raises:
-        ComparisonError: a listed run has no scores, its file lacks a column, or it scored an expression twice.
+        ComparisonError: a listed run has no scores or scores of another protocol, its file lacks a column, or it scored
+            an expression twice.
     """
-    return {(variant, seed): _read_run(dataset, variant, seed) for variant in variants for seed in seeds}
+    return {(variant, seed): _read_run(dataset, variant, seed, protocol) for variant in variants for seed in seeds}
 
 
 def check_paired(dataset: str, runs: dict[Run, pd.DataFrame]) -> None:
@@ -49,14 +53,14 @@ def check_paired(dataset: str, runs: dict[Run, pd.DataFrame]) -> None:
                 )
 
 
-def compare(dataset: str, protocol: str, reference: str, runs: dict[Run, pd.DataFrame]) -> pd.DataFrame:
+def compare(dataset: str, protocol: Protocol, reference: str, runs: dict[Run, pd.DataFrame]) -> pd.DataFrame:
     """Every metric of every variant on every split, over seeds.
 
     Args:
         dataset: name of the dataset.
-        protocol: name of the protocol that the scores were computed under.
+        protocol: that the scores were computed under.
         reference: the variant that differences are taken to; one of the runs' variants.
-        runs: (variant, seed) -> scores with the columns sent_id, split, intersection, union.
+        runs: (variant, seed) -> scores with the columns split, intersection, union.
 
     Returns:
         One row a variant, split and metric, columns `COLUMNS`. Metrics are fractions between 0 and 1; `seeds` is their
@@ -68,7 +72,7 @@ def compare(dataset: str, protocol: str, reference: str, runs: dict[Run, pd.Data
             {"variant": variant, "seed": seed, "split": split, "metric": metric, "value": metrics[metric]}
             for (variant, seed), scores in runs.items()
             for split, rows in scores.groupby("split", sort=False)
-            for metrics in [summarise(rows)]
+            for metrics in [summarise(rows, protocol)]
             for metric in METRICS
         ]
     )
@@ -77,7 +81,7 @@ def compare(dataset: str, protocol: str, reference: str, runs: dict[Run, pd.Data
     of_reference = table[table["variant"] == reference].set_index(["split", "metric"])["mean"]
     keys = pd.MultiIndex.from_frame(table[["split", "metric"]])
     table["difference"] = table["mean"].to_numpy() - of_reference.loc[keys].to_numpy()
-    return table.assign(dataset=dataset, protocol=protocol)[COLUMNS]
+    return table.assign(dataset=dataset, protocol=protocol.name)[COLUMNS]
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
@@ -86,7 +90,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, lineterminator="\n")
 
 
-def _read_run(dataset: str, variant: str, seed: int) -> pd.DataFrame:
+def _read_run(dataset: str, variant: str, seed: int, protocol: Protocol) -> pd.DataFrame:
     path, run = layout.scores(dataset, variant, seed), (variant, seed)
     if not path.exists():
         raise ComparisonError(
@@ -100,6 +104,12 @@ def _read_run(dataset: str, variant: str, seed: int) -> pd.DataFrame:
             f"{path} is not a table of scores with the columns {SCORE_COLUMNS}: {error}. "
             f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
         ) from error
+    others = sorted(set(scores["protocol"]) - {protocol.name})
+    if others:
+        raise ComparisonError(
+            f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
+            f"numbers of two protocols cannot be compared. Score it again with: dvc repro {_stage(dataset, run)}"
+        )
     twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
     if not twice.empty:
         raise ComparisonError(

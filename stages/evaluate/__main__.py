@@ -8,16 +8,17 @@ import torch
 
 from stages import layout, prepared, run, tracking, trained
 from stages.evaluate.metrics import summarise_splits
-from stages.evaluate.score import PROTOCOLS, score
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.score import frame, score
 from stages.params import Params
-from stages.samples import Expressions
+from stages.samples import Expressions, PictureError
 
 
 def main() -> None:
     cell, settings = run.from_command_line("evaluate", __doc__)
     try:
         evaluate(cell, settings)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PictureError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -29,17 +30,22 @@ def evaluate(cell: run.Run, settings: Params) -> None:
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
 
-    scores = pd.concat(
-        score(model, Expressions(dataset, dataset.split(split), processor), protocol, evaluation.batch_size, split)
+    splits = {
+        split: Expressions(dataset, dataset.split(split), processor, frame(protocol))
         for split in dataset.evaluation_splits
+    }
+    scores = pd.concat(
+        score(model, expressions, protocol, evaluation.batch_size, evaluation.workers, progress=split)
+        for split, expressions in splits.items()
     )
-    metrics = summarise_splits(scores)
+    metrics = summarise_splits(scores, protocol)
 
     layout.scores(*cell).parent.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(layout.scores(*cell), index=False)
     layout.metrics(*cell).parent.mkdir(parents=True, exist_ok=True)
     layout.metrics(*cell).write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
     tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)])
+    print(f"protocol {protocol.name}")
     for split, values in metrics.items():
         print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
 

@@ -1,61 +1,76 @@
 """Scores: the intersection and union of every expression, under a protocol."""
 
-from dataclasses import dataclass
-
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
+from models.processing import Frame, Letterbox, Stretch
 from stages.evaluate.metrics import iou
+from stages.evaluate.protocols import Protocol
 from stages.prepared import encode_mask
 from stages.samples import Expressions
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """How I and U are counted. `original`: at the original image size, every expression, sigmoid > threshold."""
-
-    name: str
-    threshold: float
+FITS = {"stretch": Stretch, "letterbox": Letterbox}
+COUNTS = ["intersection", "union", "height", "width", "prediction"]
 
 
-PROTOCOLS = {"original": Protocol("original", threshold=0.5)}
+def frame(protocol: Protocol) -> Frame | None:
+    """How the protocol brings images to the input size, for `Expressions`; None for the recipe's own way."""
+    return FITS[protocol.fit](protocol.size) if protocol.fit else None
 
 
 @torch.no_grad()
 def score(
-    model: AlignFormer, expressions: Expressions, protocol: Protocol, batch_size: int, progress: str | None = None
+    model: AlignFormer,
+    expressions: Expressions,
+    protocol: Protocol,
+    batch_size: int,
+    workers: int = 0,
+    progress: str | None = None,
 ) -> pd.DataFrame:
     """Score every expression.
 
     Args:
+        expressions: made with the frame of the protocol.
+        workers: processes that load pictures; 0 for this one.
         progress: label of the progress bar; without it there is none.
 
     Returns:
-        One row an expression, in the order of `expressions.rows`: sent_id, ref_id, ann_id, image_id, split,
-        intersection and union (int64, pixels of the original image), iou (float64), prediction (counts of the COCO
-        compressed RLE of the predicted mask).
+        One row an expression, in the order of `expressions.rows`: sent_id, ref_id, ann_id, image_id, split, protocol
+        (its name), intersection and union (int64, pixels of the protocol's grid), iou (float64), height and width of
+        that grid (int64), prediction (counts of the COCO compressed RLE of the predicted mask on that grid).
+
+    Raises:
+        PictureError: a picture cannot be read.
+        ValueError: the expressions have another frame than the protocol.
     """
+    if protocol.fit and expressions.frame != frame(protocol):
+        raise ValueError(f"protocol {protocol.name} needs {frame(protocol)}, the expressions have {expressions.frame}")
     model.eval()
-    intersections, unions, predictions = [], [], []
-    batches = expressions.loader(batch_size)
+    counted = {}
+    batches = expressions.by_picture(batch_size, workers)
     for batch in tqdm(batches, desc=progress, disable=None if progress else True, leave=False):
-        inputs = batch.inputs(model.device)
-        del inputs["masks"]
-        logits = model(**inputs).logits
-        truths = [expressions.true_mask(row) for row in batch.rows]
-        masks = expressions.processor.post_process_referring_segmentation(
-            logits, [truth.shape for truth in truths], protocol.threshold
-        )
-        for mask, truth in zip(masks, truths, strict=True):
-            intersections.append(int((mask & truth).sum()))
-            unions.append(int((mask | truth).sum()))
-            predictions.append(encode_mask(mask))
-    rows = expressions.rows
-    scores = rows[["sent_id", "ref_id", "ann_id", "image_id", "split"]].assign(
-        intersection=pd.Series(intersections, dtype="int64"), union=pd.Series(unions, dtype="int64")
-    )
-    scores["iou"] = iou(scores["intersection"].to_numpy(), scores["union"].to_numpy())
-    scores["prediction"] = predictions
-    return scores
+        logits = model(**batch.inputs(model.device)).logits.float().cpu()  # (B, S, S)
+        for row, sample in zip(batch.rows, logits, strict=True):
+            predicted, truth = _masks(sample, expressions.true_mask(row), expressions.frame, protocol)
+            overlap, either = int((predicted & truth).sum()), int((predicted | truth).sum())
+            counted[row] = overlap, either, *truth.shape, encode_mask(predicted)
+    rows = expressions.rows[["sent_id", "ref_id", "ann_id", "image_id", "split"]].assign(protocol=protocol.name)
+    counts = pd.DataFrame([counted[row] for row in range(len(rows))], columns=COUNTS)
+    counts.insert(2, "iou", iou(counts["intersection"].to_numpy(), counts["union"].to_numpy(), protocol))
+    return pd.concat([rows, counts], axis=1)
+
+
+def _masks(logits: torch.Tensor, truth: np.ndarray, frame: Frame, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (S, S), true mask (h, w) at the original size -> predicted and true mask on the protocol's grid, bool.
+
+    Logits are compared with the logit of the threshold, probabilities with the threshold itself.
+    """
+    maps, cut = logits, torch.tensor(protocol.threshold, dtype=torch.float64).logit().item()
+    if protocol.interpolated == "probabilities":
+        maps, cut = logits.sigmoid(), protocol.threshold
+    if protocol.grid == "input":
+        return (maps > cut).numpy(), frame.mask(truth)
+    return (frame.restore(maps, truth.shape, protocol.interpolation) > cut).numpy(), truth

@@ -33,10 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _files(datasets: list[DatasetResults]) -> dict[Path, bytes]:
     files = {}
     for results in datasets:
-        name, both = results.name, [tables.main_table(results), tables.full_table(results)]
+        name, every = results.name, [tables.main_table(results), *tables.full_tables(results)]
         words = f"{headline.headline(results)} {headline.details(results)}".strip()
-        markdown = "\n".join([f"{words}\n", *(tables.to_markdown(table) for table in both)])
-        latex = "\n".join(tables.to_latex(table, f"tab:{name}-{table.key}") for table in both)
+        markdown = "\n".join([*_warnings(results), f"{words}\n", *(tables.to_markdown(table) for table in every)])
+        latex = "\n".join(tables.to_latex(table, f"tab:{name}-{table.key}") for table in every)
         figure = curves.figure_svg(results.histories, list(curves.PANELS), salt=name, legend=True)
         files |= {
             Path("tables") / f"{name}.md": markdown.encode(),
@@ -48,6 +48,13 @@ def _files(datasets: list[DatasetResults]) -> dict[Path, bytes]:
             ),
         }
     return files
+
+
+def _warnings(results: DatasetResults) -> list[str]:
+    """Every warning about the data, as a quotation in Markdown."""
+    lines = [f"> **{lead}.**" for lead in [tables.data_warning(results)] if lead]
+    lines += [f"> - {warning}" for warning in results.warnings]
+    return [*lines, ""] if lines else []
 
 
 def _write(files: dict[Path, bytes], folder: Path) -> None:

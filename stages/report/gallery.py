@@ -140,7 +140,7 @@ def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Ex
     predictions = []
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
-        predicted = _mask(score["prediction"], instance, width, height)
+        predicted = _mask(score["prediction"], score, width, height)
         predictions.append(Prediction(variant, float(score["iou"]), overlay(photo, truth, predicted)))
     return Example(sent_id, expression["split"], expression["text"], photo, predictions)
 
@@ -163,9 +163,10 @@ def _open(dataset: str, instance: pd.Series) -> Image.Image:
     return photo
 
 
-def _mask(counts: str, instance: pd.Series, width: int, height: int) -> np.ndarray:
-    mask = prepared.decode_mask(counts, int(instance["height"]), int(instance["width"]))
-    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0  # (height, width)
+def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:
+    """A mask over the whole photo, on any grid -> (height, width), boolean."""
+    mask = prepared.decode_mask(counts, int(grid["height"]), int(grid["width"]))
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

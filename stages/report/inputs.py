@@ -1,10 +1,12 @@
 """What the report is made of, read and checked: every listed dataset, its comparison, histories and scores."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from stages import layout, prepared
+from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.params import Params
 from stages.prepared import PreparedDataset
 
@@ -19,7 +21,7 @@ class DatasetResults:
 
     Attributes:
         name: name of the dataset.
-        protocol: name of the evaluation protocol.
+        protocol: that every number was computed under.
         reference: the variant that differences are taken to.
         variants: listed variants, in the listed order.
         seeds: listed seeds, in the listed order.
@@ -31,7 +33,7 @@ class DatasetResults:
     """
 
     name: str
-    protocol: str
+    protocol: Protocol
     reference: str
     variants: list[str]
     seeds: list[int]
@@ -48,6 +50,16 @@ class DatasetResults:
         return {split: int(sizes[split]) for split in self.splits}
 
     @property
+    def partial(self) -> bool:
+        """Whether the data are a part of what was published."""
+        return self.dataset.summary.get("partial", False)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know of the data before comparing numbers."""
+        return self.dataset.summary.get("warnings", [])
+
+    @property
     def richest(self) -> str:
         """The last listed variant that is not the reference; the reference where it is alone."""
         return _richest(self.variants, self.reference)
@@ -57,14 +69,14 @@ def read(name: str, params: Params) -> DatasetResults:
     """Read what the report says about one dataset.
 
     Raises:
-        ReportError: an input is missing, or does not match the listed variants, seeds and splits.
+        ReportError: an input is missing, or does not match the listed variants, seeds and splits, or the protocol.
         FileNotFoundError: there is no prepared dataset.
     """
-    experiment = params.experiment
+    experiment, protocol = params.experiment, PROTOCOLS[params.evaluation.protocol]
     dataset = prepared.read(layout.prepared(name))
     return DatasetResults(
         name=name,
-        protocol=params.evaluation.protocol,
+        protocol=protocol,
         reference=experiment.reference,
         variants=experiment.variants,
         seeds=experiment.seeds,
@@ -72,11 +84,11 @@ def read(name: str, params: Params) -> DatasetResults:
         dataset=dataset,
         comparison=_read_comparison(name, params, dataset.evaluation_splits),
         histories={
-            variant: {seed: _read_history(name, variant, seed) for seed in experiment.seeds}
+            variant: {seed: _read_history(name, variant, seed, protocol) for seed in experiment.seeds}
             for variant in experiment.variants
         },
         scores={
-            variant: _read_scores(name, variant, experiment.seeds[0], dataset)
+            variant: _read_scores(name, variant, experiment.seeds[0], dataset, protocol)
             for variant in dict.fromkeys([experiment.reference, _richest(experiment.variants, experiment.reference)])
         },
     )
@@ -103,21 +115,21 @@ def _read_comparison(name: str, params: Params, splits: list[str]) -> pd.DataFra
     return table.set_index(["variant", "split", "metric"]).sort_index()
 
 
-def _read_history(name: str, variant: str, seed: int) -> pd.DataFrame:
-    path = layout.history(name, variant, seed)
+def _read_history(name: str, variant: str, seed: int, protocol: Protocol) -> pd.DataFrame:
+    path, again = layout.history(name, variant, seed), f"Make it with: dvc repro train@{name}-{variant}-{seed}"
     if not path.exists():
-        raise ReportError(
-            f"run {variant}, seed {seed} of {name} has no history: {path} is missing. "
-            f"Make it with: dvc repro train@{name}-{variant}-{seed}"
-        )
-    return pd.read_csv(path)
+        raise ReportError(f"run {variant}, seed {seed} of {name} has no history: {path} is missing. {again}")
+    history = pd.read_csv(path)
+    _check_protocol(history, protocol, path, again)
+    return history
 
 
-def _read_scores(name: str, variant: str, seed: int, dataset: PreparedDataset) -> pd.DataFrame:
+def _read_scores(name: str, variant: str, seed: int, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
     path, again = layout.scores(name, variant, seed), f"Make it with: dvc repro evaluate@{name}-{variant}-{seed}"
     if not path.exists():
         raise ReportError(f"run {variant}, seed {seed} of {name} has no scores: {path} is missing. {again}")
     scores = pd.read_parquet(path).set_index("sent_id")
+    _check_protocol(scores, protocol, path, again)
     expressions = dataset.expressions
     expected = expressions.loc[expressions["split"].isin(dataset.evaluation_splits), "sent_id"]
     if set(scores.index) != set(expected):
@@ -126,3 +138,9 @@ def _read_scores(name: str, variant: str, seed: int, dataset: PreparedDataset) -
             f"{len(expected)}, and they are not the same. {again}"
         )
     return scores
+
+
+def _check_protocol(table: pd.DataFrame, protocol: Protocol, path: Path, again: str) -> None:
+    found = list(table["protocol"].unique()) if "protocol" in table else "not named"
+    if found != [protocol.name]:
+        raise ReportError(f"{path} is of another experiment: its protocols are {found}, not {[protocol.name]}. {again}")

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.params import Params
 from stages.report import curves, gallery, headline, tables
 from stages.report.gallery import Example
@@ -24,6 +25,7 @@ CONTRAST = {
     "pixel": "each pixel against the center embedding",
     "instance": "the mean of the region's pixels against the centers of the batch",
 }
+PLACES = ("root", "images", "instances", "expressions")  # of a source on this machine
 CSS_DASHES = ("solid", "dashed", "dotted")  # in the order of curves.DASHES
 
 
@@ -55,6 +57,8 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, list
     template = environment.get_template("page.html.j2")
     return template.render(
         experiment=params.experiment,
+        protocol=params.evaluation.protocol,
+        conventions=conventions(PROTOCOLS[params.evaluation.protocol]),
         command=tables.COMMAND,
         variants=[_variant_row(name, params) for name in params.experiment.variants],
         model=settings(params.recipes[params.experiment.recipe].model),
@@ -76,12 +80,33 @@ def settings(section: BaseModel, prefix: str = "") -> list[Setting]:
     return rows
 
 
+def conventions(protocol: Protocol) -> str:
+    """What the protocol's fields say, in words."""
+    picture = {
+        None: "The image as the recipe brings it to the model",
+        "stretch": f"The image stretched to {protocol.size} x {protocol.size} pixels",
+        "letterbox": f"The image fitted into {protocol.size} x {protocol.size} pixels, its proportions kept",
+    }[protocol.fit]
+    way = {"bilinear": "bilinearly", "bicubic": "bicubically"}[protocol.interpolation]
+    grid = {
+        "original": f"I and U at the original image size, {protocol.interpolated} brought there {way}",
+        "input": "I and U at that size, the true mask resized by nearest",
+    }[protocol.grid]
+    return (
+        f"{picture}; {grid}; inside where the probability is above {protocol.threshold:g}; "
+        f"IoU {protocol.both_empty:g} where both masks are empty; Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
+    )
+
+
 def _section(results: DatasetResults, shown: list[Example]) -> dict:
     return {
         "name": results.name,
         "headline": headline.headline(results),
         "details": headline.details(results),
-        "tables": [tables.main_table(results), tables.full_table(results)],
+        "warning": tables.data_warning(results),
+        "warnings": results.warnings,
+        "main_table": tables.main_table(results),
+        "full_tables": tables.full_tables(results),
         "curves": [
             Markup(curves.inline(curves.figure_svg(results.histories, [column], results.name, legend=False), prefix))
             for column in curves.PANELS
@@ -95,7 +120,8 @@ def _section(results: DatasetResults, shown: list[Example]) -> dict:
         "examples": [_example(example) for example in shown],
         "counts": _counts(results),
         "source": _source(results.dataset.summary.get("source", {})),
-        "protocol": results.protocol,
+        "protocol": results.protocol.name,
+        "notes": results.dataset.summary.get("notes", []),
         "fingerprint": _plain(results.dataset.summary.get("fingerprint", "not recorded")),
         "checks": [check.replace("_", " ") for check in results.dataset.summary.get("checks", [])],
     }
@@ -108,7 +134,8 @@ def _lines(seeds: list[int]) -> str:
 
 
 def _source(source: dict) -> str:
-    return _plain({key: value for key, value in source.items() if key != "root"}) or "not recorded"
+    told = {key: value for key, value in source.items() if key not in PLACES and value is not None}
+    return _plain(told) or "not recorded"
 
 
 def _legend_line(index: int, variant: str) -> dict[str, str]:

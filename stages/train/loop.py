@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from stages.evaluate.metrics import METRICS, summarise
-from stages.evaluate.score import Protocol, score
+from stages.evaluate.protocols import Protocol
+from stages.evaluate.score import score
 from stages.params import Training
 from stages.samples import Batch, Expressions, OneExpressionPerRef
 from stages.train.optimisation import optimiser, schedule
@@ -65,7 +66,7 @@ def fit(
             optimizer.zero_grad()
             totals += losses * len(batch.rows)
         means = (totals / len(sampler)).tolist()
-        metrics = summarise(score(model, val, protocol, training.batch_size * 2))
+        metrics = summarise(score(model, val, protocol, training.batch_size * 2, training.workers), protocol)
         row = {
             "epoch": epoch,
             "learning_rate": learning_rate,  # of the epoch's last step

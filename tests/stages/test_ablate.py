@@ -27,7 +27,9 @@ def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: 
     (folder / "params.yaml").write_text("\n".join(lines) + "\n")
 
 
-def write_scores(dataset: str, variant: str, seed: int, splits: dict[str, int]) -> pd.DataFrame:
+def write_scores(
+    dataset: str, variant: str, seed: int, splits: dict[str, int], protocol: str = "original"
+) -> pd.DataFrame:
     generator = np.random.default_rng([len(variant), seed])
     number = sum(splits.values())
     union = generator.integers(1, 5000, number)
@@ -36,6 +38,7 @@ def write_scores(dataset: str, variant: str, seed: int, splits: dict[str, int]) 
         {
             "sent_id": np.arange(number),
             "split": [split for split, count in splits.items() for _ in range(count)],
+            "protocol": protocol,
             "intersection": intersection,
             "union": union,
             "iou": intersection / union,
@@ -147,6 +150,35 @@ def test_an_expression_scored_twice_is_an_error(runs):
     scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
     with pytest.raises(SystemExit, match="scores 2 expressions more than once, such as sent_id 0"):
         compare()
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(3)])
+def test_scores_of_another_protocol_are_not_compared(runs, part):
+    """Not even where only some rows are."""
+    scores = runs["vlba", 1].copy()
+    scores.loc[scores.index[part], "protocol"] = "lavt"
+    scores.to_parquet(layout.scores("scenes", "vlba", 1), index=False)
+    message = r"vlba/1.parquet .* protocol lavt, params.yaml says original.*dvc repro evaluate@scenes-vlba-1"
+    with pytest.raises(SystemExit, match=message):
+        compare()
+    assert not layout.comparison("scenes").exists()
+
+
+def test_the_protocol_of_params_decides_what_counts(runs, tmp_path):
+    """An IoU of exactly .5 passes under `original` and fails under `cgformer`; both empty counts 1 and 0."""
+    splits = {"val": 4}
+    write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    for protocol, passed, mean in (("original", 0.75, 0.625), ("cgformer", 0.25, 0.375)):
+        content = (tmp_path / "params.yaml").read_text()
+        (tmp_path / "params.yaml").write_text(content.replace("protocol: original", f"protocol: {protocol}"))
+        scores = write_scores("scenes", "baseline", 0, splits, protocol)
+        scores["intersection"], scores["union"] = [5, 10, 0, 0], [10, 10, 0, 7]
+        scores.to_parquet(layout.scores("scenes", "baseline", 0), index=False)
+        table = compare().set_index("metric")
+        assert set(table["protocol"]) == {protocol}
+        assert table.loc["Pr@0.5", "mean"] == passed
+        assert table.loc["mIoU", "mean"] == mean
+        assert table.loc["oIoU", "mean"] == 15 / 27
 
 
 def test_scores_without_a_column_are_an_error(runs):

@@ -7,8 +7,16 @@ import torch
 from pycocotools import mask as coco_mask
 from sklearn.metrics import jaccard_score
 
-from stages.evaluate.metrics import METRICS, iou, summarise, summarise_splits
-from stages.evaluate.score import PROTOCOLS, score
+from stages.evaluate import metrics as evaluation
+from stages.evaluate.metrics import METRICS, iou
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.score import score
+
+ORIGINAL = PROTOCOLS["original"]
+
+
+def summarise(scores: pd.DataFrame) -> dict[str, float]:
+    return evaluation.summarise(scores, ORIGINAL)
 
 
 def table(*pairs: tuple[int, int], **columns) -> pd.DataFrame:
@@ -25,7 +33,7 @@ def test_two_expressions_in_closed_form():
     assert metrics["oIoU"] == 13 / 104
     assert metrics["mIoU"] == (0.75 + 0.1) / 2
     assert precisions(metrics) == [0.5, 0.5, 0.5, 0, 0]
-    assert set(metrics) == {"expressions", *METRICS}
+    assert set(metrics) == {"expressions", "both_empty", *METRICS}
 
 
 @pytest.mark.parametrize(("tenths", "passed"), [(5, 1), (6, 2), (7, 3), (8, 4), (9, 5)])
@@ -45,7 +53,8 @@ def test_both_masks_empty_is_an_iou_of_one():
     metrics = summarise(table((0, 0), (1, 4)))
     assert metrics["oIoU"] == 0.25
     assert metrics["mIoU"] == 0.625
-    np.testing.assert_array_equal(iou(np.array([0, 0, 2]), np.array([0, 5, 2])), [1, 0, 1])
+    assert metrics["both_empty"] == 1
+    np.testing.assert_array_equal(iou(np.array([0, 0, 2]), np.array([0, 5, 2]), ORIGINAL), [1, 0, 1])
 
 
 def test_integers_are_summed_exactly():
@@ -87,7 +96,7 @@ def test_a_loop_in_float64_and_the_libraries_agree():
         either = [int(t or p) for t, p in zip(truth.ravel(), prediction.ravel(), strict=True)]
         pairs.append((sum(both), sum(either)))
     scores = table(*pairs)
-    found = iou(scores["intersection"].to_numpy(), scores["union"].to_numpy())
+    found = iou(scores["intersection"].to_numpy(), scores["union"].to_numpy(), ORIGINAL)
     np.testing.assert_allclose(found[1:], expected, rtol=1e-15)
 
     codes = [
@@ -117,7 +126,7 @@ def test_the_order_of_expressions_does_not_matter():
 
 def test_splits_are_kept_apart_and_in_order():
     scores = table((1, 2), (3, 3), (0, 5), split=["testB", "val", "testB"])
-    metrics = summarise_splits(scores)
+    metrics = evaluation.summarise_splits(scores, ORIGINAL)
     assert list(metrics) == ["testB", "val"]
     assert metrics["testB"]["oIoU"] == 1 / 7
     assert metrics["val"]["mIoU"] == 1
@@ -153,7 +162,7 @@ def test_scores_are_counted_at_the_original_size(squares, batch_size):
     expressions = squares.expressions("val")
     logits = torch.randn(len(expressions), 32, 32, generator=torch.Generator().manual_seed(0))
     model = Scripted(logits).train()
-    scores = score(model, expressions, PROTOCOLS["original"], batch_size)
+    scores = score(model, expressions, ORIGINAL, batch_size)
 
     assert not model.training
     rows = squares.prepared.split("val")

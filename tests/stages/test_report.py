@@ -31,64 +31,73 @@ def build(
     variants: list[str] = VARIANTS,
     quality: dict[str, float] | None = None,
     per_split: int = 4,
+    protocol: str = "original",
+    splits: tuple[str, ...] = ("val", "testA"),
+    summary: dict | None = None,
 ) -> None:
     """Everything that the report reads, for datasets of the given image size (width, height)."""
     content = yaml.safe_load(PARAMS.read_text())
+    content["evaluation"]["protocol"] = protocol
+    content["datasets"] |= dict.fromkeys(datasets, content["datasets"]["scenes"])
     content["experiment"] |= {"datasets": list(datasets), "variants": variants, "seeds": seeds}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     quality = quality or {"baseline": 0.3, "text_to_pixel": 0.2, "alignformer": 0.8}
     for name, (width, height) in datasets.items():
-        build_dataset(name, width, height, per_split)
+        build_dataset(name, width, height, per_split, ("train", *splits), summary or {})
         for variant in variants:
             for seed in seeds:
-                build_run(name, variant, seed, quality[variant])
+                build_run(name, variant, seed, quality[variant], protocol)
         ablate(["--dataset", name])
 
 
-def build_dataset(name: str, width: int, height: int, per_split: int) -> None:
+def build_dataset(name: str, width: int, height: int, per_split: int, splits: tuple[str, ...], summary: dict) -> None:
     generator = np.random.default_rng(0)
     folder = layout.prepared(name)
     (folder / "images").mkdir(parents=True)
     expressions, instances = [], []
-    for number in range(per_split * 3):
+    for number in range(per_split * len(splits)):
         pixels = np.linspace(generator.integers(0, 256, (width, 3)), generator.integers(0, 256, (width, 3)), height)
         path = folder / "images" / f"{number}.png"
         Image.fromarray(pixels.astype(np.uint8)).save(path)
         mask = np.zeros((height, width), np.uint8)
         mask[height // 4 : height // 2, width // 4 : width // 2] = 1
         instances.append((number, number, path.as_posix(), width, height, "thing", prepared.encode_mask(mask)))
-        split = ("train", "val", "testA")[number % 3]
-        expressions.append((100 + number, number, number, number, split, HOSTILE))
+        expressions.append((100 + number, number, number, number, splits[number % len(splits)], HOSTILE))
     prepared.write(
         folder,
         pd.DataFrame(expressions, columns=prepared.EXPRESSION_COLUMNS),
         pd.DataFrame(instances, columns=prepared.INSTANCE_COLUMNS),
         {
             "name": name,
-            "source": {"kind": "refer", "root": "/somewhere/on/this/host", "split_by": "unc"},
+            "source": {"kind": "refer", "root": "/somewhere/on/this/host", "images": "/somewhere", "split_by": "unc"},
             "checks": ["ids_unique"],
             "fingerprint": "f00d" * 16,
+            **summary,
         },
     )
 
 
-def build_run(name: str, variant: str, seed: int, quality: float) -> None:
+def build_run(name: str, variant: str, seed: int, quality: float, protocol: str) -> None:
     dataset = prepared.read(layout.prepared(name))
     generator = np.random.default_rng([len(variant), seed])
     rows = []
     for expression in dataset.expressions[dataset.expressions["split"] != "train"].itertuples():
         instance = dataset.instances.loc[expression.ann_id]
         truth = prepared.decode_mask(instance["mask"], instance["height"], instance["width"])
-        away = 0 if generator.random() < quality else int(generator.integers(1, instance["width"] // 2))
+        if protocol in ("lavt", "rela"):
+            truth = np.asarray(Image.fromarray(truth).resize((480, 480), Image.Resampling.NEAREST))
+        away = 0 if generator.random() < quality else int(generator.integers(1, truth.shape[1] // 2))
         predicted = np.roll(truth, away, axis=1)
         intersection, union = int((truth & predicted).sum()), int((truth | predicted).sum())
         ids = (expression.sent_id, expression.ref_id, expression.ann_id, expression.image_id, expression.split)
-        rows.append((*ids, intersection, union, intersection / union, prepared.encode_mask(predicted)))
-    names = ["sent_id", "ref_id", "ann_id", "image_id", "split", "intersection", "union", "iou", "prediction"]
+        counted = (intersection, union, intersection / union, *predicted.shape, prepared.encode_mask(predicted))
+        rows.append((*ids, protocol, *counted))
+    names = ["sent_id", "ref_id", "ann_id", "image_id", "split", "protocol"]
+    names += ["intersection", "union", "iou", "height", "width", "prediction"]
     write_table(pd.DataFrame(rows, columns=names), layout.scores(name, variant, seed))
     epochs = np.arange(1, 4)
     history = {"epoch": epochs, "loss": 2.0 / epochs, "mask_loss": 1.5 / epochs, "val_mIoU": quality * epochs / 3}
-    write_table(pd.DataFrame(history), layout.history(name, variant, seed))
+    write_table(pd.DataFrame(history).assign(protocol=protocol), layout.history(name, variant, seed))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -259,10 +268,15 @@ def test_the_caption_states_what_the_numbers_are(written):
 
 def test_latex_is_escaped_and_its_rows_are_complete(written):
     latex = written[0]["tables/refcoco+.tex"].decode()
-    assert latex.isascii()
     assert r"text\_to\_pixel" in latex
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
-    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 2
+    check_latex(latex)
+
+
+def check_latex(latex: str) -> None:
+    assert latex.isascii()
+    tabulars = latex.count(r"\begin{tabular}")
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == latex.count(r"\end{tabular}") == tabulars
     for tabular in re.findall(r"\\begin\{tabular\}\{(l?r+)\}(.*?)\\end\{tabular\}", latex, re.DOTALL):
         columns, body = tabular
         for line in body.splitlines():
@@ -274,11 +288,11 @@ def test_latex_is_escaped_and_its_rows_are_complete(written):
 
 
 def test_every_special_character_of_latex_is_escaped():
-    table = tables.Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ ± Δ", [], ["variant"], [tables.Group("", [["a_b"]])])
-    text = tables.to_latex(table, "tab:key")
+    block = tables.Block([], ["variant"], [tables.Group("", [["a_b"]])])
+    text = tables.to_latex(tables.Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ > < | ± Δ", [block]), "tab:key")
     assert (
-        r"100\% of \{a\_b\} \& \#1 \$x \textasciitilde{} \textasciicircum{} \textbackslash{} $\geq$ $\pm$ $\Delta$"
-        in text
+        r"100\% of \{a\_b\} \& \#1 \$x \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"$\geq$ $>$ $<$ \textbar{} $\pm$ $\Delta$" in text
     )
 
 
@@ -390,6 +404,157 @@ def test_a_comparison_of_another_experiment_is_refused(project):
     Path("params.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(SystemExit, match="numbers of seeds"):
         report([])
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (layout.scores("scenes", "alignformer", 0), "dvc repro evaluate@scenes-alignformer-0"),
+        (layout.history("scenes", "alignformer", 1), "dvc repro train@scenes-alignformer-1"),
+        (layout.comparison("scenes"), "dvc repro ablate@scenes"),
+    ],
+)
+def test_numbers_of_another_protocol_are_refused(project, path, command):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    read, write = (
+        (pd.read_csv, pd.DataFrame.to_csv) if path.suffix == ".csv" else (pd.read_parquet, pd.DataFrame.to_parquet)
+    )
+    table = read(path)
+    table["protocol"] = "lavt"
+    write(table, path, index=False)
+    with pytest.raises(SystemExit, match=rf"{path} is of another experiment: its protocols are \['lavt'\].*{command}"):
+        report([])
+
+
+def test_every_number_names_its_protocol(project):
+    build(project, {"scenes": (60, 40)}, [0, 1], protocol="lavt")
+    report([])
+    files = read_report()
+    for name in ("tables/scenes.md", "tables/scenes.tex", "index.html"):
+        captions = re.findall(r"(?:Variants compared|Every metric) on scenes\..*", files[name].decode())
+        assert len(captions) == 2
+        assert all("Protocol lavt." in caption for caption in captions)
+    assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["protocol"]) == {"lavt"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "columns"),
+    [
+        ("original", ["mIoU", "Δ mIoU", "oIoU"]),
+        ("lavt", ["oIoU", "Δ oIoU"]),
+        ("cris", ["mIoU", "Δ mIoU"]),
+        ("rela", ["oIoU", "Δ oIoU", "mIoU"]),
+    ],
+)
+def test_main_table_and_headline_have_the_protocols_metrics(project, protocol, columns):
+    build(project, {"scenes": (60, 40)}, [0, 1], protocol=protocol)
+    results = inputs.read("scenes", read_params())
+    (block,) = tables.main_table(results).blocks
+    assert block.headings == ["variant", *columns, *columns]
+    metric = columns[0]
+    comparison = pd.read_csv(layout.comparison("scenes"))
+    wanted = (
+        (comparison["variant"] == "alignformer") & (comparison["split"] == "val") & (comparison["metric"] == metric)
+    )
+    (row,) = comparison[wanted].itertuples()
+    assert headline.headline(results).startswith(
+        f"alignformer: +{100 * row.difference:.1f} {metric} on val over baseline"
+    )
+    cells = block.groups[0].rows[VARIANTS.index("alignformer")]
+    assert cells[1:3] == [f"{100 * row.mean:.1f} ± {100 * row.std:.1f}", f"+{100 * row.difference:.1f}"]
+    (full,) = tables.full_tables(results)
+    assert full.blocks[0].headings[1:3] == columns[:2]
+    assert sorted(full.blocks[0].headings[1:]) == sorted([columns[1], *METRIC_NAMES])
+    assert full.caption.endswith(f"IoU {'>' if protocol == 'cris' else '≥'} X.")
+    assert f"Δ: {metric} minus that of baseline" in full.caption
+
+
+def test_a_prediction_on_the_input_s_grid_lies_over_a_photo_of_another_size(project):
+    """A perfect prediction leaves nothing wrong and nothing missed, but for pixels at the edge."""
+    build(project, {"scenes": (90, 60)}, [0], protocol="lavt", quality=dict.fromkeys(VARIANTS, 1.0))
+    for example in gallery.examples(inputs.read("scenes", read_params())):
+        for prediction in example.predictions:
+            assert prediction.picture.size == (gallery.PANEL_WIDTH, 128)
+            red, green, blue = np.moveaxis(np.asarray(prediction.picture).astype(int), -1, 0)
+            correct = green - np.maximum(red, blue) > 20
+            rows, columns = np.nonzero(correct)
+            assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((32, 63, 47, 95), abs=2)
+
+
+WARNINGS = ["not the whole refcoco (unc): train 2,488 of 42,404 refs", "no 100% of testB_x <here>"]
+
+
+def test_warnings_of_the_data_stand_everywhere(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], summary={"partial": True, "warnings": WARNINGS})
+    report([])
+    files = read_report()
+    lead = "Partial data, not comparable with published results"
+    short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"
+    words = "".join(Page(files["index.html"].decode()).words)
+    assert words.count(f"on scenes. {lead}: {short}.") == 2
+    assert all(f"\n{warning}\n" in words for warning in WARNINGS)
+    assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
+    markdown = files["tables/scenes.md"].decode()
+    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer")
+    assert markdown.count(f"on scenes. {lead}: {short}.") == 2
+    latex = short.replace("%", r"\%").replace("_", r"\_").replace("<", "$<$").replace(">", "$>$")
+    assert files["tables/scenes.tex"].decode().count(f"on scenes. {lead}: {latex}.") == 2
+    assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
+
+
+def test_many_warnings_leave_captions_readable(project):
+    warnings = [f"warning {number}" for number in range(9)]
+    build(project, {"scenes": (40, 40)}, [0], summary={"partial": True, "warnings": warnings})
+    results = inputs.read("scenes", read_params())
+    short = "published results: warning 0; warning 1; warning 2; 6 more in data/scenes/dataset.json. Percent"
+    assert short in tables.main_table(results).caption
+    report([])
+    files = read_report()
+    words = "".join(Page(files["index.html"].decode()).words)
+    assert all(
+        f"\n{warning}\n" in words and f"> - {warning}\n" in files["tables/scenes.md"].decode() for warning in warnings
+    )
+
+
+def test_data_without_warnings_are_not_warned_of(written):
+    files, _, _ = written
+    assert b'class="warning"' not in files["index.html"] and b"artial data" not in files["index.html"]
+    assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {False}
+
+
+MIXED = (
+    "refcoco_val", "refcoco_testA", "refcoco_testB", "refcoco+_val", "refcoco+_testA", "refcoco+_testB",
+    "refcocog_val", "refcocog_test",
+)  # fmt: skip
+
+
+def test_a_mix_of_sets_has_a_block_and_a_table_for_each_set(project):
+    summary = {"notes": ["1,234 train images dropped: in val or test of another set"]}
+    build(project, {"mix": (40, 40)}, [0, 1], splits=MIXED, per_split=2, summary=summary)
+    report([])
+    files = read_report()
+    results = inputs.read("mix", read_params())
+    main, *full = tables.main_table(results), *tables.full_tables(results)
+    assert [[title for title, _ in block.spans[1:]] for block in main.blocks] == [
+        list(MIXED[:3]), list(MIXED[3:6]), list(MIXED[6:])
+    ]  # fmt: skip
+    assert [table.key for table in full] == ["full-refcoco", "full-refcoco+", "full-refcocog"]
+    assert [[group.title for group in table.blocks[0].groups] for table in full] == [
+        [f"{split}, 2 expressions" for split in splits] for splits in (MIXED[:3], MIXED[3:6], MIXED[6:])
+    ]
+    latex = files["tables/mix.tex"].decode()
+    assert latex.count(r"\begin{table}") == 4 and latex.count(r"\begin{tabular}") == 6
+    assert r"\multicolumn{3}{c}{refcoco+\_testA}" in latex
+    assert latex.count(r"\label{") == len(set(re.findall(r"\\label\{(.*)\}", latex)))
+    check_latex(latex)
+    rows = [line for line in files["tables/mix.md"].decode().splitlines() if line.startswith("| alignformer")]
+    assert len(rows) == 3 + 8
+    page = Page(files["index.html"].decode())
+    assert page.open == []
+    assert summary["notes"][0] in "".join(page.words)
+    assert headline.headline(results).startswith("alignformer: +") and "mIoU on refcoco_val" in headline.headline(
+        results
+    )
 
 
 def test_scores_of_other_expressions_are_refused(project):

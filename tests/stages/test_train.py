@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stages import params
-from stages.evaluate.score import PROTOCOLS
+from stages.evaluate.protocols import PROTOCOLS
 from stages.params import Training
 from stages.train import loop
 from stages.train.loop import NonFiniteLossError, fit
@@ -139,8 +139,8 @@ def test_the_weights_of_the_best_epoch_are_returned(squares, training, monkeypat
     for metric, best in (("mIoU", 2), ("oIoU", 4)):
         script = iter(zip(scripts["mIoU"], scripts["oIoU"], strict=True))
 
-        def scripted(scores, script=script):
-            return summarise(scores) | dict(zip(("mIoU", "oIoU"), next(script), strict=True))
+        def scripted(scores, protocol, script=script):
+            return summarise(scores, protocol) | dict(zip(("mIoU", "oIoU"), next(script), strict=True))
 
         monkeypatch.setattr(loop, "summarise", scripted)
         model, snapshots = squares.model(), {}
