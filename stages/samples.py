@@ -118,31 +118,32 @@ class Packed:
 
     Attributes:
         values: all of them.
-        ends: (N,) int64, where each sequence ends.
+        bounds: (N + 1,) int64; sequence i lies between bounds i and i + 1.
     """
 
     values: torch.Tensor
-    ends: torch.Tensor
+    bounds: torch.Tensor
 
     @classmethod
     def tokens(cls, sequences: list[list[int]]) -> "Packed":
         values = np.fromiter(chain.from_iterable(sequences), np.int32)
-        return cls(torch.from_numpy(values), _ends(sequences))
+        return cls(torch.from_numpy(values), _bounds(sequences))
 
     @classmethod
     def strings(cls, strings: Iterable[str]) -> "Packed":
         encoded = [string.encode() for string in strings]
-        return cls(torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8), _ends(encoded))
+        return cls(torch.frombuffer(bytearray(b"".join(encoded)), dtype=torch.uint8), _bounds(encoded))
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.values[self.ends[index - 1] if index else 0 : self.ends[index]]
+        start, end = self.bounds[index : index + 2].tolist()
+        return self.values[start:end]
 
     def string(self, index: int) -> str:
         return self[index].numpy().tobytes().decode()
 
 
-def _ends(sequences: Iterable) -> torch.Tensor:
-    return torch.tensor([len(sequence) for sequence in sequences]).cumsum(0)
+def _bounds(sequences: list) -> torch.Tensor:
+    return torch.tensor([0, *map(len, sequences)]).cumsum(0)
 
 
 @dataclass(frozen=True, eq=False)
