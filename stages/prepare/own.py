@@ -2,23 +2,28 @@
 
     ann_id,expression,split
     11,the red cup,train
-    11,cup next to the plate,train
+    11,"cup next to the plate, on the left",train
 
-Without the column `split`, pictures are dealt out by `split_by_image`. The expressions of an annotation are one ref.
+The expressions of an annotation are one ref. Without the column `split`, pictures are dealt out by `split_by_image`.
 """
 
 import csv
 import io
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.prepare import coco, pictures
-from stages.prepare.problems import DatasetError, Problems, shown
-from stages.prepare.tables import Tables, check_splits
-from stages.prepared import EXPRESSION_COLUMNS
+from stages.prepare.coco import Annotations
+from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
+from stages.prepare.tables import Tables
+from stages.prepared import EXPRESSION_COLUMNS, SPLITS
 
+HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
+NEEDED = ("train", "val")  # to train, and to choose the best epoch
 FOLDS = 10  # of the pictures; one becomes val, one test
 
 
@@ -34,84 +39,181 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     Raises:
         DatasetError: a file is missing or malformed, or something in it is wrong; everything wrong is named.
     """
+    if not images.is_dir():
+        raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the pictures")
     problems = Problems()
     table = _csv(expressions, problems)
     annotations = coco.load(instances, problems)
-    image_ids = [annotations.annotations.get(ann_id, {}).get("image_id") for ann_id in table["ann_id"]]
-    table["image_id"] = [number if type(number) is int else -1 for number in image_ids]
-    who = "line " + table["sent_id"].astype(str) + f" of {expressions.name}"
-    referred = pd.DataFrame({"who": who, "ann_id": table["ann_id"], "image_id": table["image_id"]})
-    found = coco.instances(annotations, referred, problems)
+    table = _with_images(table, annotations, expressions, problems)
+    who = ("line " + table["sent_id"].astype(str) + f" of {expressions.name}").rename("who")
+    found = coco.instances(annotations, pd.concat([who, table[["ann_id", "image_id"]]], axis=1), problems)
+    _check_file_names(instances, found, problems)
     sizes = pictures.check(found, images, problems)
-    if "split" in table:
-        check_splits(expressions, table, problems)
+    given = "split" in table
+    if given:
+        _check_splits(expressions, table, problems)
     problems.stop()
 
     notes = []
-    if "split" not in table:
-        table["split"] = split_by_image(table, found, seed)
+    if not given:
+        table["split"] = table["image_id"].map(split_by_image(found, seed))
         notes.append(f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}")
     found["image"] = [pictures.join(images, name) for name in found["image"]]
     checks = [
-        "every line refers to an annotation",
+        "every line refers to an annotation, none twice with the same words",
         "masks valid, not empty and inside their images",
         "image files exist, whole and of the stated size",
         "no image in two splits",
     ]
-    return Tables(table[EXPRESSION_COLUMNS], found, [instances, expressions], sizes, checks, notes=notes)
+    return Tables(
+        expressions=table[EXPRESSION_COLUMNS],
+        instances=found,
+        files=[instances, expressions],
+        sizes=sizes,
+        checks=checks,
+        warnings=[*_ambiguous(table), *_crowds(table, annotations)],
+        notes=notes,
+    )
 
 
-def split_by_image(expressions: pd.DataFrame, instances: pd.DataFrame, seed: int) -> list[str]:
-    """Split of every expression: whole images, categories in about the same shares in every split.
+def split_by_image(instances: pd.DataFrame, seed: int) -> dict[int, str]:
+    """Split of every image: a tenth for val, a tenth for test, categories in about the same shares in every split.
+
+    It depends on which annotations there are, not on the order of lines nor on how many expressions each has.
+    Categories of fewer than `FOLDS` annotations, which cannot be in every fold, are stratified as one.
+
+    Args:
+        instances: image_id and category of every annotation in use.
 
     Raises:
         DatasetError: there are fewer images than folds.
     """
-    images = expressions["image_id"].nunique()
+    images = instances["image_id"].nunique()
     if images < FOLDS:
-        raise DatasetError(f"{images} images are too few to split; give the CSV a column split, or {FOLDS} images")
-    categories = expressions["ann_id"].map(instances.set_index("ann_id")["category"])
+        raise DatasetError(
+            f"{images} images are too few to be split by themselves, {FOLDS} are needed; "
+            "add a column split to the CSV, or more images"
+        )
+    category = instances["category"]
+    category = category.where(category.map(category.value_counts()) >= FOLDS, "")  # no name is shared with the rare
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    splits = pd.Series("train", index=range(len(expressions)))
-    parts = folds.split(expressions, categories, groups=expressions["image_id"])
-    for split, (_, chosen) in zip(("val", "test"), parts, strict=False):
-        splits.iloc[chosen] = split
-    return splits.tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the rare, even together, are fewer than the folds
+        parts = [part for _, part in folds.split(instances, category, groups=instances["image_id"]) if len(part)]
+    splits = dict.fromkeys(instances["image_id"].tolist(), "train")
+    for split, part in zip(("val", "test"), parts, strict=False):
+        splits |= dict.fromkeys(instances["image_id"].iloc[part].tolist(), split)
+    return splits
 
 
 def _csv(path: Path, problems: Problems) -> pd.DataFrame:
-    """sent_id, ref_id, ann_id, text and, where the file has it, split."""
-    try:
-        text = coco.read_bytes(path).decode("utf-8-sig")
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = next(lines, [])
-        if len(set(header)) < len(header) or set(header) - {"split"} != {"ann_id", "expression"}:
-            raise DatasetError(
-                f"{path}: its first line must name the columns ann_id,expression or ann_id,expression,split; "
-                f"found {shown(header)}"
-            )
-        rows = []
-        for values in lines:
-            if values:
-                _add(rows, lines.line_num, header, values, path, problems)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: not a CSV in UTF-8: {error}") from None
+    """sent_id, ref_id, ann_id, text and, where the file has it, split. Lines that are wrong are problems and no rows.
+
+    Raises:
+        DatasetError: the file is missing, is not UTF-8 or has another header, or no line of it is right.
+    """
+    lines = _lines(path, problems)
+    number, header = next(lines, (1, []))
+    if sorted(header) not in HEADERS:
+        raise DatasetError(
+            f"{path}: line {number}: found {shown(','.join(header))}, expected the names of the columns, separated by "
+            f"commas: {' or '.join(map(','.join, HEADERS))}"
+        )
+    rows = [row for number, values in lines if (row := _row(number, header, values, path, problems))]
     if not rows:
-        problems.add(path, "no expression", "the file has no line that can be used")
+        problems.add(path, "no expression", "no line below the first can be used")
         problems.stop()
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    first = table.groupby(["ann_id", "text"])["sent_id"].transform("first")
+    repeats = first != table["sent_id"]
+    for line, earlier in zip(table.loc[repeats, "sent_id"], first[repeats], strict=True):
+        problems.add(path, "line repeats an earlier one, delete it", f"line {line} repeats line {earlier}")
+    return table
 
 
-def _add(rows: list[dict], number: int, header: list[str], values: list[str], path: Path, problems: Problems) -> None:
+def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
+    """Number and stripped values of every line that is not blank."""
+    content = coco.read_bytes(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise DatasetError(f"{path}: line {number}: not UTF-8; save the file as CSV in UTF-8") from None
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        try:
+            values = [value.strip() for value in next(csv.reader([line], strict=True))]
+        except csv.Error as error:
+            kind = 'quotes that do not match; an expression with a comma or a quote is written "so, or ""so"""'
+            problems.add(path, kind, f"line {number}: {error}")
+            continue
+        if any(values):
+            yield number, values
+
+
+def _row(number: int, header: list[str], values: list[str], path: Path, problems: Problems) -> dict | None:
     if len(values) != len(header):
-        problems.add(path, f"line of {len(values)} values, expected {len(header)}", f"line {number}: {shown(values)}")
-        return
-    line = dict(zip(header, (value.strip() for value in values), strict=True))
-    if not (line["ann_id"].isascii() and line["ann_id"].isdigit() and len(line["ann_id"]) < 19):
-        problems.add(path, "ann_id is no id", f"line {number}: {shown(line['ann_id'])}")
+        kind = f"line of another number of values than {len(header)}; an expression with a comma stands in quotes"
+        problems.add(path, kind, f"line {number}: {shown(values)}")
+        return None
+    line = dict(zip(header, values, strict=True))
+    digits = line["ann_id"]
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        problems.add(path, "ann_id is no whole number", f"line {number}: {shown(digits)}")
     elif not line["expression"]:
         problems.add(path, "empty expression", f"line {number}")
+    elif line.get("split", "train") not in SPLITS:
+        problems.add(path, f"unknown split, known are {', '.join(SPLITS)}", f"line {number}: {shown(line['split'])}")
     else:
-        ann_id = int(line["ann_id"])
+        ann_id = int(digits)
         row = {"sent_id": number, "ref_id": ann_id, "ann_id": ann_id, "text": line["expression"]}
-        rows.append(row | ({"split": line["split"]} if "split" in line else {}))
+        return row | {key: line[key] for key in ("split",) if key in line}
+    return None
+
+
+def _with_images(table: pd.DataFrame, source: Annotations, path: Path, problems: Problems) -> pd.DataFrame:
+    """The table with `image_id`; lines of annotations that are unknown or have no image are problems and no rows."""
+    image_ids = {}
+    for line, ann_id in zip(table["sent_id"], table["ann_id"], strict=True):
+        if ann_id not in source.annotations:
+            problems.add(path, f"ann_id is the id of no annotation in {source.path.name}", f"line {line}: {ann_id}")
+        elif ann_id not in image_ids:
+            try:
+                image_ids[ann_id] = field(source.annotations[ann_id], "image_id", int)
+            except Malformed as error:
+                problems.add(source.path, "annotation without a sound image_id", f"annotation {ann_id}: {error}")
+    known = table[table["ann_id"].isin(image_ids)].reset_index(drop=True)
+    return known.assign(image_id=known["ann_id"].map(image_ids).astype("int64"))
+
+
+def _check_file_names(path: Path, instances: pd.DataFrame, problems: Problems) -> None:
+    """A picture under two image ids could be in two splits unseen."""
+    images = instances[["image", "image_id"]].drop_duplicates()
+    for name, ids in images.groupby("image")["image_id"]:
+        if len(ids) > 1:
+            problems.add(path, "one file_name for several images", f"{name}: images {', '.join(map(str, ids))}")
+
+
+def _check_splits(path: Path, table: pd.DataFrame, problems: Problems) -> None:
+    for split in NEEDED:
+        if not (table["split"] == split).any():
+            problems.add(path, f"no line of a split that is needed, {' and '.join(NEEDED)} are", split)
+    lines = table.drop_duplicates(["image_id", "split"])
+    for image_id, rows in lines[lines["image_id"].duplicated(keep=False)].groupby("image_id"):
+        places = [f"{split} in line {line}" for split, line in zip(rows["split"], rows["sent_id"], strict=True)]
+        problems.add(path, "image in two splits, give all its lines one", f"image {image_id}: {', '.join(places)}")
+
+
+def _ambiguous(table: pd.DataFrame) -> list[str]:
+    meant = table.groupby(["image_id", "text"])["ann_id"].transform("nunique")
+    lines = table[meant > 1].sort_values(["image_id", "text", "sent_id"])
+    if lines.empty:
+        return []
+    one, other = lines["sent_id"].iloc[:2]
+    return [f"{len(lines):,} expressions mean several objects of their image, such as lines {one} and {other}"]
+
+
+def _crowds(table: pd.DataFrame, source: Annotations) -> list[str]:
+    marked = [ann_id for ann_id in table["ann_id"].unique() if source.annotations[ann_id].get("iscrowd")]
+    if not marked:
+        return []
+    return [f"{len(marked):,} masks are marked iscrowd, and may cover several objects, such as annotation {marked[0]}"]
