@@ -1,7 +1,9 @@
 """COCO's `instances.json` -> the instances that expressions refer to, each with a sound mask."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -52,10 +54,11 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
         `INSTANCE_COLUMNS`, in the order of `referred`; `image` is the file's name as the source states it.
     """
     rows = []
-    pairs = referred.drop_duplicates(["ann_id", "image_id"])
-    for who, ann_id, image_id in tqdm(pairs.itertuples(index=False), "masks", len(pairs), disable=None):
+    image = cache(lambda image_id: _image(source, image_id))
+    pairs = referred[["who", "ann_id", "image_id"]].drop_duplicates(["ann_id", "image_id"])
+    for who, ann_id, image_id in tqdm(pairs.itertuples(index=False, name=None), "masks", len(pairs), disable=None):
         try:
-            rows.append(_instance(source, who, ann_id, image_id))
+            rows.append(_instance(source, image, who, ann_id, image_id))
         except _Wrong as error:
             problems.add(source.path, error.kind, error.offender)
     return pd.DataFrame(rows, columns=INSTANCE_COLUMNS)
@@ -90,7 +93,7 @@ def _by_id(path: Path, key: str, entries: list, problems: Problems) -> dict[int,
     return by_id
 
 
-def _instance(source: Annotations, who: str, ann_id: int, image_id: int) -> tuple:
+def _instance(source: Annotations, image: Callable[[int], tuple], who: str, ann_id: int, image_id: int) -> tuple:
     what = f"annotation {ann_id}"
     if ann_id not in source.annotations:
         raise _Wrong("annotation missing", f"{what} of {who}")
@@ -102,32 +105,40 @@ def _instance(source: Annotations, who: str, ann_id: int, image_id: int) -> tupl
         )
     if image_id not in source.images:
         raise _Wrong("image not listed", f"image {image_id} of {what}")
-    image = source.images[image_id]
+    name, height, width = image(image_id)
     try:
         category_id = field(annotation, "category_id", int)
         category = field(source.categories.get(category_id, {}), "name", str)
     except Malformed as error:
         raise _Wrong("no sound category", f"{what}: {error}") from None
-    try:
-        name = field(image, "file_name", str)
-        height, width = field(image, "height", int), field(image, "width", int)
-    except Malformed as error:
-        raise _Wrong("malformed image", f"image {image_id}: {error}") from None
-    if not name.isprintable() or PurePosixPath(name).is_absolute() or ".." in name or not PurePosixPath(name).name:
-        raise _Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
-    if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-        raise _Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
     mask = _encode(annotation.get("segmentation"), height, width, what)
     if not coco_mask.area(mask):
         raise _Wrong("mask without a pixel", what)
     return ann_id, image_id, name, width, height, category, mask["counts"].decode("ascii")
 
 
+def _image(source: Annotations, image_id: int) -> tuple[str, int, int]:
+    """file_name, height, width."""
+    image = source.images[image_id]
+    try:
+        name = field(image, "file_name", str)
+        height, width = field(image, "height", int), field(image, "width", int)
+    except Malformed as error:
+        raise _Wrong("malformed image", f"image {image_id}: {error}") from None
+    parts = name.split("/")
+    if not name.isprintable() or name.startswith("/") or ".." in parts or parts[-1] in ("", "."):
+        raise _Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
+    if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
+        raise _Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
+    return name, height, width
+
+
 def _encode(segmentation: object, height: int, width: int, what: str) -> dict:
     """COCO segmentation -> compressed RLE: polygons merged to their union, or an RLE with counts a list or a string."""
     if isinstance(segmentation, list) and segmentation:
         polygons = [_polygon(polygon, height, width, what) for polygon in segmentation]
-        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+        masks = coco_mask.frPyObjects(polygons, height, width)
+        return masks[0] if len(masks) == 1 else coco_mask.merge(masks)
     if not isinstance(segmentation, dict):
         raise _Wrong("segmentation is neither a list of polygons nor an RLE", f"{what}: {shown(segmentation)}")
     if segmentation.get("size") != [height, width]:

@@ -8,8 +8,6 @@ Nothing is dropped or repaired: what is wrong is collected, named and stops the 
 """
 
 import gc
-import io
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.prepare import coco, pictures
+from stages.prepare import coco, pictures, plain_pickle
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, check_splits, check_unique
 from stages.prepared import EXPRESSION_COLUMNS
@@ -33,7 +31,6 @@ IMAGE_FOLDERS = (
     ".",
 )
 OVERLAPPING = {("refcocog", "google")}  # published with images shared by train and val
-MEMORY = 2**29, 30  # bytes a pickle may take: so many, and so many times its own size
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,7 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     with _no_collection():
         expressions = _expressions(release.refs, sentence, problems)
         annotations = coco.load(release.instances, problems)
-        who = ("ref " + expressions["ref_id"].astype(str)).rename("who")
-        referred = pd.concat([who, expressions[["ann_id", "image_id"]]], axis=1)
-        instances = coco.instances(annotations, referred, problems)
+        instances = coco.instances(annotations, _referred(expressions), problems)
     warnings = check_splits(
         release.refs, expressions, problems, tolerate_overlap=(release.name, release.split_by) in OVERLAPPING
     )
@@ -107,54 +102,19 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
 
 
 def load_refs(path: Path) -> list:
-    """The list in `refs(*).p`, a pickle of Python 2 or 3. Only plain containers, strings and numbers are loaded.
+    """The list in `refs(*).p`, a pickle of Python 2 or 3.
 
     Raises:
-        DatasetError: the file is missing, is no pickle, is cut off, asks for a class, which is refused, or for
-            far more memory than a list of refs takes.
+        DatasetError: the file is missing, is no pickle, is cut off, holds anything but lists, dictionaries, strings
+            and numbers, or asks for a class, which is refused.
     """
-    content = coco.read_bytes(path)
     try:
-        with _memory_limited(MEMORY[0] + MEMORY[1] * len(content)):
-            try:
-                refs = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
-            except UnicodeDecodeError:
-                refs = _PlainUnpickler(io.BytesIO(content), encoding="latin-1").load()
-    except _ClassRefused as error:
-        raise DatasetError(f"{path}: asks for {error}; a refs file holds no classes, so it is refused") from None
-    except Exception as error:  # a malformed pickle raises nearly anything
-        raise DatasetError(f"{path}: not a whole pickle: {type(error).__name__}: {shown(str(error))}") from None
+        refs = plain_pickle.load(coco.read_bytes(path))
+    except plain_pickle.NotPlain as error:
+        raise DatasetError(f"{path}: {error}") from None
     if not isinstance(refs, list) or not refs:
-        raise DatasetError(f"{path}: expected a list of refs, found {type(refs).__name__} of no refs")
+        raise DatasetError(f"{path}: expected a list of refs, found {shown(refs)}")
     return refs
-
-
-class _ClassRefused(Exception):
-    pass
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        raise _ClassRefused(f"{module}.{name}")
-
-
-@contextmanager
-def _memory_limited(growth: int) -> Iterator[None]:
-    """An allocation beyond `growth` bytes more than now is a MemoryError: eight bytes of a pickle can ask for 64 GB."""
-    try:
-        import resource
-
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError):  # not Linux: no limit of this kind
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    limit = used + growth
-    resource.setrlimit(resource.RLIMIT_AS, (limit if soft == resource.RLIM_INFINITY else min(soft, limit), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 @contextmanager
@@ -200,3 +160,15 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
     check_unique(path, "ref_id", pd.Series(ref_ids), problems)
     check_unique(path, "sent_id", expressions["sent_id"], problems)
     return expressions
+
+
+def _referred(expressions: pd.DataFrame) -> pd.DataFrame:
+    """who, ann_id, image_id: every annotation that is referred to, once for each image it is said to be on."""
+    first = expressions.drop_duplicates(["ann_id", "image_id"])
+    return pd.DataFrame(
+        {
+            "who": pd.Series([f"ref {ref_id}" for ref_id in first["ref_id"]], first.index, dtype=object),
+            "ann_id": first["ann_id"],
+            "image_id": first["image_id"],
+        }
+    )

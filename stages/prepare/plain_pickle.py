@@ -1,0 +1,122 @@
+"""A pickle from a stranger, of lists, dictionaries, strings and numbers of 64 bits; anything else is refused.
+
+To refuse classes is not enough: seven bytes make the unpickler of the standard library clear 64 GB for a memo of four
+billion places, a tuple of 200,000 tuples within each other crashes the interpreter once it is the key of a dictionary,
+and long integers chosen to collide keep a dictionary busy for hours. None of these is in a file of refs. So the opcodes
+are read first, in about the time that loading takes, and nothing is loaded where one of them is not plain.
+"""
+
+import io
+import pickle
+import pickletools
+import re
+
+from stages.prepare.problems import shown
+
+SHORT = 24  # bytes; longer strings are stepped over one by one
+AT_ONCE = 10_000  # opcodes of one match: as many ways back the engine of regular expressions keeps
+STRINGS = {b"T": 4, b"U": 1, b"X": 4, b"B": 4, b"C": 1, b"\x8c": 1}  # width of the length before a string
+CLASSES = b"cioRbPQ\x81\x82\x83\x84\x92\x93"
+
+
+class NotPlain(ValueError):
+    """The bytes are no pickle, not a whole one, or not of plain data; the message says what is wrong, and where."""
+
+
+def load(content: bytes) -> object:
+    """What was pickled, by Python 2 or 3 in protocol 0 to 5; byte strings of Python 2 are UTF-8, or else Latin-1.
+
+    Raises:
+        NotPlain: see there. No class was looked up, nothing was called.
+    """
+    content = content[: _stop(content)]
+    try:
+        try:
+            return _Unpickler(_file(content), encoding="utf-8").load()
+        except UnicodeDecodeError:
+            return _Unpickler(_file(content), encoding="latin-1").load()
+    except Exception as error:  # opcodes in the wrong order raise nearly anything
+        raise NotPlain(f"not a whole pickle: {type(error).__name__}: {shown(str(error))}") from None
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise _ClassRefused(f"{module}.{name}")
+
+
+class _ClassRefused(Exception):
+    pass
+
+
+def _file(content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(content))  # of which the unpickler reads ahead, unlike of BytesIO
+
+
+def _stop(content: bytes) -> int:
+    """Where the pickle ends. Raises NotPlain at the first opcode that is not plain."""
+    plain = _plain_opcodes(len(content))
+    position = 0
+    while (opcode := content[position : position + 1]) != b".":
+        end = plain.match(content, position).end()
+        if end == position and opcode in STRINGS:
+            start = position + 1 + STRINGS[opcode]
+            end = start + int.from_bytes(content[position + 1 : start], "little")
+        if end > len(content) or not opcode:
+            raise NotPlain(f"not a whole pickle: cut off after {len(content)} bytes")
+        if end == position:
+            raise NotPlain(_refusal(content, position))
+        position = end
+    return position + 1
+
+
+def _plain_opcodes(size: int) -> re.Pattern[bytes]:
+    """A run of whole plain opcodes. A memo index is below twice the file's size, or 65,536: there is one an opcode."""
+    first, more = str(size)[0], len(str(size)) - 1
+    digits = rf"[0-9]{{1,{max(more, 4)}}}" + rf"|[1-{first}][0-9]{{{more}}}" * (more > 4)
+    place = _below(size >> 16) + rb"\x00" if size < 2**24 else rb"." + _below(size >> 24)
+    opcodes = [  # the frequent ones first
+        rb"r.." + place,
+        rb"[hqK].",
+        _lengths(b"X", 4, SHORT),
+        rb"[\](}lasedu\x88\x89\x94N]",  # containers, None, True, False, MEMOIZE
+        rb"[Jj]....",
+        rb"M..",
+        *(_lengths(opcode, width, SHORT) for opcode, width in STRINGS.items() if opcode != b"X"),
+        rb"[SV][^\n]*\n",
+        rb"[gp](?:" + digits.encode() + rb")\n",
+        rb"[IL][^\n]{1,21}\n",
+        rb"F[^\n]{1,30}\n",
+        rb"G.{8}",
+        _lengths(b"\x8a", 1, 9),
+        rb"\x80.",
+        rb"\x95.{8}",
+    ]
+    return re.compile(rb"(?:" + rb"|".join(opcodes) + rb"){0,%d}" % AT_ONCE, re.DOTALL)
+
+
+def _below(limit: int) -> bytes:
+    """One byte from 0 to `limit`."""
+    return rb"[\x00-\x%02x]" % min(limit, 255)
+
+
+def _lengths(opcode: bytes, width: int, end: int) -> bytes:
+    """An opcode, a length below `end` in `width` bytes, and so many bytes."""
+    lengths = (re.escape(length.to_bytes(width, "little")) + rb".{%d}" % length for length in range(end))
+    return re.escape(opcode) + rb"(?:" + rb"|".join(lengths) + rb")"
+
+
+def _refusal(content: bytes, position: int) -> str:
+    opcode = content[position : position + 1]
+    known = pickletools.code2op.get(opcode.decode("latin-1"))
+    name = known.name if known else f"no opcode, {opcode!r}"
+    if opcode not in CLASSES:
+        return f"not a whole pickle of lists, dictionaries, strings and numbers: {name} at byte {position}"
+    lines = re.compile(rb"[ci][^\n]*\n[^\n]*\n|.", re.DOTALL).match(content, position)
+    until = content[: lines.end()].ljust(len(content), b".")  # as long as before: a frame states its length
+    try:  # all that comes before is plain: only to learn the name
+        _Unpickler(_file(until)).load()
+    except _ClassRefused as error:
+        name = shown(str(error))
+    except Exception:
+        pass
+    return f"asks for {name} at byte {position}; plain data hold no classes, so it is refused"
