@@ -3,13 +3,18 @@
 import copy
 import re
 from itertools import pairwise
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+import yaml
 
-from stages import params
+from stages import layout, params, prepared
 from stages.evaluate.protocols import PROTOCOLS
 from stages.params import Training
+from stages.run import Run
+from stages.train import __main__ as stage
 from stages.train import loop
 from stages.train.loop import NonFiniteLossError, fit
 from stages.train.optimisation import optimiser, schedule
@@ -221,3 +226,46 @@ def test_four_squares_are_learnt(squares, training, contrastive):
     model, history = fit_squares(squares, training, model)
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     assert max(row["val_mIoU"] for row in history) > 0.6
+
+
+# The stage
+
+
+@pytest.fixture
+def torch_as_it_was():
+    threads = torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("torch_as_it_was")
+def test_the_stage_validates_under_the_protocol_on_every_val_split(squares, small_params, tmp_path, monkeypatch):
+    """Under `lavt` I and U are counted on 480 x 480 pixels, whatever the recipe's input; a mix has several vals."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage.tracking, "_store", None)
+    small_params["evaluation"]["protocol"] = "lavt"
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    expressions = squares.prepared.expressions.copy()
+    val = expressions["split"] == "val"
+    expressions.loc[val, "split"] = ["a_val", "b_val", "a_val", "b_val"]
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), expressions, instances, {"name": "scenes"})
+    scored = []
+
+    def watched(*arguments):
+        scored.append(score(*arguments))
+        return scored[-1]
+
+    score = loop.score
+    monkeypatch.setattr(loop, "score", watched)
+    run = Run("scenes", "baseline", 0)
+    stage.train(run, params.read())
+
+    (scores,) = scored
+    assert scores["sent_id"].tolist() == expressions.loc[val, "sent_id"].tolist()
+    assert set(scores["height"]) == set(scores["width"]) == {480}
+    history = pd.read_csv(layout.history(*run))
+    assert history["protocol"].tolist() == ["lavt"]
+    assert history["val_oIoU"].tolist() == [scores["intersection"].sum() / scores["union"].sum()]
+    assert (layout.model(*run) / "model.safetensors").exists()
