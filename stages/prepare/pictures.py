@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +12,9 @@ from tqdm import tqdm
 from stages.prepare.problems import Problems
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whatever the name says; others may start programs, as EPS does
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+START_OF_SCAN = b"\xff\xda"  # of a JPEG: what follows are pixels
 
 
 def find_folder(root: Path, candidates: Sequence[str]) -> Path:
@@ -21,12 +24,14 @@ def find_folder(root: Path, candidates: Sequence[str]) -> Path:
 
 
 def join(folder: Path, name: str) -> str:
-    """Path of an image as it stands in a prepared dataset."""
-    return (folder / name).as_posix()
+    """Path of an image as it stands in a prepared dataset, with `/` on every system."""
+    return os.path.normpath(os.path.join(folder, name)).replace(os.sep, "/")
 
 
 def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str, int]:
     """Check every image in use: it is there, whole, and as large as the source says. Only headers and ends are read.
+
+    Sizes are those of the pixels as stored, which COCO's are too: an orientation in the EXIF data turns nothing.
 
     Args:
         instances: columns image (the file's name), image_id, width, height.
@@ -37,25 +42,24 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
     images = instances[["image", "image_id", "width", "height"]].drop_duplicates()
     sizes = {}
     for name, image_id, width, height in tqdm(
-        images.itertuples(index=False), "image headers", len(images), disable=None
+        images.itertuples(index=False, name=None), "image headers", len(images), disable=None
     ):
-        path = folder / name
+        path = join(folder, name)
         what = f"image {image_id}, {name}"
-        if not path.is_file():
-            problems.add(folder, "image missing", what)
-            continue
-        sizes[join(folder, name)] = path.stat().st_size
         try:
+            sizes[path] = os.path.getsize(path)
             found = _size(path)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except (FileNotFoundError, NotADirectoryError):
+            problems.add(folder, "image missing", what)
+        except Exception as error:  # of a broken picture, a decoder raises nearly anything
             problems.add(folder, "image broken", f"{what}: {_reason(error)}")
-            continue
-        if found != (width, height):
-            problems.add(
-                folder,
-                "image of another size than stated",
-                f"{what}: {found[0]} x {found[1]}, stated {width} x {height}",
-            )
+        else:
+            if found != (width, height):
+                problems.add(
+                    folder,
+                    "image of another size than stated",
+                    f"{what}: {found[0]} x {found[1]}, stated {width} x {height}",
+                )
     return sizes
 
 
@@ -70,18 +74,32 @@ def listing(folder: Path) -> Iterable[tuple[str, int]]:
     return sorted(found)
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: str) -> tuple[int, int]:
     """(width, height) from the header. A file that does not end as its format should is decoded, to be sure."""
-    with path.open("rb") as file, Image.open(file) as image:
+    with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
         ending = ENDINGS.get(image.format, b"")
         file.seek(-len(ending), os.SEEK_END)
         if not ending or file.read() != ending:
             image.load()
+            if image.format == "JPEG":
+                _check_end(file)
         return image.size
 
 
+def _check_end(file: BinaryIO) -> None:
+    """A JPEG has an end after its pixels: zeros in place of the rest are decoded as grey without complaint."""
+    file.seek(0)
+    content = file.read()
+    if content.rfind(ENDINGS["JPEG"]) < content.rfind(START_OF_SCAN):
+        raise ValueError("image file has no end")
+
+
 def _reason(error: Exception) -> str:
-    return "not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def _holds_pictures(folder: Path) -> bool:
