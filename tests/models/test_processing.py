@@ -1,6 +1,7 @@
 """The processor: tensors in, masks at the original size out."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from models.processing import AlignFormerProcessor
+from models.processing import AlignFormerProcessor, Letterbox, Stretch
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
@@ -57,6 +58,134 @@ def test_images_are_stretched_and_normalised(processor, pictures):
         stretched = np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float64) / 255
         expected = ((stretched - MEAN) / STD).transpose(2, 0, 1)
         np.testing.assert_allclose(values.numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [16, 33])
+def test_a_stretched_picture_equals_the_image_processors(pictures, size):
+    processor = ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=MEAN, image_std=STD)
+    square = Image.new("RGB", (size, size), (255, 0, 7))
+    for picture in (*pictures, square):
+        found = Stretch(size).pixels(picture, MEAN, STD)
+        expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (12, 8), (21, 64), (640, 427), (1, 3)])
+def test_a_stretched_mask_takes_the_pixel_under_each_centre(shape):
+    height, width = shape
+    mask = np.random.default_rng(0).random(shape) < 0.5
+    found = Stretch(12).mask(mask)
+    assert found.shape == (12, 12)
+    assert found.dtype == bool
+    for y in range(12):
+        for x in range(12):
+            row, column = (
+                math.floor((cell + Fraction(1, 2)) * side / 12) for cell, side in zip((y, x), shape, strict=True)
+            )
+            assert found[y, x] == mask[row, column]
+    cells = torch.from_numpy(mask)[None, None].float()
+    by_torch = torch.nn.functional.interpolate(cells, size=(12, 12), mode="nearest-exact")[0, 0].bool().numpy()
+    np.testing.assert_array_equal(found, by_torch)
+
+
+def cubic(distance: float) -> float:
+    """Keys' kernel with a = -0.75, which OpenCV has."""
+    a, d = -0.75, abs(distance)
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else 0.0
+
+
+def linear(distance: float) -> float:
+    return max(0.0, 1 - abs(distance))
+
+
+def at(values: np.ndarray, y: float, x: float, kernel) -> float:
+    """The value between pixels, 0 outside, in float64."""
+    total = 0.0
+    for row in range(math.floor(y) - 1, math.floor(y) + 3):
+        for column in range(math.floor(x) - 1, math.floor(x) + 3):
+            if 0 <= row < values.shape[0] and 0 <= column < values.shape[1]:
+                total += values[row, column] * kernel(y - row) * kernel(x - column)
+    return total
+
+
+def warp(height: int, width: int, size: int) -> tuple[float, float, float]:
+    """CRIS: scale, and where the first row and column of the picture lie."""
+    scale = min(size / height, size / width)
+    return scale, (size - scale * height) / 2, (size - scale * width) / 2
+
+
+SHAPES = [(10, 14), (9, 5), (16, 16), (40, 23), (1, 4)]
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_letterboxed_picture_equals_a_naive_warp(height, width):
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = Letterbox(16).pixels(Image.fromarray(picture), MEAN, STD)
+    assert found.shape == (3, 16, 16)
+    assert found.dtype == torch.float32
+    scale, top, left = warp(height, width, 16)
+    for channel in range(3):
+        mean, std = MEAN[channel], STD[channel]
+        values = picture[:, :, channel] / 255 - mean
+        for y in range(16):
+            for x in range(16):
+                value = at(values, (y - top) / scale, (x - left) / scale, cubic)
+                expected = (min(max(value + mean, 0), 1) - mean) / std
+                assert found[channel, y, x].item() == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_letterboxed_mask_equals_a_naive_warp(height, width):
+    mask = np.random.default_rng(0).random((height, width)) < 0.5
+    found = Letterbox(16).mask(mask)
+    assert found.shape == (16, 16)
+    assert found.dtype == bool
+    scale, top, left = warp(height, width, 16)
+    for y in range(16):
+        for x in range(16):
+            row, column = math.floor((y - top) / scale + 0.5), math.floor((x - left) / scale + 0.5)
+            inside = 0 <= row < height and 0 <= column < width
+            assert found[y, x] == (inside and mask[row, column])
+
+
+@pytest.mark.parametrize(("mode", "kernel"), [("bilinear", linear), ("bicubic", cubic)])
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+def test_a_map_over_a_letterbox_comes_back_as_by_a_naive_warp(height, width, mode, kernel):
+    maps = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    found = Letterbox(16).restore(maps, (height, width), mode)
+    assert found.shape == (height, width)
+    scale, top, left = warp(height, width, 16)
+    for y in range(height):
+        for x in range(width):
+            expected = at(maps.double().numpy(), y * scale + top, x * scale + left, kernel)
+            assert found[y, x].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_letterbox_of_a_picture_that_only_needs_a_border():
+    picture = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    found = Letterbox(20).pixels(Image.fromarray(picture), MEAN, STD)
+    expected = ((picture / 255 - MEAN) / STD).transpose(2, 0, 1)
+    np.testing.assert_allclose(found[:, 5:15].numpy(), expected, atol=1e-4)
+    assert found[:, :5].abs().max() < 1e-5
+    assert found[:, 15:].abs().max() < 1e-5
+    mask = picture[:, :, 0] > 128
+    np.testing.assert_array_equal(Letterbox(20).mask(mask)[5:15], mask)
+    torch.testing.assert_close(Letterbox(20).restore(found[0], (10, 20)), found[0, 5:15], rtol=0, atol=1e-4)
+
+
+def test_a_stretched_map_comes_back_bicubically():
+    """Between pixel centres, edges repeated."""
+    maps = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    found = Stretch(8).restore(maps, (11, 5), "bicubic")
+    padded = np.pad(maps.double().numpy(), 3, mode="edge")
+    for y in range(11):
+        for x in range(5):
+            expected = at(padded, (y + 0.5) * 8 / 11 + 2.5, (x + 0.5) * 8 / 5 + 2.5, cubic)
+            assert found[y, x].item() == pytest.approx(expected, abs=1e-5)
+    assert Stretch(8).restore(maps, (8, 8), "bicubic") is maps
 
 
 def test_a_saved_processor_gives_the_same_tensors(processor, pictures, tmp_path):
