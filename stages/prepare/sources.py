@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
-from stages.prepare import mix, own, pictures, published, refer, scenes
+from stages.prepare import mix, pictures, published, refer, scenes
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import Release
 from stages.prepare.tables import Tables
@@ -21,6 +21,8 @@ def read(source: Source, folder: Path) -> Tables:
         scenes.write(source, folder / "refer")
         return refer.read(Release(folder / "refer", scenes.NAME, "unc"), source.sentence)
     if isinstance(source, CocoSource):
+        from stages.prepare import own  # which imports scikit-learn: a second, and 100 MiB, that no other source needs
+
         return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed)
     sets = {}
     for release in releases(source):
