@@ -288,7 +288,9 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if isinstance(batch, PictureError):
-                raise batch
+                raise PictureError(
+                    *batch.args
+                )  # not `batch`: this frame would hold it, and it the frame and the workers
             yield batch
 
 
