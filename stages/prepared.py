@@ -42,8 +42,8 @@ class PreparedDataset:
     def evaluation_splits(self) -> list[str]:
         """Every split but `train`, set by set where sets are mixed, each in the order val, testA, testB, test."""
         present = [split for split in self.expressions["split"].unique() if split != "train"]
-        sets = list(dict.fromkeys(map(_set, present)))
-        return sorted(present, key=lambda split: (sets.index(_set(split)), SPLITS.index(_kind(split))))
+        sets = list(dict.fromkeys(map(set_of, present)))
+        return sorted(present, key=lambda split: (sets.index(set_of(split)), SPLITS.index(_kind(split))))
 
     @property
     def validation(self) -> pd.DataFrame:
@@ -70,8 +70,8 @@ def _kind(split: str) -> str:
     return split.rpartition("_")[2]
 
 
-def _set(split: str) -> str:
-    """`refcoco+_testA` -> `refcoco+`; empty where the dataset is a single set."""
+def set_of(split: str) -> str:
+    """The set of a split: `refcoco+_testA` -> `refcoco+`; empty where the dataset is a single set."""
     return split.rpartition("_")[0]
 
 

@@ -318,7 +318,7 @@ def _source(module: str) -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return tags
-    dirty = str(bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports"))).lower()
+    dirty = str(bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports", ":!sources"))).lower()
     return {**tags, "git.commit": commit, "git.dirty": dirty, "mlflow.source.git.commit": commit}
 
 

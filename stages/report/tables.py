@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages import layout
 from stages.evaluate.metrics import METRICS
+from stages.prepared import set_of
 from stages.report.inputs import DatasetResults
 
 COMMAND = "dvc repro report"
@@ -180,7 +181,7 @@ def _by_set(splits: list[str]) -> dict[str, list[str]]:
     """Splits by the set that they are named after; the name is empty where the dataset is a single set."""
     sets: dict[str, list[str]] = {}
     for split in splits:
-        sets.setdefault(split.rpartition("_")[0], []).append(split)
+        sets.setdefault(set_of(split), []).append(split)
     return sets
 
 
