@@ -288,9 +288,7 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if isinstance(batch, PictureError):
-                raise PictureError(
-                    *batch.args
-                )  # not `batch`: this frame would hold it, and it the frame and the workers
+                raise PictureError(*batch.args)  # `batch` itself would hold this frame, and with it the workers
             yield batch
 
 
