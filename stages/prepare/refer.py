@@ -30,6 +30,7 @@ IMAGE_FOLDERS = (
     "images",
     ".",
 )
+LONGEST_SPLIT = 80  # characters
 OVERLAPPING = {("refcocog", "google")}  # published with images shared by train and val
 
 
@@ -138,6 +139,8 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
             what = f"ref {ref_id}"
             ann_id, image_id = field(ref, "ann_id", int), field(ref, "image_id", int)
             split = field(ref, "split", str)
+            if not split.isprintable() or len(split) > LONGEST_SPLIT:
+                raise Malformed(f"split is {shown(split)}, which is no name")
             sentences = field(ref, "sentences", list)
         except Malformed as error:
             problems.add(path, "malformed ref", f"{what}: {error}")
