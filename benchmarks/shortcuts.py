@@ -5,7 +5,7 @@
   classifier and its threshold are fitted on train.
 - `shuffled expressions`: the trained model is given expressions of other pictures.
 
-Needs `dvc repro evaluate` first. Adds its rows to `benchmarks/results/shortcuts.csv`.
+All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds its rows to `benchmarks/results/shortcuts.csv`.
 """
 
 import argparse
@@ -21,11 +21,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from stages import layout, params, prepared, trained
 from stages.evaluate.metrics import summarise
-from stages.evaluate.score import PROTOCOLS, score
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.score import score
 from stages.prepare.scenes.arrangement import COLOURS
 from stages.samples import Expressions
 
 RESULTS = Path("benchmarks/results/shortcuts.csv")
+PROTOCOL = PROTOCOLS["original"]
 FITTED_ON, PIXELS = 1500, 150  # expressions of train, pixels of each
 THRESHOLDS = np.linspace(0.1, 0.7, 25)
 
@@ -48,8 +50,8 @@ def main() -> None:
         model, processor = trained.load(layout.model(arguments.dataset, arguments.variant, seed))
         for name, texts in (("trained model", rows["text"]), ("shuffled expressions", _shuffled(rows, seed))):
             expressions = Expressions(dataset, rows.assign(text=texts), processor)
-            scores = score(model, expressions, PROTOCOLS[settings.evaluation.protocol], settings.evaluation.batch_size)
-            found[f"{name}: {arguments.variant}", seed] = summarise(scores)
+            scores = score(model, expressions, PROTOCOL, settings.evaluation.batch_size)
+            found[f"{name}: {arguments.variant}", seed] = summarise(scores, PROTOCOL)
     table = pd.DataFrame(
         [
             {
@@ -76,8 +78,7 @@ def main() -> None:
 def _scored(dataset: prepared.PreparedDataset, rows: pd.DataFrame, segment) -> dict[str, float]:
     """Metrics of `segment(image (height, width, 3), text) -> mask`."""
     masks = [segment(_image(dataset, row), row.text) for row in rows.itertuples()]
-    truths = [_truth(dataset, row) for row in rows.itertuples()]
-    return _metrics(masks, truths)
+    return _metrics(masks, [_truth(dataset, row) for row in rows.itertuples()])
 
 
 def _metrics(masks: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, float]:
@@ -88,7 +89,8 @@ def _metrics(masks: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, flo
                 "intersection": [int((mask & truth).sum()) for mask, truth in pairs],
                 "union": [int((mask | truth).sum()) for mask, truth in pairs],
             }
-        )
+        ),
+        PROTOCOL,
     )
 
 
