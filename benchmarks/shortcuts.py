@@ -5,7 +5,8 @@
   classifier and its threshold are fitted on train.
 - `shuffled expressions`: the trained model is given expressions of other pictures.
 
-All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds its rows to `benchmarks/results/shortcuts.csv`.
+All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds its rows to
+`benchmarks/results/shortcuts.csv`.
 """
 
 import argparse

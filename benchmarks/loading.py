@@ -1,0 +1,133 @@
+"""How fast are pictures loaded, and how much of that is the decoding of JPEG files, which no loader can do without?
+
+Beside each loader, in the same rounds, its floor: the same files decoded by Pillow and thrown away, in as many
+processes. `decoding` is the floor's time as a share of the loader's. Rounds are interleaved, as a machine's speed
+changes while others use it; the median of the rounds and their range are given.
+
+Needs `dvc repro prepare@refer_mini prepare@refer_true` first, or `python -m stages.prepare --dataset NAME` for each.
+Writes `benchmarks/results/loading.csv`.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL
+import torch
+from PIL import Image, features
+from torch.utils.data import DataLoader, Dataset
+
+from stages import layout, params, prepared, samples
+from stages.samples import Expressions, OneExpressionPerRef
+from stages.train import build
+
+RESULTS = Path("benchmarks/results/loading.csv")
+CASES = (("refer_mini", 256, 1), ("refer_true", 480, 10))  # dataset, input size, passes over it in a round
+EXPRESSIONS = 2000  # of a dataset, at most
+WORKERS = (0, 1, 2)
+BATCH_SIZE = 16
+
+
+class Decoding(Dataset):
+    """Decodes lists of files, and no more. Answers how many."""
+
+    def __getitem__(self, files: list[str]) -> int:
+        for file in files:
+            with Image.open(file) as image:
+                image.load()
+        return len(files)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loading", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    samples.PIXEL_MEMORY = 0  # else all but the first round would find the pictures decoded
+
+    rows = []
+    for name, size, passes in CASES:
+        expressions = load(name, size)
+        for kind in ("training", "evaluation"):
+            for workers in WORKERS:
+                rows.append(
+                    {"pictures": name, "input": size, "loader": kind, "workers": workers}
+                    | measure(expressions, kind, workers, rounds, passes)
+                )
+                print(*(f"{key} {value}" for key, value in rows[-1].items()), sep=", ", flush=True)
+    table = pd.DataFrame(rows).assign(rounds=rounds, **surroundings())
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(RESULTS, index=False)
+
+
+def load(name: str, size: int) -> Expressions:
+    """Expressions of a prepared dataset, for a model of an input size."""
+    settings = params.read_or_exit()
+    try:
+        dataset = prepared.read(layout.prepared(name))
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")
+    rows = dataset.expressions.head(EXPRESSIONS)
+    model = settings.recipes[settings.experiment.recipe].model.model_copy(update={"image_size": size})
+    return Expressions(dataset, rows, build.processor(model, rows["text"].tolist()))
+
+
+def measure(expressions: Expressions, kind: str, workers: int, rounds: int, passes: int) -> dict[str, float]:
+    """Images and expressions a second of a loader and of its floor, after a round to start and warm up."""
+    if kind == "training":
+        loader = expressions.loader(BATCH_SIZE, OneExpressionPerRef(expressions.rows, seed=0), workers)
+    else:
+        loader = expressions.by_picture(BATCH_SIZE, workers)
+    images, sentences = np.sum([(len(batch.pixel_values), len(batch.rows)) for batch in loader], axis=0)
+    reader, lists = expressions.reader, list(loader.sampler)
+    files = [[reader.files.string(picture) for picture in _pictures(reader, rows)] for rows in lists]
+    floor = DataLoader(Decoding(), batch_size=None, sampler=files, num_workers=workers, persistent_workers=workers > 0)
+    assert sum(floor) == images
+
+    times = np.array([(_seconds(loader, passes), _seconds(floor, passes)) for _ in range(rounds)])  # (rounds, 2)
+    loading, decoding = np.median(times, axis=0)
+    shares = times[:, 1] / times[:, 0]
+    return {
+        "images/s": round(passes * images / loading, 1),
+        "expressions/s": round(passes * sentences / loading, 1),
+        "decoded alone, images/s": round(passes * images / decoding, 1),
+        "decoding": round(float(np.median(shares)), 3),
+        "lowest": round(float(shares.min()), 3),
+        "highest": round(float(shares.max()), 3),
+    }
+
+
+def _pictures(reader: samples.Reader, rows: list[int]) -> list[int]:
+    return reader.picture[reader.instance[rows]].unique().tolist()
+
+
+def _seconds(batches: Iterable, passes: int) -> float:
+    start = time.perf_counter()
+    for _ in range(passes):
+        for _ in batches:
+            pass
+    return time.perf_counter() - start
+
+
+def surroundings() -> dict[str, object]:
+    """What the figures depend on besides the code."""
+    return {
+        "batch_size": BATCH_SIZE,
+        "threads of a process": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, Pillow {PIL.__version__}, "
+        f"libjpeg-turbo {features.version('libjpeg_turbo')}",
+        "date": datetime.date.today().isoformat(),
+        "command": "python -m benchmarks.loading",
+    }
+
+
+if __name__ == "__main__":
+    main()
