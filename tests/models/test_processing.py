@@ -80,9 +80,7 @@ def test_a_stretched_mask_takes_the_pixel_under_each_centre(shape):
     assert found.dtype == bool
     for y in range(12):
         for x in range(12):
-            row, column = (
-                math.floor((cell + Fraction(1, 2)) * side / 12) for cell, side in zip((y, x), shape, strict=True)
-            )
+            row, column = (math.floor((cell + Fraction(1, 2)) * side / 12) for cell, side in ((y, height), (x, width)))
             assert found[y, x] == mask[row, column]
     cells = torch.from_numpy(mask)[None, None].float()
     by_torch = torch.nn.functional.interpolate(cells, size=(12, 12), mode="nearest-exact")[0, 0].bool().numpy()
