@@ -1,0 +1,169 @@
+"""What does it take to read the whole of RefCOCO, beside what readers of a REFER release customarily do?
+
+- `prepare`: our command, from nothing to a dataset on disk: everything checked but the pictures, every mask drawn.
+- `prepared`: what each later process does with that: read the tables.
+- `customary`: what each process does with a customary reader: load both files, build dictionaries of everything by
+  everything. Masks are not drawn, nothing is checked.
+
+Each in a process of its own, start and imports included, in turn: a machine's speed changes while others use it.
+Needs the annotations of the whole set, no pictures. Those of `expand_refer.py` have boxes in place of polygons, 220
+bytes an annotation where the true ones of 24 photographs take 590: with the release itself, every method that loads it
+takes more. Adds its rows to `benchmarks/results/reader.csv`.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+PROJECT = Path(__file__).parents[1]
+RESULTS = PROJECT / "benchmarks/results/reader.csv"
+REPEATS = 5
+LIBRARIES = ("numpy", "orjson", "pandas", "pyarrow", "pycocotools")
+MEASURES = ("CPU seconds", "wall seconds", "peak RSS MiB")
+ABSENT = (
+    "{file} is absent. --root names the folder that holds refcoco/refs(unc).p and refcoco/instances.json, as "
+    "docs/refcoco.md says; ../shared/tools/expand_refer.py OUT writes both without polygons, then: --root OUT"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, default=Path("refer"), help="REFER release with the whole of RefCOCO")
+    root = parser.parse_args().root.resolve()
+    files = [root / "refcoco" / name for name in ("refs(unc).p", "instances.json")]
+    for file in files:
+        if not file.is_file():
+            sys.exit(f"error: {ABSENT.format(file=file)}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_params(Path(folder), root)
+        commands = {
+            "prepare": ["-m", "stages.prepare", "--dataset", "refcoco"],
+            "prepared": ["-c", "from stages import layout, prepared; prepared.read(layout.prepared('refcoco'))"],
+            "customary": [
+                "-c",
+                "import sys; from benchmarks.reader import customary; customary(*sys.argv[1:])",
+                *files,
+            ],
+        }
+        runs = {method: [] for method in commands}
+        for _ in range(REPEATS):
+            for method, arguments in commands.items():
+                runs[method].append(measured(Path(folder), arguments))
+        counts = json.loads((Path(folder) / "data/refcoco/dataset.json").read_text(encoding="utf-8"))["counts"]
+    write(runs, sum(count["expressions"] for count in counts.values()))
+
+
+def customary(refs_file: str, instances_file: str) -> dict[str, dict]:
+    """The dictionaries that readers of a REFER release keep in memory."""
+    with open(refs_file, "rb") as file:
+        refs = pickle.load(file)
+    with open(instances_file, encoding="utf-8") as file:
+        instances = json.load(file)
+
+    anns = {ann["id"]: ann for ann in instances["annotations"]}
+    image_to_anns = defaultdict(list)
+    for ann in instances["annotations"]:
+        image_to_anns[ann["image_id"]].append(ann)
+
+    image_to_refs, category_to_refs = defaultdict(list), defaultdict(list)
+    sents, sent_to_ref, sent_to_tokens = {}, {}, {}
+    for ref in refs:
+        image_to_refs[ref["image_id"]].append(ref)
+        category_to_refs[ref["category_id"]].append(ref)
+        for sent in ref["sentences"]:
+            sents[sent["sent_id"]] = sent
+            sent_to_ref[sent["sent_id"]] = ref
+            sent_to_tokens[sent["sent_id"]] = sent["tokens"]
+    return {
+        "Refs": {ref["ref_id"]: ref for ref in refs},
+        "Anns": anns,
+        "Imgs": {image["id"]: image for image in instances["images"]},
+        "Cats": {category["id"]: category["name"] for category in instances["categories"]},
+        "Sents": sents,
+        "imgToRefs": image_to_refs,
+        "imgToAnns": image_to_anns,
+        "refToAnn": {ref["ref_id"]: anns[ref["ann_id"]] for ref in refs},
+        "annToRef": {ref["ann_id"]: ref for ref in refs},
+        "catToRefs": category_to_refs,
+        "sentToRef": sent_to_ref,
+        "sentToTokens": sent_to_tokens,
+    }
+
+
+def write_params(folder: Path, root: Path) -> None:
+    """The project's `params.yaml` with RefCOCO at `root`, its pictures left alone."""
+    from ruamel.yaml import YAML  # not above: the customary reader's process imports this module
+
+    yaml = YAML(typ="safe")
+    content = yaml.load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    content["datasets"]["refcoco"].update(root=str(root), check_images=False)
+    with (folder / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+
+
+def measured(folder: Path, arguments: list) -> tuple[float, float, float]:
+    """`MEASURES` of one Python process in `folder`. Ends the benchmark where the process fails."""
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    errors = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    if status:
+        sys.exit(errors)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss in a MiB
+    return usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / unit
+
+
+def write(runs: dict[str, list[tuple[float, float, float]]], expressions: int) -> None:
+    """One row a method and measure; `to customary` is the ratio of the medians."""
+    rows = []
+    for method, measures in runs.items():
+        for place, measure in enumerate(MEASURES):
+            values = [run[place] for run in measures]
+            peers = [run[place] for run in runs["customary"]]
+            rows.append(
+                {
+                    "date": datetime.date.today().isoformat(),
+                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    "expressions": expressions,
+                    "method": method,
+                    "measure": measure,
+                    "minimum": round(min(values), 2),
+                    "median": round(median(values), 2),
+                    "maximum": round(max(values), 2),
+                    "to customary": round(median(values) / median(peers), 3),
+                    "repeats": len(values),
+                    "versions": "; ".join(
+                        [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in LIBRARIES)]
+                    ),
+                    "command": "python -m benchmarks.reader --root OUT",
+                }
+            )
+    for row in rows:
+        print("{method:10} {measure:13} {minimum:8} {median:8} {maximum:8}   {to customary} of customary".format(**row))
+    new = not RESULTS.exists()
+    with RESULTS.open("a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        if new:
+            table.writeheader()
+        table.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
