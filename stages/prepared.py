@@ -24,6 +24,10 @@ EXPRESSION_COLUMNS = ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"
 INSTANCE_COLUMNS = ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
 
 
+class MissingSplitError(ValueError):
+    """A dataset has no expression in a split; the message names those it has."""
+
+
 @dataclass(frozen=True)
 class PreparedDataset:
     """A prepared dataset in memory.
@@ -47,18 +51,18 @@ class PreparedDataset:
 
     @property
     def validation(self) -> pd.DataFrame:
-        """Expressions of `val`; of every set's `val` where sets are mixed. Raises ValueError where there are none."""
+        """Expressions of `val`; of every set's `val` where sets are mixed. Raises MissingSplitError."""
         kinds = self.expressions["split"].map(_kind)
         return self._rows(kinds == "val", "val")
 
     def split(self, name: str) -> pd.DataFrame:
-        """Expressions of one split. Raises ValueError where the split has none."""
+        """Expressions of one split. Raises MissingSplitError where the split has none."""
         return self._rows(self.expressions["split"] == name, name)
 
     def _rows(self, chosen: pd.Series, name: str) -> pd.DataFrame:
         rows = self.expressions[chosen].reset_index(drop=True)
         if rows.empty:
-            raise ValueError(
+            raise MissingSplitError(
                 f"dataset {self.summary['name']!r} has no expression in split {name!r}; "
                 f"its splits: {sorted(set(self.expressions['split']))}"
             )

@@ -18,7 +18,7 @@ def main() -> None:
     cell, settings = run.from_command_line("evaluate", __doc__)
     try:
         evaluate(cell, settings)
-    except (FileNotFoundError, PictureError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, PictureError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -30,14 +30,11 @@ def evaluate(cell: run.Run, settings: Params) -> None:
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
 
-    splits = {
-        split: Expressions(dataset, dataset.split(split), processor, frame(protocol))
-        for split in dataset.evaluation_splits
-    }
-    scores = pd.concat(
-        score(model, expressions, protocol, evaluation.batch_size, evaluation.workers, progress=split)
-        for split, expressions in splits.items()
-    )
+    def scored(split: str) -> pd.DataFrame:
+        expressions = Expressions(dataset, dataset.split(split), processor, frame(protocol))
+        return score(model, expressions, protocol, evaluation.batch_size, evaluation.workers, progress=split)
+
+    scores = pd.concat(map(scored, dataset.evaluation_splits))
     metrics = summarise_splits(scores, protocol)
 
     layout.scores(*cell).parent.mkdir(parents=True, exist_ok=True)

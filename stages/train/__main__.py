@@ -19,7 +19,7 @@ def main() -> None:
     cell, settings = run.from_command_line("train", __doc__)
     try:
         train(cell, settings)
-    except (FileNotFoundError, NonFiniteLossError, PictureError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, NonFiniteLossError, PictureError) as error:
         sys.exit(f"error: {error}")
 
 
