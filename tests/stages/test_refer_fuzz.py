@@ -494,6 +494,13 @@ def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(release):
     assert time.perf_counter() - started < 5
 
 
+@pytest.mark.parametrize("split", ["\n", "\0", "\x1b[31m", "y" * 5000])
+def test_a_split_that_is_no_name_does_not_break_the_message(release, split):
+    refs = copy.deepcopy(REFS)
+    refs[0]["split"] = split
+    assert not read_anything(release, refs=pickle.dumps(refs))
+
+
 def test_the_error_can_be_printed_anywhere(release, capfd):
     refs = copy.deepcopy(REFS)
     refs[0]["split"] = "\ud800\x1b[31m\n"
