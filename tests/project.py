@@ -1,0 +1,60 @@
+"""A clone of the project to run the real commands in, on a tiny setting."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_TRACKING"))},
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
+VARIANTS = ["baseline", "alignformer"]
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def clone(root: Path, folder: Path) -> Path:
+    """The checkout as it stands, uncommitted changes included, as a repository of its own."""
+    files = run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for name in files:
+        if (root / name).is_file() and not name.startswith("reports/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run(folder, "git", "init", "--quiet")
+    return folder
+
+
+def set_params(folder: Path, **changes) -> None:
+    yaml = YAML()
+    content = yaml.load(folder / "params.yaml")
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        part = content
+        for parent in parents:
+            part = part[parent]
+        part[last] = value
+    yaml.dump(content, folder / "params.yaml")
+
+
+def tiny(folder: Path) -> Path:
+    set_params(
+        folder,
+        experiment__variants=VARIANTS,
+        experiment__seeds=[0],
+        datasets__scenes__pictures={"train": 12, "val": 4, "testA": 4, "testB": 4},
+        recipes__small__training__epochs=1,
+    )
+    return folder
+
+
+def ran(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}

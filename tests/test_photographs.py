@@ -1,0 +1,53 @@
+"""Real photographs through the real commands: to a report page, and what DVC sees of files outside the project."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.project import ENVIRONMENT, clone, ran, run, set_params, tiny
+
+
+@pytest.mark.parametrize("name", ["refer_true", "refer_mini"])
+def test_photographs_go_from_prepare_to_a_report_page(name, root, shared_data, tmp_path):
+    folder = tiny(clone(root, tmp_path))
+    set_params(
+        folder,
+        experiment__datasets=[name],
+        experiment__outside=[name],
+        experiment__variants=["alignformer"],
+        experiment__reference="alignformer",
+        **{f"datasets__{name}__root": str(shared_data / name)},
+    )
+    run(folder, "dvc", "repro")
+    assert "not the whole refcoco (unc)" in (folder / "reports/index.html").read_text()
+    table = (folder / f"reports/tables/{name}.md").read_text()
+    assert "alignformer" in table and "not the whole refcoco (unc)" in table
+
+
+def test_dvc_sees_a_change_outside_the_project_and_copies_no_picture(root, shared_data, tmp_path):
+    folder = tiny(clone(root, tmp_path / "project"))
+    release = tmp_path / "release"
+    shutil.copytree(shared_data / "refer_true", release, copy_function=shutil.copyfile)
+    set_params(
+        folder,
+        experiment__datasets=["refer_true"],
+        experiment__outside=["refer_true"],
+        datasets__refer_true__root="../release",
+    )
+    look, prepare = "fingerprint@refer_true", "prepare@refer_true"
+    assert ran(run(folder, "dvc", "repro", prepare)) == {look, prepare}
+    assert ran(run(folder, "dvc", "repro", prepare)) == {look}
+    pictures = sorted((release / "images").rglob("*.jpg"))
+    assert sum(path.stat().st_size for path in (folder / ".dvc" / "cache").rglob("*")) < pictures[0].stat().st_size
+
+    prepared = (folder / "data/refer_true/dataset.json").read_bytes()
+    (pictures[0].parent / "unused.jpg").write_bytes(b"a picture")
+    assert ran(run(folder, "dvc", "repro", prepare)) == {look, prepare}
+    assert (folder / "data/refer_true/dataset.json").read_bytes() == prepared
+
+    pictures[0].unlink()
+    done = subprocess.run(
+        ["dvc", "repro", prepare], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode and "image missing (1): image" in done.stderr and pictures[0].name in done.stderr
