@@ -95,8 +95,8 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 def moved(path: str, source: Path, target: Path) -> str:
     """The path after `source` was renamed to `target`; a path outside `source` stays."""
-    inside = Path(path).is_relative_to(source)
-    return (target / Path(path).relative_to(source)).as_posix() if inside else path
+    inside = f"{source.as_posix()}/"
+    return f"{target.as_posix()}/{path.removeprefix(inside)}" if path.startswith(inside) else path
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -111,7 +111,8 @@ def _instance(source: Annotations, image: Callable[[int], tuple], who: str, ann_
         category_id = field(annotation, "category_id", int)
         category = field(source.categories.get(category_id, {}), "name", str)
     except Malformed as error:
-        raise _Wrong("no sound category", f"{what}: {error}") from None
+        wrong = f"{what}, category_id {shown(annotation.get('category_id'))}: {error}"
+        raise _Wrong("no sound category", wrong) from None
     mask = _encode(annotation.get("segmentation"), height, width, what)
     if not coco_mask.area(mask):
         raise _Wrong("mask without a pixel", what)

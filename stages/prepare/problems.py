@@ -3,6 +3,7 @@
 import reprlib
 from pathlib import Path
 
+LONGEST = 300  # characters of a value that is shown
 SHOWN = 10  # offenders named of each kind
 
 
@@ -65,9 +66,10 @@ def field(entry: object, key: str, kind: type):
 def shown(value: object) -> str:
     """A short `repr` of anything, however deep or long."""
     try:
-        return _short.repr(value)
+        text = _short.repr(value)
     except ValueError:  # an integer of more digits than Python prints
         return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 _short = reprlib.Repr()

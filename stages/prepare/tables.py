@@ -54,8 +54,8 @@ def check_splits(
     unknown = expressions[~expressions["split"].isin(SPLITS)].drop_duplicates("ref_id")
     for ref_id, split in zip(unknown["ref_id"], unknown["split"], strict=True):
         problems.add(path, f"unknown split, known are {', '.join(SPLITS)}", f"{shown(split)} of ref {ref_id}")
-    splits = expressions.groupby("image_id")["split"].unique()
-    shared = splits[splits.map(len) > 1]
+    pairs = expressions.loc[expressions["split"].isin(SPLITS), ["image_id", "split"]].drop_duplicates()
+    shared = pairs[pairs["image_id"].duplicated(keep=False)].groupby("image_id")["split"].agg(list)
     if tolerate_overlap and len(shared):
         return [f"{' and '.join(sorted({split for names in shared for split in names}))} share {len(shared):,} images"]
     for image_id, names in shared.items():
