@@ -206,7 +206,7 @@ def repeat(key):
     [
         (remove("annotations", 13), "instances.json: annotation missing (1): annotation 13 of ref 103"),
         (remove("images", 2), "instances.json: image not listed (1): image 2 of annotation 13"),
-        (remove("categories", 5), "instances.json: no sound category (4): annotation 11, category_id 5: no name; annotation 12"),
+        (remove("categories", 5), "no sound category (4): annotation 11, category_id 5: no name; annotation 12"),
         (
             change_ref("image_id", 4),
             "annotation is of another image (1): annotation 11 is of image 1, but ref 101 says",
