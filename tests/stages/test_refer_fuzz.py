@@ -39,7 +39,7 @@ def fuzzed(examples: int):
         max_examples=CAMPAIGN or examples,
         derandomize=not CAMPAIGN,
         database=None,
-        deadline=5000,  # milliseconds
+        deadline=30_000,  # milliseconds; against a hang, not a slow machine
         suppress_health_check=list(HealthCheck),
     )
 
