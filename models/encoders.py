@@ -46,7 +46,7 @@ class ResNetStages(nn.Module):
         self.dims = list(config.hidden_sizes)
 
     def embed(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, Size]:
-        return _flat(self.resnet.embedder(pixel_values))
+        return _flat(self.resnet.embedder(pixel_values.contiguous(memory_format=torch.channels_last)))
 
     def stage(self, index: int, pixels: torch.Tensor, size: Size) -> tuple[torch.Tensor, Size]:
         maps = pixels.unflatten(1, size).permute(0, 3, 1, 2)  # (B, C, h, w), channels last in memory
