@@ -112,7 +112,7 @@ def test_a_mix_of_photographs(tmp_path, prepare, shared_data):
             (trained if ref["split"] == "train" else held_out).add(ref["image_id"])
     assert set(dataset.split("train")["image_id"]) == trained - held_out
     assert set(dataset.expressions["image_id"]) == trained | held_out
-    assert f"{len(trained & held_out)} of {len(trained)} images" in dataset.summary["notes"][0]
+    assert f"{len(trained & held_out):,} of {len(trained):,} images" in dataset.summary["notes"][0]
     assert dataset.summary["notes"][0] in result.stdout
 
 
