@@ -228,7 +228,10 @@ def test_a_split_that_training_needs_is_missed(folder, split):
             "annotation without a sound image_id (1): annotati",
         ),
         (lambda folder: folder.annotation(11).update(image_id=9), "image not listed (1): image 9 of annotation 11"),
-        (lambda folder: folder.annotation(11).update(category_id=6), "(1): annotation 11, category_id 6: no name"),
+        (
+            lambda folder: folder.annotation(11).update(category_id=6),
+            "no sound category (1): annotation 11, category_id 6: no name",
+        ),
         (
             lambda folder: folder.instances["images"][1].update(file_name="1.png"),
             "one file_name for several images (1): 1.png: images 1, 2",
