@@ -252,10 +252,13 @@ class Params(Section):
         """DVC cannot tell by itself: a stage's matrix is a list of names."""
         experiment, kinds = self.experiment, {name: source.kind for name, source in self.datasets.items()}
         needed = [name for name in experiment.datasets if kinds[name] != "scenes"]
-        missing = [f"{name!r} is missing: it is not rendered by the project" for name in needed]
-        surplus = [f"{name!r} is rendered by the project, or not in experiment.datasets" for name in experiment.outside]
-        wrong = [line for line, name in zip(missing, needed, strict=True) if name not in experiment.outside]
-        wrong += [line for line, name in zip(surplus, experiment.outside, strict=True) if name not in needed]
+        outside = experiment.outside
+        wrong = [f"{name!r} is missing: it is not rendered by the project" for name in needed if name not in outside]
+        wrong += [
+            f"{name!r} is rendered by the project, or not in experiment.datasets"
+            for name in outside
+            if name not in needed
+        ]
         if wrong:
             raise ValueError("\n".join(f"experiment.outside: {line}" for line in wrong))
         return self

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
@@ -15,6 +14,7 @@ from pycocotools import mask as coco_mask
 from stages import prepared
 from stages.prepare.problems import DatasetError
 from stages.prepared import PreparedDataset
+from stages.templates import template
 
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 CATEGORIES = 10  # named of all
@@ -123,16 +123,8 @@ def page(dataset: PreparedDataset) -> str:
     Raises:
         DatasetError: a picture is missing, broken or not of the size that the dataset states.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     found = facts(dataset)
-    return environment.get_template("inspection.html.j2").render(
+    return template(Path(__file__).with_name("inspection.html.j2")).render(
         summary=dataset.summary,
         source=_source(dataset),
         sizes=_rows(found.sizes, "{:,}".format),

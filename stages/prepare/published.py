@@ -29,42 +29,38 @@ def judge(tables: Tables, name: str, split_by: str, allow_partial: bool) -> None
     Raises:
         DatasetError: they differ and that is not allowed; names both numbers of each.
     """
-    found, expected = count(tables.expressions), COUNTS[name, split_by]
-    differences = [
-        f"{split} has {', '.join(different)}"
-        for split in dict.fromkeys([*expected, *found])
-        if (
-            different := [
-                f"{here:,} {what} where {there:,} are published"
-                for what, here, there in zip(COLUMNS, _row(found.get(split)), expected.get(split, NONE), strict=True)
-                if here != there
-            ]
-        )
-    ]
+    differences = _differences(count(tables.expressions), COUNTS[name, split_by])
     if not differences:
         tables.checks.append("counts as published")
         return
     if not allow_partial:
+        every = [
+            f"{split} has " + ", ".join(f"{here:,} {what} where {there:,} are published" for what, here, there in rows)
+            for split, rows in differences.items()
+        ]
         raise DatasetError(
-            f"{tables.files[0].parent} is not the published {name} ({split_by}): {'; '.join(differences)}. "
+            f"{tables.files[0].parent} is not the published {name} ({split_by}): {'; '.join(every)}. "
             "Complete the release, or set allow_partial: true under the dataset in params.yaml: its numbers will then "
             "carry a warning"
         )
     tables.partial = True
-    tables.warnings.append(f"not the whole {name} ({split_by}): {', '.join(_short(found, expected))}")
+    first = [f"{split} {here:,} of {there:,} {what}" for split, ((what, here, there), *_) in differences.items()]
+    tables.warnings.append(f"not the whole {name} ({split_by}): {', '.join(first)}")
 
 
-def _short(found: dict[str, dict[str, int]], expected: dict[str, tuple[int, ...]]) -> list[str]:
-    """The first count of each split that differs: `val 206 of 3,811 refs`."""
-    return [
-        next(
-            f"{split} {here:,} of {there:,} {what}"
+def _differences(
+    found: dict[str, dict[str, int]], expected: dict[str, tuple[int, ...]]
+) -> dict[str, list[tuple[str, int, int]]]:
+    """What differs, by split: which count, how many are here, how many are published."""
+    rows = {
+        split: [
+            (what, here, there)
             for what, here, there in zip(COLUMNS, _row(found.get(split)), expected.get(split, NONE), strict=True)
             if here != there
-        )
+        ]
         for split in dict.fromkeys([*expected, *found])
-        if _row(found.get(split)) != expected.get(split, NONE)
-    ]
+    }
+    return {split: different for split, different in rows.items() if different}
 
 
 def _row(counts: dict[str, int] | None) -> tuple[int, ...]:

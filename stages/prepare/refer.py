@@ -85,18 +85,19 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
         expressions = _expressions(release.refs, sentence, problems)
         annotations = coco.load(release.instances, problems)
         instances = coco.instances(annotations, _referred(expressions), problems)
-    warnings = check_splits(
+    overlap = check_splits(
         release.refs, expressions, problems, tolerate_overlap=(release.name, release.split_by) in OVERLAPPING
     )
     folder = release.image_folder()
-    sizes, checks = {}, ["ids unique", "annotations exist", "masks valid, not empty and inside their images"]
+    sizes, warnings = {}, [*overlap]
+    checks = ["ids unique", "annotations exist", "masks valid, not empty and inside their images"]
     if check_images:
         sizes = pictures.check(instances, folder, problems)
         checks.append("image files exist, whole and of the stated size")
     else:
         warnings.append("images were not checked: neither that they exist nor their sizes")
     problems.stop()
-    if not any("share" in warning for warning in warnings):
+    if not overlap:
         checks.append("no image in two splits")
     instances["image"] = [pictures.join(folder, name) for name in instances["image"]]
     return Tables(expressions, instances, release.files, sizes, checks, warnings)

@@ -4,7 +4,6 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from pydantic import BaseModel
 
@@ -13,6 +12,7 @@ from stages.params import Params
 from stages.report import curves, gallery, headline, tables
 from stages.report.gallery import Example
 from stages.report.inputs import DatasetResults
+from stages.templates import template
 
 ATTENTION = {
     "none": "none: words reach pixels in decoder and grouping only",
@@ -46,16 +46,7 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, list
         datasets: the results, in the order in which they appear.
         shown: dataset name -> the expressions of its gallery.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    template = environment.get_template("page.html.j2")
-    return template.render(
+    return template(Path(__file__).with_name("page.html.j2")).render(
         experiment=params.experiment,
         protocol=params.evaluation.protocol,
         conventions=conventions(PROTOCOLS[params.evaluation.protocol]),
