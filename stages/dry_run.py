@@ -1,0 +1,246 @@
+"""`python -m stages.train --dry-run`: what a training would take, from a few steps that leave nothing behind.
+
+No dependency of the stage `train`, as no output of it follows from here.
+"""
+
+import math
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages import samples
+from stages.evaluate.score import score
+from stages.params import Params
+from stages.run import Run
+from stages.samples import Batch, Expressions, OneExpressionPerRef
+from stages.train.assembly import Start, assemble
+from stages.train.optimisation import optimiser
+
+STEPS = 5  # measured, after one to warm up
+PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, batches of 1 and 2 stand in
+STATUS = Path("/proc/self/status")
+
+
+class Part(NamedTuple):
+    """A part of the model: parameters, those of them that are trained, and FLOPs of a forward pass."""
+
+    name: str
+    parameters: int
+    trained: int
+    flops: int
+
+
+class Cost(NamedTuple):
+    """Of one training step: seconds and their range, bytes at the peak, and how they were found."""
+
+    seconds: float
+    lowest: float
+    highest: float
+    memory: float
+    how: str
+
+
+def report(cell: Run, settings: Params) -> str:
+    """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
+
+    Raises:
+        FileNotFoundError, MissingSplitError, PictureError: as a training would.
+    """
+    start = assemble(cell, settings)
+    model, training = start.recipe.model, start.recipe.training
+    accelerator = Accelerator(mixed_precision=training.precision)
+    parts = by_part(start.model.to(accelerator.device), sample(start, accelerator.device))
+    sampler = OneExpressionPerRef(start.train.rows, cell.seed)
+    first, later = loading(start.train, list(sampler), training.batch_size)
+    cost = step_cost(start, list(sampler), accelerator)
+    validation = training.epochs * len(start.val) * scoring(start)
+
+    steps = math.ceil(len(sampler) / training.batch_size)
+    loads = [first] + [later] * (training.epochs - 1)
+    total = validation + sum(steps * with_loading(cost.seconds, load, training.workers) for load in loads)
+    return "\n".join(
+        [
+            f"{cell.dataset}, {cell.variant}, seed {cell.seed}, recipe {settings.experiment.recipe}, "
+            f"{describe(accelerator.device)}, precision {training.precision}: nothing was kept",
+            "",
+            *table(parts),
+            "",
+            f"FLOPs of a forward pass: one picture of {model.image_size} x {model.image_size} pixels, one expression "
+            f"of {model.max_words} tokens.",
+            "A multiply-add counts as 2. Matrix products and convolutions count, element by element work does not.",
+            "",
+            f"schedule         {training.epochs} epochs of {steps} steps of {training.batch_size} samples",
+            f"peak memory      {cost.memory / 2**30:.2f} GiB in a step, {held(accelerator.device)}; {cost.how}",
+            f"a step           {cost.seconds:.3f} s ({cost.lowest:.3f} to {cost.highest:.3f}); {cost.how}",
+            f"loading a batch  {first:.3f} s in the first epoch, {later:.3f} s later, "
+            + (f"beside the step in {training.workers} workers" if training.workers else "before the step"),
+            f"validation       {validation:.0f} s in all, {len(start.val)} expressions after every epoch",
+            f"whole schedule   {total:.0f} s = {clock(total)} (h:mm)",
+        ]
+    )
+
+
+def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[Part]:
+    """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
+
+    FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
+    all known to the counter.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(**inputs)
+    model.train(was_training)
+    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
+    found = [
+        Part(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
+        for name, part in model.named_children()
+    ]
+    parameters, trained = count_parameters(model)
+    rest = Part(
+        "rest",
+        parameters - sum(part.parameters for part in found),
+        trained - sum(part.trained for part in found),
+        counter.get_total_flops() - sum(part.flops for part in found),
+    )
+    return [*found, rest]
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
+
+
+def outermost(flops: dict[str, int], part: str) -> int:
+    """FLOPs of a part by its path: its own, or where only modules inside it were called, those not inside others."""
+    inside = [name for name in flops if name == part or name.startswith(f"{part}.")]
+    return sum(flops[name] for name in inside if not any(name.startswith(f"{other}.") for other in inside))
+
+
+def sample(start: Start, device: torch.device) -> dict[str, torch.Tensor]:
+    """A picture and an expression of the most tokens the recipe admits, as inputs of the model."""
+    inputs = start.train[[0]].inputs(device)
+    ids = inputs["input_ids"][:, :1].expand(-1, start.recipe.model.max_words)
+    return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[float, float]:
+    """Seconds in which one process loads a batch: in the first epoch, and later, when pictures may be kept."""
+    batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)][:STEPS]
+
+    def once() -> float:
+        return median(seconds(lambda rows=rows: train[rows]) for rows in batches)
+
+    first, again = once(), once()
+    all_pictures = len(train.reader.file_ids) * train[order[:1]].pixel_values.nbytes
+    return first, again if all_pictures <= samples.PIXEL_MEMORY else first
+
+
+def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
+    """What a training step takes with a whole batch; where that takes too long, on the line through two small ones."""
+    training, device = start.recipe.training, accelerator.device
+    model, optimizer = accelerator.prepare(start.model.train(), optimiser(start.model, training))
+
+    def step(batch: Batch) -> None:
+        accelerator.backward(model(**batch.inputs(device)).loss)
+        accelerator.clip_grad_norm_(model.parameters(), training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def measured(size: int, steps: int) -> tuple[float, float, float, float]:
+        batch = start.train[order[:size]]
+        step(batch)
+        times = [seconds(lambda: step(batch), device) for _ in range(steps)]
+        return median(times), min(times), max(times), peak_memory(device)
+
+    whole = min(training.batch_size, len(order))
+    one = measured(1, 2)
+    if device.type == "cuda" or one[0] * whole * STEPS < PATIENCE:
+        return Cost(*measured(whole, STEPS), f"median of {STEPS} steps of {whole} samples")
+    two = measured(2, 2)
+    line = (low + (whole - 1) * max(0.0, high - low) for low, high in zip(one, two, strict=True))
+    return Cost(*line, f"extrapolated from steps of 1 and 2 samples to {whole}")
+
+
+def scoring(start: Start) -> float:
+    """Seconds that validation takes for an expression: over the first ones, as many as patience admits."""
+    batch_size = start.recipe.training.batch_size * 2
+
+    def scored(count: int) -> float:
+        rows = start.val.rows.head(count)
+        part = Expressions(start.dataset, rows, start.processor, start.val.frame)
+        score(start.model, part, start.protocol, batch_size)
+        return seconds(lambda: score(start.model, part, start.protocol, batch_size), start.model.device) / len(rows)
+
+    return scored(max(1, min(4 * batch_size, int(PATIENCE / 8 / scored(1)))))
+
+
+def with_loading(step: float, load: float, workers: int) -> float:
+    """Seconds from one step to the next: workers load beside the step, the training's own process before it."""
+    return max(step, load / workers) if workers else step + load
+
+
+def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """Wall-clock seconds of some work, on a GPU until it is done there."""
+    synchronize = torch.cuda.synchronize if device is not None and device.type == "cuda" else lambda: None
+    synchronize()
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: what torch held at most on a GPU, or how much memory this process had at most on a CPU.
+
+    Linux says that of this process alone; `getrusage` would include what the process that started it had.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if STATUS.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def held(device: torch.device) -> str:
+    return "held by torch" if device.type == "cuda" else "resident in the process, libraries included"
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+
+
+def clock(duration: float) -> str:
+    """Seconds -> h:mm, rounded up to a whole minute."""
+    minutes = math.ceil(duration / 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def table(parts: Iterable[Part]) -> list[str]:
+    """Lines of a plain table, with a line of sums."""
+    parts = [part for part in parts if any(part[1:])]
+    parts.append(Part("all", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
+    width = max(len(part.name) for part in parts)
+    return [
+        f"{'part':{width}}  {'parameters':>12}  {'trained':>12}  {'frozen':>12}  {'GFLOPs':>9}  {'share':>6}",
+        *(
+            f"{part.name:{width}}  {part.parameters:12,}  {part.trained:12,}  {part.parameters - part.trained:12,}  "
+            f"{part.flops / 1e9:9.3f}  {part.flops / parts[-1].flops:6.1%}"
+            for part in parts
+        ),
+    ]
