@@ -20,6 +20,7 @@ import pandas as pd
 from PIL import Image, ImageFilter
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from benchmarks import baselines
 from stages import layout, params, prepared, trained
 from stages.evaluate.metrics import summarise
 from stages.evaluate.protocols import PROTOCOLS
@@ -44,12 +45,12 @@ def main() -> None:
     dataset = prepared.read(layout.prepared(arguments.dataset))
     rows = dataset.split(arguments.split)
     found = {
-        ("everything", None): _scored(dataset, rows, lambda image, text: np.ones(image.shape[:2], bool)),
-        ("colour words", None): _scored(dataset, rows, _colour_words(dataset)),
+        ("everything", None): summarise(baselines.counted(dataset, rows, baselines.everything), PROTOCOL),
+        ("colour words", None): summarise(baselines.counted(dataset, rows, _colour_words(dataset)), PROTOCOL),
     }
     for seed in settings.experiment.seeds:
         model, processor = trained.load(layout.model(arguments.dataset, arguments.variant, seed))
-        for name, texts in (("trained model", rows["text"]), ("shuffled expressions", _shuffled(rows, seed))):
+        for name, texts in (("trained model", rows["text"]), ("shuffled expressions", baselines.shuffled(rows, seed))):
             expressions = Expressions(dataset, rows.assign(text=texts), processor)
             scores = score(model, expressions, PROTOCOL, settings.evaluation.batch_size)
             found[f"{name}: {arguments.variant}", seed] = summarise(scores, PROTOCOL)
@@ -76,30 +77,12 @@ def main() -> None:
     table.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
 
 
-def _scored(dataset: prepared.PreparedDataset, rows: pd.DataFrame, segment) -> dict[str, float]:
-    """Metrics of `segment(image (height, width, 3), text) -> mask`."""
-    masks = [segment(_image(dataset, row), row.text) for row in rows.itertuples()]
-    return _metrics(masks, [_truth(dataset, row) for row in rows.itertuples()])
-
-
-def _metrics(masks: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, float]:
-    pairs = list(zip(masks, truths, strict=True))
-    return summarise(
-        pd.DataFrame(
-            {
-                "intersection": [int((mask & truth).sum()) for mask, truth in pairs],
-                "union": [int((mask | truth).sum()) for mask, truth in pairs],
-            }
-        ),
-        PROTOCOL,
-    )
-
-
 def _colour_words(dataset: prepared.PreparedDataset):
     """A segmentation by colours and colour words alone, fitted on train."""
     rows = dataset.split("train").sample(FITTED_ON, random_state=0)
     random = np.random.default_rng(0)
-    images, truths = zip(*((_image(dataset, row), _truth(dataset, row)) for row in rows.itertuples()), strict=True)
+    images = [baselines.photo(dataset, row) for row in rows.itertuples()]
+    truths = [baselines.true_mask(dataset, row) for row in rows.itertuples()]
     features, inside = [], []
     for image, truth, text in zip(images, truths, rows["text"], strict=True):
         pixels = random.integers(truth.size, size=PIXELS)
@@ -112,9 +95,13 @@ def _colour_words(dataset: prepared.PreparedDataset):
         return classifier.predict_proba(_features(image, text))[:, 1].reshape(image.shape[:2])
 
     held = [likelihood(image, text) for image, text in zip(images[:300], rows["text"][:300], strict=True)]
-    quality = [_metrics([p > threshold for p in held], list(truths[:300]))["mIoU"] for threshold in THRESHOLDS]
+    quality = [_mean_iou([p > threshold for p in held], truths[:300]) for threshold in THRESHOLDS]
     best = THRESHOLDS[int(np.argmax(quality))]
     return lambda image, text: likelihood(image, text) > best
+
+
+def _mean_iou(masks: list[np.ndarray], truths: list[np.ndarray]) -> float:
+    return summarise(baselines.counts(masks, truths), PROTOCOL)["mIoU"]
 
 
 def _features(image: np.ndarray, text: str) -> np.ndarray:
@@ -123,29 +110,6 @@ def _features(image: np.ndarray, text: str) -> np.ndarray:
     colours = np.concatenate([image, smooth], axis=-1).reshape(-1, 6)
     words = [bool(re.search(rf"\b{colour}\b", text)) for colour in COLOURS]
     return np.concatenate([colours, np.tile(words, (len(colours), 1))], axis=1).astype(np.float32)
-
-
-def _shuffled(rows: pd.DataFrame, seed: int) -> list[str]:
-    """Every expression given to another picture than its own: the texts moved on by a random number of pictures."""
-    pictures = rows["image_id"].drop_duplicates().to_numpy()
-    step = int(np.random.default_rng(seed).integers(1, len(pictures)))
-    source = dict(zip(pictures, np.roll(pictures, step), strict=True))
-    texts = {picture: group["text"].tolist() for picture, group in rows.groupby("image_id")}
-    place = rows.groupby("image_id").cumcount()
-    return [
-        texts[source[picture]][index % len(texts[source[picture]])]
-        for picture, index in zip(rows["image_id"], place, strict=True)
-    ]
-
-
-def _image(dataset: prepared.PreparedDataset, row) -> np.ndarray:
-    with Image.open(dataset.instances.at[row.ann_id, "image"]) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _truth(dataset: prepared.PreparedDataset, row) -> np.ndarray:
-    instance = dataset.instances.loc[row.ann_id]
-    return prepared.decode_mask(instance["mask"], instance["height"], instance["width"]).astype(bool)
 
 
 if __name__ == "__main__":
