@@ -7,6 +7,7 @@ processes share one copy: forked ones by its pages, others through shared memory
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,7 @@ class Batch:
         masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
         rows: positions of the samples in the dataset's table.
+        shard: where they lie in the batch of all processes: place of the first, number of all. None: they are all.
     """
 
     pixel_values: torch.Tensor
@@ -46,6 +48,12 @@ class Batch:
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
     rows: list[int]
+    shard: tuple[int, int] | None = None
+
+    @property
+    def total(self) -> int:
+        """Samples in the batch of all processes."""
+        return self.shard[1] if self.shard else len(self.rows)
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
         """What `AlignFormer.forward` takes, on a device: (B, 3, S, S) pixel values, (B, S, S) float32 masks or None."""
@@ -55,7 +63,12 @@ class Batch:
         if len(self.pixel_values) < len(self.rows):
             inputs["pixel_values"] = inputs["pixel_values"][pictures]  # (P, 3, S, S) -> (B, 3, S, S)
         masks = None if self.masks is None else self.masks.to(device, non_blocking=True).float()
-        return inputs | {"masks": masks}
+        return inputs | {"masks": masks, "shard": self.shard}
+
+    def pin_memory(self) -> "Batch":
+        """The same in memory from which a GPU copies while it computes."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in tensors.items()})
 
     def __getstate__(self) -> dict:
         """How a worker hands a batch over: pictures and masks in shared memory, the small tensors as arrays in the
@@ -89,7 +102,7 @@ class Expressions(Dataset):
         self.processor = processor
         self.frame = frame or processor.frame
         self.reader = Reader.of(prepared, rows, processor, self.frame)
-        self._by_picture: dict[tuple[int, int], Loader] = {}
+        self._by_picture: dict[tuple[int, int, Share | None], Loader] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -102,24 +115,38 @@ class Expressions(Dataset):
         """The true mask at the original size: bool (height, width)."""
         return self.reader.true_mask(row)
 
-    def loader(self, batch_size: int, sampler: Sampler | None = None, workers: int = 0) -> "Loader":
+    def loader(
+        self, batch_size: int, sampler: Sampler | None = None, workers: int = 0, share: "Share | None" = None
+    ) -> "Loader":
         """Batches with masks, in the table's order or in a sampler's.
 
         Args:
+            batch_size: of all processes together.
             workers: processes that load, alive as long as the loader; 0: the caller's own. Batches are the same.
+            share: the part of each batch that is this process's, see `Parts`; None for the whole.
         """
-        return Loader(self.reader, BatchSampler(sampler or SequentialSampler(self), batch_size, False), workers)
+        batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
+        return Loader(self.reader, Parts(batches, self._pictures, share) if share else batches, workers)
 
-    def by_picture(self, batch_size: int, workers: int = 0) -> "Loader":
+    def by_picture(self, batch_size: int, workers: int = 0, share: "Share | None" = None) -> "Loader":
         """Every expression once, in batches of whole pictures, without masks; the same call gives the same loader.
 
         All expressions of a picture are in one batch, so that it is decoded once. Only a picture with more than
         `batch_size` expressions takes several batches, and is decoded for each of them: no batch is ever larger.
+
+        Args:
+            share: which of the batches are this process's; None for all.
         """
-        if (batch_size, workers) not in self._by_picture:
-            batches = WholePictures(self.reader.picture[self.reader.instance].numpy(), batch_size)
-            self._by_picture[batch_size, workers] = Loader(replace(self.reader, serves_masks=False), batches, workers)
-        return self._by_picture[batch_size, workers]
+        key = batch_size, workers, share
+        if key not in self._by_picture:
+            batches = WholePictures(self._pictures, batch_size, share)
+            self._by_picture[key] = Loader(replace(self.reader, serves_masks=False), batches, workers)
+        return self._by_picture[key]
+
+    @property
+    def _pictures(self) -> np.ndarray:
+        """Which picture each row is about (N,)."""
+        return self.reader.picture[self.reader.instance].numpy()
 
 
 @dataclass(frozen=True)
@@ -209,10 +236,10 @@ class Reader(Dataset):
             file_ids=torch.tensor(pictures["image_id"].to_numpy()),
         )
 
-    def __getitem__(self, rows: list[int]) -> "Batch | PictureError":
+    def __getitem__(self, rows: "list[int] | Part") -> "Batch | PictureError":
         """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
         try:
-            return self.batch(rows)
+            return replace(self.batch(rows.rows), shard=rows.shard) if isinstance(rows, Part) else self.batch(rows)
         except PictureError as error:
             return error
 
@@ -285,12 +312,13 @@ class Loader(DataLoader):
     Draws nothing from torch's global generator. Raises PictureError.
     """
 
-    def __init__(self, reader: Reader, batches: Sampler[list[int]], workers: int):
+    def __init__(self, reader: Reader, batches: "Sampler[list[int]] | Sampler[Part]", workers: int):
         super().__init__(
             reader if workers == 0 else replace(reader, remembered=None),
             batch_size=None,
             sampler=batches,
             num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             generator=torch.Generator(),
         )
@@ -308,13 +336,17 @@ class OneExpressionPerRef(Sampler):
     Args:
         rows: the expressions' table, with a column ref_id.
         seed: of the run.
+
+    Attributes:
+        epoch: the one to serve.
+        done: how many of its expressions to leave out, the first ones: those that were served before a break.
     """
 
     def __init__(self, rows: pd.DataFrame, seed: int):
         _, self.counts = np.unique(rows["ref_id"], return_counts=True)
         self.by_ref = np.argsort(rows["ref_id"].to_numpy(), kind="stable")
         self.seed = seed
-        self.epoch = 0
+        self.epoch, self.done = 0, 0
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -323,7 +355,7 @@ class OneExpressionPerRef(Sampler):
         random = np.random.default_rng((self.seed, self.epoch))
         firsts = self.counts.cumsum() - self.counts
         chosen = self.by_ref[firsts + random.integers(self.counts)]
-        return iter(chosen[random.permutation(len(chosen))].tolist())
+        return iter(chosen[random.permutation(len(chosen))][self.done :].tolist())
 
 
 class WholePictures(Sampler):
@@ -333,9 +365,11 @@ class WholePictures(Sampler):
         pictures: (N,) which picture each row is about.
         batch_size: rows in a list, at most. The next picture goes into the same list where it fits as a whole; one with
             more rows than that is cut.
+        share: of several processes, process i of W takes the lists i, i + W, i + 2 W, ...; None for all lists.
     """
 
-    def __init__(self, pictures: np.ndarray, batch_size: int):
+    def __init__(self, pictures: np.ndarray, batch_size: int, share: "Share | None" = None):
+        self.share = share or Share(0, 1)
         which = pd.factorize(pictures)[0]
         self.order = np.argsort(which, kind="stable")
         self.starts, position, filled = [], 0, batch_size
@@ -348,7 +382,54 @@ class WholePictures(Sampler):
                 filled, position = filled + part, position + part
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.starts[self.share.index :: self.share.count])
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (part.tolist() for part in np.split(self.order, self.starts[1:]))
+        parts = np.split(self.order, self.starts[1:])
+        return (part.tolist() for part in parts[self.share.index :: self.share.count])
+
+
+class Share(NamedTuple):
+    """Which of several processes: index of count."""
+
+    index: int
+    count: int
+
+
+class Part(NamedTuple):
+    """A process's rows of a batch, and where they lie in it; see `Batch.shard`."""
+
+    rows: list[int]
+    shard: tuple[int, int] | None
+
+
+class Parts(Sampler):
+    """Of every batch of all processes the part of one.
+
+    Samples of one picture stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
+    process: in a batch they follow each other, in the order in which pictures first appear. Each process takes an equal
+    share of the pictures, contiguous in that order. A batch of fewer pictures than processes is computed by every
+    process as a whole.
+
+    Args:
+        batches: lists of rows.
+        pictures: (N,) which picture each row of the table is about.
+    """
+
+    def __init__(self, batches: Sampler[list[int]], pictures: np.ndarray, share: Share):
+        self.batches, self.pictures, self.share = batches, pictures, share
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Part]:
+        return map(self.part, self.batches)
+
+    def part(self, rows: list[int]) -> Part:
+        which, pictures = pd.factorize(self.pictures[rows])
+        if len(pictures) < self.share.count:
+            return Part(rows, None)
+        order = np.argsort(which, kind="stable")
+        mine = np.array_split(range(len(pictures)), self.share.count)[self.share.index]
+        first, end = np.searchsorted(which[order], (mine[0], mine[-1] + 1)).tolist()
+        return Part([rows[place] for place in order[first:end]], (first, len(rows)))

@@ -6,9 +6,9 @@ import sys
 import pandas as pd
 import torch
 
-from stages import layout, prepared, run, tracking, trained
+from stages import layout, prepared, processes, run, tracking, trained
 from stages.evaluate.metrics import summarise_splits
-from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.evaluate.score import frame, score
 from stages.params import Params
 from stages.samples import Expressions, PictureError
@@ -18,25 +18,35 @@ def main() -> None:
     cell, settings = run.from_command_line("evaluate", __doc__)
     try:
         evaluate(cell, settings)
-    except (FileNotFoundError, prepared.MissingSplitError, PictureError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, processes.NotOneRunError, PictureError) as error:
         sys.exit(f"error: {error}")
 
 
 def evaluate(cell: run.Run, settings: Params) -> None:
     """Score every expression of every split but train, under the protocol of `params.yaml`."""
+    with processes.group() as process:
+        scores = scored(cell, settings, process.device)
+        if process.is_main_process:
+            write(cell, scores, PROTOCOLS[settings.evaluation.protocol])
+
+
+def scored(cell: run.Run, settings: Params, device: torch.device) -> pd.DataFrame:
     evaluation = settings.evaluation
     protocol = PROTOCOLS[evaluation.protocol]
     torch.set_num_threads(evaluation.threads)
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
+    model.to(device)
 
-    def scored(split: str) -> pd.DataFrame:
+    def of(split: str) -> pd.DataFrame:
         expressions = Expressions(dataset, dataset.split(split), processor, frame(protocol))
         return score(model, expressions, protocol, evaluation.batch_size, evaluation.workers, progress=split)
 
-    scores = pd.concat(map(scored, dataset.evaluation_splits))
-    metrics = summarise_splits(scores, protocol)
+    return pd.concat(map(of, dataset.evaluation_splits))
 
+
+def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol) -> None:
+    metrics = summarise_splits(scores, protocol)
     layout.scores(*cell).parent.mkdir(parents=True, exist_ok=True)
     scores.to_parquet(layout.scores(*cell), index=False)
     layout.metrics(*cell).parent.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,16 @@
 """Scores: the intersection and union of every expression, under a protocol."""
 
+from collections import ChainMap
+
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from models.processing import Frame, Letterbox, Stretch
+from stages import processes
 from stages.evaluate.metrics import iou
 from stages.evaluate.protocols import Protocol
 from stages.prepared import encode_mask
@@ -30,7 +34,7 @@ def score(
     workers: int = 0,
     progress: str | None = None,
 ) -> pd.DataFrame:
-    """Score every expression.
+    """Score every expression. Of several processes each takes every so manieth batch; all return the whole table.
 
     Args:
         expressions: made with the frame of the protocol.
@@ -50,13 +54,15 @@ def score(
         raise ValueError(f"protocol {protocol.name} needs {frame(protocol)}, the expressions have {expressions.frame}")
     model.eval()
     counted = {}
-    batches = expressions.by_picture(batch_size, workers)
-    for batch in tqdm(batches, desc=progress, disable=None if progress else True, leave=False):
+    quiet = not progress or not processes.here().is_main_process
+    batches = expressions.by_picture(batch_size, workers, processes.share())
+    for batch in tqdm(batches, desc=progress, disable=quiet or None, leave=False):
         logits = model(**batch.inputs(model.device)).logits.float().cpu()  # (B, S, S)
         for row, sample in zip(batch.rows, logits, strict=True):
             predicted, truth = _masks(sample, expressions.true_mask(row), expressions.frame, protocol)
             overlap, either = int((predicted & truth).sum()), int((predicted | truth).sum())
             counted[row] = overlap, either, *truth.shape, encode_mask(predicted)
+    counted = dict(ChainMap(*gather_object([counted])))
     rows = expressions.rows[["sent_id", "ref_id", "ann_id", "image_id", "split"]].assign(protocol=protocol.name)
     counts = pd.DataFrame([counted[row] for row in range(len(rows))], columns=COUNTS)
     counts.insert(2, "iou", iou(counts["intersection"].to_numpy(), counts["union"].to_numpy(), protocol))

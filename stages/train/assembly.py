@@ -12,6 +12,7 @@ from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.evaluate.score import frame
 from stages.params import Params, Recipe, Variant
 from stages.prepared import PreparedDataset
+from stages.processes import here
 from stages.run import Run
 from stages.samples import Expressions
 from stages.train import build
@@ -46,5 +47,5 @@ def assemble(cell: Run, settings: Params) -> Start:
     model = build.model(recipe, variant, processor.tokenizer)
     train = Expressions(dataset, train_rows, processor)
     val = Expressions(dataset, val_rows, processor, frame(protocol))
-    set_seed(cell.seed, deterministic=True)
+    set_seed(cell.seed + here().process_index, deterministic=True)  # processes draw different dropout
     return Start(recipe, variant, protocol, dataset, processor, model, train, val)
