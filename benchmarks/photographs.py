@@ -1,0 +1,216 @@
+"""What a model trained on photographs (`refer_mini`) knows, beside answers that need no model or no language.
+
+Scored under protocol `original` on val, testA and testB of `refer_mini` (predicted masks) and on every expression of
+`refer_true` (true masks, pictures that `refer_mini` does not have; whatever split RefCOCO puts them in). Methods:
+
+- the trained model, and the same model given expressions of other pictures;
+- everything: the whole picture is the answer; centre box: a box in the middle with half the picture's sides;
+- a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
+
+Intervals are of 95 %, the percentiles of 10,000 bootstrap resamples of the pictures, each with all its expressions.
+Differences are paired: both sides see the same resample. The quoted head is a constant there, its own spread unknown.
+With the 24 pictures of `refer_true` such an interval is somewhat too narrow.
+
+Needs `python -m stages.prepare --dataset NAME` for both datasets and a model trained on `refer_mini`. Brings the rows
+of its variant and seed in `benchmarks/results/photographs.csv` up to date.
+"""
+
+import argparse
+import datetime
+import hashlib
+import os
+import platform
+import sys
+import textwrap
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from benchmarks import baselines
+from models.alignformer import AlignFormer
+from models.processing import AlignFormerProcessor
+from stages import layout, params, prepared, run, trained
+from stages.evaluate.metrics import iou
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.score import score
+from stages.report import gallery
+from stages.samples import Expressions, PictureError
+
+RESULTS = Path("benchmarks/results/photographs.csv")
+TRAINED_ON, TRUE_MASKS, ALL = "refer_mini", "refer_true", "all"
+PROTOCOL = PROTOCOLS["original"]
+RESAMPLES, LEVEL = 10_000, 95
+MODEL, SHUFFLED = "AlignFormer", "AlignFormer, expressions of other pictures"
+HEAD, HEAD_SHUFFLED = "plain head", "plain head, expressions of other pictures"
+QUOTED = {  # mIoU
+    (TRAINED_ON, "val"): {HEAD: 0.373, HEAD_SHUFFLED: 0.182},
+    (TRAINED_ON, "testA"): {HEAD: 0.418},
+    (TRAINED_ON, "testB"): {HEAD: 0.350},
+    (TRUE_MASKS, ALL): {HEAD: 0.341, HEAD_SHUFFLED: 0.152},
+}
+KEYS = ["dataset", "split", "method", "variant", "seed"]
+SHEET_COLUMNS, SHEET_ROWS = 3, 4  # of samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.photographs", description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="alignformer", help="a variant trained on refer_mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw samples of refer_true, outside the project")
+    arguments = parser.parse_args()
+    if arguments.sheet and arguments.sheet.resolve().is_relative_to(Path.cwd()):
+        parser.error(f"--sheet {arguments.sheet} lies in the project, which holds no photographs: name a path outside")
+    settings = params.read_or_exit()
+    torch.set_num_threads(settings.evaluation.threads)
+    cell = run.Run(TRAINED_ON, arguments.variant, arguments.seed)
+    try:
+        mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
+        refuse_seen_pictures(mini, true)
+        model, processor = trained.load(layout.model(*cell))
+        parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
+        parts[TRUE_MASKS, ALL] = true, true.expressions
+        scored = {
+            part: score_methods(dataset, rows, model, processor, cell.seed, settings.evaluation.batch_size)
+            for part, (dataset, rows) in parts.items()
+        }
+    except (FileNotFoundError, prepared.MissingSplitError, PictureError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    table = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
+    of_model = table["method"].str.startswith(MODEL)
+    table.insert(3, "variant", np.where(of_model, cell.variant, None))
+    table.insert(4, "seed", pd.array(np.where(of_model, cell.seed, None), dtype="Int64"))
+    table["model"] = np.where(of_model, describe(model, layout.model(*cell)), None)
+    print(table.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
+    write(table.assign(**surroundings(cell)))
+    if arguments.sheet:
+        draw(arguments.sheet, true, scored[TRUE_MASKS, ALL][MODEL])
+
+
+def refuse_seen_pictures(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
+    """Raises ValueError where a picture of `true` is in `mini`: the model may have learned it."""
+    seen = sorted(set(true.expressions["image_id"]) & set(mini.expressions["image_id"]))
+    if seen:
+        raise ValueError(f"{len(seen)} pictures of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
+
+
+def score_methods(
+    dataset: prepared.PreparedDataset,
+    rows: pd.DataFrame,
+    model: AlignFormer,
+    processor: AlignFormerProcessor,
+    seed: int,
+    batch_size: int,
+) -> dict[str, pd.DataFrame]:
+    """Scores of every method that is measured, expression by expression in the order of `rows`."""
+    found = {}
+    for method, texts in ((MODEL, rows["text"]), (SHUFFLED, baselines.shuffled(rows, seed))):
+        expressions = Expressions(dataset, rows.assign(text=texts), processor)
+        found[method] = score(model, expressions, PROTOCOL, batch_size, progress=method)
+    for method, segment in (("everything", baselines.everything), ("centre box", baselines.centre_box)):
+        found[method] = pd.concat([rows, baselines.counted(dataset, rows, segment)], axis=1)
+    return found
+
+
+def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dict]:
+    """Metrics of every method, measured or quoted, then the differences; each with its interval."""
+    scores = methods[MODEL]
+    weights = draws(scores["image_id"].nunique())
+    found = {method: resampled(rows, weights) for method, rows in methods.items()}
+    found[f"{MODEL} minus the same, expressions of other pictures"] = {
+        metric: values - found[SHUFFLED][metric] for metric, values in found[MODEL].items()
+    }
+    quoted = QUOTED.get(part, {})
+    if HEAD in quoted:
+        found[f"{MODEL} minus plain head"] = {"mIoU": found[MODEL]["mIoU"] - quoted[HEAD]}
+    name = {"dataset": part[0], "split": part[1]}
+    size = {"expressions": len(scores), "pictures": scores["image_id"].nunique()}
+    return [
+        *({**name, "method": method, "source": "measured", **size, **interval(v)} for method, v in found.items()),
+        *({**name, "method": method, "source": "quoted", **size, "mIoU": value} for method, value in quoted.items()),
+    ]
+
+
+def draws(pictures: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each picture is in each resample: (1 + resamples, pictures). The first row, all ones, is the data."""
+    drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
+    return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
+
+
+def resampled(scores: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """mIoU and oIoU of the data and of every resample, each (1 + resamples,).
+
+    Args:
+        scores: one row an expression: image_id, intersection, union.
+        weights: of `draws`, its columns in the order of the sorted image_ids.
+    """
+    intersection, union = scores["intersection"].to_numpy(), scores["union"].to_numpy()
+    each = pd.DataFrame({"I": intersection, "U": union, "iou": iou(intersection, union, PROTOCOL), "number": 1})
+    by_picture = each.groupby(scores["image_id"].to_numpy()).sum()  # sorted by image_id
+    total = {name: weights @ values.to_numpy() for name, values in by_picture.items()}
+    return {"mIoU": total["iou"] / total["number"], "oIoU": total["I"] / total["U"]}
+
+
+def interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """Value of the data and ends of the interval of each metric, to four digits."""
+    found = {}
+    for metric, values in metrics.items():
+        low, high = np.percentile(values[1:], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+        found |= {metric: values[0], f"{metric} low": low, f"{metric} high": high}
+    return {name: round(float(value), 4) for name, value in found.items()}
+
+
+def describe(model: AlignFormer, folder: Path) -> str:
+    """Which model it was: its encoders, and a hash of its weights."""
+    kinds = f"{model.config.vision_config.model_type} + {model.config.text_config.model_type}"
+    return f"{kinds}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
+
+
+def surroundings(cell: run.Run) -> dict[str, str]:
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {version('transformers')}",
+        "command": f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}",
+    }
+
+
+def write(table: pd.DataFrame, path: Path = RESULTS) -> None:
+    """Add the rows, each instead of an older one of the same dataset, split, method, variant and seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        table = pd.concat([pd.read_csv(path, dtype={"seed": "Int64"}), table])
+    table.drop_duplicates(KEYS, keep="last").to_csv(path, index=False)
+
+
+def draw(path: Path, dataset: prepared.PreparedDataset, scores: pd.DataFrame) -> None:
+    """Samples at even steps of rank, worst to best: expression, photo with the outline of the true mask, prediction."""
+    number = SHEET_COLUMNS * SHEET_ROWS
+    ranked = scores.assign(text=dataset.expressions["text"]).sort_values(["iou", "sent_id"])
+    shown = ranked.iloc[[(2 * place + 1) * len(ranked) // (2 * number) for place in range(number)]]
+    figure = Figure(figsize=(5 * SHEET_COLUMNS, 2.4 * SHEET_ROWS), dpi=110, layout="constrained")
+    cells = figure.subplots(SHEET_ROWS, 2 * SHEET_COLUMNS).reshape(number, 2)
+    for (left, right), row in zip(cells, shown.itertuples(), strict=True):
+        photo, truth = baselines.photo(dataset, row), baselines.true_mask(dataset, row)
+        predicted = prepared.decode_mask(row.prediction, row.height, row.width).astype(bool)
+        left.imshow(photo)
+        left.contour(truth, levels=[0.5], colors=["white"], linewidths=1.5)
+        right.imshow(gallery.overlay(Image.fromarray(photo), truth, predicted))
+        left.set_title(textwrap.fill(f"“{row.text}”", 44), fontsize=9, loc="left")
+        right.text(0, -0.02, f"IoU {row.iou:.2f}", fontsize=9, va="top", transform=right.transAxes)
+        left.set_axis_off()
+        right.set_axis_off()
+    keys = [Patch(color=region.colour, label=f"{region.meaning} ({region.name})") for region in gallery.REGIONS]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
+
+
+if __name__ == "__main__":
+    main()
