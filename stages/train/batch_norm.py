@@ -1,8 +1,9 @@
 """Batch norm over the batch of all processes, so that several compute what one does."""
 
 import torch
-import torch.distributed.nn.functional as distributed
 from torch import nn
+from torch.distributed import _functional_collectives as collectives
+from torch.distributed import group
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -23,11 +24,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         with torch.autocast(input.device.type, enabled=False):
             values = input if input.dtype == torch.float64 else input.float()  # (B, C, h, w)
             count = values.new_tensor([values[:, 0].numel()])
-            sums = distributed.all_reduce(torch.cat([values.sum(dim=(0, 2, 3)), count]))  # (C + 1,)
+            sums = _over_processes(torch.cat([values.sum(dim=(0, 2, 3)), count]))  # (C + 1,)
             total = sums[-1].detach()
             mean = sums[:-1] / total  # (C,)
             centred = values - mean[:, None, None]
-            variance = distributed.all_reduce(centred.square().sum(dim=(0, 2, 3))) / total  # (C,)
+            variance = _over_processes(centred.square().sum(dim=(0, 2, 3))) / total  # (C,)
             self._remember(mean.detach(), variance.detach() * total / (total - 1))
             scale = self.weight * (variance + self.eps).rsqrt()
             return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
@@ -38,6 +39,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+
+
+def _over_processes(values: torch.Tensor) -> torch.Tensor:
+    """The sum over processes; gradients are summed over them too."""
+    return collectives.all_reduce(values, "sum", group.WORLD)
 
 
 def over_all_processes(model: nn.Module) -> None:
