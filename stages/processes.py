@@ -17,6 +17,10 @@ class NotOneRunError(RuntimeError):
     """Several processes were started that do not know of each other; the message says how to start them."""
 
 
+class OtherEndedError(RuntimeError):
+    """Another process of the run ended early; its own message says why."""
+
+
 def here() -> PartialState:
     """This process among those of the run: `process_index`, `num_processes`, `is_main_process`, `device`.
 
@@ -47,14 +51,28 @@ def share() -> Share | None:
 
 
 def accelerator(precision: str) -> Accelerator:
-    """accelerate's view of this process. Buffers are not sent around: every process computes the same ones."""
+    """accelerate's view of this process."""
     here()
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)]
-    return Accelerator(mixed_precision=precision, kwargs_handlers=handlers)
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy of a few small weights
+    return Accelerator(
+        mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+    )
 
 
 @contextmanager
 def group() -> Iterator[PartialState]:
-    """`here()` for the time of a stage; the processes take leave of each other where it ends well."""
-    yield (state := here())
+    """`here()` for the time of a stage; the processes take leave of each other where it ends well.
+
+    Raises:
+        NotOneRunError, OtherEndedError: see there. On a GPU the launcher ends the others before they notice.
+    """
+    state = here()
+    try:
+        yield state
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise OtherEndedError(
+            f"process {state.process_index} of {state.num_processes} lost another one, whose own message says why"
+        ) from error
     state.destroy_process_group()

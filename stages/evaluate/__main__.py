@@ -18,7 +18,13 @@ def main() -> None:
     cell, settings = run.from_command_line("evaluate", __doc__)
     try:
         evaluate(cell, settings)
-    except (FileNotFoundError, prepared.MissingSplitError, processes.NotOneRunError, PictureError) as error:
+    except (
+        FileNotFoundError,
+        prepared.MissingSplitError,
+        processes.NotOneRunError,
+        processes.OtherEndedError,
+        PictureError,
+    ) as error:
         sys.exit(f"error: {error}")
 
 
