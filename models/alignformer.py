@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from models.configuration import AlignFormerConfig
 from models.encoders import text_encoder, vision_stages
 from models.grouping import CenterEmbedding, Grouping, masked_mean
-from models.losses import instance_contrast, mask_loss, pixel_contrast
+from models.losses import Shard, cosine, instance_contrast, mask_loss, pixel_contrast
 from models.pixel_decoder import PixelDecoder
 from models.vlba import VLBA
 
@@ -50,21 +50,19 @@ class AlignFormer(PreTrainedModel):
 
     def __init__(self, config: AlignFormerConfig):
         super().__init__(config)
-        word_dim = config.text_config.hidden_size
         self.vision = vision_stages(config.vision_config)
+        dims, word_dim = self.vision.dims, config.text_config.hidden_size
         self.text = text_encoder(config.text_config)
-        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in self.vision.dims)
-        self.pixel_decoder = PixelDecoder(self.vision.dims, config.pixel_dim, word_dim)
+        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
+        self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = Grouping(config.pixel_dim)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # what only some variants have leaves the draws of the shared parts alone
+        self.frozen: list[nn.Module] = []
+        self.vlba = nn.ModuleDict()  # by vision stage
+        with torch.random.fork_rng(devices=[]):  # what only some variants have leaves the draws of the others alone
             if config.vlba != "none":
-                self.vlba = nn.ModuleList(
-                    VLBA(dim, word_dim, config.vlba, last=stage == len(self.vision.dims) - 1)
-                    for stage, dim in enumerate(self.vision.dims)
-                )
+                for stage in range(len(dims))[-(config.vlba_stages or len(dims)) :]:
+                    self.vlba[str(stage)] = VLBA(dims[stage], word_dim, config.vlba, last=stage == len(dims) - 1)
             if config.contrastive != "none":
                 self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
@@ -83,6 +81,26 @@ class AlignFormer(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
+    def freeze(self, vision_stages: int = 0, text: bool = False) -> None:
+        """Keep the first stages of the vision encoder, and the text encoder, as they are: no gradient, no dropout."""
+        self.frozen = [part for stage in range(vision_stages) for part in self.vision.parts(stage)]
+        self.frozen += [self.text] if text else []
+        for part in self.frozen:
+            part.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "AlignFormer":
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    @property
+    def stages_without_words(self) -> int:
+        """How many of the vision stages compute the same whatever the expression: they run once per picture."""
+        if self.config.vlba in ("none", "pixel_to_text"):
+            return len(self.vision.dims)
+        return int(next(iter(self.vlba))) + 1
+
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -90,49 +108,68 @@ class AlignFormer(PreTrainedModel):
         attention_mask: torch.Tensor,
         masks: torch.Tensor | None = None,
         image_ids: torch.Tensor | None = None,
+        pictures: torch.Tensor | None = None,
+        expressions: torch.Tensor | None = None,
+        shard: Shard | None = None,
     ) -> AlignFormerOutput:
         """Segment what each expression means.
 
+        B samples may share P pictures and E expressions, each of which is then encoded once as far as it goes.
+
         Args:
-            pixel_values: (B, 3, H, W) normalised images.
-            input_ids: (B, L) tokens of the expressions.
-            attention_mask: (B, L), 1 where a token is.
+            pixel_values: (P, 3, H, W) normalised images.
+            input_ids: (E, L) tokens of the expressions.
+            attention_mask: (E, L), 1 where a token is.
             masks: (B, H, W) true masks, 0 or 1; with them the losses are computed.
             image_ids: (B,) integers, which image each sample comes from; needed by the instance contrast.
+            pictures: (B,) integers, which of the P images each sample is about; None where P = B, one each.
+            expressions: (B,) integers, which of the E expressions it has; None where E = B, one each.
+            shard: place of the first sample in the batch of all processes, and the size of that batch, whose losses
+                are computed then; None in one process.
         """
         word_mask = attention_mask.bool()
-        words = self.text(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, T)
-        features, words = self.encode(pixel_values, words, word_mask)
+        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L); made by the
+        words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # library, it costs a sync
+        if expressions is not None:
+            words, word_mask = words[expressions], word_mask[expressions]  # (B, L, T), (B, L)
+        features, words = self.encode(pixel_values, words, word_mask, pictures)
         pixels = self.pixel_decoder(features, masked_mean(words, word_mask))  # (B, h, w, D)
         center = self.center(words, word_mask)  # (B, D)
-        logits = self.grouping(pixels, center).unsqueeze(1)  # (B, 1, h, w)
+        logits = self.grouping(pixels, center).float().unsqueeze(1)  # (B, 1, h, w)
         logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
         pixels, center = self.project(pixels, center)
-        output = AlignFormerOutput(logits=logits, similarity=torch.einsum("bhwd,bd->bhw", pixels, center))
+        output = AlignFormerOutput(logits=logits, similarity=cosine(pixels, center))
         if masks is not None:
-            self.add_losses(output, pixels, center, masks.to(logits.dtype), image_ids)
+            self.add_losses(output, pixels, center, masks.to(logits.dtype), image_ids, shard)
         return output
 
     def encode(
-        self, pixel_values: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+        self,
+        pixel_values: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        pictures: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Vision stages with VLBA after each: images, words -> features of each stage (B, h, w, C), final words."""
-        pixels, size = self.vision.embed(pixel_values)
+        """Vision stages with VLBA between: images, words -> features of each stage (B, h, w, C), final words."""
+        grid = self.vision.embed(pixel_values)  # of P pictures
         features = []
         for stage, norm in enumerate(self.stage_norms):
-            pixels, size = self.vision.stage(stage, pixels, size)  # (B, N, C)
-            feature = pixels
-            if self.config.vlba != "none":
-                pixels, words, feature = self.vlba[stage](pixels, words, word_mask)
-            features.append(norm(feature).unflatten(1, size))  # (B, h, w, C)
+            grid = self.vision.stage(stage, grid)
+            sample = grid if pictures is None else grid.of(pictures)  # of B samples
+            feature = sample.pixels  # (B, N, C)
+            if str(stage) in self.vlba:
+                pixels, words, feature = self.vlba[str(stage)](sample.pixels, words, word_mask)
+                if pixels is not sample.pixels:
+                    grid, pictures = sample._replace(pixels=pixels), None  # from here on every sample has its own
+            features.append(norm(feature).unflatten(1, grid.size))  # (B, h, w, C)
         return features, words
 
     def project(self, pixels: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Unit vectors whose cosine the contrastive losses train: (B, h, w, D), (B, D) -> the same shapes."""
-        if self.config.contrastive != "none":
-            pixels, center = self.projection(pixels), self.projection(center)
-        return F.normalize(pixels, dim=-1), F.normalize(center, dim=-1)
+        """Vectors whose cosine the contrastive losses train: (B, h, w, D), (B, D) -> the same shapes, float32."""
+        if self.config.contrastive == "none":
+            return pixels.detach().float(), center.detach().float()
+        return self.projection(pixels).float(), self.projection(center).float()
 
     def add_losses(
         self,
@@ -141,17 +178,20 @@ class AlignFormer(PreTrainedModel):
         center: torch.Tensor,
         masks: torch.Tensor,
         image_ids: torch.Tensor | None,
+        shard: Shard | None,
     ) -> None:
-        """Fill in the losses. Shapes: pixels (B, h, w, D) and center (B, D), unit vectors; masks (B, H, W)."""
+        """Fill in the losses. Shapes: pixels (B, h, w, D) and center (B, D), of `project`; masks (B, H, W)."""
         config = self.config
         output.mask_loss = mask_loss(
-            output.logits, masks, config.bce_weight, config.dice_weight, config.positive_weight
+            output.logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, shard
         )
         shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), pixels.shape[1:3]).squeeze(1)  # (B, h, w)
         if config.contrastive == "pixel":
-            output.contrastive_loss = pixel_contrast(pixels, center, shares, config.temperature)
+            output.contrastive_loss = pixel_contrast(output.similarity, shares, config.temperature, shard)
         elif config.contrastive == "instance":
-            output.contrastive_loss = instance_contrast(pixels, center, shares, image_ids, config.temperature)
+            output.contrastive_loss = instance_contrast(
+                pixels, center, output.similarity, shares, image_ids, config.temperature, shard
+            )
         else:
             output.contrastive_loss = torch.zeros_like(output.mask_loss)
         output.loss = output.mask_loss + config.contrastive_weight * output.contrastive_loss

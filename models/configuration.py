@@ -17,6 +17,7 @@ class AlignFormerConfig(PreTrainedConfig):
         vision_config: configuration of the vision encoder (a transformers config or its dictionary).
         text_config: configuration of the text encoder (likewise).
         vlba: which direction of the vision-language bidirectional attention exists.
+        vlba_stages: after how many of the vision stages, the last ones, it stands; None for all.
         contrastive: which contrastive loss is added to the mask loss.
         contrastive_weight: its weight in the sum.
         temperature: divides the cosine similarity in both contrastive losses.
@@ -32,6 +33,7 @@ class AlignFormerConfig(PreTrainedConfig):
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
     vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"] = "bidirectional"
+    vlba_stages: int | None = None
     contrastive: Literal["none", "pixel", "instance"] = "instance"
     contrastive_weight: float = 0.1
     temperature: float = 0.05

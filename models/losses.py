@@ -3,49 +3,74 @@
 import math
 
 import torch
+from torch import distributed
 from torch.nn import functional as F
 
+Shard = tuple[int, int]  # place of a process's first sample in the batch of all processes, and the size of that
+
+EPS = 1e-12  # a vector shorter than this keeps its length
 HARD_SHARE = 1 / 16  # of all pixels of a picture: the ones outside the mask that its center scores highest
 OVERLAP = 0.5  # of the smaller mask: above it, two masks of one image are taken for the same thing
 
 
 def mask_loss(
-    logits: torch.Tensor, masks: torch.Tensor, bce_weight: float, dice_weight: float, positive_weight: float
+    logits: torch.Tensor,
+    masks: torch.Tensor,
+    bce_weight: float,
+    dice_weight: float,
+    positive_weight: float,
+    shard: Shard | None = None,
 ) -> torch.Tensor:
-    """Weighted sum of binary cross-entropy and dice loss.
+    """Weighted sum of binary cross-entropy and dice loss, mean over the samples.
 
     Args:
         logits, masks: (B, H, W); masks float, 0 or 1.
         positive_weight: weight of pixels inside the mask in the cross-entropy.
+        shard: see `gathered`.
 
-    Dice (Milletari et al. 2016) is 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1) for each sample, then the mean.
+    Dice (Milletari et al. 2016) is 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1).
     """
-    bce = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=logits.new_tensor(positive_weight))
+    bce = F.binary_cross_entropy_with_logits(
+        logits, masks, pos_weight=logits.new_tensor(positive_weight), reduction="none"
+    ).mean(dim=(1, 2))  # (B,)
     probabilities = logits.sigmoid()
     intersection = (probabilities * masks).sum(dim=(1, 2))  # (B,)
     total = probabilities.sum(dim=(1, 2)) + masks.sum(dim=(1, 2))  # (B,)
     dice = 1 - (2 * intersection + 1) / (total + 1)
-    return bce_weight * bce + dice_weight * dice.mean()
+    return gathered(bce_weight * bce + dice_weight * dice, shard).mean()
+
+
+def cosine(pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
+    """Cosine of every pixel embedding and the center: (B, h, w, D), (B, D) -> (B, h, w)."""
+    along = torch.einsum("bhwd,bd->bhw", pixels, F.normalize(center, dim=-1))
+    return along / torch.linalg.vector_norm(pixels, dim=-1).clamp(min=EPS)
 
 
 def pixel_contrast(
-    pixels: torch.Tensor, centers: torch.Tensor, masks: torch.Tensor, temperature: float
+    similarity: torch.Tensor, masks: torch.Tensor, temperature: float, shard: Shard | None = None
 ) -> torch.Tensor:
     """Every pixel a sample: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, s = cos(e(p), c) / temperature.
 
     The form that CRIS (Wang et al. 2022) calls text-to-pixel contrast.
 
     Args:
-        pixels: (B, h, w, D), L2-normalised.
-        centers: (B, D), L2-normalised.
+        similarity: (B, h, w) cosine of pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask; at least one half counts as inside.
+        shard: see `gathered`.
     """
-    scores = torch.einsum("bhwd,bd->bhw", pixels, centers) / temperature
-    return F.binary_cross_entropy_with_logits(scores, (masks >= 0.5).to(scores.dtype))
+    inside = (masks >= 0.5).to(similarity.dtype)
+    losses = F.binary_cross_entropy_with_logits(similarity / temperature, inside, reduction="none")
+    return gathered(losses.mean(dim=(1, 2)), shard).mean()
 
 
 def instance_contrast(
-    pixels: torch.Tensor, centers: torch.Tensor, masks: torch.Tensor, image_ids: torch.Tensor, temperature: float
+    pixels: torch.Tensor,
+    centers: torch.Tensor,
+    similarity: torch.Tensor,
+    masks: torch.Tensor,
+    image_ids: torch.Tensor,
+    temperature: float,
+    shard: Shard | None = None,
 ) -> torch.Tensor:
     """Symmetric InfoNCE between the centers of a batch and the mean pixel embeddings of its instances.
 
@@ -58,26 +83,65 @@ def instance_contrast(
     left out, and so is a negative that has no pixel.
 
     Args:
-        pixels: (B, h, w, D), L2-normalised.
-        centers: (B, D), L2-normalised.
+        pixels: (B, h, w, D), of any length: scaled to unit length here, as every other vector.
+        centers: (B, D).
+        similarity: (B, h, w) cosine of pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask.
         image_ids: (B,) integers.
+        shard: see `gathered`; the batch is that of all processes.
     """
     pixels, masks = pixels.flatten(1, 2), masks.flatten(1)  # (B, N, D), (B, N)
-    seen = masks.sum(dim=1) > 0  # (B,)
-    pixels, centers, masks, image_ids = pixels[seen], centers[seen], masks[seen], image_ids[seen]
-    if len(masks) == 0:
-        return pixels.sum() * 0
-    instances = _weighted_mean(pixels, masks)  # (B, D)
-    scores = (centers @ instances.T / temperature).masked_fill(same_thing(masks, image_ids), -math.inf)  # (B, B)
-    own = [
-        ((centers * _weighted_mean(pixels, weights)).sum(-1) / temperature).masked_fill(weights.sum(1) == 0, -math.inf)
-        for weights in (_hard_pixels(pixels, centers, masks), 1 - masks)
-    ]
-    targets = torch.arange(len(scores), device=scores.device)
-    center_to_instance = F.cross_entropy(torch.cat([scores, torch.stack(own, dim=1)], dim=1), targets)
-    instance_to_center = F.cross_entropy(scores.T, targets)
-    return (center_to_instance + instance_to_center) / 2
+    weights = torch.stack([masks, _hard_pixels(similarity.flatten(1), masks), 1 - masks], dim=1)  # (B, 3, N)
+    lengths = torch.linalg.vector_norm(pixels, dim=2).clamp(min=EPS)  # (B, N)
+    means = F.normalize((weights / lengths[:, None]) @ pixels, dim=-1)  # (B, 3, D); zero where all weights are zero
+    centers = F.normalize(centers, dim=-1)
+    there = weights.sum(dim=2) > 0  # (B, 3)
+    instances, negatives = means[:, 0], means[:, 1:]
+    own = torch.einsum("bd,bkd->bk", centers, negatives).masked_fill(~there[:, 1:], -math.inf)  # (B, 2)
+
+    centers, instances, own = gathered(centers, shard), gathered(instances, shard), gathered(own, shard)
+    masks, image_ids = gathered(masks, shard), gathered(image_ids, shard)
+    seen = masks.sum(dim=1) > 0  # (B,), of the whole batch from here on
+    itself = torch.eye(len(seen), dtype=torch.bool, device=seen.device)
+    excluded = (same_thing(masks, image_ids) | ~seen) & ~itself  # (B, B): column j is no negative of row i
+    scores = centers @ instances.T  # (B, B)
+    to_instance = torch.cat([scores.masked_fill(excluded, -math.inf), own], dim=1) / temperature  # (B, B + 2)
+    to_center = scores.T.masked_fill(excluded, -math.inf) / temperature  # (B, B)
+    targets = torch.arange(len(seen), device=seen.device)
+    losses = F.cross_entropy(to_instance, targets, reduction="none") + F.cross_entropy(
+        to_center, targets, reduction="none"
+    )
+    return torch.where(seen, losses, 0).sum() / (2 * seen.sum()).clamp(min=1)
+
+
+def gathered(values: torch.Tensor, shard: Shard | None) -> torch.Tensor:
+    """The rows of all processes in the order of the whole batch: (B, ...) -> (total, ...).
+
+    Gradients flow back to every process, summed over all of them. A loss computed from gathered rows is the same on
+    every process, and the mean over processes of its gradients, which is what distributed data parallel training
+    applies, is the gradient of one process that has the whole batch.
+
+    One process, `shard` None or the whole batch, gets its rows back.
+    """
+    if shard is None or shard[1] == len(values):
+        return values
+    first, total = shard
+    before, after = (values.new_zeros(count, *values.shape[1:]) for count in (first, total - first - len(values)))
+    return _SumOfProcesses.apply(torch.cat([before, values, after]))
+
+
+class _SumOfProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
 
 
 def same_thing(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
@@ -89,16 +153,9 @@ def same_thing(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
     return (image_ids[:, None] == image_ids[None, :]) & overlapping & ~itself
 
 
-def _weighted_mean(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """(B, N, D), (B, N) -> L2-normalised mean (B, D); the zero vector where all weights are zero."""
-    return F.normalize(torch.einsum("bnd,bn->bd", pixels, weights), dim=-1)
-
-
-def _hard_pixels(pixels: torch.Tensor, centers: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def _hard_pixels(similarity: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """Weights (B, N): 1 for the pixels wholly outside the mask that the own center scores highest, 0 for the others."""
-    scores = torch.einsum("bnd,bd->bn", pixels, centers).detach()
     outside = masks == 0
-    count = math.ceil(HARD_SHARE * scores.shape[1])
-    best = scores.masked_fill(~outside, -math.inf).topk(count, dim=1).indices  # (B, count)
-    chosen = torch.zeros_like(masks).scatter(1, best, 1.0)
-    return chosen * outside
+    count = math.ceil(HARD_SHARE * masks.shape[1])
+    best = similarity.detach().masked_fill(~outside, -math.inf).topk(count, dim=1).indices  # (B, count)
+    return torch.zeros_like(masks).scatter(1, best, 1.0) * outside

@@ -30,26 +30,39 @@ class PixelDecoder(nn.Module):
 
     Args:
         stage_dims: channels of each stage, finest first.
+        upsampling: how many times finer than its own grid each stage enters: every pixel of it becomes s x s pixels.
         dim: channels D of the pixel embeddings.
         word_dim: channels T of the sentence.
     """
 
-    def __init__(self, stage_dims: list[int], dim: int, word_dim: int):
+    def __init__(self, stage_dims: list[int], upsampling: list[int], dim: int, word_dim: int):
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Linear(stage_dim, dim) for stage_dim in stage_dims)
+        self.upsampling = upsampling
+        self.laterals = nn.ModuleList(
+            nn.Linear(stage_dim, s * s * dim) for stage_dim, s in zip(stage_dims, upsampling, strict=True)
+        )
         self.mixings = nn.ModuleList(TextConditionedMixing(dim, word_dim) for _ in stage_dims)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
-        """Stage features (B, h_i, w_i, C_i), finest first, and sentence (B, T) -> embeddings (B, h_0, w_0, D)."""
+        """Stage features (B, h_i, w_i, C_i), finest first, sentence (B, T) -> embeddings (B, s_0 h_0, s_0 w_0, D)."""
         x = None
-        for feature, lateral, mixing in zip(
-            reversed(features), reversed(self.laterals), reversed(self.mixings), strict=True
-        ):
-            level = lateral(feature)  # (B, h, w, D)
+        for feature, lateral, s, mixing in list(
+            zip(features, self.laterals, self.upsampling, self.mixings, strict=True)
+        )[::-1]:
+            level = spread(lateral(feature), s)  # (B, s h, s w, D)
             x = level if x is None else level + resize(x, level.shape[1:3])
             x = mixing(x, sentence)
         return self.norm(x)
+
+
+def spread(x: torch.Tensor, s: int) -> torch.Tensor:
+    """Channels of a pixel over s x s pixels, as `nn.PixelShuffle`: (B, h, w, s * s * D) -> (B, s * h, s * w, D)."""
+    if s == 1:
+        return x
+    batch, height, width, _ = x.shape
+    x = x.unflatten(3, (s, s, -1)).transpose(2, 3)  # (B, h, s, w, s, D)
+    return x.reshape(batch, s * height, s * width, -1)
 
 
 def resize(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

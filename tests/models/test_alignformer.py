@@ -173,8 +173,8 @@ def test_variants_start_from_the_same_weights(vision):
 def test_another_seed_gives_other_weights():
     one, other = tiny("alignformer").state_dict(), tiny("alignformer", seed=1).state_dict()
     assert not torch.equal(
-        one["vision.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"],
-        other["vision.swin.encoder.layers.0.blocks.0.mlp.fc1.weight"],
+        one["vision.encoder.encoder.layers.0.blocks.0.mlp.fc1.weight"],
+        other["vision.encoder.encoder.layers.0.blocks.0.mlp.fc1.weight"],
     )
     assert not torch.equal(one["vlba.0.query.weight"], other["vlba.0.query.weight"])
     assert not torch.equal(one["projection.weight"], other["projection.weight"])
@@ -200,10 +200,10 @@ def test_without_vlba_the_encoders_are_left_alone(batch):
 
     features, words = model.encode(batch["pixel_values"], found, attention.bool())
     assert words is found
-    pixels, size = model.vision.embed(batch["pixel_values"])
+    grid = model.vision.embed(batch["pixel_values"])
     for stage, feature in enumerate(features):
-        pixels, size = model.vision.stage(stage, pixels, size)
-        expected = F.layer_norm(pixels, pixels.shape[-1:]).reshape(3, *size, -1)
+        grid = model.vision.stage(stage, grid)
+        expected = F.layer_norm(grid.pixels, grid.pixels.shape[-1:]).reshape(3, *grid.size, -1)
         torch.testing.assert_close(feature, expected)
 
 

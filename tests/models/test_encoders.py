@@ -23,12 +23,12 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
 
 def run(stages, images: torch.Tensor) -> list[torch.Tensor]:
     """Stage outputs as the library gives them, (B, C, h, w)."""
-    pixels, size = stages.embed(images)
-    outputs = [pixels.transpose(1, 2).unflatten(2, size)]
+    grid = stages.embed(images)
+    outputs = [grid.pixels.transpose(1, 2).unflatten(2, grid.size)]
     for index in range(len(stages.dims)):
-        pixels, size = stages.stage(index, pixels, size)
-        assert pixels.shape == (len(images), size[0] * size[1], stages.dims[index])
-        outputs.append(pixels.transpose(1, 2).unflatten(2, size))
+        grid = stages.stage(index, grid)
+        assert grid.pixels.shape == (len(images), grid.size[0] * grid.size[1], stages.dims[index])
+        outputs.append(grid.pixels.transpose(1, 2).unflatten(2, grid.size))
     return outputs
 
 
@@ -42,7 +42,7 @@ def test_staged_swin_equals_the_backbone_before_its_norms(size, absolute):
     config = swin(use_absolute_embeddings=absolute)
     stages = randomise(vision_stages(config))
     backbone = randomise(SwinBackbone(config))
-    missing = backbone.swin.load_state_dict(stages.swin.state_dict(), strict=False)
+    missing = backbone.swin.load_state_dict(stages.encoder.state_dict(), strict=False)
     assert missing.missing_keys == ["layernorm.weight", "layernorm.bias"]
     assert missing.unexpected_keys == []
 
@@ -58,7 +58,7 @@ def test_staged_swin_equals_the_backbone_before_its_norms(size, absolute):
 def test_normed_stages_are_the_backbones_feature_maps():
     config = swin()
     stages, backbone = randomise(vision_stages(config)), randomise(SwinBackbone(config))
-    backbone.swin.load_state_dict(stages.swin.state_dict(), strict=False)
+    backbone.swin.load_state_dict(stages.encoder.state_dict(), strict=False)
     images = torch.randn(1, 3, 36, 44)
     norms = backbone.hidden_states_norms.values()
     for output, norm, expected in zip(run(stages, images)[1:], norms, backbone(images).feature_maps, strict=True):
@@ -74,7 +74,7 @@ def test_staged_resnet_equals_the_backbone(size):
     )
     stages = randomise(vision_stages(config))
     backbone = ResNetBackbone(config).eval()
-    resnet = stages.resnet.state_dict()
+    resnet = stages.encoder.state_dict()
     backbone.load_state_dict({name: resnet[name] for name in backbone.state_dict()})
     images = torch.randn(2, 3, *size)
     for one, other in zip(run(stages, images), backbone(images).feature_maps, strict=True):

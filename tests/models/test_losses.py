@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.losses import instance_contrast, mask_loss, pixel_contrast, same_thing
+from models import losses
+from models.losses import cosine, mask_loss, same_thing
 
 LOG_2 = math.log(2)
 
@@ -24,6 +25,20 @@ def rectangle(height: int, width: int, top: int, left: int, bottom: int, right: 
 
 def softplus(x: float) -> float:
     return math.log1p(math.exp(-abs(x))) + max(x, 0.0)
+
+
+def pixel_contrast(pixels, centers, masks, temperature):
+    return losses.pixel_contrast(cosine(pixels, centers), masks, temperature)
+
+
+def instance_contrast(pixels, centers, masks, image_ids, temperature):
+    return losses.instance_contrast(pixels, centers, cosine(pixels, centers), masks, image_ids, temperature)
+
+
+def test_cosine_is_the_librarys():
+    pixels, centers = 3 * unit(2, 4, 5, 6), unit(2, 6, seed=1) / 7
+    expected = F.cosine_similarity(pixels, centers[:, None, None], dim=-1)
+    torch.testing.assert_close(cosine(pixels, centers), expected)
 
 
 # The mask loss
@@ -102,6 +117,7 @@ def test_pixel_contrast_rewards_alignment():
 
 def instance_contrast_loop(pixels, centers, masks, image_ids, temperature) -> torch.Tensor:
     batch, height, width, _ = pixels.shape
+    pixels, centers = (values / values.square().sum(-1, keepdim=True).sqrt() for values in (pixels, centers))
     places = [(row, column) for row in range(height) for column in range(width)]
     instances, own = [], []
     for i in range(batch):
@@ -169,6 +185,26 @@ def test_instance_contrast_gradients_equal_finite_differences(five_instances):
     pixels, centers, masks, image_ids = five_instances
     leaves = pixels.requires_grad_(), centers.requires_grad_()
     assert torch.autograd.gradcheck(lambda p, c: instance_contrast(p, c, masks, image_ids, 0.5), leaves, fast_mode=True)
+
+
+def test_pixel_contrast_gradients_equal_finite_differences(five_instances):
+    pixels, centers, masks, _ = five_instances
+    leaves = pixels.requires_grad_(), centers.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, c: pixel_contrast(p, c, masks, 0.5), leaves, fast_mode=True)
+
+
+def test_a_sample_without_mask_is_no_instance_and_no_negative(five_instances):
+    pixels, centers, masks, image_ids = five_instances
+    others = [0, 1, 3, 4]
+    expected = instance_contrast(pixels[others], centers[others], masks[others], image_ids[others], 0.2)
+    masks[2] = 0
+    leaves = pixels.requires_grad_(), centers.requires_grad_()
+    loss = instance_contrast(*leaves, masks, image_ids, 0.2)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert (pixels.grad[2] == 0).all() and (centers.grad[2] == 0).all()
+    assert pixels.grad.isfinite().all() and centers.grad.isfinite().all()
+    assert instance_contrast(*leaves, torch.zeros_like(masks), image_ids, 0.2) == 0
 
 
 def test_instance_contrast_of_a_batch_of_one(five_instances):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.vlba import VLBA, over_pixels_norm
+from models.vlba import VLBA
 
 DIRECTIONS = ("text_to_pixel", "pixel_to_text", "bidirectional")
 PIXEL_DIM, WORD_DIM = 4, 6
@@ -57,8 +57,8 @@ def instance_norm(rows: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def fuse(fusion, x: np.ndarray, attended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    fused = gelu(linear(fusion.mlp[0], np.concatenate([linear(fusion.own, x), attended])))
-    fused = gelu(linear(fusion.mlp[2], fused))
+    fused = gelu(linear(fusion.own, x) + linear(fusion.read, attended))
+    fused = gelu(linear(fusion.mlp[1], fused))
     gate = np.tanh(linear(fusion.gate[2], np.maximum(linear(fusion.gate[0], fused), 0)))
     return x + gate * fused, fused
 
@@ -189,15 +189,24 @@ def test_both_directions_read_one_score_map(exchange, inputs):
             torch.testing.assert_close(output.words, full.words)
 
 
-def test_instance_norm_equals_the_library():
-    x = torch.randn(2, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = torch.nn.functional.instance_norm(x.transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(over_pixels_norm(x), expected)
+def test_the_instance_norm_of_the_queries_is_the_librarys(exchange, inputs):
+    vlba = exchange("bidirectional")
+    pixels, words, _ = inputs
+    query = torch.nn.functional.instance_norm(vlba.query(pixels).transpose(1, 2)).transpose(1, 2)
+    expected = query @ vlba.key(words).transpose(1, 2) / math.sqrt(PIXEL_DIM)
+    torch.testing.assert_close(vlba.scores(pixels - pixels.mean(dim=1, keepdim=True), words), expected)
 
 
-def test_a_constant_map_is_normed_to_zero_not_to_noise():
-    constant = torch.full((1, 9, 2), 3.7).requires_grad_()
-    normed = over_pixels_norm(constant)
-    normed.square().sum().backward()
-    assert normed.abs().max() < 1e-3
-    assert constant.grad.isfinite().all()
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_constant_pixels_are_normed_to_zero_not_to_noise(direction):
+    torch.manual_seed(0)
+    vlba = VLBA(PIXEL_DIM, WORD_DIM, direction)
+    pixels = torch.full((1, 9, PIXEL_DIM), 3.7).requires_grad_()
+    words, mask = torch.randn(1, 3, WORD_DIM), torch.ones(1, 3, dtype=torch.bool)
+    with torch.no_grad():
+        assert vlba.scores(pixels - pixels.mean(dim=1, keepdim=True), words).abs().max() < 1e-3
+    output = vlba(pixels, words, mask)
+    (output.pixels.square().sum() + output.words.square().sum()).backward()
+    assert pixels.grad.isfinite().all()
+    spread = output.pixels.std(dim=1).max()
+    assert spread < 1e-3
