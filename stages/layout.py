@@ -7,6 +7,7 @@ DATA = Path("data")
 RESULTS = Path("results")
 REPORTS = Path("reports")
 SOURCES = Path("sources")
+CHECKPOINTS = Path("checkpoints")
 
 
 def prepared(dataset: str) -> Path:
@@ -32,6 +33,11 @@ def model(dataset: str, variant: str, seed: int) -> Path:
 def history(dataset: str, variant: str, seed: int) -> Path:
     """One row an epoch: losses, learning rate and validation metrics."""
     return RESULTS / "history" / dataset / variant / f"{seed}.csv"
+
+
+def checkpoints(dataset: str, variant: str, seed: int) -> Path:
+    """Where one run goes on from after a break, and beside it who trains it; no stage's output."""
+    return CHECKPOINTS / f"{dataset}-{variant}-{seed}"
 
 
 def scores(dataset: str, variant: str, seed: int) -> Path:

@@ -1,10 +1,7 @@
 """The training loop: epochs over one random expression a ref, validated on every expression of val."""
 
-import copy
-import math
 from collections.abc import Callable
 
-import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
@@ -13,13 +10,12 @@ from stages.evaluate.metrics import METRICS, summarise
 from stages.evaluate.protocols import Protocol
 from stages.evaluate.score import score
 from stages.params import Training
-from stages.samples import Batch, Expressions, OneExpressionPerRef
+from stages.samples import Expressions, OneExpressionPerRef
 from stages.train.batch_norm import over_all_processes
+from stages.train.checkpoints import Checkpoints
+from stages.train.losses import Losses
 from stages.train.optimisation import optimiser, schedule
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or not a number; the message names the step, the samples and the learning rate."""
+from stages.train.state import State
 
 
 def fit(
@@ -30,17 +26,21 @@ def fit(
     protocol: Protocol,
     seed: int,
     log: Callable[[dict[str, float], int], None] | None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[AlignFormer, list[dict[str, float]]]:
     """Train, validating after each epoch. Several processes share every batch and return the same.
 
     Args:
-        log: is told the row of history of each finished epoch, and its number; called by the main process.
+        log: is told the row of history of each finished epoch, and its number; called by the main process. After a
+            break it is told the earlier rows again.
+        checkpoints: where it goes on from after a break, as if there had been none; None to start from the beginning
+            and keep nothing.
 
     Returns:
         The model with the weights of the best epoch by `training.select_by` on val, and the history, a row an epoch.
 
     Raises:
-        NonFiniteLossError, PictureError: see there.
+        NonFiniteLossError, PictureError, CheckpointError: see there.
     """
     accelerator = processes.accelerator(training.precision)
     sampler = OneExpressionPerRef(train.rows, seed)
@@ -51,51 +51,60 @@ def fit(
         over_all_processes(model)
     prepared_model, optimizer = accelerator.prepare(model, optimizer)
 
-    history, best, best_weights = [], -math.inf, None
-    for epoch in range(1, training.epochs + 1):
-        sampler.epoch = epoch
+    def tell(row: dict[str, float]) -> None:
+        if accelerator.is_main_process:
+            log({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
+
+    state = State(model, optimizer, scheduler, accelerator.scaler)
+    if checkpoints and (file := checkpoints.resume(state)):
+        accelerator.print(f"resuming at {_place(state, training.epochs, len(batches))}, from {file}", flush=True)
+    for row in state.history:
+        tell(row)
+    losses = Losses(state, accelerator.device)
+    while state.epoch <= training.epochs:
+        sampler.epoch, sampler.done = state.epoch, state.step * training.batch_size
         model.train()
-        totals = torch.zeros(3, dtype=torch.float64)
-        quiet = not accelerator.is_main_process
-        bar = tqdm(batches, desc=f"epoch {epoch}/{training.epochs}", disable=quiet or None, leave=False)
+        bar = tqdm(
+            batches,
+            desc=f"epoch {state.epoch}/{training.epochs}",
+            initial=state.step,
+            total=len(batches),
+            disable=not accelerator.is_main_process or None,
+            leave=False,
+        )
         for batch in bar:
             output = prepared_model(**batch.inputs(accelerator.device))
-            losses = torch.stack([output.loss, output.mask_loss, output.contrastive_loss]).detach().double().cpu()
-            _check_finite(losses, batch, scheduler)
+            losses.add(output, batch)
             accelerator.backward(output.loss)
             accelerator.clip_grad_norm_(model.parameters(), training.clip_norm)
             optimizer.step()
-            learning_rate = scheduler.get_last_lr()[0]
+            state.learning_rate = scheduler.get_last_lr()[0]
             scheduler.step()
             optimizer.zero_grad()
-            totals += losses * batch.total
-        means = (totals / len(sampler)).tolist()
+            state.step += 1
+            if checkpoints and losses.known and checkpoints.due():
+                checkpoints.save(state)
+        losses.fetch()
+        means = (state.totals / len(sampler)).tolist()
         metrics = summarise(score(model, val, protocol, training.batch_size * 2, training.workers), protocol)
         row = {
-            "epoch": epoch,
-            "learning_rate": learning_rate,  # of the epoch's last step
+            "epoch": state.epoch,
+            "learning_rate": state.learning_rate,  # of the epoch's last step
             **dict(zip(("loss", "mask_loss", "contrastive_loss"), means, strict=True)),
             **{f"val_{name}": metrics[name] for name in METRICS},
         }
-        history.append(row)
-        if accelerator.is_main_process:
-            log({name: value for name, value in row.items() if name != "epoch"}, epoch)
-            print(
-                f"epoch {epoch}/{training.epochs}: loss {row['loss']:.4f}, "
-                f"val mIoU {row['val_mIoU']:.4f}, oIoU {row['val_oIoU']:.4f}",
-                flush=True,
-            )
-        if metrics[training.select_by] > best:
-            best, best_weights = metrics[training.select_by], copy.deepcopy(model.state_dict())
-    model.load_state_dict(best_weights)
-    return model, history
+        accelerator.print(
+            f"epoch {state.epoch}/{training.epochs}: loss {row['loss']:.4f}, "
+            f"val mIoU {row['val_mIoU']:.4f}, oIoU {row['val_oIoU']:.4f}",
+            flush=True,
+        )
+        tell(row)
+        state.end_epoch(row, metrics[training.select_by])
+        if checkpoints:
+            checkpoints.save(state)
+    model.load_state_dict(state.best_weights)
+    return model, state.history
 
 
-def _check_finite(losses: torch.Tensor, batch: Batch, scheduler) -> None:
-    if losses.isfinite().all():
-        return
-    raise NonFiniteLossError(
-        f"loss, mask loss and contrastive loss are {losses.tolist()} at step {scheduler.last_epoch}, "
-        f"learning rate {scheduler.get_last_lr()[0]:.3g}, sent_ids {batch.sent_ids.tolist()}: "
-        "lower training.learning_rate of the recipe, or look at these samples"
-    )
+def _place(state: State, epochs: int, steps: int) -> str:
+    return "the end" if state.epoch > epochs else f"epoch {state.epoch}, step {state.step} of {steps}"

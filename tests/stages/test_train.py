@@ -16,7 +16,8 @@ from stages.params import Training
 from stages.run import Run
 from stages.train import __main__ as stage
 from stages.train import loop
-from stages.train.loop import NonFiniteLossError, fit
+from stages.train.loop import fit
+from stages.train.losses import NonFiniteLossError
 from stages.train.optimisation import optimiser, schedule
 
 

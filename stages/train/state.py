@@ -1,0 +1,93 @@
+"""Where a training stands, complete: what goes on from it computes what would have been computed without a break."""
+
+import math
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from stages.processes import here
+
+PARTS = ("model", "optimizer", "scheduler", "scaler")
+PROGRESS = ("epoch", "step", "totals", "learning_rate", "history", "best", "best_weights")
+
+
+@dataclass
+class State:
+    """What changes while a model is trained.
+
+    Attributes:
+        scaler: of the gradients, in fp16; None otherwise.
+        epoch: the one under way, from 1.
+        step: how many steps of it are done.
+        totals: (3,) float64, sums over its samples so far: loss, mask loss, contrastive loss.
+        learning_rate: of the last step.
+        history: a row for each finished epoch.
+        best, best_weights: the best metric so far, and the weights then, on the CPU.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    scaler: GradScaler | None = None
+    epoch: int = 1
+    step: int = 0
+    totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    learning_rate: float = math.nan
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = -math.inf
+    best_weights: dict[str, torch.Tensor] | None = None
+
+    def end_epoch(self, row: dict[str, float], metric: float) -> None:
+        """Note an epoch that is trained and validated; its weights are kept where no earlier epoch was as good."""
+        self.history.append(row)
+        if metric > self.best:
+            self.best = metric
+            self.best_weights = {name: value.to("cpu", copy=True) for name, value in self.model.state_dict().items()}
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, torch.zeros_like(self.totals)
+
+    def content(self) -> dict:
+        """Tensors, numbers and strings alone, which can be read without running code. Called by every process."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        return {
+            "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+            "random": gather_object([random_state()]),
+        }
+
+    def restore(self, content: dict) -> None:
+        """Go back to what `content` was. The optimiser and the best weights may keep its tensors as their own."""
+        for name, state in content["parts"].items():
+            getattr(self, name).load_state_dict(state)
+        for name in PROGRESS:
+            setattr(self, name, content["progress"][name])
+        set_random_state(content["random"][here().process_index])
+
+
+def random_state() -> dict:
+    """The state of every generator of this process."""
+    _, keys, position, has_gauss, gauss = np.random.get_state()
+    states = {
+        "python": random.getstate(),
+        "numpy": (torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+    }
+    if (device := here().device).type != "cpu":
+        states["device"] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def set_random_state(states: dict) -> None:
+    """Set what `random_state` told."""
+    keys, *rest = states["numpy"]
+    random.setstate(states["python"])
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if "device" in states:
+        torch.get_device_module(here().device).set_rng_state(states["device"])
