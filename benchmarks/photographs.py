@@ -35,7 +35,7 @@ from PIL import Image
 from benchmarks import baselines
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import layout, params, prepared, run, trained
+from stages import layout, params, prepared, processes, run, trained
 from stages.evaluate.metrics import iou
 from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.score import score
@@ -73,6 +73,7 @@ def main() -> None:
         mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
         refuse_seen_pictures(mini, true)
         model, processor = trained.load(layout.model(*cell))
+        model.to(processes.here().device)
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
         parts[TRUE_MASKS, ALL] = true, true.expressions
         scored = {
@@ -172,9 +173,10 @@ def describe(model: AlignFormer, folder: Path) -> str:
 
 
 def surroundings(cell: run.Run) -> dict[str, str]:
+    gpu = f", {torch.cuda.get_device_name()}" if processes.here().device.type == "cuda" else ""
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {version('transformers')}",
         "command": f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}",
