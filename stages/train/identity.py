@@ -35,7 +35,7 @@ def key(cell: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
         "protocol": protocol.name,
         "data": _digests([layout.prepared(cell.dataset)]),
         "code": _digests((PROJECT / name for name in SOURCES), "*.py"),
-        "weights": _digests(_folders_named_in(chosen)),
+        "weights": _digests(_weights(chosen)),
         "versions": [torch.__version__, transformers.__version__],
         "processes": here().num_processes,
         "device": here().device.type,
@@ -55,11 +55,10 @@ def _digests(places: Iterable[Path], pattern: str = "*") -> list[tuple[str, str]
     return found
 
 
-def _folders_named_in(value: object) -> Iterator[Path]:
-    """Folders that a recipe names, at any depth: pretrained weights."""
-    match value:
-        case dict():
-            for inner in value.values():
-                yield from _folders_named_in(inner)
-        case str() if Path(value).is_dir():
+def _weights(section: dict) -> Iterator[Path]:
+    """Folders of pretrained weights that a recipe names; a name on a hub stands for itself."""
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _weights(value)
+        elif name == "weights" and Path(value).is_dir():
             yield Path(value)

@@ -1,25 +1,39 @@
 """Resume: a training that is broken off and started again computes what it would have computed without the break."""
 
 import errno
+import hashlib
 import itertools
 import math
 import os
 import random
 import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from stages import params
+from stages import layout, params, prepared
 from stages.evaluate.protocols import PROTOCOLS
 from stages.params import Training
+from stages.run import Run
 from stages.samples import OneExpressionPerRef, Reader
+from stages.train import __main__ as stage
 from stages.train import checkpoints as files
-from stages.train import loop
+from stages.train import identity, loop
 from stages.train.checkpoints import CheckpointError, Checkpoints
+from stages.train.lock import RunTakenError, only_trainer
 from stages.train.losses import NonFiniteLossError
 
 EPOCHS, STEPS = 3, 4  # of an epoch
@@ -353,3 +367,180 @@ def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
     assert f"at step {broken_at - 1}," in str(error.value)
     assert f"sent_ids {Patient.culprit}" in str(error.value)
     assert bench.files() == ["00002-00000000", "00001-00000003"]
+
+
+# What determines a run
+
+
+@pytest.fixture
+def place(squares, small_params, tmp_path, monkeypatch) -> Run:
+    """A run that the stage can train here: parameters and a prepared dataset in the working folder, no MLflow."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage.tracking, "_store", None)
+    small_params["recipes"]["small"]["training"].update(epochs=5, batch_size=1)
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
+    threads = torch.get_num_threads()
+    yield Run("scenes", "alignformer", 0)
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def test_the_key_changes_with_whatever_determines_the_run(place, monkeypatch, tmp_path):
+    settings, weights, code = params.read(), tmp_path / "weights", tmp_path / "project"
+    small, pretrained = settings.recipes["small"], settings.recipes["photographs"].model_dump()
+    longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 6})})
+    pretrained["model"]["text"]["weights"] = str(weights)
+    pretrained = params.Recipe.model_validate(pretrained)
+    make_parent(weights / "model.safetensors").write_bytes(b"1")
+    for name in identity.SOURCES:
+        source, copy = identity.PROJECT / name, make_parent(code / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+
+    def key(recipe=small, variant="alignformer", run=place, protocol="original") -> str:
+        return identity.key(run, recipe, settings.variants[variant], PROTOCOLS[protocol])
+
+    assert re.fullmatch(r"[0-9a-f]{16}", key())
+    keys = [key(), key(longer), key(pretrained), key(variant="vlba"), key(protocol="lavt")]
+    keys += [key(run=place._replace(seed=1)), key(run=place._replace(dataset="refcoco"))]
+    for processes, device in ((2, "cpu"), (1, "cuda")):
+        with monkeypatch.context() as patch:
+            there = SimpleNamespace(num_processes=processes, device=torch.device(device))
+            patch.setattr(identity, "here", lambda there=there: there)
+            keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "0.1")
+        keys.append(key())
+    (weights / "model.safetensors").write_bytes(b"2")
+    keys.append(key(pretrained))
+    monkeypatch.setattr(identity, "PROJECT", code)
+    assert key() == keys[0]
+    for changed in (
+        layout.prepared("scenes") / "instances.parquet",
+        make_parent(layout.prepared("scenes") / "refer" / "1.png"),
+        *(code / name for name in ("models/vlba.py", "stages/train/loop.py", "stages/samples.py")),
+    ):
+        with changed.open("ab") as file:
+            file.write(b"#")
+        keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def make_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+# The stage
+
+
+def outputs(run: Run) -> tuple[str, str]:
+    files = layout.model(*run) / "model.safetensors", layout.history(*run)
+    return tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+@contextmanager
+def files_limited_to(size: int):
+    """The system refuses to make a file larger, as it would on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_model_that_cannot_be_written_is_written_by_the_next_start(place, monkeypatch, capsys):
+    stage.train(place, params.read())
+    expected = outputs(place)
+    write = stage.write
+
+    def limited(*arguments):
+        with files_limited_to(100_000):
+            write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write", limited)
+        with pytest.raises(stage.OutputError, match="Nothing is lost") as error:
+            stage.train(place, params.read())
+    assert str(layout.model(*place)) in str(error.value)
+    assert not layout.model(*place).exists()
+    assert not layout.history(*place).exists()
+    capsys.readouterr()
+    stage.train(place, params.read())
+    assert "resuming at the end" in capsys.readouterr().out
+    assert outputs(place) == expected
+    assert not layout.checkpoints(*place).exists()
+
+
+def test_a_system_that_refuses_a_checkpoint_ends_the_command_with_code_1(place, monkeypatch, capsys):
+    command = ["stages.train", "--dataset", place.dataset, "--variant", place.variant, "--seed", str(place.seed)]
+    monkeypatch.setattr(sys, "argv", command)
+    with files_limited_to(1_000_000), pytest.raises(SystemExit) as end:
+        stage.main()
+    assert str(end.value.code).startswith("error: the checkpoint checkpoints/scenes-alignformer-0/")
+    assert os.strerror(errno.EFBIG) in end.value.code
+
+
+def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
+    """The real command, killed by the system in its third epoch or later."""
+    folder, holder = layout.checkpoints(*place), Path("checkpoints/scenes-alignformer-0.holder")
+    command = [sys.executable, "-m", "stages.train", "--dataset", "scenes", "--variant", "alignformer", "--seed", "0"]
+    environment = os.environ | {"PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": os.devnull, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen([*command, "--checkpoint-seconds", "0"], env=environment, stdout=subprocess.PIPE)
+    try:
+        while not any(folder.glob("*/0000[3-9]-*.pt")):
+            assert first.poll() is None
+            time.sleep(0.005)
+        with pytest.raises(RunTakenError) as refusal:
+            stage.train(place, params.read())
+        assert first.poll() is None
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    assert f"process {first.pid} on {socket.gethostname()}, since 20" in str(refusal.value)
+    assert holder.exists()
+    assert not layout.model(*place).exists()
+    assert any(folder.rglob("*.pt"))
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^resuming at epoch [345], step \d of 4, from checkpoints/scenes-alignformer-0/", done.stdout, re.M
+    )
+    assert not folder.exists()
+    assert not holder.exists()
+    resumed = outputs(place)
+    stage.train(place, params.read())
+    assert outputs(place) == resumed
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from stages.train.lock import only_trainer
+with only_trainer(Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_the_process_that_took_it(tmp_path, root):
+    """Also where a child lives on, as a loader's worker does for some seconds."""
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", HOLDING, str(tmp_path / "run")]
+    holder = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunTakenError, match=f"run is being trained already, by process {holder.pid} on "):
+            only_trainer(tmp_path / "run").__enter__()
+        holder.kill()
+        holder.wait()
+        with only_trainer(tmp_path / "run"):
+            assert f"process {os.getpid()} " in (tmp_path / "run.holder").read_text()
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()
