@@ -1,6 +1,7 @@
 """A prepared dataset of two pictures of coloured squares, and a tiny model for it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,10 +66,20 @@ class Squares:
 
 @pytest.fixture
 def squares(tmp_path) -> Squares:
+    return squares_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_squares(tmp_path_factory) -> Squares:
+    """The same for a whole file, to be left as it is."""
+    return squares_in(tmp_path_factory.mktemp("squares"))
+
+
+def squares_in(folder: Path) -> Squares:
     expressions, instances, masks = [], [], {}
     for image_id, (height, width, places) in PLACES.items():
         picture = np.full((height, width, 3), 128, dtype=np.uint8)
-        path = tmp_path / f"{image_id}.png"
+        path = folder / f"{image_id}.png"
         for colour, (top, left, side) in places.items():
             ann_id = 10 * image_id + len(masks)
             picture[top : top + side, left : left + side] = COLOURS[colour]
