@@ -161,6 +161,15 @@ class ResNetVision(Section):
         return self
 
 
+class PretrainedVision(Section):
+    """A pretrained vision encoder: a Swin, in its stages, or a DINOv2, in four groups of blocks."""
+
+    kind: Literal["pretrained"]
+    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    drop_path: Share
+    frozen: Annotated[int, Field(ge=0, description="how many stages, the first ones, keep their weights")]
+
+
 class BertText(Section):
     """A BERT encoder with a word-level vocabulary of the training expressions, trained from scratch."""
 
@@ -177,11 +186,19 @@ class BertText(Section):
         return self
 
 
+class PretrainedText(Section):
+    """A pretrained BERT-like text encoder with its own tokenizer."""
+
+    kind: Literal["pretrained"]
+    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    frozen: bool = Field(description="keep its weights")
+
+
 class Model(Section):
     image_size: Annotated[int, Field(gt=0, description="pixels, height = width; images are stretched")]
     max_words: Annotated[int, Field(gt=2, description="tokens, with the two special ones")]
-    vision: Annotated[SwinVision | ResNetVision, Field(discriminator="kind")]
-    text: BertText
+    vision: Annotated[SwinVision | ResNetVision | PretrainedVision, Field(discriminator="kind")]
+    text: Annotated[BertText | PretrainedText, Field(discriminator="kind")]
     pixel_dim: Annotated[int, Field(gt=0, description="width of decoder, pixel embeddings and center")]
 
 
@@ -189,6 +206,9 @@ class Training(Section):
     epochs: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
     learning_rate: Annotated[float, Field(gt=0)]
+    encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="of the two encoders, where it is another"
+    )
     weight_decay: Annotated[float, Field(ge=0)]
     warmup: Share = Field(description="share of all steps in which the learning rate rises linearly")
     power: Annotated[float, Field(ge=0, description="exponent of the polynomial decay")]
@@ -196,7 +216,9 @@ class Training(Section):
     bce_weight: Annotated[float, Field(ge=0)]
     dice_weight: Annotated[float, Field(ge=0)]
     positive_weight: Annotated[float, Field(gt=0, description="weight of mask pixels in the cross-entropy")]
-    precision: Literal["no", "bf16", "fp16"]
+    precision: Literal["no", "bf16", "fp16"] = Field(description="of products while training; weights stay float32")
+    channels_last: bool = Field(description="layout of images and convolutions in memory; changes rounding only")
+    compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
     workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the training's own")]
     select_by: Literal["oIoU", "mIoU"]
@@ -211,6 +233,9 @@ class Variant(Section):
     """What is compared: the attention between vision and language, and the contrastive loss."""
 
     vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"]
+    vlba_stages: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="after how many of the vision stages, the last ones, it stands; all where not given"
+    )
     contrastive: Literal["none", "pixel", "instance"]
     contrastive_weight: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]

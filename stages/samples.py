@@ -28,12 +28,13 @@ class PictureError(RuntimeError):
 
 @dataclass
 class Batch:
-    """Samples side by side, each of their pictures once.
+    """Samples side by side, each of their pictures and each of their expressions once.
 
     Attributes:
         pixel_values: (P, 3, S, S) float32, normalised, the pictures in the order in which the samples name them.
         pictures: (B,) int64, which of the P pictures each sample is about.
-        input_ids, attention_mask: (B, L) int64.
+        input_ids, attention_mask: (E, L) int64, the different expressions, likewise.
+        expressions: (B,) int64, which of the E expressions each sample has.
         masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
         rows: positions of the samples in the dataset's table.
@@ -44,6 +45,7 @@ class Batch:
     pictures: torch.Tensor
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
+    expressions: torch.Tensor
     masks: torch.Tensor | None
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
@@ -56,14 +58,18 @@ class Batch:
         return self.shard[1] if self.shard else len(self.rows)
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
-        """What `AlignFormer.forward` takes, on a device: (B, 3, S, S) pixel values, (B, S, S) float32 masks or None."""
-        names = ("pixel_values", "pictures", "input_ids", "attention_mask", "image_ids")
-        inputs = {name: getattr(self, name).to(device, non_blocking=True) for name in names}
-        pictures = inputs.pop("pictures")
-        if len(self.pixel_values) < len(self.rows):
-            inputs["pixel_values"] = inputs["pixel_values"][pictures]  # (P, 3, S, S) -> (B, 3, S, S)
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True).float()
-        return inputs | {"masks": masks, "shard": self.shard}
+        """What `AlignFormer.forward` takes, on a device."""
+        inputs: dict[str, torch.Tensor | None] = {
+            "pixel_values": self.pixel_values,
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "masks": self.masks,
+            "image_ids": self.image_ids,
+            "pictures": self.pictures if len(self.pixel_values) < len(self.rows) else None,
+            "expressions": self.expressions if len(self.input_ids) < len(self.rows) else None,
+        }
+        there = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items() if tensor is not None}
+        return inputs | there | {"shard": self.shard}
 
     def pin_memory(self) -> "Batch":
         """The same in memory from which a GPU copies while it computes."""
@@ -73,7 +79,7 @@ class Batch:
     def __getstate__(self) -> dict:
         """How a worker hands a batch over: pictures and masks in shared memory, the small tensors as arrays in the
         message, since each tensor there costs a connection of its own, 1 ms."""
-        small = ("pictures", "input_ids", "attention_mask", "image_ids", "sent_ids")
+        small = ("pictures", "input_ids", "attention_mask", "expressions", "image_ids", "sent_ids")
         return vars(self) | {name: getattr(self, name).numpy() for name in small}
 
     def __setstate__(self, state: dict) -> None:
@@ -246,15 +252,18 @@ class Reader(Dataset):
     def batch(self, rows: list[int]) -> Batch:
         """Rows side by side, expressions padded to the longest of them. Raises PictureError."""
         index = torch.tensor(rows)
-        tokens = [self.tokens[row].long() for row in rows]
+        different: dict[tuple[int, ...], int] = {}
+        expressions = [different.setdefault(tuple(self.tokens[row].tolist()), len(different)) for row in rows]
+        tokens = [torch.tensor(words) for words in different]
         lengths = torch.tensor([len(words) for words in tokens])
-        ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (B, L)
+        ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (E, L)
         which, pictures = pd.factorize(self.picture[self.instance[index]].numpy())
         return Batch(
             pixel_values=torch.stack([self.pixels(picture) for picture in pictures.tolist()]),
             pictures=torch.from_numpy(which),
             input_ids=ids,
             attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+            expressions=torch.tensor(expressions),
             masks=torch.stack([self.mask(row) for row in rows]) if self.serves_masks else None,
             image_ids=self.image_ids[index],
             sent_ids=self.sent_ids[index],

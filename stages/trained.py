@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from transformers.utils import logging
 
 from models.alignformer import AlignFormer
@@ -9,11 +10,23 @@ from models.processing import AlignFormerProcessor
 
 
 def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
-    """The model, ready to predict, and its processor. Raises FileNotFoundError with the command that trains it."""
+    """The model, ready to predict, and its processor.
+
+    Raises:
+        FileNotFoundError: there is none; the message has the command that trains it.
+        ValueError: its weights are not those of the model that this code builds.
+    """
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(
             f"{folder} holds no model; train it with: dvc repro train@{'-'.join(folder.parts[-3:])}"
         )
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # the tokenizer's loader warns that it does not know this kind of model
-    return AlignFormer.from_pretrained(folder).eval(), AlignFormerProcessor.from_pretrained(folder)
+    model, report = AlignFormer.from_pretrained(folder, output_loading_info=True)
+    wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]})
+    if wrong:
+        raise ValueError(
+            f"{folder}: {len(wrong)} tensors are not this AlignFormer's ({', '.join(map(str, wrong[:3]))}, ...): "
+            "it was trained by other code. Train it again, or use the code it was trained by"
+        )
+    return model.to(memory_format=torch.channels_last), AlignFormerProcessor.from_pretrained(folder)

@@ -6,27 +6,42 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordLevelTrainer
-from transformers import BertConfig, PreTrainedTokenizerFast, ResNetConfig, SwinConfig
+from transformers import (
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+    SwinConfig,
+)
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
 from models.processing import AlignFormerProcessor
-from stages.params import Model, Recipe, Variant
+from stages.params import Model, Recipe, ResNetVision, SwinVision, Variant
+from stages.train import pretrained
 
 VOCABULARY = 10_000
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def processor(recipe: Model, expressions: list[str]) -> AlignFormerProcessor:
-    """A processor whose tokenizer knows the words of the training expressions, the most frequent first."""
+    """A processor with the tokenizer of the recipe's pretrained text encoder.
+
+    Where the text encoder is trained from scratch, the tokenizer knows the words of the training expressions, the most
+    frequent first. Raises WeightsError.
+    """
+    if recipe.text.kind == "pretrained":
+        tokenizer = pretrained.tokenizer(recipe.text.weights, recipe.max_words)
+    else:
+        tokenizer = word_tokenizer(expressions, recipe.max_words)
     return AlignFormerProcessor(
         image_processor=ViTImageProcessorPil(
             size={"height": recipe.image_size, "width": recipe.image_size},
             image_mean=[0.485, 0.456, 0.406],
             image_std=[0.229, 0.224, 0.225],
         ),
-        tokenizer=word_tokenizer(expressions, recipe.max_words),
+        tokenizer=tokenizer,
     )
 
 
@@ -52,23 +67,17 @@ def word_tokenizer(expressions: list[str], max_words: int) -> PreTrainedTokenize
 
 
 def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) -> AlignFormer:
-    """A freshly initialised model; its weights follow from torch's global seed."""
-    text, training = recipe.model.text, recipe.training
-    return AlignFormer(
+    """A model at the start of its training: initial weights follow from torch's global seed, pretrained ones are read.
+
+    Frozen parts take no gradient. Raises WeightsError: pretrained weights are missing, or are not those of the encoder.
+    """
+    vision, text, training = recipe.model.vision, recipe.model.text, recipe.training
+    built = AlignFormer(
         AlignFormerConfig(
             vision_config=vision_config(recipe.model),
-            text_config=BertConfig(
-                vocab_size=len(tokenizer),
-                pad_token_id=tokenizer.pad_token_id,
-                hidden_size=text.hidden_size,
-                intermediate_size=4 * text.hidden_size,
-                num_hidden_layers=text.num_layers,
-                num_attention_heads=text.num_heads,
-                hidden_dropout_prob=text.dropout,
-                attention_probs_dropout_prob=text.dropout,
-                max_position_embeddings=recipe.model.max_words,
-            ),
+            text_config=text_config(recipe.model, tokenizer),
             vlba=variant.vlba,
+            vlba_stages=variant.vlba_stages,
             contrastive=variant.contrastive,
             contrastive_weight=variant.contrastive_weight,
             temperature=variant.temperature,
@@ -78,22 +87,53 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
             positive_weight=training.positive_weight,
         )
     )
+    for section, encoder in ((vision, built.vision.encoder), (text, built.text)):
+        if section.kind == "pretrained":
+            pretrained.load(encoder, section.weights)
+    built.freeze(
+        vision_stages=vision.frozen if vision.kind == "pretrained" else 0,
+        text=text.kind == "pretrained" and text.frozen,
+    )
+    return built
 
 
-def vision_config(recipe: Model) -> SwinConfig | ResNetConfig:
-    """The configuration of the vision encoder, of the recipe's kind."""
-    vision = recipe.vision
-    if vision.kind == "resnet":
-        return ResNetConfig(
-            embedding_size=vision.stem, hidden_sizes=vision.channels, depths=vision.depths, layer_type="basic"
-        )
-    return SwinConfig(
-        image_size=recipe.image_size,
-        patch_size=vision.patch_size,
-        embed_dim=vision.embed_dim,
-        depths=vision.depths,
-        num_heads=vision.num_heads,
-        window_size=vision.window_size,
-        drop_path_rate=vision.drop_path,
-        use_absolute_embeddings=vision.absolute_positions,
+def vision_config(recipe: Model) -> PreTrainedConfig:
+    """The configuration of the vision encoder, of the recipe's kind. Raises WeightsError."""
+    match recipe.vision:
+        case ResNetVision() as vision:
+            return ResNetConfig(
+                embedding_size=vision.stem, hidden_sizes=vision.channels, depths=vision.depths, layer_type="basic"
+            )
+        case SwinVision() as vision:
+            return SwinConfig(
+                image_size=recipe.image_size,
+                patch_size=vision.patch_size,
+                embed_dim=vision.embed_dim,
+                depths=vision.depths,
+                num_heads=vision.num_heads,
+                window_size=vision.window_size,
+                drop_path_rate=vision.drop_path,
+                use_absolute_embeddings=vision.absolute_positions,
+            )
+        case vision:
+            config = pretrained.config(vision.weights)
+            config.drop_path_rate = vision.drop_path
+            return config
+
+
+def text_config(recipe: Model, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The configuration of the text encoder, of the recipe's kind. Raises WeightsError."""
+    text = recipe.text
+    if text.kind == "pretrained":
+        return pretrained.config(text.weights)
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=text.hidden_size,
+        intermediate_size=4 * text.hidden_size,
+        num_hidden_layers=text.num_layers,
+        num_attention_heads=text.num_heads,
+        hidden_dropout_prob=text.dropout,
+        attention_probs_dropout_prob=text.dropout,
+        max_position_embeddings=recipe.max_words,
     )

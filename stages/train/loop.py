@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
@@ -43,6 +44,8 @@ def fit(
         NonFiniteLossError, PictureError, CheckpointError: see there.
     """
     accelerator = processes.accelerator(training.precision)
+    if training.channels_last:
+        model.to(memory_format=torch.channels_last)
     sampler = OneExpressionPerRef(train.rows, seed)
     batches = train.loader(training.batch_size, sampler, training.workers, processes.share())
     optimizer = optimiser(model, training)
@@ -50,6 +53,8 @@ def fit(
     if accelerator.num_processes > 1:
         over_all_processes(model)
     prepared_model, optimizer = accelerator.prepare(model, optimizer)
+    if training.compile:
+        prepared_model = torch.compile(prepared_model)
 
     def tell(row: dict[str, float]) -> None:
         if accelerator.is_main_process:

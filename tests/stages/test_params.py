@@ -110,7 +110,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (
             ("experiment", "recipe"),
             "smal",
-            "experiment.recipe: unknown name 'smal'; did you mean small? allowed: small",
+            "experiment.recipe: unknown name 'smal'; did you mean small? allowed: paper, photographs, small",
         ),
         (
             ("experiment", "datasets"),

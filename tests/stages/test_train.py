@@ -90,7 +90,7 @@ def test_without_warmup_the_first_step_has_the_full_rate(training, power):
     training = training.model_copy(update={"learning_rate": 3.0, "warmup": 0.0, "power": power})
     found = rates(training, 11)
     assert found[0] == 3.0
-    assert found[6] == pytest.approx(3 * 0.5**power)
+    assert found[6] == pytest.approx(3 * (1 - 6 / 11) ** power)
     assert all(later <= earlier for earlier, later in pairwise(found))
 
 

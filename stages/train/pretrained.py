@@ -1,0 +1,69 @@
+"""Pretrained encoders, from a folder or from the local cache of the hub. Nothing is downloaded or left at random.
+
+In transformers' own formats: `config.json`, `model.safetensors` and, of a text encoder, the tokenizer.
+"""
+
+import re
+from pathlib import Path
+
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+UNUSED = ("layernorm.", "pooler.", "embeddings.mask_token")  # of the pretrained model, in none of the encoders here
+
+
+class WeightsError(RuntimeError):
+    """Pretrained weights are missing or of another model; the message names the files and where they belong."""
+
+
+def config(weights: str) -> PreTrainedConfig:
+    """The configuration of a pretrained encoder. Raises WeightsError."""
+    return _read(AutoConfig, weights, "config.json")
+
+
+def tokenizer(weights: str, max_words: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of a pretrained text encoder, which cuts at `max_words` tokens. Raises WeightsError."""
+    return _read(AutoTokenizer, weights, "tokenizer.json and tokenizer_config.json", model_max_length=max_words)
+
+
+def load(encoder: nn.Module, weights: str) -> None:
+    """Put pretrained weights into an encoder of the same configuration.
+
+    Raises:
+        WeightsError: there are none, or a parameter of the encoder is not among them or has another shape.
+    """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it reports what `found` holds
+    logging.disable_progress_bar()
+    try:
+        found, report = _read(AutoModel, weights, "model.safetensors", output_loading_info=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    state = {name: value for name, value in found.state_dict().items() if not name.startswith(UNUSED)}
+    needed = encoder.state_dict()
+    missing = {name for name in report["missing_keys"] if not name.startswith(UNUSED)} | needed.keys() - state.keys()
+    missing |= {name for name in needed.keys() & state.keys() if needed[name].shape != state[name].shape}
+    if missing or state.keys() - needed.keys():
+        raise WeightsError(
+            f"{weights}: these are not the weights of a {type(encoder).__name__} as its config.json describes it: "
+            f"{len(missing)} of {len(needed)} tensors are missing or of another shape "
+            f"({', '.join(sorted(missing)[:3])}, ...). Put the complete files there, or name others under `weights`"
+        )
+    encoder.load_state_dict(state)
+
+
+def _read(kind: type, weights: str, files: str, **options):
+    """`kind.from_pretrained` of a folder, or of a name of the hub that lies in its local cache."""
+    is_folder, is_name = Path(weights).is_dir(), re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights)
+    try:
+        if not (is_folder or is_name):
+            raise OSError("there is no such folder")
+        return kind.from_pretrained(weights, local_files_only=True, **options)
+    except (OSError, ValueError) as error:
+        fetch = f", or fetch them once: HF_HUB_OFFLINE=0 hf download {weights}" if is_name and not is_folder else ""
+        raise WeightsError(
+            f"pretrained weights {weights!r} cannot be read: {str(error).strip().splitlines()[0]}\n"
+            f"Needed are {files}, as transformers writes them. Put them into a folder and name it under `weights` of "
+            f"the recipe in params.yaml{fetch}"
+        ) from error
