@@ -90,8 +90,8 @@ class Scripted(torch.nn.Module):
         rows = [row for batch in expressions.by_picture(batch_size) for row in batch.rows]
         self.answers = iter([torch.tensor(logits[row], dtype=torch.float32) for row in rows])
 
-    def forward(self, pixel_values, **_):
-        return type("Output", (), {"logits": torch.stack([next(self.answers) for _ in pixel_values])})
+    def forward(self, image_ids, **_):
+        return type("Output", (), {"logits": torch.stack([next(self.answers) for _ in image_ids])})
 
 
 def run(squares, protocol: str, logits: list[np.ndarray], batch_size: int = 3) -> pd.DataFrame:
