@@ -1,0 +1,35 @@
+"""Rows of results: what they depend on besides the code, and how they are added to a file."""
+
+import csv
+import datetime
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
+    """Columns of every row: date, machine (this one, where none is named) and versions of Python and libraries."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": machine or f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "versions": "; ".join(
+            [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in libraries)]
+        ),
+    }
+
+
+def append(path: Path, rows: list[dict[str, object]]) -> None:
+    """Add rows to a CSV file, made where it is not there. Raises ValueError where it has other columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    if not new:
+        with path.open(newline="", encoding="utf-8") as file:
+            header = next(csv.reader(file))
+        if header != list(rows[0]):
+            raise ValueError(f"{path} has the columns {header}, the new rows {list(rows[0])}: move the file away")
+    with path.open("a", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        if new:
+            table.writeheader()
+        table.writerows(rows)
