@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages import samples
+from stages import processes, samples
 from stages.evaluate.score import score
 from stages.params import Params
 from stages.run import Run
@@ -29,7 +29,7 @@ from stages.train.assembly import Start, assemble
 from stages.train.optimisation import optimiser
 
 STEPS = 5  # measured, after one to warm up
-PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, batches of 1 and 2 stand in
+PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, smaller ones stand in
 STATUS = Path("/proc/self/status")
 
 
@@ -56,11 +56,14 @@ def report(cell: Run, settings: Params) -> str:
     """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
 
     Raises:
-        FileNotFoundError, MissingSplitError, PictureError: as a training would.
+        FileNotFoundError, MissingSplitError, PictureError, WeightsError: as a training would.
+        NotOneRunError: started as several processes.
     """
+    if processes.here().num_processes > 1:
+        raise processes.NotOneRunError("a dry run measures one process: start it without a launcher, as python -m")
     start = assemble(cell, settings)
     model, training = start.recipe.model, start.recipe.training
-    accelerator = Accelerator(mixed_precision=training.precision)
+    accelerator = processes.accelerator(training.precision)
     parts = by_part(start.model.to(accelerator.device), sample(start, accelerator.device))
     sampler = OneExpressionPerRef(start.train.rows, cell.seed)
     first, later = loading(start.train, list(sampler), training.batch_size)
@@ -150,13 +153,17 @@ def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[floa
 
 
 def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
-    """What a training step takes with a whole batch; where that takes too long, on the line through two small ones."""
+    """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones."""
     training, device = start.recipe.training, accelerator.device
+    if training.channels_last:
+        start.model.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(start.model.train(), optimiser(start.model, training))
+    if training.compile:
+        model = torch.compile(model)
 
     def step(batch: Batch) -> None:
         accelerator.backward(model(**batch.inputs(device)).loss)
-        accelerator.clip_grad_norm_(model.parameters(), training.clip_norm)
+        accelerator.clip_grad_norm_(start.model.parameters(), training.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -168,11 +175,13 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
 
     whole = min(training.batch_size, len(order))
     one = measured(1, 2)
-    if device.type == "cuda" or one[0] * whole * STEPS < PATIENCE:
+    affordable = int(PATIENCE / STEPS / one[0])
+    if device.type == "cuda" or affordable >= whole:
         return Cost(*measured(whole, STEPS), f"median of {STEPS} steps of {whole} samples")
-    two = measured(2, 2)
-    line = (low + (whole - 1) * max(0.0, high - low) for low, high in zip(one, two, strict=True))
-    return Cost(*line, f"extrapolated from steps of 1 and 2 samples to {whole}")
+    part = max(2, affordable)
+    some = measured(part, 2)
+    line = (low + (whole - 1) / (part - 1) * max(0.0, high - low) for low, high in zip(one, some, strict=True))
+    return Cost(*line, f"extrapolated from steps of 1 and {part} samples to {whole}")
 
 
 def scoring(start: Start) -> float:

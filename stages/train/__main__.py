@@ -18,6 +18,7 @@ from stages.train.identity import key
 from stages.train.lock import RunTakenError, only_trainer
 from stages.train.loop import fit
 from stages.train.losses import NonFiniteLossError
+from stages.train.pretrained import WeightsError
 
 
 class OutputError(RuntimeError):
@@ -56,6 +57,7 @@ def main() -> None:
         OutputError,
         PictureError,
         RunTakenError,
+        WeightsError,
     ) as error:
         sys.exit(f"error: {error}")
 

@@ -34,6 +34,7 @@ def assemble(cell: Run, settings: Params) -> Start:
 
     Raises:
         FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
+        WeightsError: pretrained weights are missing.
     """
     recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[cell.variant]
     dataset = prepared.read(layout.prepared(cell.dataset))

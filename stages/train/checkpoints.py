@@ -84,10 +84,10 @@ class Checkpoints:
         (self.folder / TEMPORARY).unlink(missing_ok=True)
         damaged = 0
         for path in self.newest_first():
-            if _digest(path) == path.stem.rpartition("-")[2]:
+            if _intact(path):
                 return path
             damaged += 1
-            log.warning("%s is damaged: its content has another SHA-256 than its name says; removed, not used", path)
+            log.warning("%s is damaged, as its SHA-256 is not the one in its name: removed, not used", path)
             path.unlink()
         if damaged:
             log.warning("no undamaged checkpoint is left in %s: training starts from the beginning", self.folder)
@@ -157,9 +157,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
+def _intact(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.stem.endswith("-" + hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS])
+    except OSError:  # a disk that fails
+        return False
 
 
 def _folders(folder: Path) -> list[Path]:

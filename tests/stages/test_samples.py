@@ -160,12 +160,36 @@ def test_a_picture_that_several_samples_share_is_in_a_batch_once(squares):
     batch = expressions[[6, 0, 5, 1, 6]]
     assert batch.pictures.tolist() == [0, 1, 0, 1, 0]
     assert batch.pixel_values.shape == (2, 3, 32, 32)
-    inputs = batch.inputs(torch.device("cpu"))
-    assert inputs["pixel_values"].shape == (5, 3, 32, 32)
     for place, row in enumerate(batch.rows):
         alone = expressions[[row]]
-        assert torch.equal(inputs["pixel_values"][place], alone.pixel_values[0])
-        assert torch.equal(inputs["masks"][place], alone.masks[0].float())
+        assert torch.equal(batch.pixel_values[batch.pictures[place]], alone.pixel_values[0])
+        assert torch.equal(batch.masks[place], alone.masks[0])
+
+
+def test_an_expression_that_several_samples_share_is_in_a_batch_once(squares):
+    rows = squares.prepared.split("train").assign(text=["a red one", "blue"] * 4)
+    batch = Expressions(squares.prepared, rows, squares.processor)[[2, 1, 0, 3, 5]]
+    assert batch.expressions.tolist() == [0, 1, 0, 1, 1]
+    assert batch.input_ids.shape == batch.attention_mask.shape == (2, 5)
+    assert batch.attention_mask.sum(dim=1).tolist() == [5, 3]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vlba", ["none", "text_to_pixel", "pixel_to_text", "bidirectional"])
+def test_a_batch_that_shares_pictures_and_expressions_is_answered_as_sample_by_sample(squares, vlba):
+    rows = squares.prepared.split("train").assign(text=["a red one", "blue"] * 4)
+    expressions = Expressions(squares.prepared, rows, squares.processor)
+    model = squares.model(vlba=vlba).eval()
+    batch = expressions[[6, 0, 5, 1, 6]]
+    together = model(**batch.inputs(torch.device("cpu"))).logits
+    for logits, row in zip(together, batch.rows, strict=True):
+        torch.testing.assert_close(logits, model(**expressions[[row]].inputs(torch.device("cpu"))).logits[0])
+
+
+def test_only_what_is_shared_is_indexed(squares):
+    inputs = squares.expressions("train")[[0, 6]].inputs(torch.device("cpu"))
+    assert inputs["pictures"] is None
+    assert inputs["expressions"] is None
 
 
 def test_a_frame_is_the_processors_or_the_callers(squares):
