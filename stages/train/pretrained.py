@@ -33,17 +33,20 @@ def load(encoder: nn.Module, weights: str) -> None:
     Raises:
         WeightsError: there are none, or a parameter of the encoder is not among them or has another shape.
     """
+    options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it reports what `found` holds
     logging.disable_progress_bar()
     try:
-        found, report = _read(AutoModel, weights, "model.safetensors", output_loading_info=True)
+        found, report = _read(
+            AutoModel, weights, "model.safetensors", output_loading_info=True, ignore_mismatched_sizes=True
+        )
     finally:
         logging.set_verbosity(verbosity)
     state = {name: value for name, value in found.state_dict().items() if not name.startswith(UNUSED)}
     needed = encoder.state_dict()
     missing = {name for name in report["missing_keys"] if not name.startswith(UNUSED)} | needed.keys() - state.keys()
-    missing |= {name for name in needed.keys() & state.keys() if needed[name].shape != state[name].shape}
+    missing |= {name for name, *_ in report["mismatched_keys"]}
     if missing or state.keys() - needed.keys():
         raise WeightsError(
             f"{weights}: these are not the weights of a {type(encoder).__name__} as its config.json describes it: "

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import BertConfig, BertModel, ConvNextConfig, ResNetConfig, SwinConfig
+from transformers import BertConfig, BertModel, ConvNextConfig, Dinov2Config, ResNetConfig, SwinConfig
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
@@ -19,6 +19,9 @@ VARIANTS = {
 VISION = {
     "swin": SwinConfig(
         image_size=32, patch_size=4, embed_dim=8, depths=[1, 2], num_heads=[1, 2], window_size=4, drop_path_rate=0.0
+    ),
+    "dinov2": Dinov2Config(
+        image_size=32, patch_size=8, hidden_size=8, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2
     ),
     "resnet": ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"),
 }
@@ -104,7 +107,14 @@ def test_shapes(batch, vision, size):
     images = torch.randn(3, 3, *size)
     output = model(images, batch["input_ids"], batch["attention_mask"])
     assert output.logits.shape == (3, *size)
-    assert output.similarity.shape == (3, size[0] // 4, size[1] // 4)
+    assert (
+        output.similarity.shape == (3, size[0] // 4, size[1] // 4)
+        if vision != "dinov2"
+        else (
+            3,
+            *(4 * (side // 8) for side in size),
+        )
+    )
     assert output.similarity.abs().max() <= 1 + 1e-6
     assert output.loss is output.mask_loss is output.contrastive_loss is None
 
@@ -168,6 +178,54 @@ def test_variants_start_from_the_same_weights(vision):
     for variant in ("vlba_pixel", "alignformer"):
         weights = tiny(variant, vision).state_dict()
         assert [name for name, value in vlba.items() if not torch.equal(weights[name], value)] == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shared_pictures_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
+    model = tiny(variant, vision).eval()
+    pictures, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
+    own = {name: value for name, value in batch.items() if name not in ("masks", "image_ids")}
+    repeated = model(
+        own["pixel_values"][pictures], own["input_ids"][expressions], own["attention_mask"][expressions]
+    ).logits
+    encoded = []
+    hooks = [
+        model.vision.parts(stage)[-1].register_forward_hook(
+            lambda module, arguments, output: encoded.append(len(output if torch.is_tensor(output) else output[0]))
+        )
+        for stage in range(len(model.vision.dims))
+        if vision != "swin"  # its blocks are called one by one
+    ]
+    shared = model(**own, pictures=pictures, expressions=expressions).logits
+    torch.testing.assert_close(shared, repeated, rtol=1e-5, atol=1e-5)
+    if hooks:
+        once = model.stages_without_words
+        assert encoded == [3] * once + [5] * (len(model.vision.dims) - once)
+
+
+@pytest.mark.parametrize(("variant", "stages", "once"), [
+    ("baseline", None, 4), ("pixel_to_text", None, 4), ("text_to_pixel", None, 1), ("vlba", None, 1),
+    ("vlba", 4, 1), ("vlba", 2, 3), ("alignformer", 1, 4),
+])  # fmt: skip
+def test_vlba_stands_after_the_last_stages(variant, stages, once):
+    model = tiny(variant, "dinov2", vlba_stages=stages)
+    assert list(model.vlba) == ([] if variant == "baseline" else ["0", "1", "2", "3"][-(stages or 4) :])
+    assert model.stages_without_words == once
+
+
+@torch.no_grad()
+def test_words_are_berts(batch):
+    model = tiny("baseline").eval()
+    seen = {}
+    model.center.register_forward_pre_hook(lambda module, arguments: seen.update(words=arguments[0]))
+    model(**images_and_words(batch))
+    bert = BertModel(BertConfig(**TEXT), add_pooling_layer=False).eval()
+    bert.load_state_dict(model.text.state_dict())
+    expected = bert(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+    there = batch["attention_mask"].bool()
+    torch.testing.assert_close(seen["words"][there], expected[there])
 
 
 def test_another_seed_gives_other_weights():

@@ -2,7 +2,17 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, ConvNextConfig, ResNetBackbone, ResNetConfig, SwinBackbone, SwinConfig
+from transformers import (
+    BertConfig,
+    BertModel,
+    ConvNextConfig,
+    Dinov2Backbone,
+    Dinov2Config,
+    ResNetBackbone,
+    ResNetConfig,
+    SwinBackbone,
+    SwinConfig,
+)
 
 from models.encoders import SwinStages, text_encoder, vision_stages
 
@@ -64,6 +74,30 @@ def test_normed_stages_are_the_backbones_feature_maps():
     for output, norm, expected in zip(run(stages, images)[1:], norms, backbone(images).feature_maps, strict=True):
         found = norm(output.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("blocks", [4, 6])
+@pytest.mark.parametrize("size", [(28, 28), (56, 56), (35, 63), (30, 40)])
+def test_staged_dinov2_equals_the_backbone_before_its_norm(size, blocks):
+    """Also where position embeddings are interpolated, and where blocks do not divide by four."""
+    config = Dinov2Config(
+        image_size=28,
+        patch_size=7,
+        hidden_size=8,
+        num_hidden_layers=blocks,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        apply_layernorm=False,
+        out_indices={4: (0, 1, 2, 3, 4), 6: (0, 2, 4, 5, 6)}[blocks],
+    )
+    backbone = randomise(Dinov2Backbone(config))
+    stages = vision_stages(config).eval()
+    report = stages.encoder.load_state_dict(backbone.state_dict(), strict=False)
+    assert report.missing_keys == []
+    images = torch.randn(2, 3, *size)
+    for one, other in zip(run(stages, images), backbone(images).feature_maps, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
