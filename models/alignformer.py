@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from models.configuration import AlignFormerConfig
 from models.encoders import text_encoder, vision_stages
 from models.grouping import CenterEmbedding, Grouping, masked_mean
-from models.losses import Shard, cosine, instance_contrast, mask_loss, pixel_contrast
+from models.losses import Shard, at_least_float32, cosine, instance_contrast, mask_loss, pixel_contrast
 from models.pixel_decoder import PixelDecoder
 from models.vlba import VLBA
 
@@ -135,7 +135,7 @@ class AlignFormer(PreTrainedModel):
         features, words = self.encode(pixel_values, words, word_mask, pictures)
         pixels = self.pixel_decoder(features, masked_mean(words, word_mask))  # (B, h, w, D)
         center = self.center(words, word_mask)  # (B, D)
-        logits = self.grouping(pixels, center).float().unsqueeze(1)  # (B, 1, h, w)
+        logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
         logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
         pixels, center = self.project(pixels, center)
@@ -166,10 +166,10 @@ class AlignFormer(PreTrainedModel):
         return features, words
 
     def project(self, pixels: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors whose cosine the contrastive losses train: (B, h, w, D), (B, D) -> the same shapes, float32."""
+        """Vectors whose cosine the contrastive losses train: (B, h, w, D), (B, D) -> the same shapes."""
         if self.config.contrastive == "none":
-            return pixels.detach().float(), center.detach().float()
-        return self.projection(pixels).float(), self.projection(center).float()
+            return at_least_float32(pixels.detach()), at_least_float32(center.detach())
+        return at_least_float32(self.projection(pixels)), at_least_float32(self.projection(center))
 
     def add_losses(
         self,

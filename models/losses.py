@@ -46,6 +46,11 @@ def cosine(pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
     return along / torch.linalg.vector_norm(pixels, dim=-1).clamp(min=EPS)
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """Half precision is for products; what is summed over pixels or exponentiated has more."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def pixel_contrast(
     similarity: torch.Tensor, masks: torch.Tensor, temperature: float, shard: Shard | None = None
 ) -> torch.Tensor:

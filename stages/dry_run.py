@@ -153,13 +153,18 @@ def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[floa
 
 
 def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
-    """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones."""
+    """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones.
+
+    Compiled only on a GPU: on a CPU compiling takes longer than all the rest of a dry run.
+    """
     training, device = start.recipe.training, accelerator.device
     if training.channels_last:
         start.model.to(memory_format=torch.channels_last)
     model, optimizer = accelerator.prepare(start.model.train(), optimiser(start.model, training))
-    if training.compile:
+    compiled = training.compile and device.type == "cuda"
+    if compiled:
         model = torch.compile(model)
+    note = ", not compiled" if training.compile and not compiled else ""
 
     def step(batch: Batch) -> None:
         accelerator.backward(model(**batch.inputs(device)).loss)
@@ -177,11 +182,11 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
     one = measured(1, 2)
     affordable = int(PATIENCE / STEPS / one[0])
     if device.type == "cuda" or affordable >= whole:
-        return Cost(*measured(whole, STEPS), f"median of {STEPS} steps of {whole} samples")
+        return Cost(*measured(whole, STEPS), f"median of {STEPS} steps of {whole} samples{note}")
     part = max(2, affordable)
     some = measured(part, 2)
     line = (low + (whole - 1) / (part - 1) * max(0.0, high - low) for low, high in zip(one, some, strict=True))
-    return Cost(*line, f"extrapolated from steps of 1 and {part} samples to {whole}")
+    return Cost(*line, f"extrapolated from steps of 1 and {part} samples to {whole}{note}")
 
 
 def scoring(start: Start) -> float:

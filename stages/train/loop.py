@@ -90,14 +90,8 @@ def fit(
             if checkpoints and losses.known and checkpoints.due():
                 checkpoints.save(state)
         losses.fetch()
-        means = (state.totals / len(sampler)).tolist()
         metrics = summarise(score(model, val, protocol, training.batch_size * 2, training.workers), protocol)
-        row = {
-            "epoch": state.epoch,
-            "learning_rate": state.learning_rate,  # of the epoch's last step
-            **dict(zip(("loss", "mask_loss", "contrastive_loss"), means, strict=True)),
-            **{f"val_{name}": metrics[name] for name in METRICS},
-        }
+        row = _row(state, len(sampler), metrics)
         accelerator.print(
             f"epoch {state.epoch}/{training.epochs}: loss {row['loss']:.4f}, "
             f"val mIoU {row['val_mIoU']:.4f}, oIoU {row['val_oIoU']:.4f}",
@@ -109,6 +103,17 @@ def fit(
             checkpoints.save(state)
     model.load_state_dict(state.best_weights)
     return model, state.history
+
+
+def _row(state: State, samples: int, metrics: dict[str, float]) -> dict[str, float]:
+    """A row of history: mean losses of the epoch under way, learning rate of its last step, metrics on val."""
+    means = (state.totals / samples).tolist()
+    return {
+        "epoch": state.epoch,
+        "learning_rate": state.learning_rate,
+        **dict(zip(("loss", "mask_loss", "contrastive_loss"), means, strict=True)),
+        **{f"val_{name}": metrics[name] for name in METRICS},
+    }
 
 
 def _place(state: State, epochs: int, steps: int) -> str:

@@ -38,9 +38,7 @@ def load(encoder: nn.Module, weights: str) -> None:
     logging.set_verbosity_error()  # it reports what `found` holds
     logging.disable_progress_bar()
     try:
-        found, report = _read(
-            AutoModel, weights, "model.safetensors", output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        found, report = _read(AutoModel, weights, "model.safetensors", **options)
     finally:
         logging.set_verbosity(verbosity)
     state = {name: value for name, value in found.state_dict().items() if not name.startswith(UNUSED)}

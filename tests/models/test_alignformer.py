@@ -75,7 +75,8 @@ def images_and_words(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_batch_equals_its_samples_one_by_one(batch, variant, vision):
-    model = tiny(variant, vision).eval()
+    model = tiny(variant, vision).double().eval()
+    batch["pixel_values"] = batch["pixel_values"].double()
     together = model(**images_and_words(batch))
     for sample, length in enumerate([3, 5, 7]):
         alone = model(
@@ -84,7 +85,7 @@ def test_a_batch_equals_its_samples_one_by_one(batch, variant, vision):
             batch["attention_mask"][sample : sample + 1, :length],
         )
         for name in ("logits", "similarity"):
-            torch.testing.assert_close(together[name][sample], alone[name][0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(together[name][sample], alone[name][0], rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
@@ -184,7 +185,8 @@ def test_variants_start_from_the_same_weights(vision):
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shared_pictures_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
-    model = tiny(variant, vision).eval()
+    model = tiny(variant, vision).double().eval()
+    batch["pixel_values"] = batch["pixel_values"].double()
     pictures, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
     own = {name: value for name, value in batch.items() if name not in ("masks", "image_ids")}
     repeated = model(
@@ -199,7 +201,7 @@ def test_shared_pictures_and_expressions_are_encoded_once_and_answered_the_same(
         if vision != "swin"  # its blocks are called one by one
     ]
     shared = model(**own, pictures=pictures, expressions=expressions).logits
-    torch.testing.assert_close(shared, repeated, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shared, repeated, rtol=1e-9, atol=1e-9)
     if hooks:
         once = model.stages_without_words
         assert encoded == [3] * once + [5] * (len(model.vision.dims) - once)
