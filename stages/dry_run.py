@@ -4,7 +4,6 @@ No dependency of the stage `train`, as no output of it follows from here.
 """
 
 import math
-import os
 import re
 import resource
 import sys
@@ -43,11 +42,9 @@ class Part(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """Of one training step: seconds and their range, bytes at the peak, and how they were found."""
+    """Of one training step: seconds, bytes at the peak, and how they were found."""
 
     seconds: float
-    lowest: float
-    highest: float
     memory: float
     how: str
 
@@ -85,8 +82,8 @@ def report(cell: Run, settings: Params) -> str:
             "A multiply-add counts as 2. Matrix products and convolutions count, element by element work does not.",
             "",
             f"schedule         {training.epochs} epochs of {steps} steps of {training.batch_size} samples",
-            f"peak memory      {cost.memory / 2**30:.2f} GiB in a step, {held(accelerator.device)}; {cost.how}",
-            f"a step           {cost.seconds:.3f} s ({cost.lowest:.3f} to {cost.highest:.3f}); {cost.how}",
+            f"a step           {cost.seconds:.3f} s, {cost.how}",
+            f"peak memory      {cost.memory / 2**30:.2f} GiB in a step, {held(accelerator.device)}",
             f"loading a batch  {first:.3f} s in the first epoch, {later:.3f} s later, "
             + (f"beside the step in {training.workers} workers" if training.workers else "before the step"),
             f"validation       {validation:.0f} s in all, {len(start.val)} expressions after every epoch",
@@ -172,21 +169,26 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
         optimizer.step()
         optimizer.zero_grad()
 
-    def measured(size: int, steps: int) -> tuple[float, float, float, float]:
+    def measured(size: int, steps: int) -> tuple[list[float], int]:
         batch = start.train[order[:size]]
         step(batch)
-        times = [seconds(lambda: step(batch), device) for _ in range(steps)]
-        return median(times), min(times), max(times), peak_memory(device)
+        return sorted(seconds(lambda: step(batch), device) for _ in range(steps)), peak_memory(device)
 
     whole = min(training.batch_size, len(order))
-    one = measured(1, 2)
-    affordable = int(PATIENCE / STEPS / one[0])
+    one, low = measured(1, 2)
+    affordable = int(PATIENCE / STEPS / median(one))
     if device.type == "cuda" or affordable >= whole:
-        return Cost(*measured(whole, STEPS), f"median of {STEPS} steps of {whole} samples{note}")
-    part = max(2, affordable)
-    some = measured(part, 2)
-    line = (low + (whole - 1) / (part - 1) * max(0.0, high - low) for low, high in zip(one, some, strict=True))
-    return Cost(*line, f"extrapolated from steps of 1 and {part} samples to {whole}{note}")
+        times, memory = measured(whole, STEPS)
+        how = f"median of {STEPS} steps of {whole} samples, {times[0]:.3f} to {times[-1]:.3f}"
+        return Cost(median(times), memory, how + note)
+    size = max(2, affordable)
+    some, high = measured(size, 2)
+    factor = (whole - 1) / (size - 1)
+    return Cost(
+        median(one) + factor * max(0.0, median(some) - median(one)),
+        low + factor * (high - low),
+        f"extrapolated, as is the memory, from steps of 1 and {size} samples to {whole}{note}",
+    )
 
 
 def scoring(start: Start) -> float:
@@ -236,7 +238,7 @@ def held(device: torch.device) -> str:
 def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+    return f"{device.type} with {torch.get_num_threads()} threads"
 
 
 def clock(duration: float) -> str:

@@ -1,0 +1,178 @@
+"""The dry run: sizes against closed forms, the schedule's arithmetic, and that nothing is left behind."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.nn import functional as F
+
+from stages import dry_run, layout, params, prepared
+from stages.run import Run
+from stages.train import __main__ as stage
+
+
+class Stages(nn.Module):
+    """A part that is no call of its own: its modules are called one by one, one of them inside another."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, kernel_size=4, stride=4)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, kernel_size=5, padding=2, groups=8), nn.Conv2d(8, 6, kernel_size=1))
+
+
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stages = Stages()
+        self.head = nn.Linear(6, 5, bias=False)
+        self.stages.patches.requires_grad_(False)
+
+    def forward(self, pixels):
+        maps = self.stages.block(self.stages.patches(pixels))  # (2, 6, 4, 7)
+        words = maps.flatten(2).transpose(1, 2)  # (2, 28, 6)
+        return self.head(F.scaled_dot_product_attention(words, words, words))
+
+
+def test_flops_and_parameters_of_a_stack_are_the_closed_form():
+    stages, head, rest = dry_run.by_part(Stack(), {"pixels": torch.zeros(2, 3, 16, 28)})
+    grid = 2 * 4 * 7
+    convolutions = grid * 8 * (3 * 4 * 4) + grid * 8 * (5 * 5) + grid * 6 * 8
+    assert stages == ("stages", 392 + 208 + 54, 208 + 54, 2 * convolutions)
+    assert head == ("head", 30, 30, 2 * grid * 6 * 5)
+    assert rest == ("rest", 0, 0, 2 * 2 * (2 * 28 * 28 * 6))  # the attention: two products, two pictures
+
+
+@pytest.mark.parametrize("variant", [{"vlba": "none", "contrastive": "none"}, {}])
+def test_the_parts_are_the_whole_model(squares, variant):
+    model = squares.model(**variant)
+    model.text.requires_grad_(False)
+    inputs = squares.expressions("train")[[0]].inputs(torch.device("cpu"))
+    parts = dry_run.by_part(model, {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask")})
+    trained = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+    assert sum(part.parameters for part in parts) == sum(parameter.numel() for parameter in model.parameters())
+    assert sum(part.trained for part in parts) == sum(trained)
+    by_name = {part.name: part for part in parts}
+    assert by_name["text"].trained == 0 < by_name["text"].parameters
+    assert min(by_name[name].flops for name in ("vision", "text", "pixel_decoder", "center", "grouping")) > 0
+    assert ("vlba" in by_name and by_name["vlba"].flops > 0) == (model.config.vlba != "none")
+    assert model.training
+
+
+@pytest.fixture
+def project(squares, small_params, tmp_path, monkeypatch) -> Path:
+    """A folder with `params.yaml` and the squares as the prepared dataset `scenes`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    small_params["recipes"]["small"]["training"].update(epochs=3, batch_size=3, precision="no")
+    small_params["recipes"]["other"] = small_params["recipes"]["small"]
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def run_command(monkeypatch, *more: str) -> None:
+    words = ["stages.train", "--dataset", "scenes", "--variant", "alignformer", "--seed", "0", *more]
+    monkeypatch.setattr(sys, "argv", words)
+    stage.main()
+
+
+def test_the_command_prints_a_table_and_leaves_nothing_behind(project, monkeypatch, capsys):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in project.rglob("*")}
+
+    before = files()
+    run_command(monkeypatch, "--dry-run", "--recipe", "other")
+    assert files() == before
+    text = capsys.readouterr().out
+    assert text.startswith("scenes, alignformer, seed 0, recipe other, cpu with 1 threads")
+    rows = re.findall(r"^(\w+) +([\d,]+) +([\d,]+) +([\d,]+) +[\d.]+ +[\d.]+%$", text, re.MULTILINE)
+    counts = {name: [int(count.replace(",", "")) for count in columns] for name, *columns in rows}
+    whole = counts.pop("all")
+    assert whole == [sum(column) for column in zip(*counts.values(), strict=True)]
+    assert {"vision", "text", "vlba", "pixel_decoder", "center", "grouping", "projection"} <= counts.keys()
+    assert re.search(r"^schedule +3 epochs of 2 steps of 3 samples$", text, re.MULTILINE)
+    assert re.search(r"^peak memory +\d\.\d\d GiB in a step", text, re.MULTILINE)
+    assert re.search(r"^whole schedule +\d+ s = 0:01 \(h:mm\)$", text, re.MULTILINE)
+
+
+def test_the_schedule_is_steps_loading_and_validation(project, monkeypatch):
+    """Where everything that is timed takes 1 s: 3 epochs of 2 steps, each loaded before, and 3 validations."""
+
+    def a_second(work, device=None):
+        work()
+        return 1.0
+
+    monkeypatch.setattr(dry_run, "seconds", a_second)
+    monkeypatch.setattr(dry_run, "PATIENCE", 60.0)
+    text = dry_run.report(Run("scenes", "alignformer", 0), params.read())
+    assert "validation       3 s in all, 4 expressions after every epoch" in text
+    assert f"whole schedule   {3 * 2 * (1 + 1) + 3} s = 0:01 (h:mm)" in text
+    assert "median of 5 steps of 3 samples" in text
+
+
+def test_steps_that_take_too_long_are_extrapolated_from_small_ones(project, monkeypatch):
+    """1 s and 2 s a sample: a step of 1 takes 3 s, one of 3 takes 7 s."""
+    sizes = iter([3.0] * 2 + [5.0] * 2)
+    start = dry_run.assemble(Run("scenes", "baseline", 0), params.read())
+    monkeypatch.setattr(dry_run, "PATIENCE", 40.0)
+    monkeypatch.setattr(dry_run, "seconds", lambda work, device=None: next(sizes))
+    memory = iter([100, 130])
+    monkeypatch.setattr(dry_run, "peak_memory", lambda device: next(memory))
+    cost = dry_run.step_cost(start, [0, 2, 4, 6], dry_run.processes.accelerator("no"))
+    assert (cost.seconds, cost.memory) == (7.0, 160)
+    assert cost.how == "extrapolated, as is the memory, from steps of 1 and 2 samples to 3"
+
+
+def test_workers_load_beside_the_step_and_the_training_itself_before_it():
+    assert dry_run.with_loading(2.0, 3.0, workers=0) == 5.0
+    assert dry_run.with_loading(2.0, 3.0, workers=2) == 2.0
+    assert dry_run.with_loading(2.0, 12.0, workers=4) == 3.0
+
+
+@pytest.mark.parametrize(("duration", "text"), [(0.5, "0:01"), (60, "0:01"), (3599, "1:00"), (90_061, "25:02")])
+def test_a_duration_in_hours_is_rounded_up(duration, text):
+    assert dry_run.clock(duration) == text
+
+
+def test_the_peak_of_memory_stays_when_memory_is_freed():
+    """A block larger than all that this process ever had."""
+    device = torch.device("cpu")
+    before = dry_run.peak_memory(device)
+    block = torch.ones(before, dtype=torch.uint8)
+    del block
+    assert before <= dry_run.peak_memory(device) <= 2 * before + 2**25
+    assert dry_run.peak_memory(device) > 1.2 * before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--recipe", "other"], "--recipe is for --dry-run alone"),
+        (["--dry-run", "--recipe", "smal"], "--recipe 'smal' is not in params.yaml; it has: other, "),
+    ],
+)
+def test_a_recipe_that_cannot_be_meant_is_refused(project, monkeypatch, capsys, words, message):
+    with pytest.raises(SystemExit) as error:
+        run_command(monkeypatch, *words)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_not_prepared_is_named(project, monkeypatch):
+    (layout.prepared("scenes") / "expressions.parquet").unlink()
+    with pytest.raises(SystemExit, match=r"error: .*data/scenes"):
+        run_command(monkeypatch, "--dry-run")
+
+
+def test_several_processes_are_refused(project, monkeypatch):
+    monkeypatch.setattr(dry_run.processes, "here", lambda: type("State", (), {"num_processes": 2}))
+    with pytest.raises(SystemExit, match="a dry run measures one process"):
+        run_command(monkeypatch, "--dry-run")
