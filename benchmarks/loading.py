@@ -9,21 +9,17 @@ Writes `benchmarks/results/loading.csv`.
 """
 
 import argparse
-import datetime
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import PIL
 import torch
 from PIL import Image, features
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks import table
 from stages import layout, params, prepared, samples
 from stages.samples import Expressions, OneExpressionPerRef
 from stages.train import build
@@ -62,9 +58,9 @@ def main() -> None:
                     | measure(expressions, kind, workers, rounds, passes)
                 )
                 print(*(f"{key} {value}" for key, value in rows[-1].items()), sep=", ", flush=True)
-    table = pd.DataFrame(rows).assign(rounds=rounds, **surroundings())
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(RESULTS, index=False)
+    RESULTS.unlink(missing_ok=True)
+    around = surroundings()
+    table.append(RESULTS, [row | {"rounds": rounds} | around for row in rows])
 
 
 def load(name: str, size: int) -> Expressions:
@@ -118,13 +114,12 @@ def _seconds(batches: Iterable, passes: int) -> float:
 
 def surroundings() -> dict[str, object]:
     """What the figures depend on besides the code."""
+    found = table.surroundings("torch", "pillow")
+    found["versions"] += f"; libjpeg-turbo {features.version('libjpeg_turbo')}"
     return {
         "batch_size": BATCH_SIZE,
         "threads of a process": torch.get_num_threads(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, Pillow {PIL.__version__}, "
-        f"libjpeg-turbo {features.version('libjpeg_turbo')}",
-        "date": datetime.date.today().isoformat(),
+        **found,
         "command": "python -m benchmarks.loading",
     }
 

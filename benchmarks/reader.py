@@ -12,20 +12,18 @@ takes more. Adds its rows to `benchmarks/results/reader.csv`.
 """
 
 import argparse
-import csv
-import datetime
 import json
 import os
 import pickle
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+
+from benchmarks import table
 
 PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks/results/reader.csv"
@@ -139,8 +137,7 @@ def write(runs: dict[str, list[tuple[float, float, float]]], expressions: int) -
             peers = [run[place] for run in runs["customary"]]
             rows.append(
                 {
-                    "date": datetime.date.today().isoformat(),
-                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                    **table.surroundings(*LIBRARIES),
                     "expressions": expressions,
                     "method": method,
                     "measure": measure,
@@ -149,20 +146,12 @@ def write(runs: dict[str, list[tuple[float, float, float]]], expressions: int) -
                     "maximum": round(max(values), 2),
                     "to customary": round(median(values) / median(peers), 3),
                     "repeats": len(values),
-                    "versions": "; ".join(
-                        [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in LIBRARIES)]
-                    ),
                     "command": "python -m benchmarks.reader --root OUT",
                 }
             )
     for row in rows:
         print("{method:10} {measure:13} {minimum:8} {median:8} {maximum:8}   {to customary} of customary".format(**row))
-    new = not RESULTS.exists()
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if new:
-            table.writeheader()
-        table.writerows(rows)
+    table.append(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,14 @@ def settings_of(content: Params) -> dict[str, Setting]:
     minilm = BertConfig(
         hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=12, **NO_DROPOUT
     )
-    dinov2 = Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14)
+    dinov2 = Dinov2Config(
+        hidden_size=384,
+        num_hidden_layers=12,
+        num_attention_heads=6,
+        image_size=518,
+        patch_size=14,
+        use_mask_token=False,
+    )
     bert = BertConfig(**NO_DROPOUT)
     swin_t = SwinConfig(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7, drop_path_rate=0.2)
     swin_b = SwinConfig(

@@ -22,14 +22,14 @@ def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
 def append(path: Path, rows: list[dict[str, object]]) -> None:
     """Add rows to a CSV file, made where it is not there. Raises ValueError where it has other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
+    columns, new = list(rows[0]), not path.exists()
     if not new:
         with path.open(newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file))
-        if header != list(rows[0]):
-            raise ValueError(f"{path} has the columns {header}, the new rows {list(rows[0])}: move the file away")
+            columns = next(csv.reader(file))
+    if set(columns) != set(rows[0]):
+        raise ValueError(f"{path} has the columns {columns}, the new rows {list(rows[0])}: move the file away")
     with path.open("a", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table = csv.DictWriter(file, columns, lineterminator="\n")
         if new:
             table.writeheader()
         table.writerows(rows)

@@ -1,0 +1,112 @@
+"""How many expressions are scored a second, and what is gained by encoding a picture once for all its expressions?
+
+Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision stages before any
+word is read run once per picture; and with every picture and expression encoded for each sample anew. A ratio is that
+of the medians; lowest and highest are ratios within one round. Decoded pictures are at hand; masks brought to the
+original size and counted are part of it. Weights are those of a recipe before its training, which changes no cost.
+
+Needs the dataset prepared: `python -m stages.prepare --dataset NAME`. Adds its rows to
+`benchmarks/results/evaluation.csv`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks import table
+from benchmarks.steps import device, in_turn
+from models.alignformer import AlignFormer
+from stages import layout, params, prepared
+from stages.dry_run import describe
+from stages.evaluate.protocols import PROTOCOLS
+from stages.evaluate.score import frame, score
+from stages.samples import Expressions
+from stages.train import build
+from stages.train.pretrained import WeightsError
+
+RESULTS = Path("benchmarks/results/evaluation.csv")
+
+
+def main() -> None:
+    settings = params.read_or_exit()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="scenes", choices=settings.datasets, metavar="NAME")
+    parser.add_argument("--recipe", default="small", choices=settings.recipes, metavar="NAME")
+    parser.add_argument("--expressions", type=int, default=400, help="of val, the first ones")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    recipe, protocol = settings.recipes[arguments.recipe], PROTOCOLS[settings.evaluation.protocol]
+    batch_size = settings.evaluation.batch_size
+    try:
+        dataset = prepared.read(layout.prepared(arguments.dataset))
+        processor = build.processor(recipe.model, dataset.split("train")["text"].tolist())
+        models = {
+            name: build.model(recipe, variant, processor.tokenizer).to(device())
+            for name, variant in settings.variants.items()
+        }
+    except (FileNotFoundError, prepared.MissingSplitError, WeightsError) as error:
+        sys.exit(f"error: {error}")
+    rows = dataset.validation.head(arguments.expressions)
+    expressions = Expressions(dataset, rows, processor, frame(protocol))
+
+    found = []
+    for name, model in models.items():
+        ways = {
+            "once": lambda model=model: score(model, expressions, protocol, batch_size),
+            "anew": lambda model=model: score_anew(model, expressions, protocol, batch_size),
+        }
+        times = in_turn(ways, arguments.rounds)
+        ratios = [anew / once for once, anew in zip(times["once"], times["anew"], strict=True)]
+        found.append(
+            {
+                "dataset": arguments.dataset,
+                "recipe": arguments.recipe,
+                "variant": name,
+                "vision stages once a picture": f"{model.stages_without_words} of {len(model.vision.dims)}",
+                "expressions": len(rows),
+                "expressions a picture": round(len(rows) / rows["image_id"].nunique(), 2),
+                "expressions/s, a picture once": round(len(rows) / median(times["once"]), 1),
+                "expressions/s, a picture anew": round(len(rows) / median(times["anew"]), 1),
+                "ratio": round(median(times["anew"]) / median(times["once"]), 3),
+                "lowest": round(min(ratios), 3),
+                "highest": round(max(ratios), 3),
+                "rounds": arguments.rounds,
+                "batch_size": batch_size,
+                "device": describe(device()),
+                **table.surroundings("torch", "transformers"),
+                "command": " ".join(["python -m benchmarks.evaluation", *sys.argv[1:]]),
+            }
+        )
+        print(", ".join(f"{key} {value}" for key, value in list(found[-1].items())[2:11]), flush=True)
+    table.append(RESULTS, found)
+
+
+def score_anew(model: AlignFormer, *arguments: object) -> None:
+    """`score` with every picture and expression encoded for each sample."""
+    handle = model.register_forward_pre_hook(repeated, with_kwargs=True)
+    try:
+        score(model, *arguments)
+    finally:
+        handle.remove()
+
+
+def repeated(model: AlignFormer, arguments: tuple, inputs: dict[str, torch.Tensor | None]) -> tuple[tuple, dict]:
+    """The same samples as inputs of AlignFormer in which nothing is shared."""
+    pictures, expressions = inputs.get("pictures"), inputs.get("expressions")
+    inputs = inputs | {"pictures": None, "expressions": None}
+    if pictures is not None:
+        inputs["pixel_values"] = inputs["pixel_values"][pictures]  # (P, 3, S, S) -> (B, 3, S, S)
+    if expressions is not None:
+        for name in ("input_ids", "attention_mask"):
+            inputs[name] = inputs[name][expressions]  # (E, L) -> (B, L)
+    return arguments, inputs
+
+
+if __name__ == "__main__":
+    main()
