@@ -150,4 +150,7 @@ def vision_stages(config: PreTrainedConfig) -> nn.Module:
 
 def text_encoder(config: PreTrainedConfig) -> PreTrainedModel:
     """A BERT-like text encoder without its pooler."""
-    return AutoModel.from_config(config, add_pooling_layer=False)
+    encoder = AutoModel.from_config(config)
+    if hasattr(encoder, "pooler"):
+        encoder.pooler = None
+    return encoder

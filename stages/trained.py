@@ -9,12 +9,16 @@ from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 
 
+class OtherModelError(RuntimeError):
+    """A folder holds the weights of another model than its config describes; the message names some of them."""
+
+
 def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     """The model, ready to predict, and its processor.
 
     Raises:
         FileNotFoundError: there is none; the message has the command that trains it.
-        ValueError: its weights are not those of the model that this code builds.
+        OtherModelError: its weights are not those of the model that this code builds.
     """
     if not (folder / "model.safetensors").exists():
         raise FileNotFoundError(
@@ -26,7 +30,7 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     mismatched = {name for name, *_ in report["mismatched_keys"]}
     wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *mismatched})
     if wrong:
-        raise ValueError(
+        raise OtherModelError(
             f"{folder}: {len(wrong)} tensors are not this AlignFormer's ({', '.join(wrong[:3])}, ...): "
             "it was trained by other code. Train it again, or use the code it was trained by"
         )

@@ -6,6 +6,7 @@ import sys
 import pandas as pd
 import torch
 
+from models.alignformer import AlignFormer
 from stages import layout, prepared, processes, run, tracking, trained
 from stages.evaluate.metrics import summarise_splits
 from stages.evaluate.protocols import PROTOCOLS, Protocol
@@ -24,6 +25,7 @@ def main() -> None:
         processes.NotOneRunError,
         processes.OtherEndedError,
         PictureError,
+        trained.OtherModelError,
     ) as error:
         sys.exit(f"error: {error}")
 
@@ -43,12 +45,20 @@ def scored(cell: run.Run, settings: Params, device: torch.device) -> pd.DataFram
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
     model.to(device)
+    processes.here().print(_shared_work(model))
 
     def of(split: str) -> pd.DataFrame:
         expressions = Expressions(dataset, dataset.split(split), processor, frame(protocol))
         return score(model, expressions, protocol, evaluation.batch_size, evaluation.workers, progress=split)
 
     return pd.concat(map(of, dataset.evaluation_splits))
+
+
+def _shared_work(model: AlignFormer) -> str:
+    """What runs once for all expressions of a picture, and why not more."""
+    once, stages = model.stages_without_words, len(model.vision.dims)
+    why = f"; pixels of the others have read the words (VLBA: {model.config.vlba})" if once < stages else ""
+    return f"{once} of {stages} vision stages run once per picture, not once per expression{why}"
 
 
 def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol) -> None:

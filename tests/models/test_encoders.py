@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
     BertConfig,
     BertModel,
     ConvNextConfig,
@@ -129,6 +130,21 @@ def test_text_encoder_equals_bert_and_has_no_pooler():
     torch.testing.assert_close(found, expected)
     alone = bert(input_ids=ids[1:, :2]).last_hidden_state
     torch.testing.assert_close(found[1:, :2], alone, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra"])
+def test_any_bert_like_text_encoder_gives_a_vector_a_word(kind):
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    named = {"vocab_size": 20, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    encoder = text_encoder(AutoConfig.for_model(kind, **(named if kind == "distilbert" else sizes))).eval()
+    assert not any(name.startswith("pooler") for name, _ in encoder.named_parameters())
+    ids = torch.randint(4, 20, (2, 6))
+    present = torch.arange(6) < torch.tensor([[6], [4]])
+    found = encoder(input_ids=ids, attention_mask=present[:, None, None, :].expand(-1, 1, 6, -1)).last_hidden_state
+    alone = encoder(input_ids=ids[1:, :4], attention_mask=torch.ones(1, 4)).last_hidden_state
+    assert found.shape == (2, 6, 16)
+    torch.testing.assert_close(found[1:, :4], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_drop_path_is_active_in_training_only():

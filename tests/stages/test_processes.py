@@ -22,6 +22,7 @@ from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 from transformers import ResNetConfig
 
+from models import losses
 from models.alignformer import AlignFormer
 from models.losses import gathered
 from stages import layout, params, processes
@@ -61,7 +62,8 @@ class Job:
     def __call__(self) -> dict:
         norm = normalised()
         fitted = {case: self.fit(model) for case, model in self.models.items()}
-        return {"fitted": fitted, "scores": self.scores(next(iter(self.models.values()))), "norm": norm}
+        scores = self.scores(next(iter(self.models.values())))
+        return {"fitted": fitted, "scores": scores, "norm": norm, "losses": all_losses()}
 
     def fit(self, model: AlignFormer) -> dict:
         """History, gradients of every step after clipping, and final weights."""
@@ -112,6 +114,32 @@ def normalised() -> dict[str, torch.Tensor]:
     inner = getattr(model, "module", model)
     found = {f"gradient of {name}": parameter.grad for name, parameter in inner.named_parameters()}
     return found | inner.state_dict() | {"loss": loss.detach()}
+
+
+def all_losses() -> dict[str, list[torch.Tensor]]:
+    """Each loss and its gradients in float64, for 7 samples: gradients of the samples of this process.
+
+    Some samples show one thing, one has an empty mask. With several processes, gradients are summed over them.
+    """
+    torch.manual_seed(1)
+    pixels, centers = torch.randn(7, 4, 5, 6, dtype=torch.float64), torch.randn(7, 6, dtype=torch.float64)
+    masks = (torch.rand(7, 4, 5) < 0.4).double()
+    masks[1], masks[4] = masks[0], 0
+    values, shard, share = [pixels, centers, masks, torch.tensor([0, 0, 0, 1, 2, 3, 3])], None, processes.share()
+    if share:
+        mine = slice(0, 5) if share.index == 0 else slice(5, 7)
+        values, shard = [value[mine] for value in values], (mine.start, 7)
+    pixels, centers, masks, image_ids = values
+    leaves = pixels.requires_grad_(), centers.requires_grad_()
+    similarity = losses.cosine(pixels, centers)
+    found = {
+        "mask": losses.mask_loss(similarity, masks, 1.0, 1.0, 1.1, shard),
+        "pixel": losses.pixel_contrast(similarity, masks, 0.1, shard),
+        "instance": losses.instance_contrast(pixels, centers, similarity, masks, image_ids, 0.1, shard),
+    }
+    return {
+        name: [loss.detach(), *torch.autograd.grad(loss, leaves, retain_graph=True)] for name, loss in found.items()
+    }
 
 
 class Normed(nn.Module):
@@ -244,6 +272,17 @@ def test_two_processes_count_every_expression_once(one, two, job):
         pd.testing.assert_frame_equal(alone.drop(columns="prediction"), first.drop(columns="prediction"))
         assert alone["prediction"].tolist() == first["prediction"].tolist()
         pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["mask", "pixel", "instance"])
+def test_a_loss_over_two_processes_is_that_of_one_in_value_and_gradient(one, two, name):
+    value, *gradients = one["losses"][name]
+    for process in two:
+        torch.testing.assert_close(process["losses"][name][0], value, rtol=1e-12, atol=1e-12)
+    for place, expected in enumerate(gradients, start=1):
+        assert expected.abs().max() > 0
+        summed = torch.cat([process["losses"][name][place] for process in two])
+        torch.testing.assert_close(summed / len(two), expected, rtol=1e-10, atol=1e-14)
 
 
 def test_batch_norm_is_that_of_all_samples(one, two):
