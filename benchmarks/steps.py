@@ -152,7 +152,7 @@ def settings_of(content: Params) -> dict[str, Setting]:
 
     return {
         "small": setting(
-            small, build.vision_config(small.model), small_text, batch_size=small.training.batch_size, rounds=40
+            small, build.vision_config(small.model), small_text, batch_size=small.training.batch_size, rounds=30
         ),
         "photographs": setting(
             photographs,
@@ -160,10 +160,10 @@ def settings_of(content: Params) -> dict[str, Setting]:
             minilm,
             batch_size=photographs.training.batch_size,
             frozen=photographs.model.vision.frozen,
-            rounds=10,
+            rounds=5,
         ),
-        "swin_t": setting(paper, swin_t, bert, batch_size=1, rounds=12),
-        "swin_b": setting(paper, swin_b, bert, batch_size=1, rounds=8),
+        "swin_t": setting(paper, swin_t, bert, batch_size=1, rounds=8),
+        "swin_b": setting(paper, swin_b, bert, batch_size=1, rounds=5),
     }
 
 
