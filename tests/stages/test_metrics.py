@@ -152,8 +152,8 @@ class Scripted(torch.nn.Module):
         super().__init__()
         self.answers = iter(logits)
 
-    def forward(self, pixel_values, **_):
-        return type("Output", (), {"logits": torch.stack([next(self.answers) for _ in pixel_values])})
+    def forward(self, image_ids, **_):
+        return type("Output", (), {"logits": torch.stack([next(self.answers) for _ in image_ids])})
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
