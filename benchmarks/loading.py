@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import table
 from stages import layout, params, prepared, samples
-from stages.samples import Expressions, OneExpressionPerRef
+from stages.samplers import OneExpressionPerRef
+from stages.samples import Expressions
 from stages.train import build
 
 RESULTS = Path("benchmarks/results/loading.csv")

@@ -16,13 +16,9 @@ of its variant and seed in `benchmarks/results/photographs.csv` up to date.
 """
 
 import argparse
-import datetime
 import hashlib
-import os
-import platform
 import sys
 import textwrap
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +28,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from benchmarks import baselines
+from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import layout, params, prepared, processes, run, trained
+from stages import dry_run, layout, params, prepared, processes, run, trained
 from stages.evaluate.metrics import iou
 from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.score import score
@@ -82,13 +78,15 @@ def main() -> None:
         }
     except (FileNotFoundError, prepared.MissingSplitError, PictureError, ValueError) as error:
         sys.exit(f"error: {error}")
-    table = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
-    of_model = table["method"].str.startswith(MODEL)
-    table.insert(3, "variant", np.where(of_model, cell.variant, None))
-    table.insert(4, "seed", pd.array(np.where(of_model, cell.seed, None), dtype="Int64"))
-    table["model"] = np.where(of_model, describe(model, layout.model(*cell)), None)
-    print(table.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
-    write(table.assign(**surroundings(cell)))
+    found = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
+    of_model = found["method"].str.startswith(MODEL)
+    found.insert(3, "variant", np.where(of_model, cell.variant, None))
+    found.insert(4, "seed", pd.array(np.where(of_model, cell.seed, None), dtype="Int64"))
+    found["model"] = np.where(of_model, describe(model, layout.model(*cell)), None)
+    print(found.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
+    command = f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}"
+    device = dry_run.describe(processes.here().device)
+    write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
     if arguments.sheet:
         draw(arguments.sheet, true, scored[TRUE_MASKS, ALL][MODEL])
 
@@ -172,23 +170,12 @@ def describe(model: AlignFormer, folder: Path) -> str:
     return f"{kinds}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
 
 
-def surroundings(cell: run.Run) -> dict[str, str]:
-    gpu = f", {torch.cuda.get_device_name()}" if processes.here().device.type == "cuda" else ""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores{gpu}",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {version('transformers')}",
-        "command": f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}",
-    }
-
-
-def write(table: pd.DataFrame, path: Path = RESULTS) -> None:
+def write(rows: pd.DataFrame, path: Path = RESULTS) -> None:
     """Add the rows, each instead of an older one of the same dataset, split, method, variant and seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        table = pd.concat([pd.read_csv(path, dtype={"seed": "Int64"}), table])
-    table.drop_duplicates(KEYS, keep="last").to_csv(path, index=False)
+        rows = pd.concat([pd.read_csv(path, dtype={"seed": "Int64"}), rows])
+    rows.drop_duplicates(KEYS, keep="last").to_csv(path, index=False)
 
 
 def draw(path: Path, dataset: prepared.PreparedDataset, scores: pd.DataFrame) -> None:

@@ -10,17 +10,14 @@ All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds
 """
 
 import argparse
-import datetime
-import platform
 import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageFilter
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from benchmarks import baselines
+from benchmarks import baselines, table
 from stages import layout, params, prepared, trained
 from stages.evaluate.metrics import summarise
 from stages.evaluate.protocols import PROTOCOLS
@@ -54,27 +51,24 @@ def main() -> None:
             expressions = Expressions(dataset, rows.assign(text=texts), processor)
             scores = score(model, expressions, PROTOCOL, settings.evaluation.batch_size)
             found[f"{name}: {arguments.variant}", seed] = summarise(scores, PROTOCOL)
-    table = pd.DataFrame(
-        [
-            {
-                "date": datetime.date.today().isoformat(),
-                "machine": f"{platform.machine()}, CPU",
-                "dataset": arguments.dataset,
-                "split": arguments.split,
-                "method": method,
-                "seed": seed,
-                "expressions": metrics["expressions"],
-                "mIoU": round(metrics["mIoU"], 4),
-                "oIoU": round(metrics["oIoU"], 4),
-                "command": f"python -m benchmarks.shortcuts --dataset {arguments.dataset} "
-                f"--variant {arguments.variant} --split {arguments.split}",
-            }
-            for (method, seed), metrics in found.items()
-        ]
-    ).astype({"seed": "Int64"})
-    print(table[["method", "seed", "expressions", "mIoU", "oIoU"]].to_string(index=False))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
+    command = f"python -m benchmarks.shortcuts --dataset {arguments.dataset} --variant {arguments.variant}"
+    rows = [
+        {
+            **table.surroundings("torch", "transformers", "scikit-learn"),
+            "dataset": arguments.dataset,
+            "split": arguments.split,
+            "method": method,
+            "seed": seed,
+            "expressions": metrics["expressions"],
+            "mIoU": round(metrics["mIoU"], 4),
+            "oIoU": round(metrics["oIoU"], 4),
+            "command": f"{command} --split {arguments.split}",
+        }
+        for (method, seed), metrics in found.items()
+    ]
+    for row in rows:
+        print(", ".join(f"{key} {row[key]}" for key in ("method", "seed", "expressions", "mIoU", "oIoU")))
+    table.append(RESULTS, rows)
 
 
 def _colour_words(dataset: prepared.PreparedDataset):

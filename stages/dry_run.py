@@ -23,7 +23,8 @@ from stages import processes, samples
 from stages.evaluate.score import score
 from stages.params import Params
 from stages.run import Run
-from stages.samples import Batch, Expressions, OneExpressionPerRef
+from stages.samplers import OneExpressionPerRef
+from stages.samples import Batch, Expressions
 from stages.train.assembly import Start, assemble
 from stages.train.optimisation import optimiser
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from stages.samples import Share
+from stages.samplers import Share
 
 
 class NotOneRunError(RuntimeError):

@@ -7,7 +7,6 @@ processes share one copy: forked ones by its pages, others through shared memory
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from models.processing import AlignFormerProcessor, Frame
 from stages.prepared import PreparedDataset, decode_mask
+from stages.samplers import Part, Parts, Share, WholePictures
 
 PIXEL_MEMORY = 2**29  # bytes of processed pictures kept where no workers load, so that small sets are decoded once
 
@@ -122,7 +122,7 @@ class Expressions(Dataset):
         return self.reader.true_mask(row)
 
     def loader(
-        self, batch_size: int, sampler: Sampler | None = None, workers: int = 0, share: "Share | None" = None
+        self, batch_size: int, sampler: Sampler | None = None, workers: int = 0, share: Share | None = None
     ) -> "Loader":
         """Batches with masks, in the table's order or in a sampler's.
 
@@ -134,7 +134,7 @@ class Expressions(Dataset):
         batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
         return Loader(self.reader, Parts(batches, self._pictures, share) if share else batches, workers)
 
-    def by_picture(self, batch_size: int, workers: int = 0, share: "Share | None" = None) -> "Loader":
+    def by_picture(self, batch_size: int, workers: int = 0, share: Share | None = None) -> "Loader":
         """Every expression once, in batches of whole pictures, without masks; the same call gives the same loader.
 
         All expressions of a picture are in one batch, so that it is decoded once. Only a picture with more than
@@ -242,7 +242,7 @@ class Reader(Dataset):
             file_ids=torch.tensor(pictures["image_id"].to_numpy()),
         )
 
-    def __getitem__(self, rows: "list[int] | Part") -> "Batch | PictureError":
+    def __getitem__(self, rows: list[int] | Part) -> "Batch | PictureError":
         """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
         try:
             return replace(self.batch(rows.rows), shard=rows.shard) if isinstance(rows, Part) else self.batch(rows)
@@ -321,7 +321,7 @@ class Loader(DataLoader):
     Draws nothing from torch's global generator. Raises PictureError.
     """
 
-    def __init__(self, reader: Reader, batches: "Sampler[list[int]] | Sampler[Part]", workers: int):
+    def __init__(self, reader: Reader, batches: Sampler[list[int]] | Sampler[Part], workers: int):
         super().__init__(
             reader if workers == 0 else replace(reader, remembered=None),
             batch_size=None,
@@ -337,108 +337,3 @@ class Loader(DataLoader):
             if isinstance(batch, PictureError):
                 raise PictureError(*batch.args)  # `batch` itself would hold this frame, and with it the workers
             yield batch
-
-
-class OneExpressionPerRef(Sampler):
-    """For each epoch one random expression of each ref, in random order; determined by seed and epoch.
-
-    Args:
-        rows: the expressions' table, with a column ref_id.
-        seed: of the run.
-
-    Attributes:
-        epoch: the one to serve.
-        done: how many of its expressions to leave out, the first ones: those that were served before a break.
-    """
-
-    def __init__(self, rows: pd.DataFrame, seed: int):
-        _, self.counts = np.unique(rows["ref_id"], return_counts=True)
-        self.by_ref = np.argsort(rows["ref_id"].to_numpy(), kind="stable")
-        self.seed = seed
-        self.epoch, self.done = 0, 0
-
-    def __len__(self) -> int:
-        return len(self.counts)
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng((self.seed, self.epoch))
-        firsts = self.counts.cumsum() - self.counts
-        chosen = self.by_ref[firsts + random.integers(self.counts)]
-        return iter(chosen[random.permutation(len(chosen))][self.done :].tolist())
-
-
-class WholePictures(Sampler):
-    """Lists of rows, picture by picture in the order in which the table names them.
-
-    Args:
-        pictures: (N,) which picture each row is about.
-        batch_size: rows in a list, at most. The next picture goes into the same list where it fits as a whole; one with
-            more rows than that is cut.
-        share: of several processes, process i of W takes the lists i, i + W, i + 2 W, ...; None for all lists.
-    """
-
-    def __init__(self, pictures: np.ndarray, batch_size: int, share: "Share | None" = None):
-        self.share = share or Share(0, 1)
-        which = pd.factorize(pictures)[0]
-        self.order = np.argsort(which, kind="stable")
-        self.starts, position, filled = [], 0, batch_size
-        for count in np.bincount(which).tolist():
-            for start in range(0, count, batch_size):
-                part = min(batch_size, count - start)
-                if filled + part > batch_size:
-                    self.starts.append(position)
-                    filled = 0
-                filled, position = filled + part, position + part
-
-    def __len__(self) -> int:
-        return len(self.starts[self.share.index :: self.share.count])
-
-    def __iter__(self) -> Iterator[list[int]]:
-        parts = np.split(self.order, self.starts[1:])
-        return (part.tolist() for part in parts[self.share.index :: self.share.count])
-
-
-class Share(NamedTuple):
-    """Which of several processes: index of count."""
-
-    index: int
-    count: int
-
-
-class Part(NamedTuple):
-    """A process's rows of a batch, and where they lie in it; see `Batch.shard`."""
-
-    rows: list[int]
-    shard: tuple[int, int] | None
-
-
-class Parts(Sampler):
-    """Of every batch of all processes the part of one.
-
-    Samples of one picture stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
-    process: in a batch they follow each other, in the order in which pictures first appear. Each process takes an equal
-    share of the pictures, contiguous in that order. A batch of fewer pictures than processes is computed by every
-    process as a whole.
-
-    Args:
-        batches: lists of rows.
-        pictures: (N,) which picture each row of the table is about.
-    """
-
-    def __init__(self, batches: Sampler[list[int]], pictures: np.ndarray, share: Share):
-        self.batches, self.pictures, self.share = batches, pictures, share
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Part]:
-        return map(self.part, self.batches)
-
-    def part(self, rows: list[int]) -> Part:
-        which, pictures = pd.factorize(self.pictures[rows])
-        if len(pictures) < self.share.count:
-            return Part(rows, None)
-        order = np.argsort(which, kind="stable")
-        mine = np.array_split(range(len(pictures)), self.share.count)[self.share.index]
-        first, end = np.searchsorted(which[order], (mine[0], mine[-1] + 1)).tolist()
-        return Part([rows[place] for place in order[first:end]], (first, len(rows)))

@@ -20,6 +20,7 @@ SOURCES = (
     "stages/evaluate",
     "stages/prepared.py",
     "stages/processes.py",
+    "stages/samplers.py",
     "stages/samples.py",
     "stages/train",
 )

@@ -11,7 +11,8 @@ from stages.evaluate.metrics import METRICS, summarise
 from stages.evaluate.protocols import Protocol
 from stages.evaluate.score import score
 from stages.params import Training
-from stages.samples import Expressions, OneExpressionPerRef
+from stages.samplers import OneExpressionPerRef
+from stages.samples import Expressions
 from stages.train.batch_norm import over_all_processes
 from stages.train.checkpoints import Checkpoints
 from stages.train.losses import Losses

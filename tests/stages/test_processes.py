@@ -30,7 +30,8 @@ from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.score import score
 from stages.params import Training
 from stages.run import Run
-from stages.samples import Expressions, OneExpressionPerRef, Parts, Share
+from stages.samplers import OneExpressionPerRef, Parts, Share
+from stages.samples import Expressions
 from stages.train import __main__ as stage
 from stages.train import loop
 from stages.train.batch_norm import GlobalBatchNorm2d, over_all_processes

@@ -28,7 +28,8 @@ from stages import layout, params, prepared
 from stages.evaluate.protocols import PROTOCOLS
 from stages.params import Training
 from stages.run import Run
-from stages.samples import OneExpressionPerRef, Reader
+from stages.samplers import OneExpressionPerRef
+from stages.samples import Reader
 from stages.train import __main__ as stage
 from stages.train import checkpoints as files
 from stages.train import identity, loop

@@ -26,7 +26,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from models.processing import AlignFormerProcessor, Letterbox, Stretch
 from stages import samples
 from stages.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
-from stages.samples import Batch, Expressions, OneExpressionPerRef, PictureError, WholePictures
+from stages.samplers import OneExpressionPerRef, WholePictures
+from stages.samples import Batch, Expressions, PictureError
 from stages.train.build import word_tokenizer
 
 
