@@ -165,9 +165,10 @@ def interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def describe(model: AlignFormer, folder: Path) -> str:
-    """Which model it was: its encoders, and a hash of its weights."""
+    """Which model it was: its encoders, where VLBA stands, and a hash of its weights."""
     kinds = f"{model.config.vision_config.model_type} + {model.config.text_config.model_type}"
-    return f"{kinds}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
+    stages = f"VLBA after {len(model.vlba)} of {len(model.vision.dims)} vision stages"
+    return f"{kinds}, {stages}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
 
 
 def write(rows: pd.DataFrame, path: Path = RESULTS) -> None:
