@@ -358,7 +358,7 @@ def test_an_interrupt_leaves_no_worker(tmp_path, method):
             loader = expressions.loader(5, workers=2)
             for epoch in itertools.count():
                 for batch in loader:
-                    if epoch == 0 and batch.rows[0] == 0:
+                    if epoch == 0 and batch.rows[0] == 5:  # the second one: both workers have their imports done
                         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         """)
     )
