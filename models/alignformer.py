@@ -127,14 +127,7 @@ class AlignFormer(PreTrainedModel):
             shard: place of the first sample in the batch of all processes, and the size of that batch, whose losses
                 are computed then; None in one process.
         """
-        word_mask = attention_mask.bool()
-        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L); made by the
-        words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # library, it costs a sync
-        if expressions is not None:
-            words, word_mask = words[expressions], word_mask[expressions]  # (B, L, T), (B, L)
-        features, words = self.encode(pixel_values, words, word_mask, pictures)
-        pixels = self.pixel_decoder(features, masked_mean(words, word_mask))  # (B, h, w, D)
-        center = self.center(words, word_mask)  # (B, D)
+        pixels, center = self.represent(pixel_values, input_ids, attention_mask, pictures, expressions)
         logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
         logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
@@ -143,6 +136,24 @@ class AlignFormer(PreTrainedModel):
         if masks is not None:
             self.add_losses(output, pixels, center, masks.to(logits.dtype), image_ids, shard)
         return output
+
+    def represent(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pictures: torch.Tensor | None = None,
+        expressions: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What grouping compares: pixel embeddings (B, h, w, D) and centers (B, D). Arguments: see `forward`."""
+        word_mask = attention_mask.bool()
+        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L); made by the
+        words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # library, it costs a sync
+        if expressions is not None:
+            words, word_mask = words[expressions], word_mask[expressions]  # (B, L, T), (B, L)
+        features, words = self.encode(pixel_values, words, word_mask, pictures)
+        pixels = self.pixel_decoder(features, masked_mean(words, word_mask))  # (B, h, w, D)
+        return pixels, self.center(words, word_mask)
 
     def encode(
         self,

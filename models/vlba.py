@@ -100,9 +100,31 @@ class VLBA(nn.Module):
         key = self.key(words) * _scale(_variance(query)) / math.sqrt(query.shape[-1])  # (B, L, C)
         return query @ key.transpose(1, 2)
 
+    def attention(
+        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Which words a pixel reads and which pixels a word gathers, for the arguments of `forward`; to look at.
+
+        Returns:
+            Text to pixel (B, N, L), each pixel's shares of the words, and pixel to text (B, L, N), each word's shares
+            of the pixels, zero for padded words. None for a direction that does not exist.
+        """
+        scores = self.scores(pixels - pixels.mean(dim=1, keepdim=True), words)
+        read = self._word_shares(scores, word_mask) if self.to_pixel else None
+        gathered = self._pixel_shares(scores) * word_mask.unsqueeze(-1) if self.to_text else None
+        return read, gathered
+
+    @staticmethod
+    def _word_shares(scores: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+        return scores.masked_fill(~word_mask.unsqueeze(1), -math.inf).softmax(dim=2)  # (B, N, L)
+
+    @staticmethod
+    def _pixel_shares(scores: torch.Tensor) -> torch.Tensor:
+        return scores.softmax(dim=1).transpose(1, 2)  # (B, L, N)
+
     def _read_by_pixels(self, scores: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
         """Text to pixel, up to the first layer of the fusion: (B, N, L), (B, L, T), (B, L) -> (B, N, C)."""
-        weights = scores.masked_fill(~word_mask.unsqueeze(1), -math.inf).softmax(dim=2)  # (B, N, L)
+        weights = self._word_shares(scores, word_mask)  # (B, N, L)
         weights = weights - weights.mean(dim=1, keepdim=True)
         values = self.pixel_out(self.word_value(words))  # (B, L, C)
         covariance = weights.transpose(1, 2) @ weights / weights.shape[1]  # (B, L, L)
@@ -112,7 +134,7 @@ class VLBA(nn.Module):
     def _gathered_by_words(self, scores: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
         """Pixel to text, up to the output projection: (B, N, L), (B, N, C) -> (B, L, C)."""
         values = self.pixel_value(centered)  # (B, N, C)
-        return (scores.softmax(dim=1).transpose(1, 2) @ values) * _scale(_variance(values))
+        return (self._pixel_shares(scores) @ values) * _scale(_variance(values))
 
 
 def _variance(x: torch.Tensor) -> torch.Tensor:

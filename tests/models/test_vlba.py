@@ -99,6 +99,29 @@ def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
+def test_attention_shows_the_shares_that_a_loop_computes(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    with torch.no_grad():
+        read, gathered = vlba.attention(pixels, words, mask)
+    assert (read is None) == (direction == "pixel_to_text")
+    assert (gathered is None) == (direction == "text_to_pixel")
+    for sample in range(len(pixels)):
+        present = mask[sample]
+        queries = instance_norm([linear(vlba.query, pixel) for pixel in pixels[sample].numpy()])
+        keys = [linear(vlba.key, word) for word in words[sample][present].numpy()]
+        scores = np.array([[float(query @ key) / math.sqrt(PIXEL_DIM) for key in keys] for query in queries])
+        if read is not None:
+            expected = np.array([softmax(list(row)) for row in scores])
+            np.testing.assert_allclose(read[sample][:, present].numpy(), expected, rtol=1e-9, atol=1e-12)
+            assert (read[sample][:, ~present] == 0).all()
+        if gathered is not None:
+            expected = np.array([softmax(list(column)) for column in scores.T])
+            np.testing.assert_allclose(gathered[sample][present].numpy(), expected, rtol=1e-9, atol=1e-12)
+            assert (gathered[sample][~present] == 0).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_padded_words_contribute_nothing(exchange, inputs, direction):
     vlba = exchange(direction)
     pixels, words, mask = inputs
