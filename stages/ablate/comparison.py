@@ -46,7 +46,7 @@ def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
         - expressions, pictures: of the split;
         - mean, low, high: over seeds, with its interval; std (n - 1; missing for one seed), min and max over seeds;
         - difference, difference_low, difference_high, p;
-        - p_holm: p adjusted over the other variants and the splits, within a metric; supported: below `LARGEST_P`;
+        - p_holm: p adjusted over the other variants, within a split and metric; supported: below `LARGEST_P`;
         - improvement, improvement_low, improvement_high: probability that on a random expression the variant's IoU is
           above the reference's under the same seed, ties counted half.
 
@@ -81,8 +81,8 @@ def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) ->
 
     Returns:
         A row a pair, split and metric: variant, against (the one without), aspect (vlba or contrastive), what (the
-        variant has), seeds (in common), difference, difference_low, difference_high, p, p_holm (adjusted over pairs
-        and splits, within a metric), supported. A pair without a seed in common has no numbers.
+        variant has), seeds (in common), difference, difference_low, difference_high, p, p_holm (adjusted over the
+        pairs, within a split and metric), supported. A pair without a seed in common has no numbers.
     """
     rows = [
         {
@@ -224,7 +224,7 @@ def _columns(name: str, interval: Interval | None) -> dict:
 
 
 def _with_support(table: pd.DataFrame) -> pd.DataFrame:
-    """With p_holm and supported behind p; a family of hypotheses is all of a metric."""
-    adjusted = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
+    """With p_holm behind p, and supported; a family of hypotheses is what one split and metric has."""
+    adjusted = table.groupby(["split", "metric"])["p"].transform(lambda p: holm(p.to_numpy()))
     table.insert(table.columns.get_loc("p") + 1, "p_holm", adjusted)
     return table.assign(supported=adjusted < LARGEST_P)

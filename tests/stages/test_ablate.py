@@ -252,3 +252,12 @@ def test_one_picture_of_many_expressions_says_little(runs, tmp_path):
         row = compare().set_index("metric").loc["mIoU"]
         widths.append(row["high"] - row["low"])
     assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
+
+
+def test_p_values_are_adjusted_over_the_variants_of_a_split_and_metric(runs):
+    for _, rows in compare().groupby(["split", "metric"]):
+        p = rows["p"].dropna().sort_values()
+        assert len(p) == 2
+        expected = [min(1.0, 2 * p.iloc[0]), max(min(1.0, 2 * p.iloc[0]), p.iloc[1])]
+        assert rows.loc[p.index, "p_holm"].tolist() == pytest.approx(expected)
+        assert (rows["supported"] == (rows["p_holm"] < 0.05)).all()
