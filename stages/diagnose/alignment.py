@@ -13,8 +13,8 @@ COLUMNS = [f"{measure}{region}" for measure in MEASURES for region in REGIONS]
 def average_precision(scores: np.ndarray, inside: np.ndarray) -> float:
     """Mean over the cells inside of the share of inside among all cells that score at least as high; (N,), (N,) bool.
 
-    The same sum as scikit-learn's `average_precision_score`, grouped by cells inside instead of by thresholds, in a
-    thirtieth of its time. NaN where there is nothing inside, or nothing outside.
+    The same sum as scikit-learn's `average_precision_score`, which takes 1 ms on a grid of 16 x 16, grouped by cells
+    inside instead of by thresholds. NaN where there is nothing inside, or nothing outside.
     """
     if inside.all() or not inside.any():
         return np.nan
