@@ -50,6 +50,11 @@ def metrics(dataset: str, variant: str, seed: int) -> Path:
     return RESULTS / "metrics" / dataset / variant / f"{seed}.json"
 
 
+def diagnosis(dataset: str, variant: str, seed: int) -> Path:
+    """A folder on one run's model: alignment, calibration, thresholds, attention, costs."""
+    return RESULTS / "diagnosis" / dataset / variant / str(seed)
+
+
 def comparison(dataset: str) -> Path:
     """Variants x splits x metrics over all seeds, and what they differ by from the reference."""
     return RESULTS / "comparison" / f"{dataset}.csv"
