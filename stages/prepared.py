@@ -157,7 +157,7 @@ def boxes_of(instances: pd.DataFrame) -> pd.DataFrame:
 
 def area_shares(instances: pd.DataFrame) -> pd.Series:
     """Area of every instance's mask as a share of its image, by the table's index."""
-    areas = coco_mask.area(_compressed(instances)) if len(instances) else np.empty(0)
+    areas = [int(coco_mask.area(mask)) for mask in _compressed(instances)]  # a list at once overflows with numpy 2
     return pd.Series(areas, index=instances.index) / (instances["height"] * instances["width"])
 
 
