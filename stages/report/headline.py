@@ -68,7 +68,9 @@ def _about_one(results: Numbers, split: str) -> str:
     number = f"{percent(row['mean'])} {results.metric} {interval(row['low'], row['high'])}".strip()
     alone = len(results.variants) == 1
     why = "no other variant is listed" if alone else "no other variant has scores"
-    return " ".join([f"{results.reference}: {number} on {split}; {why}, so there is no difference.", *_unscored(results)])
+    return " ".join(
+        [f"{results.reference}: {number} on {split}; {why}, so there is no difference.", *_unscored(results)]
+    )
 
 
 def _contrasts(results: Numbers, split: str) -> list[pd.Series]:
@@ -90,10 +92,7 @@ def _parts(results: Numbers, split: str) -> list[pd.Series]:
 
 def _said(row: pd.Series, results: Numbers, first: bool = False) -> str:
     """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where the part is not clear."""
-    table = results.contrasts
-    pairs = table.loc[table["what"] == row["what"], ["variant", "against"]].drop_duplicates()
-    what = row["what"] if len(pairs) == 1 else f"{row['what']} ({row['variant']} over {row['against']})"
-    return _difference(what, row, f" {results.metric} over none" if first else "")
+    return _difference(tables.part(results, row), row, f" {results.metric} over none" if first else "")
 
 
 def _to_reference(results: Numbers, split: str) -> str:

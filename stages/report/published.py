@@ -107,7 +107,10 @@ def table(results: Numbers) -> Table | None:
             for method, rows in of_dataset.groupby("method", sort=False)
         ]
         ours = [
-            [name_cell(results, variant, notes), *(_own_cell(results, variant, split, metric, notes) for split, metric in columns)]
+            [
+                name_cell(results, variant, notes),
+                *(_own_cell(results, variant, split, metric, notes) for split, metric in columns),
+            ]
             for variant in results.variants
         ]
         blocks.append(

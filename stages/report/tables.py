@@ -194,7 +194,7 @@ def difference_table(results: Numbers) -> Table | None:
     return Table(
         key="differences",
         caption=_caption(results, f"How sure the differences to {results.reference} are"),
-        blocks=[Block([], ["variant", f"Δ {metric}", "p", "p, adjusted", "better (%)"], groups)],
+        blocks=[Block([], ["variant", f"Δ {metric}", "p", "adj. p", "better (%)"], groups)],
         notes=notes.lines,
         footer=[
             *_footer(results, results.splits, differences=True),
@@ -217,7 +217,7 @@ def contrast_table(results: Numbers) -> Table | None:
             pairs = of_split[of_split["metric"] == metrics[0]]
             rows = [
                 [
-                    Cell(f"{pair.what}: {pair.variant} over {pair.against}"),
+                    Cell(part(results, pair)),
                     *(
                         cell
                         for metric in metrics
@@ -227,7 +227,7 @@ def contrast_table(results: Numbers) -> Table | None:
                 for pair in pairs.itertuples()
             ]
             groups.append(Group(_split_title(results, split), rows))
-        headings = [text for metric in metrics for text in (f"Δ {metric}", "p, adjusted")]
+        headings = [text for metric in metrics for text in (f"Δ {metric}", "adj. p")]
         blocks.append(Block([], ["part of the method", *headings], groups))
     return Table(
         key="contrasts",
@@ -236,10 +236,18 @@ def contrast_table(results: Numbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *_footer(results, results.splits),
+            f"Over the variant without it: {_pairs(results)}.",
             f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over these pairs and splits, within a metric.",
             _made_by(),
         ],
     )
+
+
+def part(results: Numbers, pair: object) -> str:
+    """What a pair of variants differs in, with `what`, `variant` and `against`; names them where several pairs do."""
+    table = results.contrasts
+    several = len(table.loc[table["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
+    return f"{pair.what}, {pair.variant} over {pair.against}" if several else pair.what
 
 
 def contrast(results: Numbers, pair: object, split: str, metric: str) -> pd.Series:
@@ -513,6 +521,11 @@ def _difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
 def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
     why = f"{row['variant']} and {row['against']} have no seed in common."
     return [_difference_cell(row, notes, why), _numbered(row["p_holm"], probability, notes, why)]
+
+
+def _pairs(results: Numbers) -> str:
+    pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
+    return "; ".join(f"{pair.what}, {pair.variant} over {pair.against}" for pair in pairs.itertuples())
 
 
 def _measured_row(row: object) -> list[Cell]:
