@@ -23,9 +23,7 @@ def check(params: Params) -> tuple[list[str], str]:
     try:
         wanted, looked = files.of_results(params), "every file made again from the outputs of all stages"
     except (MissingInputError, FileNotFoundError) as absent:
-        looked = (
-            f"tables made again from {layout.REPORTS / 'data'}, hashes compared; not the rest, as outputs are absent"
-        )
+        looked = f"tables made again from {layout.REPORTS / 'data'}, hashes compared; no more, as outputs are absent"
         try:
             wanted = files.of_kept_data(params)
         except ReportError as error:
@@ -51,9 +49,8 @@ def _stages(params: Params) -> list[str]:
         elif now[stage] is None:
             stale.append(f"{stage}: it has no entry in {keys.LOCK}: dvc repro {stage}, then {BY_FORCE}")
         elif now[stage] != before[stage]:
-            stale.append(
-                f"{stage}: its entry in {keys.LOCK} is {now[stage]}, the report was made from {before[stage]}: {BY_FORCE}"
-            )
+            hashes = f"its entry in {keys.LOCK} is {now[stage]}, the report was made from {before[stage]}"
+            stale.append(f"{stage}: {hashes}: {BY_FORCE}")
     return stale
 
 

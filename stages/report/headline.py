@@ -14,7 +14,7 @@ def headline(results: Numbers) -> str:
 
     The richest variant is fixed by its place in `params.yaml`, not by its result, so the sentence also reports a loss.
     Its parts are found by going from it to the variant without its last part, and so on: `alignformer` over `vlba`,
-    `vlba` over `baseline`. Without such pairs it is the difference to the reference. The metric is the protocol's first.
+    `vlba` over `baseline`. Without such pairs it is the difference to the reference. In the protocol's first metric.
     """
     split, richest = results.splits[0], results.richest
     if richest == results.reference:
@@ -91,7 +91,7 @@ def _parts(results: Numbers, split: str) -> list[pd.Series]:
 
 
 def _said(row: pd.Series, results: Numbers, first: bool = False) -> str:
-    """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where the part is not clear."""
+    """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where pairs share a part."""
     return _difference(tables.part(results, row), row, f" {results.metric} over none" if first else "")
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from stages import layout, prepared
 from stages.evaluate.protocols import PROTOCOLS, Protocol
-from stages.params import Params, Source
+from stages.params import Params
 from stages.prepared import PreparedDataset
 
 COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
@@ -66,7 +66,6 @@ class Numbers:
         variants: listed variants, in the listed order.
         seeds: listed seeds, in the listed order.
         splits: evaluation splits, in the order of the prepared dataset.
-        source: the dataset's section of `params.yaml`.
         summary: `dataset.json` of the prepared dataset, without places on this machine.
         comparison: results/comparison, fractions, indexed by (variant, split, metric).
         contrasts: results/contrasts, a row a pair of variants, split and metric.
@@ -82,7 +81,6 @@ class Numbers:
     variants: list[str]
     seeds: list[int]
     splits: list[str]
-    source: Source
     summary: dict
     comparison: pd.DataFrame
     contrasts: pd.DataFrame
@@ -94,6 +92,11 @@ class Numbers:
     def metric(self) -> str:
         """The metric that differences are headlined in."""
         return self.protocol.headline[0]
+
+    @property
+    def source(self) -> dict:
+        """What the dataset was prepared from: `kind`, and what else its section of `params.yaml` said."""
+        return self.summary.get("source", {})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -238,7 +241,6 @@ def numbers(name: str, params: Params, files: Mapping[str, bytes]) -> Numbers:
         variants=experiment.variants,
         seeds=experiment.seeds,
         splits=summary["splits"],
-        source=params.datasets[name],
         summary=summary,
         comparison=comparison.set_index(["variant", "split", "metric"]).sort_index(),
         contrasts=contrasts,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.evaluate.metrics import METRICS
-from stages.params import SPLIT_BY, Source
+from stages.params import SPLIT_BY
 from stages.prepared import set_of
 from stages.report.inputs import Numbers
 from stages.report.tables import (
@@ -38,11 +38,11 @@ def read() -> pd.DataFrame:
     return pd.read_csv(FILE, dtype={"protocol": str}).fillna({"protocol": ""})[COLUMNS]
 
 
-def set_names(source: Source, splits: list[str]) -> dict[str, tuple[str, str]]:
+def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
     """Evaluation split -> name of its dataset in `published.csv` and split there; empty for what nobody published."""
-    if source.kind == "refer":
-        return {split: (_published_name(source.name, source.split_by), split) for split in splits}
-    if source.kind == "mix":
+    if source.get("kind") == "refer":
+        return {split: (_published_name(source["name"], source["split_by"]), split) for split in splits}
+    if source.get("kind") == "mix":
         return {
             split: (_published_name(name, SPLIT_BY[name][0]), split.removeprefix(f"{name}_"))
             for split in splits
@@ -53,7 +53,7 @@ def set_names(source: Source, splits: list[str]) -> dict[str, tuple[str, str]]:
 
 def statement(results: Numbers) -> str:
     """What is set beside the project's numbers, what is not, and why."""
-    if results.source.kind not in OURS:
+    if results.source.get("kind") not in OURS:
         return f"No published results are set beside these: {results.name} is not of the RefCOCO family."
     if results.partial:
         return "No published results are set beside these: the data are a part of the published ones."
@@ -79,7 +79,7 @@ def statement(results: Numbers) -> str:
 
 def table(results: Numbers) -> Table | None:
     """Published results that agree in dataset, split, metric and protocol, above the project's; None without any."""
-    if results.source.kind not in OURS or results.partial:
+    if results.source.get("kind") not in OURS or results.partial:
         return None
     agreeing = _on_these_splits(results)
     agreeing = agreeing[agreeing["protocol"] == results.protocol.name]
@@ -119,7 +119,7 @@ def table(results: Numbers) -> Table | None:
                 ["method", *(f"{split} {metric}" for split, metric in columns)],
                 [
                     Group(f"published, {dataset}", theirs),
-                    Group(f"this project, recipe {results.recipe}, trained on {OURS[results.source.kind]}", ours),
+                    Group(f"this project, recipe {results.recipe}, trained on {OURS[results.source["kind"]]}", ours),
                 ],
             )
         )

@@ -237,7 +237,7 @@ def contrast_table(results: Numbers) -> Table | None:
         footer=[
             *_footer(results, results.splits),
             f"Over the variant without it: {_pairs(results)}.",
-            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over these pairs and splits, within a metric.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over these pairs, within a split and metric.",
             _made_by(),
         ],
     )
@@ -558,7 +558,7 @@ def _caption_warnings(results: Numbers) -> list[str]:
 
 
 def _footer(results: Numbers, splits: list[str], differences: bool = False) -> list[str]:
-    """Seeds, protocol, data, what brackets mean; with differences to the reference what they are and what bold means."""
+    """Seeds, protocol, data, what brackets mean; with differences to the reference also what those and bold mean."""
     counts = ", ".join(
         f"{split} {results.counts[split]:,} expressions of {results.pictures[split]:,} pictures" for split in splits
     )
@@ -576,8 +576,8 @@ def _footer(results: Numbers, splits: list[str], differences: bool = False) -> l
     if differences and len(results.variants) > 1:
         sentences += [
             f"Δ: minus that of {results.reference} on the same expressions and seeds, taken before rounding.",
-            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the other variants and the splits, "
-            "within a metric.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the other variants, within a split and "
+            "metric.",
         ]
     return sentences
 
