@@ -18,7 +18,7 @@ LINES = ["ann_id,expression,split", "11,red cup,train", '12,"cup, the left one",
 
 
 class Folder:
-    """Three pictures, four annotations, changed by a test and then written."""
+    """Three pictures, five annotations, changed by a test and then written."""
 
     def __init__(self, root):
         self.root = root
@@ -30,7 +30,8 @@ class Folder:
             "annotations": [
                 {"id": ann_id, "image_id": ann_id // 10, "category_id": 5, "segmentation": self.polygons(*box)}
                 for ann_id, box in boxes.items()
-            ],
+            ]
+            + [{"id": 22, "image_id": 2, "category_id": 5, "bbox": [1, 2, 3, 4]}],  # nothing refers to it
             "categories": [{"id": 5, "name": "cup"}],
         }
 
@@ -89,6 +90,26 @@ def test_tables_and_masks(folder):
     assert tables.warnings == tables.notes == []
     assert [path.name for path in tables.files] == ["instances.json", "expressions.csv"]
     assert len(tables.sizes) == 3
+
+
+def test_every_annotation_of_the_pictures_has_its_box(folder):
+    boxes = folder.read().boxes
+    expected = [
+        (ann_id, *coco_mask.toBbox(coco_mask.encode(np.asfortranarray(m)))) for ann_id, m in folder.masks.items()
+    ]
+    expected.append((22, 1, 2, 3, 4))
+    assert boxes[["ann_id", "x", "y", "width", "height"]].to_numpy().tolist() == [list(row) for row in expected]
+    assert boxes["image_id"].tolist() == [1, 1, 2, 3, 2]
+    assert set(boxes["category"]) == {"cup"}
+
+
+def test_boxes_written_as_two_corners_are_noted(folder):
+    for ann_id, corners in ((11, [1, 2, 6, 7]), (12, [4, 5, 10, 9]), (31, [3, 3, 5, 5])):
+        folder.annotation(ann_id)["bbox"] = corners
+    assert folder.read().notes == [
+        "1 boxes are no boxes inside their images, and were taken from the segmentation, such as that of annotation 12",
+        "1 of 4 boxes overlap that of their mask by less than half, such as that of annotation 31",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +307,8 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
         folder.lines = ["ann_id,expression", *lines]
         tables = folder.read(seed=seed)
         assert tables.notes == [
-            f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}"
+            "nothing is annotated but what is referred to: other things of the same category go uncounted",
+            f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}",
         ]
         assert (tables.expressions.groupby("image_id")["split"].nunique() == 1).all()
         return tables.expressions.set_index("image_id")["split"].to_dict()
