@@ -53,6 +53,11 @@ def details(results: Numbers) -> str:
     )
     sentences += _losses(results)
     sentences.append("Not supported does not mean that there is no difference: these data cannot tell it from none.")
+    if _adjusted_away(results):
+        sentences.append(
+            "Where an interval leaves 0 out and its difference is not supported, it is the adjustment for several "
+            "comparisons that makes it so."
+        )
     if len(results.seeds) == 1:
         sentences.append(
             "One seed cannot say which differences another seed would repeat: its intervals hold the luck of the "
@@ -120,6 +125,18 @@ def _losses(results: Numbers) -> list[str]:
         if row["supported"] and row["difference"] < 0
     ]
     return [f"Below {results.reference}, supported: {_listing(lost)}."] if lost else []
+
+
+def _adjusted_away(results: Numbers) -> bool:
+    """Whether an interval of the first metric leaves 0 out whose difference is not supported."""
+    of_reference = results.comparison.xs(results.metric, level="metric")
+    of_pairs = results.contrasts[results.contrasts["metric"] == results.metric]
+    return any(
+        ((table["difference_low"] > 0) | (table["difference_high"] < 0))
+        .to_numpy()[~table["supported"].to_numpy()]
+        .any()
+        for table in (of_reference, of_pairs)
+    )
 
 
 def _unscored(results: Numbers) -> list[str]:

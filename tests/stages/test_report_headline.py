@@ -56,6 +56,13 @@ def test_nothing_changes(tmp_path):
     assert "does not mean that there is no difference" in headline.details(results)
 
 
+def test_an_interval_without_zero_that_is_not_supported_is_explained(tmp_path):
+    settings = report_inputs.params(tmp_path)
+    few = report_inputs.numbers(settings, {**MEANS, "text_to_pixel": 0.59}, supported=0.05)
+    assert "it is the adjustment for several comparisons that makes it so" in headline.details(few)
+    assert "the adjustment for several" not in headline.details(numbers(tmp_path))
+
+
 def test_one_seed_cannot_say_what_another_would(tmp_path):
     results = numbers(tmp_path, seeds=[3])
     assert headline.headline(results).endswith("(val, one seed).")
