@@ -8,17 +8,20 @@ differences are paired.
 
 Two or three seeds cannot be resampled in the same way: a bootstrap of two values spreads half as much as it should, and
 intervals that are said to hold 95 % hold 70 % (`benchmarks/results/coverage.csv`). Instead each resample adds to the
-mean over S seeds the error that another S seeds would have made: sigma / sqrt(S) * t, with sigma^2 the variance of runs
-between seeds and t from Student's distribution with the degrees of freedom that sigma^2 was estimated with. Every
-variant contributes to sigma^2, which is taken to be common to them, as two seeds of one variant say too little of it.
-What of that variance is the pictures' is subtracted first, since the resampled pictures have it already:
+mean over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance of runs
+between seeds and t from Student's distribution with the degrees of freedom that the variance was estimated with. Every
+variant contributes to it, as two seeds of one variant say too little; it is taken to be common to them. That runs
+differ picture by picture as well is part of this variance, so it is taken off what the resampled pictures spread:
 
-    sigma^2 = max(0, |M T|^2 / df - |M Z|^2 / (df (N - 1) N))
+    variance = |M T|^2 / df                       T (R,): the metric of every run
+    noise    = |M Z|^2 / (df (N - 1) N)           Z (R, N): what each of N pictures adds to it
+    resample = mean + sqrt(1 - noise / (S v)) (resampled mean - mean) + sqrt(variance / S) t
 
-with T (R,) the metric of every run, Z (R, N) what each of N pictures adds to it (numerator less T times denominator,
-over the mean denominator), M the residual maker of a linear model of the runs, df its degrees of freedom. For the
-mean of one variant the model has an effect a variant; for a difference of variants it has one a seed too, since runs
-of one seed share initial weights and order of samples, and a seed's effect on both variants cancels.
+with v the variance of the resampled means, M the residual maker of a linear model of the runs and df its degrees of
+freedom; Z is the numerator less T times the denominator, over the mean denominator. The pictures' own part, 1 - noise /
+(S v), is 0 at least. For the mean of one variant the model has an effect a variant; for a difference of two, which has
+twice the variance and noise, it has one a seed too: runs of one seed share initial weights and order of samples, and
+what a seed does to both variants cancels.
 
 With one seed there is no variance to estimate: the interval is that of the pictures alone.
 """
@@ -72,7 +75,7 @@ class Estimates:
         if not (rows := self._rows(variant)):
             return None
         spread = self._spread(self._effects("variant"))
-        return _interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread, len(rows))
+        return _interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread.over(len(rows)))
 
     def difference(self, variant: str, against: str) -> Interval | None:
         """The mean of one variant less that of another, over the seeds of both; None where they have none in common."""
@@ -81,8 +84,8 @@ class Estimates:
         rows, others = ([self.runs.index((name, seed)) for seed in seeds] for name in (variant, against))
         value = (self.values[rows] - self.values[others]).mean()
         resampled = (self.resampled[rows] - self.resampled[others]).mean(axis=0)
-        variance, degrees = self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
-        return _interval(value, resampled, (2 * variance, degrees), len(rows))
+        spread = self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
+        return _interval(value, resampled, spread.over(len(rows) / 2))
 
     def common_seeds(self, variant: str, against: str) -> list[int]:
         """Seeds that both variants were run with, in the order of the first."""
@@ -96,16 +99,28 @@ class Estimates:
         labels = [run[("variant", "seed").index(of)] for run in self.runs]
         return np.array([[label == other for other in dict.fromkeys(labels)] for label in labels], dtype=float)
 
-    def _spread(self, effects: np.ndarray) -> tuple[float, int]:
-        """Variance between seeds that a linear model of the runs leaves, and its degrees of freedom."""
+    def _spread(self, effects: np.ndarray) -> "Spread":
+        """What a linear model of the runs leaves: effects (R, K), 1 where a run has one."""
         residual_maker = np.eye(len(effects)) - effects @ np.linalg.pinv(effects)  # (R, R)
-        degrees = len(effects) - np.linalg.matrix_rank(effects)
+        degrees = int(len(effects) - np.linalg.matrix_rank(effects))
         if not degrees:
-            return 0.0, 0
+            return Spread(0.0, 0.0, 0)
         pictures = self.additions.shape[1]
-        of_runs = np.square(residual_maker @ self.values).sum() / degrees
-        of_pictures = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, pictures - 1) * pictures)
-        return max(0.0, of_runs - of_pictures), int(degrees)
+        variance = np.square(residual_maker @ self.values).sum() / degrees
+        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, pictures - 1) * pictures)
+        return Spread(variance, noise, degrees)
+
+
+class Spread(NamedTuple):
+    """Variance of runs between seeds, the part of it that is noise of runs on pictures, and its degrees of freedom."""
+
+    variance: float
+    noise: float
+    degrees: int
+
+    def over(self, seeds: float) -> "Spread":
+        """That of a mean."""
+        return Spread(self.variance / seeds, self.noise / seeds, self.degrees)
 
 
 def estimates(
@@ -156,12 +171,14 @@ def _estimates(
     )
 
 
-def _interval(value: float, resampled: np.ndarray, spread: tuple[float, int], seeds: int) -> Interval:
-    variance, degrees = spread
-    if degrees:
+def _interval(value: float, resampled: np.ndarray, spread: Spread) -> Interval:
+    """Of a mean whose spread between seeds is `spread`, and which is (B,) in resamples of the pictures."""
+    if spread.degrees:
+        of_pictures = resampled.var()
+        own_part = max(0.0, 1 - spread.noise / of_pictures) if of_pictures else 0.0
         shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # every part of the distribution once
-        errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, degrees))
-        resampled = resampled + np.sqrt(variance / seeds) * errors
+        errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, spread.degrees))
+        resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
     resampled = resampled.round(DIGITS)
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
