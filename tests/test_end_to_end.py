@@ -1,5 +1,6 @@
 """The real commands, in a clone, on a tiny setting: the whole DAG, what reruns, and what comes out."""
 
+import shutil
 import subprocess
 import sys
 
@@ -38,6 +39,23 @@ def test_a_second_repro_does_nothing(project):
     lock = (folder / "dvc.lock").read_bytes()
     assert ran(run(folder, "dvc", "repro")) == set()
     assert (folder / "dvc.lock").read_bytes() == lock
+
+
+def test_the_report_is_not_stale_here_nor_in_a_clone_without_outputs(project, tmp_path):
+    folder, _ = project
+    check = [sys.executable, "-m", "stages.report", "--check"]
+    assert "every file made again" in run(folder, *check)
+    fresh = clone(folder, tmp_path)
+    shutil.copy(folder / "dvc.lock", fresh)
+    shutil.copytree(folder / "reports", fresh / "reports")
+    assert "tables made again from reports/data" in run(fresh, *check)
+    lock = fresh / "dvc.lock"
+    lock.write_text(
+        lock.read_text().replace("evaluate --dataset scenes --variant baseline", "evaluate  --variant other")
+    )
+    done = subprocess.run(check, cwd=fresh, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "evaluate@scenes-baseline-0: its entry in dvc.lock is" in done.stderr
 
 
 def test_mlflow_holds_a_parent_and_a_child_for_each_variant(project):
