@@ -50,6 +50,16 @@ def metrics(dataset: str, variant: str, seed: int) -> Path:
     return RESULTS / "metrics" / dataset / variant / f"{seed}.json"
 
 
+def diagnosis(dataset: str, variant: str, seed: int) -> Path:
+    """A folder on one run's model: alignment, calibration, thresholds, attention, costs."""
+    return RESULTS / "diagnosis" / dataset / variant / str(seed)
+
+
 def comparison(dataset: str) -> Path:
     """Variants x splits x metrics over all seeds."""
     return RESULTS / "comparison" / f"{dataset}.csv"
+
+
+def slices(dataset: str) -> Path:
+    """Variants x splits x slices of the expressions over all seeds."""
+    return RESULTS / "slices" / f"{dataset}.csv"

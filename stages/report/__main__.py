@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages import layout, params, tracking
-from stages.report import curves, gallery, headline, inputs, page, tables
+from stages.report import contents, figures, gallery, headline, inputs, page, tables
+from stages.report.contents import Contents
 from stages.report.inputs import DatasetResults
 
 
@@ -16,8 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = params.read_or_exit()
     try:
         datasets = [inputs.read(name, settings) for name in settings.experiment.datasets]
-        shown = {results.name: gallery.examples(results) for results in datasets}
-        files = _files(datasets) | {Path("index.html"): page.render(settings, datasets, shown).encode()}
+        shown = {results.name: contents.gather(results, settings) for results in datasets}
+        files = _files(datasets) | _figure_files(shown)
+        files[Path("index.html")] = page.render(settings, datasets, shown, {"command": tables.COMMAND}).encode()
     except (inputs.ReportError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     _write(files, layout.REPORTS)
@@ -37,17 +39,25 @@ def _files(datasets: list[DatasetResults]) -> dict[Path, bytes]:
         words = f"{headline.headline(results)} {headline.details(results)}".strip()
         markdown = "\n".join([*_warnings(results), f"{words}\n", *(tables.to_markdown(table) for table in every)])
         latex = "\n".join(tables.to_latex(table, f"tab:{name}-{table.key}") for table in every)
-        figure = curves.figure_svg(results.histories, list(curves.PANELS), salt=name, legend=True)
         files |= {
             Path("tables") / f"{name}.md": markdown.encode(),
             Path("tables") / f"{name}.csv": tables.to_csv(results).encode(),
             Path("tables") / f"{name}.tex": latex.encode(),
-            Path("figures") / f"{name}-curves.svg": figure.encode(),
             Path("figures") / f"{name}-gallery.png": gallery.figure_png(
                 gallery.examples(results, gallery.FIGURE_EXPRESSIONS)
             ),
         }
     return files
+
+
+def _figure_files(shown: dict[str, Contents]) -> dict[Path, bytes]:
+    """Every figure of every dataset as SVG and as PDF."""
+    return {
+        Path("figures") / f"{name}-{figure.key}.{kind}": content
+        for name, of_dataset in shown.items()
+        for figure in of_dataset.figures
+        for kind, content in (("svg", figures.svg(figure, name).encode()), ("pdf", figures.pdf(figure)))
+    }
 
 
 def _warnings(results: DatasetResults) -> list[str]:
