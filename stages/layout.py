@@ -56,10 +56,15 @@ def diagnosis(dataset: str, variant: str, seed: int) -> Path:
 
 
 def comparison(dataset: str) -> Path:
-    """Variants x splits x metrics over all seeds."""
+    """Variants x splits x metrics over all seeds, and what they differ by from the reference."""
     return RESULTS / "comparison" / f"{dataset}.csv"
 
 
+def contrasts(dataset: str) -> Path:
+    """Pairs of variants that differ in one part of the method x splits x metrics."""
+    return RESULTS / "contrasts" / f"{dataset}.csv"
+
+
 def slices(dataset: str) -> Path:
-    """Variants x splits x slices of the expressions over all seeds."""
+    """Variants x splits x slices of the expressions."""
     return RESULTS / "slices" / f"{dataset}.csv"

@@ -1,32 +1,37 @@
-"""`python -m stages.ablate --dataset D`: the listed variants over the listed seeds -> `results/comparison/D.csv`."""
+"""`python -m stages.ablate --dataset D`: the listed variants over the listed seeds, compared, with intervals."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from stages import layout, params
-from stages.ablate import comparison
+from stages.ablate import comparison, scored
 from stages.evaluate.protocols import PROTOCOLS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the scores of every listed run, check that they are paired, compare the variants, write the comparison."""
+    """Read the scores of every listed run, check that they are paired, compare the variants, write three tables."""
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
+    experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
     try:
-        experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
-        runs = comparison.read_runs(options.dataset, experiment.variants, experiment.seeds, protocol)
-        comparison.check_paired(options.dataset, runs)
-        table = comparison.compare(options.dataset, protocol, experiment.reference, runs)
-        comparison.write(table, layout.comparison(options.dataset))
-    except comparison.ComparisonError as error:
+        runs = scored.read(options.dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
+    except scored.ComparisonError as error:
         sys.exit(f"error: {error}")
+    found = comparison.estimates(runs)
+    for path, table in (
+        (layout.comparison(options.dataset), comparison.compare(runs, found, experiment.reference)),
+        (layout.contrasts(options.dataset), comparison.contrasts(runs, found, settings.variants)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(path, index=False, lineterminator="\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.ablate",
-        description="Compare the listed variants over the listed seeds on one dataset: results/comparison/D.csv.",
+        description="Compare the listed variants over the listed seeds on one dataset, with intervals and p-values: "
+        "results/comparison/D.csv (against the reference) and results/contrasts/D.csv (part by part).",
     )
     parser.add_argument("--dataset", required=True, help="name of a dataset of params.yaml whose runs are scored")
     return parser

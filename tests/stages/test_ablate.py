@@ -10,7 +10,7 @@ import pytest
 
 from stages import layout
 from stages.ablate.__main__ import main
-from stages.ablate.comparison import COLUMNS
+from stages.evaluate.metrics import METRICS
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]
@@ -37,6 +37,7 @@ def write_scores(
     scores = pd.DataFrame(
         {
             "sent_id": np.arange(number),
+            "image_id": np.arange(number) // 2,
             "split": [split for split, count in splits.items() for _ in range(count)],
             "protocol": protocol,
             "intersection": intersection,
@@ -59,7 +60,7 @@ def runs(tmp_path, monkeypatch):
 
 def compare() -> pd.DataFrame:
     main(["--dataset", "scenes"])
-    return pd.read_csv(layout.comparison("scenes"))
+    return pd.read_csv(layout.comparison("scenes"), dtype={"missing": str})
 
 
 def independent(scores: pd.DataFrame, split: str, metric: str) -> float:
@@ -75,8 +76,7 @@ def independent(scores: pd.DataFrame, split: str, metric: str) -> float:
 def test_numbers_agree_with_an_independent_computation(runs):
     table = compare()
 
-    assert list(table.columns) == COLUMNS
-    assert len(table) == len(VARIANTS) * len(SPLITS) * 7
+    assert len(table) == len(VARIANTS) * len(SPLITS) * len(METRICS)
     assert set(table["protocol"]) == {"original"}
     for row in table.itertuples():
         values = [independent(runs[row.variant, seed], row.split, row.metric) for seed in range(3)]
@@ -87,6 +87,8 @@ def test_numbers_agree_with_an_independent_computation(runs):
         assert row.std == pytest.approx(math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 2), abs=1e-12)
         assert (row.min, row.max) == pytest.approx((min(values), max(values)), abs=1e-12)
         assert row.difference == pytest.approx(mean - math.fsum(of_reference) / 3, abs=1e-12)
+        assert row.low < row.mean < row.high
+        assert (row.expressions, row.pictures) == {"val": (40, 20), "testA": (25, 13)}[row.split]
 
 
 def test_order_follows_the_experiment(runs):
@@ -96,8 +98,10 @@ def test_order_follows_the_experiment(runs):
 
 
 def test_the_reference_differs_from_itself_by_exactly_zero(runs):
-    table = compare()
-    assert (table.loc[table["variant"] == "baseline", "difference"] == 0).all()
+    of_reference = compare().query("variant == 'baseline'")
+    assert (of_reference["difference"] == 0).all()
+    assert of_reference[["difference_low", "difference_high", "p", "p_holm", "improvement"]].isna().all(axis=None)
+    assert not of_reference["supported"].any()
 
 
 def test_one_seed_has_no_standard_deviation(runs, tmp_path):
@@ -123,9 +127,32 @@ def test_the_same_scores_give_the_same_bytes(runs):
     assert layout.comparison("scenes").read_bytes() == first
 
 
-def test_a_missing_run_names_the_command_that_makes_it(runs):
+def test_a_missing_run_is_warned_of_and_the_rest_is_compared(runs, caplog):
     layout.scores("scenes", "vlba", 1).unlink()
-    with pytest.raises(SystemExit, match="dvc repro evaluate@scenes-vlba-1"):
+    table = compare().set_index(["variant", "split", "metric"])
+    assert "dvc repro evaluate@scenes-vlba-1" in caplog.text
+    row, whole = table.loc["vlba", "val", "mIoU"], table.loc["alignformer", "val", "mIoU"]
+    assert (row["seeds"], row["missing"]) == (2, "1")
+    assert whole["seeds"] == 3 and pd.isna(whole["missing"])
+    values = {run: independent(scores, "val", "mIoU") for run, scores in runs.items()}
+    assert row["mean"] == pytest.approx((values["vlba", 0] + values["vlba", 2]) / 2)
+    pairs = [values["vlba", seed] - values["baseline", seed] for seed in (0, 2)]
+    assert row["difference"] == pytest.approx(sum(pairs) / 2)
+
+
+def test_a_variant_without_any_run_keeps_its_rows(runs):
+    for seed in range(3):
+        layout.scores("scenes", "vlba", seed).unlink()
+    rows = compare().query("variant == 'vlba'")
+    assert len(rows) == len(SPLITS) * len(METRICS)
+    assert set(rows["seeds"]) == {0} and set(rows["missing"]) == {"0 1 2"}
+    assert rows[["mean", "low", "high", "std", "difference", "p", "p_holm", "improvement"]].isna().all(axis=None)
+
+
+def test_without_the_reference_nothing_is_compared(runs):
+    for seed in range(3):
+        layout.scores("scenes", "baseline", seed).unlink()
+    with pytest.raises(SystemExit, match=r"no run of the reference baseline .* dvc repro evaluate@scenes-baseline-0"):
         compare()
     assert not layout.comparison("scenes").exists()
 
@@ -185,3 +212,52 @@ def test_scores_without_a_column_are_an_error(runs):
     runs["vlba", 0].drop(columns="union").to_parquet(layout.scores("scenes", "vlba", 0), index=False)
     with pytest.raises(SystemExit, match="union"):
         compare()
+
+
+def test_pairs_that_differ_in_one_part_of_the_method(runs, tmp_path):
+    """Of params.yaml: alignformer has a contrast that vlba has not; vlba has an attention that baseline has not."""
+    compare()
+    table = pd.read_csv(layout.contrasts("scenes"))
+    pairs = table[["variant", "against", "aspect", "what"]].drop_duplicates().to_numpy().tolist()
+    assert pairs == [
+        ["vlba", "baseline", "vlba", "bidirectional VLBA"],
+        ["alignformer", "vlba", "contrastive", "instance contrast"],
+    ]
+    for row in table.itertuples():
+        differences = [
+            independent(runs[row.variant, seed], row.split, row.metric)
+            - independent(runs[row.against, seed], row.split, row.metric)
+            for seed in range(3)
+        ]
+        assert row.difference == pytest.approx(math.fsum(differences) / 3, abs=1e-12)
+        assert row.difference_low < row.difference < row.difference_high
+
+
+def test_a_variant_that_scores_the_same_is_not_told_apart(runs):
+    for seed in range(3):
+        shutil.copy(layout.scores("scenes", "baseline", seed), layout.scores("scenes", "vlba", seed))
+    rows = compare().query("variant == 'vlba'")
+    assert (rows["difference"] == 0).all() and (rows["p"] == 1).all() and (rows["improvement"] == 0.5).all()
+
+
+def test_one_picture_of_many_expressions_says_little(runs, tmp_path):
+    """Ten expressions of one picture are not ten pictures: the interval is wider."""
+    write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    scores = write_scores("scenes", "baseline", 0, {"val": 200})
+    picture = np.random.default_rng(0).random(20)
+    scores["union"], scores["intersection"] = 1000, (1000 * picture[np.arange(200) % 20]).astype(int)
+    widths = []
+    for pictures in (200, 20):
+        scores.assign(image_id=np.arange(200) % pictures).to_parquet(layout.scores("scenes", "baseline", 0))
+        row = compare().set_index("metric").loc["mIoU"]
+        widths.append(row["high"] - row["low"])
+    assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
+
+
+def test_p_values_are_adjusted_over_the_variants_of_a_split_and_metric(runs):
+    for _, rows in compare().groupby(["split", "metric"]):
+        p = rows["p"].dropna().sort_values()
+        assert len(p) == 2
+        expected = [min(1.0, 2 * p.iloc[0]), max(min(1.0, 2 * p.iloc[0]), p.iloc[1])]
+        assert rows.loc[p.index, "p_holm"].tolist() == pytest.approx(expected)
+        assert (rows["supported"] == (rows["p_holm"] < 0.05)).all()

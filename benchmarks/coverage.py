@@ -1,0 +1,147 @@
+"""Do intervals that are said to hold 95 % hold the truth 95 times in 100, and does the test reject at its level?
+
+Simulates comparisons whose truth is known, again and again: variants, seeds, pictures with several expressions each; a
+run's IoUs are a common mean, the luck of the picture, that of the variant on it, that of the run, and noise. All
+variants are the same, so every difference is truly 0. Counts how often
+
+- the interval of a mean holds the true mean, and that of a difference holds 0;
+- a single p-value is at most .05, and any of a comparison's Holm-adjusted ones is (both should be 5 %).
+
+`resampled seeds` is the textbook's alternative, which resamples seeds as it does pictures, beside the project's own.
+
+Adds its rows to `benchmarks/results/coverage.csv`.
+"""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import norm
+from tqdm import tqdm
+
+from benchmarks import table
+from stages.ablate.bootstrap import LEVEL, Estimates, estimates, holm
+
+RESULTS = Path("benchmarks/results/coverage.csv")
+VARIANTS = [f"variant {number}" for number in range(6)]
+PICTURES = 150
+MEAN, OF_PICTURE, OF_VARIANT_ON_PICTURE, NOISE = 0.6, 0.15, 0.05, 0.25  # and standard deviations, of IoU
+SEEDS = (2, 3, 5)
+SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviation of runs between seeds
+METRICS = ("mIoU", "oIoU", "Pr@0.5")
+RESAMPLES = 2_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__.splitlines()[0])
+    parser.add_argument("--comparisons", type=int, default=400, help="simulated, of each setting")
+    arguments = parser.parse_args()
+    settings = list(product(SEEDS, SPREADS))
+    rows = [
+        row
+        for seeds, spread in tqdm(settings, desc="settings", disable=None)
+        for row in simulate(seeds, spread, arguments.comparisons)
+    ]
+    how = table.surroundings("numpy", "scipy") | {
+        "command": f"python -m benchmarks.coverage --comparisons {arguments.comparisons}"
+    }
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
+    table.append(RESULTS, [row | how for row in rows])
+
+
+def simulate(seeds: int, spread: float, comparisons: int) -> list[dict[str, object]]:
+    """A row a metric and method: how often what should hold did, over so many comparisons."""
+    random = np.random.default_rng([seeds, round(1e4 * spread)])
+    counted = {(metric, method): [] for metric in METRICS for method in ("own", "resampled seeds")}
+    for _ in range(comparisons):
+        for metric, found in one_comparison(random, seeds, spread).items():
+            counted[metric, "own"].append(own(found, truth(metric, spread)))
+            counted[metric, "resampled seeds"].append(resampled_seeds(found, truth(metric, spread), random))
+    return [
+        {
+            "seeds": seeds,
+            "spread of runs, points": round(100 * spread, 2),
+            "metric": metric,
+            "method": method,
+            "intervals of means that hold": round(float(np.mean([mean for mean, _, _, _ in results])), 4),
+            "intervals of differences that hold": round(float(np.mean([held for _, held, _, _ in results])), 4),
+            "p at most .05": round(float(np.mean([single for _, _, single, _ in results])), 4),
+            "any adjusted p at most .05": round(float(np.mean([family for _, _, _, family in results])), 4),
+            "comparisons": comparisons,
+            "pictures": PICTURES,
+        }
+        for (metric, method), results in counted.items()
+    ]
+
+
+def one_comparison(random: np.random.Generator, seeds: int, spread: float) -> dict[str, Estimates]:
+    expressions = random.integers(1, 11, PICTURES)
+    picture = np.repeat(np.arange(PICTURES), expressions)  # (E,)
+    of_pictures = random.normal(0, OF_PICTURE, PICTURES)
+    runs = [(variant, seed) for variant in VARIANTS for seed in range(seeds)]
+    of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_PICTURE, (len(VARIANTS), PICTURES)), seeds, axis=0)
+    of_runs = random.normal(0, spread, (len(runs), 1))
+    noise = random.normal(0, NOISE, (len(runs), len(picture)))
+    ious = MEAN + (of_pictures + of_variants)[:, picture] + of_runs + noise  # (R, E)
+    areas = random.lognormal(0, 1, len(picture))
+
+    def by_picture(values: np.ndarray) -> np.ndarray:
+        return np.stack([np.bincount(picture, row, PICTURES) for row in np.atleast_2d(values)])
+
+    count = by_picture(np.ones(len(picture)))
+    sums = {
+        "mIoU": (by_picture(ious), count),
+        "oIoU": (by_picture(ious * areas), by_picture(areas)),
+        "Pr@0.5": (by_picture(ious >= 0.5), count),
+    }
+    return estimates(runs, sums, empty=0.0, resamples=RESAMPLES)
+
+
+def truth(metric: str, spread: float) -> float:
+    if metric != "Pr@0.5":
+        return MEAN
+    return norm.sf((0.5 - MEAN) / np.sqrt(OF_PICTURE**2 + OF_VARIANT_ON_PICTURE**2 + spread**2 + NOISE**2))
+
+
+def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:
+    """Shares of means and differences whose interval holds, of p-values at most .05, and whether any adjusted is."""
+    means = [found.mean(variant) for variant in VARIANTS]
+    differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
+    return judged(
+        [(interval.low, interval.high) for interval in means],
+        [(interval.low, interval.high) for interval in differences],
+        [interval.p for interval in differences],
+        true,
+    )
+
+
+def resampled_seeds(found: Estimates, true: float, random: np.random.Generator) -> tuple[float, float, float, bool]:
+    """The same for a bootstrap that draws seeds with replacement too, the same for every variant."""
+    by_variant = found.resampled.reshape(len(VARIANTS), -1, RESAMPLES)  # (V, S, B)
+    drawn = random.integers(0, by_variant.shape[1], (by_variant.shape[1], RESAMPLES))
+    means = np.take_along_axis(by_variant, drawn[None], axis=1).mean(axis=1)  # (V, B)
+    differences = means[1:] - means[0]
+    bounds = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    below = (differences <= 0).mean(axis=1)
+    return judged(
+        np.quantile(means, bounds, axis=1).T,
+        np.quantile(differences, bounds, axis=1).T,
+        2 * np.minimum(below, 1 - below),
+        true,
+    )
+
+
+def judged(means, differences, p_values, true: float) -> tuple[float, float, float, bool]:
+    p_values = np.asarray(p_values)
+    return (
+        float(np.mean([low <= true <= high for low, high in means])),
+        float(np.mean([low <= 0 <= high for low, high in differences])),
+        float((p_values <= 0.05).mean()),
+        bool((holm(p_values) <= 0.05).any()),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""How sure is a number? Intervals and p-values over the luck of the pictures and the luck of the seeds.
+
+Every metric here is, for one run, a ratio of two sums over pictures: mIoU = sum of IoU / number of expressions, oIoU =
+sum of I / sum of U, Pr@X = number of passes / number of expressions. The expressions of a picture are not independent,
+so pictures are resampled, with all their expressions, and both sums are taken anew each time: a bootstrap over clusters
+of a ratio (Efron and Tibshirani 1993, chapters 6 and 8). A resample has the same pictures for every run, so that
+differences are paired.
+
+Two or three seeds cannot be resampled in the same way: a bootstrap of two values spreads half as much as it should, and
+intervals that are said to hold 95 % hold 70 % (`benchmarks/results/coverage.csv`). Instead each resample adds to the
+mean over S seeds the error that another S seeds would have made: sigma / sqrt(S) * t, with sigma^2 the variance of runs
+between seeds and t from Student's distribution with the degrees of freedom that sigma^2 was estimated with. Every
+variant contributes to sigma^2, which is taken to be common to them, as two seeds of one variant say too little of it.
+What of that variance is the pictures' is subtracted first, since the resampled pictures have it already:
+
+    sigma^2 = max(0, |M T|^2 / df - |M Z|^2 / (df (N - 1) N))
+
+with T (R,) the metric of every run, Z (R, N) what each of N pictures adds to it (numerator less T times denominator,
+over the mean denominator), M the residual maker of a linear model of the runs, df its degrees of freedom. For the
+mean of one variant the model has an effect a variant; for a difference of variants it has one a seed too, since runs
+of one seed share initial weights and order of samples, and a seed's effect on both variants cancels.
+
+With one seed there is no variance to estimate: the interval is that of the pictures alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+AT_ONCE = 1_000  # resamples whose weights are in memory
+DIGITS = 12  # of a resampled number; what differs beyond is rounding
+
+Run = tuple[str, int]  # variant, seed
+
+
+class Interval(NamedTuple):
+    """A value with its interval at `LEVEL`, and the p-value of the hypothesis that it is 0, of two sides."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """One metric of every run.
+
+    Attributes:
+        runs: (variant, seed) of each of the R runs.
+        values: (R,).
+        resampled: (R, B), in each of B resamples of the pictures.
+        additions: (R, N), Z above.
+    """
+
+    runs: list[Run]
+    values: np.ndarray
+    resampled: np.ndarray
+    additions: np.ndarray
+
+    def of(self, variant: str) -> np.ndarray:
+        """The values of a variant's runs."""
+        return self.values[self._rows(variant)]
+
+    def mean(self, variant: str) -> Interval | None:
+        """The mean over the seeds of a variant; None where it was not run."""
+        if not (rows := self._rows(variant)):
+            return None
+        spread = self._spread(self._effects("variant"))
+        return _interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread, len(rows))
+
+    def difference(self, variant: str, against: str) -> Interval | None:
+        """The mean of one variant less that of another, over the seeds of both; None where they have none in common."""
+        if not (seeds := self.common_seeds(variant, against)):
+            return None
+        rows, others = ([self.runs.index((name, seed)) for seed in seeds] for name in (variant, against))
+        value = (self.values[rows] - self.values[others]).mean()
+        resampled = (self.resampled[rows] - self.resampled[others]).mean(axis=0)
+        variance, degrees = self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
+        return _interval(value, resampled, (2 * variance, degrees), len(rows))
+
+    def common_seeds(self, variant: str, against: str) -> list[int]:
+        """Seeds that both variants were run with, in the order of the first."""
+        return [seed for name, seed in self.runs if name == variant and (against, seed) in self.runs]
+
+    def _rows(self, variant: str) -> list[int]:
+        return [row for row, (name, _) in enumerate(self.runs) if name == variant]
+
+    def _effects(self, of: str) -> np.ndarray:
+        """(R, number of variants or seeds): 1 where a run has it."""
+        labels = [run[("variant", "seed").index(of)] for run in self.runs]
+        return np.array([[label == other for other in dict.fromkeys(labels)] for label in labels], dtype=float)
+
+    def _spread(self, effects: np.ndarray) -> tuple[float, int]:
+        """Variance between seeds that a linear model of the runs leaves, and its degrees of freedom."""
+        residual_maker = np.eye(len(effects)) - effects @ np.linalg.pinv(effects)  # (R, R)
+        degrees = len(effects) - np.linalg.matrix_rank(effects)
+        if not degrees:
+            return 0.0, 0
+        pictures = self.additions.shape[1]
+        of_runs = np.square(residual_maker @ self.values).sum() / degrees
+        of_pictures = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, pictures - 1) * pictures)
+        return max(0.0, of_runs - of_pictures), int(degrees)
+
+
+def estimates(
+    runs: list[Run], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
+) -> dict[str, Estimates]:
+    """Metrics as ratios of sums over pictures, all of them in the same resamples.
+
+    Args:
+        runs: (variant, seed) of each of R runs.
+        sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), of each of N pictures.
+        empty: the ratio where the denominator is 0.
+    """
+    different = {id(table): table for pair in sums.values() for table in pair}
+    resampled = dict(zip(different, _resampled(list(different.values()), resamples), strict=True))
+    return {
+        metric: _estimates(runs, numerator, denominator, resampled[id(numerator)], resampled[id(denominator)], empty)
+        for metric, (numerator, denominator) in sums.items()
+    }
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Adjusted for their number, so that one of the true hypotheses is rejected at most so often (Holm 1979).
+
+    Missing values stay missing and do not count. Shape (H,) -> (H,).
+    """
+    adjusted = np.full(len(p_values), np.nan)
+    there = np.flatnonzero(~np.isnan(p_values))
+    order = there[np.argsort(p_values[there], kind="stable")]
+    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)).clip(max=1)
+    return adjusted
+
+
+def _estimates(
+    runs: list[Run],
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    resampled_numerator: np.ndarray,
+    resampled_denominator: np.ndarray,
+    empty: float,
+) -> Estimates:
+    values = _ratio(numerator.sum(axis=1), denominator.sum(axis=1), empty)  # (R,)
+    scale = denominator.mean(axis=1, keepdims=True)
+    return Estimates(
+        runs=runs,
+        values=values,
+        resampled=_ratio(resampled_numerator, resampled_denominator, empty),
+        additions=_ratio(numerator - values[:, None] * denominator, np.broadcast_to(scale, numerator.shape), 0.0),
+    )
+
+
+def _interval(value: float, resampled: np.ndarray, spread: tuple[float, int], seeds: int) -> Interval:
+    variance, degrees = spread
+    if degrees:
+        errors = np.random.default_rng([1, degrees]).standard_t(degrees, len(resampled))
+        resampled = resampled + np.sqrt(variance / seeds) * errors
+    resampled = resampled.round(DIGITS)
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
+    return Interval(float(value), float(low), float(high), min(1.0, 2 * float(beyond + 1) / (len(resampled) + 1)))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:
+    denominator = np.broadcast_to(denominator, numerator.shape)
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, empty, dtype=float), where=denominator > 0)
+
+
+def _resampled(tables: list[np.ndarray], resamples: int) -> list[np.ndarray]:
+    """Sums over N resampled pictures: tables (K, N) -> (K, B)."""
+    stacked = np.concatenate(tables).astype(float)  # (all K, N)
+    sums = np.hstack([stacked @ weights.T for weights in _weights(stacked.shape[1], resamples)])
+    return np.split(sums, np.cumsum([len(table) for table in tables])[:-1])
+
+
+def _weights(pictures: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each picture is drawn, (at most `AT_ONCE`, N) at a time; the same for the same number of pictures."""
+    random = np.random.default_rng([0, pictures])
+    for start in range(0, resamples, AT_ONCE):
+        count = min(AT_ONCE, resamples - start)
+        drawn = random.integers(0, pictures, (count, pictures)) + pictures * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * pictures).reshape(count, pictures).astype(float)
