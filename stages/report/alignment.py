@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from stages.report.figures import Figure, Panel, line_style
-from stages.report.intervals import FRAME, LINE, Dots, draw_dots
+from stages.report.intervals import FRAME, LINE, Dots, draw_dots, room, width
 
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
 BASES = {"ap": "base", "ap_ring": "base_ring", "ap_distractors": "base_distractors"}
@@ -49,10 +49,12 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
     chance = [_told(rows.loc[rows["measure"] == measure, "base"].mean()) for measure in MEASURES]
     panels = [
         Panel(
-            partial(_draw, part=_of(rows, measure, variants), title=title, split=split),
+            partial(_draw, part=_of(rows, measure, variants), title=title),
             f"Average precision on {split}, {title.lower()}: "
             + "; ".join(f"{name} {_told(value)}" for name, value in _of(rows, measure, variants)["mean"].items()),
-            height=FRAME + 0.2 + LINE * len(variants),
+            width=width(room(variants)),
+            height=FRAME + LINE * len(variants),
+            names=room(variants),
         )
         for measure, title in MEASURES.items()
     ]
@@ -90,14 +92,14 @@ def _of(rows: pd.DataFrame, measure: str, variants: list[str]) -> pd.DataFrame:
     return rows[rows["measure"] == measure].set_index("variant").reindex(variants)
 
 
-def _draw(axes: Axes, part: pd.DataFrame, title: str, split: str) -> None:
+def _draw(axes: Axes, part: pd.DataFrame, title: str) -> None:
     names = list(part.index)
     dots = []
     for place in range(len(names)):
         own = np.arange(len(names)) == place
         numbers = [np.where(own, 100 * part[key].to_numpy(float), np.nan) for key in ("mean", "low", "high")]
         dots.append(Dots(line_style(place)[0], *numbers, np.full(len(names), True)))
-    draw_dots(axes, names, dots, f"average precision on {split} (%)")
+    draw_dots(axes, names, dots, "average precision (%)")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.margins(x=0.08)
 

@@ -39,7 +39,7 @@ class Words:
         text: the expression.
         sent_id: its id.
         words: as the model's tokenizer splits it.
-        stages: number of each vision stage, first to last.
+        stages: number of each vision stage, counted from 1.
         tiles: (stages, words).
     """
 
@@ -90,7 +90,7 @@ def tiles(
                 text=text,
                 sent_id=sent_id,
                 words=words,
-                stages=list(shares),
+                stages=[stage + 1 for stage in shares],
                 tiles=[_row(direction, of_stage, grey, outline, part) for of_stage in shares.values()],
             )
         )

@@ -25,7 +25,7 @@ from stages.report.gallery import Gallery
 from stages.report.inputs import DatasetResults
 from stages.report.tables import Table
 
-CLOSE_UPS = 4  # expressions of which the report shows embeddings and attention
+CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
 PICTURE_WIDTH = 192  # pixels, of a picture that attention is laid over
 
 
@@ -41,7 +41,7 @@ class Contents:
         calibration, calibration_table: are probabilities what they say?
         embeddings: maps around the center.
         words: what words gather and pixels read, expression by expression, for the page.
-        attention: the same as a figure for papers.
+        attention: the same of the first expression as a figure for papers, which pictures make heavy.
         curves: learning curves.
         galleries: predictions.
     """
@@ -95,7 +95,9 @@ def gather(results: DatasetResults, params: Params) -> Contents:
         calibration_table=details.of_calibration(results, found.summaries, first),
         embeddings=maps.figure(found.embeddings, {name: rows.head(CLOSE_UPS) for name, rows in found.samples.items()}),
         words=words,
-        attention=[attention.figure(words, results.richest)] if words else [],
+        attention=[attention.figure([each for each in words if each.sent_id == words[0].sent_id], results.richest)]
+        if words
+        else [],
         curves=curves.figure(results.histories, results.variants, results.seeds),
         galleries=gallery.galleries(results),
     )

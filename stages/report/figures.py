@@ -22,6 +22,7 @@ OKABE_ITO = [INK, "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a
 DASHES = ["solid", (0, (4, 2)), (0, (1, 1.5))]
 CSS_DASHES = dict(zip(map(str, DASHES), ("solid", "dashed", "dotted"), strict=True))
 LEGEND_HEIGHT = 0.27  # inches a row
+MARGINS = (0.14, 0.53, 0.3)  # inches right, below and above of a panel that states the width of its names
 STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -69,12 +70,15 @@ class Panel:
         draw: draws on the axes it is given, labels and units included.
         alt: what it shows, for those who do not see it.
         width, height: inches.
+        names: inches for names along the vertical axis, so that panels below each other in the page have the same
+            scale; as many as they need where it is 0.
     """
 
     draw: Callable[[Axes], None]
     alt: str
-    width: float = 3.7
-    height: float = 2.7
+    width: float = 4.0
+    height: float = 2.8
+    names: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def _svg(panels: list[Panel], figure: Figure | None, salt: str) -> str:
 
 def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
     """The panels in rows; with the legend below where a whole figure is given."""
+    if not figure and panels[0].names:
+        return _alone(panels[0])
     columns = min(figure.columns, len(panels)) if figure else 1
     rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
     widths = [max(row[place].width for row in rows if place < len(row)) for place in range(columns)]
@@ -167,6 +173,16 @@ def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
         canvas.legend(
             handles=[_handle(mark) for mark in legend], loc="outside lower center", ncols=per_row, frameon=False
         )
+    return canvas
+
+
+def _alone(panel: Panel) -> Canvas:
+    """One panel whose names have the room that it states."""
+    canvas = Canvas(figsize=(panel.width, panel.height), facecolor=PAPER)
+    right, below, above = MARGINS
+    width, height = panel.width - panel.names - right, panel.height - below - above
+    place = (panel.names / panel.width, below / panel.height, width / panel.width, height / panel.height)
+    panel.draw(canvas.add_axes(place))
     return canvas
 
 

@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.report.figures import INK, PAPER, SOFT, Figure, Mark, Panel, line_style
 
-LINE, FRAME = 0.27, 0.95  # inches of height: a row of dots, and all the rest of a panel
+LINE, FRAME = 0.26, 0.9  # inches of height: a row of dots, and all the rest of a panel
+WIDTH, AXIS = 3.2, 1.75  # inches: usual width, and at least of the axis alone
+LETTER = 0.078  # inches of width
 ROOM = 0.08  # share of the range that is left free at both sides
 
 
@@ -55,13 +57,15 @@ def differences(comparison: pd.DataFrame, reference: str, metric: str) -> Figure
             Dots(line_style(order.index(name))[0], *_only(part, "difference", place), supported)
             for place, name in enumerate(names)
         ]
-        draw = partial(draw_dots, names=names, dots=dots, label=f"Δ {metric} on {split} (percentage points)")
+        draw = partial(draw_dots, names=names, dots=dots, label=f"Δ {metric} (percentage points)")
         panels.append(
             Panel(
-                partial(_with_zero, draw=draw, limits=limits),
+                partial(_draw_differences, draw=draw, title=str(split), limits=limits),
                 f"Difference in {metric} to {reference} on {split}: "
                 + "; ".join(_told(name, part.loc[name]) for name in names),
+                width=width(room(names)),
                 height=FRAME + LINE * len(names),
+                names=room(names),
             )
         )
     return Figure(
@@ -69,8 +73,8 @@ def differences(comparison: pd.DataFrame, reference: str, metric: str) -> Figure
         title=f"Differences to {reference}",
         caption=(
             f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
-            "interval over pictures and seeds. Filled: supported (p < 0.05 after Holm's adjustment over variants and "
-            "splits); hollow: not. Look for intervals that stay on one side of zero, in every split."
+            "interval over pictures and seeds. Filled: supported (p < 0.05 after Holm's adjustment over the variants "
+            "of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
         ),
         panels=panels,
         columns=3,
@@ -94,9 +98,9 @@ def slice_levels(
     """
     rows = slices[(slices["split"] == split) & slices["variant"].isin(shown)]
     metric = rows["metric"].iloc[0]
-    limits = _limits(rows[["mean", "low", "high"]])
+    limits, names_room = _limits(rows[["mean", "low", "high"]]), room(named(rows))
     panels = [
-        _slice_panel(part, title, shown, variants, "mean", f"{metric} on {split} (%)", limits)
+        _slice_panel(part, title, shown, variants, "mean", f"{metric} (%)", limits, names_room)
         for title, part in _families(rows, titles)
     ]
     return Figure(
@@ -108,6 +112,7 @@ def slice_levels(
             "and for those where the two part. A slice of fewer than 10 pictures has no dot."
         ),
         panels=panels,
+        columns=3,
         legend=[Mark(name, line_style(variants.index(name))[0], filled=True) for name in shown],
     )
 
@@ -119,9 +124,11 @@ def slice_differences(
     rows = slices[(slices["split"] == split) & (slices["variant"] == variant)]
     metric = rows["metric"].iloc[0]
     columns = ["difference", "difference_low", "difference_high"]
-    limits = _limits(rows[columns])
+    limits, names_room = _limits(rows[columns]), room(named(rows))
     panels = [
-        _slice_panel(part, title, [variant], variants, "difference", f"Δ {metric} on {split} (points)", limits)
+        _slice_panel(
+            part, title, [variant], variants, "difference", f"Δ {metric} (percentage points)", limits, names_room
+        )
         for title, part in _families(rows, titles)
     ]
     return Figure(
@@ -133,6 +140,7 @@ def slice_differences(
             "is expected to miss zero. Look for a trend along a family, more than for a single slice."
         ),
         panels=panels,
+        columns=3,
     )
 
 
@@ -161,8 +169,24 @@ def draw_dots(axes: Axes, names: list[str], dots: list[Dots], label: str) -> Non
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="x")
+
+
+def room(names: list[str]) -> float:
+    """Inches that the longest of some names takes beside its axis."""
+    return 0.15 + LETTER * max(map(len, names))
+
+
+def width(names_room: float) -> float:
+    """Inches of a panel whose names take some of them."""
+    return max(WIDTH, names_room + AXIS)
+
+
+def named(rows: pd.DataFrame) -> list[str]:
+    """Every slice in `rows` with its number of expressions."""
+    once = rows.drop_duplicates(["family", "slice"])
+    return [f"{row.slice} ({row.expressions:,})" for row in once.itertuples()]
 
 
 def _only(part: pd.DataFrame, column: str, place: int) -> list[np.ndarray]:
@@ -172,9 +196,10 @@ def _only(part: pd.DataFrame, column: str, place: int) -> list[np.ndarray]:
     return [np.where(chosen, 100 * part[name].to_numpy(float), np.nan) for name in names]
 
 
-def _with_zero(axes: Axes, draw: partial, limits: tuple[float, float]) -> None:
+def _draw_differences(axes: Axes, draw: partial, title: str, limits: tuple[float, float]) -> None:
     axes.axvline(0, color=INK, linewidth=0.9)
     draw(axes)
+    axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlim(*limits)
 
 
@@ -186,20 +211,22 @@ def _slice_panel(
     column: str,
     label: str,
     limits: tuple[float, float],
+    names_room: float,
 ) -> Panel:
     slices = list(part["slice"].unique())
-    sizes = part.drop_duplicates("slice").set_index("slice")["expressions"]
+    names = named(part)
     dots = []
     for number, name in enumerate(shown):
         own = part[part["variant"] == name].set_index("slice").reindex(slices)
-        names = ("mean", "low", "high") if column == "mean" else (column, f"{column}_low", f"{column}_high")
-        values = [100 * own[key].to_numpy(float) for key in names]
+        keys = ("mean", "low", "high") if column == "mean" else (column, f"{column}_low", f"{column}_high")
+        values = [100 * own[key].to_numpy(float) for key in keys]
         shift = 0.26 * (number - (len(shown) - 1) / 2)
         dots.append(Dots(line_style(variants.index(name))[0], *values, np.full(len(slices), True), shift))
-    names = [f"{name} ({sizes[name]:,})" for name in slices]
     draw = partial(_draw_slices, names=names, dots=dots, label=label, title=title, limits=limits, zero=column != "mean")
     told = "; ".join(f"{row.slice} {row.variant} {_told_value(getattr(row, column))}" for row in part.itertuples())
-    return Panel(draw, f"{title}, {label}: {told}", height=FRAME + 0.2 + LINE * len(slices))
+    return Panel(
+        draw, f"{title}, {label}: {told}", width=width(names_room), height=FRAME + LINE * len(slices), names=names_room
+    )
 
 
 def _draw_slices(

@@ -4,6 +4,7 @@ from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from stages.report.figures import INK, Figure, Mark, Panel
 
@@ -68,6 +69,8 @@ def _draw(axes: Axes, points: pd.DataFrame, sample: tuple, variant: str) -> None
     axes.plot(*(center["x"], center["y"], "o"), color=INK, markersize=8, markeredgewidth=1.8, markerfacecolor="none")
     axes.plot(center["x"], center["y"], "+", color=INK, markersize=8, markeredgewidth=1.2)
     axes.set_aspect("equal", adjustable="datalim")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_title(f"{_title(sample.text)}\n{variant}", loc="left", parse_math=False)
     axes.set_xlabel(f"1st principal component ({100 * sample.variance_x:.0f} % of the variance)")
     axes.set_ylabel(f"2nd principal component ({100 * sample.variance_y:.0f} %)")

@@ -215,6 +215,8 @@ def _counts(results: DatasetResults) -> list[dict]:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return tables.REFERENCE_MARK
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -83,6 +83,7 @@ def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, 
                 f"{label}: {100 * part.set_index('variant').loc[name, 'mean']:.1f}"
                 for label, name in zip(sweep.labels, sweep.variants, strict=True)
             ),
+            width=3.2,
         )
         for split, part in rows.groupby("split", sort=False)
     ]
