@@ -51,7 +51,7 @@ def prepare(name: str, source: params.Source) -> None:
             "fingerprint": sources.fingerprint(tables),
         }
         tables.instances["image"] = [moved(image, partial, folder) for image in tables.instances["image"]]
-        prepared.write(partial, tables.expressions, tables.instances, summary)
+        prepared.write(partial, tables.expressions, tables.instances, summary, tables.boxes)
     print(pd.DataFrame(counts).T.rename_axis(str(folder)).to_string())
     for line in tables.notes:
         print(f"note: {line}")

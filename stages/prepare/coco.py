@@ -60,7 +60,7 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
     for who, ann_id, image_id in tqdm(pairs.itertuples(index=False, name=None), "masks", len(pairs), disable=None):
         try:
             rows.append(_instance(source, image, who, ann_id, image_id))
-        except _Wrong as error:
+        except Wrong as error:
             problems.add(source.path, error.kind, error.offender)
     return pd.DataFrame(rows, columns=INSTANCE_COLUMNS)
 
@@ -74,7 +74,9 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(f"{path}: {error.strerror}; {path.parent} holds {shown(nearby)}") from None
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
+    """An entry is wrong: the kind of problem, and which entry."""
+
     def __init__(self, kind: str, offender: str):
         super().__init__(kind, offender)
         self.kind, self.offender = kind, offender
@@ -97,25 +99,25 @@ def _by_id(path: Path, key: str, entries: list, problems: Problems) -> dict[int,
 def _instance(source: Annotations, image: Callable[[int], tuple], who: str, ann_id: int, image_id: int) -> tuple:
     what = f"annotation {ann_id}"
     if ann_id not in source.annotations:
-        raise _Wrong("annotation missing", f"{what} of {who}")
+        raise Wrong("annotation missing", f"{what} of {who}")
     annotation = source.annotations[ann_id]
     if annotation.get("image_id") != image_id:
-        raise _Wrong(
+        raise Wrong(
             "annotation is of another image",
             f"{what} is of image {shown(annotation.get('image_id'))}, but {who} says image {image_id}",
         )
     if image_id not in source.images:
-        raise _Wrong("image not listed", f"image {image_id} of {what}")
+        raise Wrong("image not listed", f"image {image_id} of {what}")
     name, height, width = image(image_id)
     try:
         category_id = field(annotation, "category_id", int)
         category = field(source.categories.get(category_id, {}), "name", str)
     except Malformed as error:
         wrong = f"{what}, category_id {shown(annotation.get('category_id'))}: {error}"
-        raise _Wrong("no sound category", wrong) from None
-    mask = _encode(annotation.get("segmentation"), height, width, what)
+        raise Wrong("no sound category", wrong) from None
+    mask = encode(annotation.get("segmentation"), height, width, what)
     if not coco_mask.area(mask):
-        raise _Wrong("mask without a pixel", what)
+        raise Wrong("mask without a pixel", what)
     return ann_id, image_id, name, width, height, category, mask["counts"].decode("ascii")
 
 
@@ -126,28 +128,32 @@ def _image(source: Annotations, image_id: int) -> tuple[str, int, int]:
         name = field(image, "file_name", str)
         height, width = field(image, "height", int), field(image, "width", int)
     except Malformed as error:
-        raise _Wrong("malformed image", f"image {image_id}: {error}") from None
+        raise Wrong("malformed image", f"image {image_id}: {error}") from None
     parts = name.split("/")
     if not name.isprintable() or name.startswith("/") or ".." in parts or parts[-1] in ("", "."):
-        raise _Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
+        raise Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
     if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-        raise _Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
+        raise Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
     return name, height, width
 
 
-def _encode(segmentation: object, height: int, width: int, what: str) -> dict:
-    """COCO segmentation -> compressed RLE: polygons merged to their union, or an RLE with counts a list or a string."""
+def encode(segmentation: object, height: int, width: int, what: str) -> dict:
+    """COCO segmentation -> compressed RLE: polygons merged to their union, or an RLE with counts a list or a string.
+
+    Raises:
+        Wrong: it is neither, or does not fit the image; `what` names it.
+    """
     if isinstance(segmentation, list) and segmentation:
         polygons = [_polygon(polygon, height, width, what) for polygon in segmentation]
         longest_possible = sum(map(len, polygons)) // 2 * (max(height, width) + 2 * BEYOND)
         if longest_possible > LONGEST_OUTLINE and sum(map(_outline, polygons)) > LONGEST_OUTLINE:
-            raise _Wrong(f"polygons with an outline of more than {LONGEST_OUTLINE:,} pixels", what)
+            raise Wrong(f"polygons with an outline of more than {LONGEST_OUTLINE:,} pixels", what)
         masks = coco_mask.frPyObjects(polygons, height, width)
         return masks[0] if len(masks) == 1 else coco_mask.merge(masks)
     if not isinstance(segmentation, dict):
-        raise _Wrong("segmentation is neither a list of polygons nor an RLE", f"{what}: {shown(segmentation)}")
+        raise Wrong("segmentation is neither a list of polygons nor an RLE", f"{what}: {shown(segmentation)}")
     if segmentation.get("size") != [height, width]:
-        raise _Wrong(
+        raise Wrong(
             "RLE of another size than its image",
             f"{what}: {shown(segmentation.get('size'))}, image [{height}, {width}] (height, width)",
         )
@@ -159,21 +165,21 @@ def _encode(segmentation: object, height: int, width: int, what: str) -> dict:
     except (ValueError, TypeError, AttributeError, IndexError, OverflowError):
         whole = False
     if not whole:
-        raise _Wrong("RLE counts do not add up to the image", f"{what}: {height} x {width} pixels")
+        raise Wrong("RLE counts do not add up to the image", f"{what}: {height} x {width} pixels")
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
 
 
 def _polygon(polygon: object, height: int, width: int, what: str) -> list:
     """The polygon x0, y0, x1, y1, ... itself, once it is sound."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        raise _Wrong("polygon with fewer than 6 numbers, or an odd number", f"{what}: {shown(polygon)}")
+        raise Wrong("polygon with fewer than 6 numbers, or an odd number", f"{what}: {shown(polygon)}")
     if not set(map(type, polygon)) <= {int, float}:
-        raise _Wrong("polygon with a coordinate that is no number", f"{what}: {shown(polygon)}")
+        raise Wrong("polygon with a coordinate that is no number", f"{what}: {shown(polygon)}")
     xs, ys = polygon[0::2], polygon[1::2]
     inside = min(xs) >= -BEYOND and min(ys) >= -BEYOND and max(xs) <= width + BEYOND and max(ys) <= height + BEYOND
     if not inside:
         box = f"x {min(xs):g} to {max(xs):g}, y {min(ys):g} to {max(ys):g}"
-        raise _Wrong("polygon outside its image", f"{what}: {box}, image {width} x {height}")
+        raise Wrong("polygon outside its image", f"{what}: {box}, image {width} x {height}")
     return polygon
 
 

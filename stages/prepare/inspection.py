@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
-from pycocotools import mask as coco_mask
 
 from stages import prepared
 from stages.prepare.problems import DatasetError
@@ -143,7 +142,7 @@ def facts(dataset: PreparedDataset) -> Facts:
     """The numbers of a prepared dataset."""
     expressions = dataset.expressions
     columns = {"ref_id": "refs", "sent_id": "expressions", "image_id": "images", "ann_id": "instances"}
-    area = area_shares(dataset)
+    area = prepared.area_shares(dataset.instances)
 
     def quantiles(values: pd.Series) -> pd.Series:
         return values.quantile(list(QUANTILES.values())).set_axis(list(QUANTILES))
@@ -166,21 +165,10 @@ def facts(dataset: PreparedDataset) -> Facts:
     )
 
 
-def area_shares(dataset: PreparedDataset) -> pd.Series:
-    """Area of every instance's mask as a share of its image, by ann_id."""
-    table = dataset.instances
-    sizes = zip(table["mask"], table["height"].tolist(), table["width"].tolist(), strict=True)
-    areas = [
-        int(coco_mask.area({"size": [height, width], "counts": counts.encode("ascii")}))
-        for counts, height, width in sizes
-    ]
-    return pd.Series(areas, index=table.index) / (table["height"] * table["width"])
-
-
 def charts(dataset: PreparedDataset) -> list[Chart]:
     """How expressions, masks and objects are distributed over all splits."""
     percent = 100 // SHARE_BINS
-    bins = (area_shares(dataset) * SHARE_BINS).astype(int).clip(upper=SHARE_BINS - 1)
+    bins = (prepared.area_shares(dataset.instances) * SHARE_BINS).astype(int).clip(upper=SHARE_BINS - 1)
     shares = [
         (f"{percent * place} to {percent * (place + 1)}%", int((bins == place).sum())) for place in range(SHARE_BINS)
     ]
@@ -197,7 +185,7 @@ def charts(dataset: PreparedDataset) -> list[Chart]:
 def choose(dataset: PreparedDataset, split: str) -> list[int]:
     """ref_ids to show of a split: its refs sorted by mask area, cut into `SAMPLES` equal parts, the middle of each."""
     refs = dataset.split(split)[["ref_id", "ann_id"]].drop_duplicates("ref_id")
-    refs = refs.assign(area=refs["ann_id"].map(area_shares(dataset))).sort_values(["area", "ref_id"])
+    refs = refs.assign(area=refs["ann_id"].map(prepared.area_shares(dataset.instances))).sort_values(["area", "ref_id"])
     count = min(SAMPLES, len(refs))
     return [int(refs["ref_id"].iloc[(2 * part + 1) * len(refs) // (2 * count)]) for part in range(count)]
 

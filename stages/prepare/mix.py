@@ -6,8 +6,8 @@ import pandas as pd
 
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import Tables
+from stages.prepared import SPACE
 
-SPACE = 10**13  # ids of the set at position n start at n * SPACE: `id % SPACE` is the set's own
 OWN_IDS = ["sent_id", "ref_id", "ann_id"]  # image_id is COCO's in every set
 
 
@@ -23,6 +23,7 @@ def mix(sets: Mapping[str, Tables]) -> Tables:
     """
     expressions = pd.concat([_moved(tables.expressions, place) for place, tables in enumerate(sets.values())])
     instances = pd.concat([_moved(tables.instances, place) for place, tables in enumerate(sets.values())])
+    boxes = pd.concat([_moved(tables.boxes, place) for place, tables in enumerate(sets.values())])
     _check_images(instances)
     name = pd.Series([name for name, tables in sets.items() for _ in range(len(tables.expressions))])
 
@@ -35,11 +36,15 @@ def mix(sets: Mapping[str, Tables]) -> Tables:
     return Tables(
         expressions=kept,
         instances=instances[instances["ann_id"].isin(kept["ann_id"])].reset_index(drop=True),
+        boxes=_of_pictures(boxes, kept),
         files=[file for tables in sets.values() for file in tables.files],
         sizes={path: size for tables in sets.values() for path, size in tables.sizes.items()},
         checks=[*_common_checks(sets), "no train image in another split of any set"],
         warnings=[f"{name}: {warning}" for name, tables in sets.items() for warning in tables.warnings],
-        notes=[_dropped(expressions[trained], expressions[leaking], list(sets))],
+        notes=[
+            _dropped(expressions[trained], expressions[leaking], list(sets)),
+            *(f"{name}: {note}" for name, tables in sets.items() for note in tables.notes),
+        ],
         partial=any(tables.partial for tables in sets.values()),
     )
 
@@ -50,6 +55,15 @@ def _moved(table: pd.DataFrame, place: int) -> pd.DataFrame:
     if largest >= SPACE:
         raise DatasetError(f"id {largest} is too large to be mixed: ids must be below {SPACE}")
     return table.assign(**{column: table[column] + place * SPACE for column in ids})
+
+
+def _of_pictures(boxes: pd.DataFrame, expressions: pd.DataFrame) -> pd.DataFrame:
+    """The boxes of the pictures that expressions of the same set are about."""
+
+    def pictures(table: pd.DataFrame) -> pd.MultiIndex:
+        return pd.MultiIndex.from_arrays([table["image_id"], table["ann_id"] // SPACE])
+
+    return boxes[pictures(boxes).isin(pictures(expressions))].reset_index(drop=True)
 
 
 def _check_images(instances: pd.DataFrame) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from stages.prepare import coco, pictures
+from stages.prepare import boxes, coco, pictures
 from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables
@@ -47,6 +47,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     table = _with_images(table, annotations, expressions, problems)
     who = ("line " + table["sent_id"].astype(str) + f" of {expressions.name}").rename("who")
     found = coco.instances(annotations, pd.concat([who, table[["ann_id", "image_id"]]], axis=1), problems)
+    things, notes = boxes.boxes(annotations, found)
     _check_file_names(instances, found, problems)
     sizes = pictures.check(found, images, problems)
     given = "split" in table
@@ -54,7 +55,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
         _check_splits(expressions, table, problems)
     problems.stop()
 
-    notes = []
+    notes += boxes.disagreeing(things, found)
     if not given:
         table["split"] = table["image_id"].map(split_by_image(found, seed))
         notes.append(f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}")
@@ -68,6 +69,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     return Tables(
         expressions=table[EXPRESSION_COLUMNS],
         instances=found,
+        boxes=things,
         files=[instances, expressions],
         sizes=sizes,
         checks=checks,

@@ -1,4 +1,4 @@
-"""The REFER layout -> a table of expressions and a table of the instances they refer to.
+"""The REFER layout -> tables of expressions, of the instances they refer to, and of all things on their pictures.
 
     ROOT/NAME/refs(SPLIT_BY).p         list of refs: which words mean which annotation
     ROOT/NAME/instances.json           COCO: images, annotations, categories
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.prepare import coco, pictures, plain_pickle
+from stages.prepare import boxes, coco, pictures, plain_pickle
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, check_splits, check_unique
 from stages.prepared import EXPRESSION_COLUMNS
@@ -85,6 +85,7 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
         expressions = _expressions(release.refs, sentence, problems)
         annotations = coco.load(release.instances, problems)
         instances = coco.instances(annotations, _referred(expressions), problems)
+        things, notes = boxes.boxes(annotations, instances)
     overlap = check_splits(
         release.refs, expressions, problems, tolerate_overlap=(release.name, release.split_by) in OVERLAPPING
     )
@@ -100,7 +101,7 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     if not overlap:
         checks.append("no image in two splits")
     instances["image"] = [pictures.join(folder, name) for name in instances["image"]]
-    return Tables(expressions, instances, release.files, sizes, checks, warnings)
+    return Tables(expressions, instances, things, release.files, sizes, checks, warnings, notes)
 
 
 def load_refs(path: Path) -> list:

@@ -16,6 +16,7 @@ class Tables:
     Attributes:
         expressions: `EXPRESSION_COLUMNS` of `stages.prepared`.
         instances: `INSTANCE_COLUMNS`; an instance that several refs mean is one row.
+        boxes: `BOX_COLUMNS`, of everything annotated on the pictures of the instances.
         files: the annotation files it was read from.
         sizes: bytes of every image in use, by path; empty where images were not checked.
         checks: what was checked and holds.
@@ -26,6 +27,7 @@ class Tables:
 
     expressions: pd.DataFrame
     instances: pd.DataFrame
+    boxes: pd.DataFrame
     files: list[Path]
     sizes: dict[str, int]
     checks: list[str]

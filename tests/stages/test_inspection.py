@@ -164,7 +164,7 @@ def test_the_same_dataset_gives_the_same_bytes(dataset):
 
 
 def test_samples_are_spread_over_mask_sizes_with_all_expressions_and_ids(dataset):
-    shares = inspection.area_shares(dataset)
+    shares = prepared.area_shares(dataset.instances)
     content = inspection.page(dataset)
     for split, number in (("train", 12), ("val", 12), ("testA", len(set(dataset.split("testA")["ref_id"])))):
         chosen = inspection.choose(dataset, split)

@@ -5,23 +5,26 @@ import pandas as pd
 import pytest
 
 from stages import prepared
-from stages.prepare.mix import SPACE, mix
+from stages.prepare.mix import mix
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import Tables
-from stages.prepared import INSTANCE_COLUMNS
+from stages.prepared import BOX_COLUMNS, INSTANCE_COLUMNS, SPACE, PreparedDataset
 
 
 def tables(splits: dict[int, str], refs: int = 40, seed: int = 0, **changes) -> Tables:
     """A set over images 0, 1, ... with their splits; two sentences a ref; ids start at zero in every set."""
     random = np.random.default_rng(seed)
-    rows, instances = [], []
+    rows, instances, boxes = [], [], []
     for ref in range(refs):
         image_id = int(random.choice(list(splits)))
         rows += [(2 * ref + n, ref, ref, image_id, splits[image_id], f"cup {n}") for n in range(2)]
         instances.append((ref, image_id, f"images/{image_id}.jpg", 6, 5, "cup", "mask"))
+        boxes.append((ref, image_id, "cup", *random.random(4)))
+    boxes += [(1000 + image_id, image_id, "cup", *random.random(4)) for image_id in splits]  # nothing refers to them
     return Tables(
         expressions=pd.DataFrame(rows, columns=prepared.EXPRESSION_COLUMNS),
         instances=pd.DataFrame(instances, columns=INSTANCE_COLUMNS),
+        boxes=pd.DataFrame([row for row in boxes if row[1] in {row[1] for row in instances}], columns=BOX_COLUMNS),
         files=[],
         sizes={},
         **{"checks": ["ids unique", "masks valid"], **changes},
@@ -65,6 +68,28 @@ def test_ids_do_not_collide_and_point_to_their_instance(sets):
     assert set(mixed.expressions["image_id"]) <= set(range(15))
 
 
+def test_every_set_brings_its_own_boxes_of_the_pictures_that_it_refers_to(sets):
+    """In the mix a thing has the distractors that it has in its set alone."""
+    mixed = mix(sets)
+    kept = mixed.expressions.assign(place=mixed.expressions["ann_id"] // SPACE)
+    whole = PreparedDataset(mixed.expressions, mixed.instances.set_index("ann_id"), {"name": "mix"}, mixed.boxes)
+    assert mixed.boxes["ann_id"].is_unique
+    for place, original in enumerate(sets.values()):
+        rows = kept[kept["place"] == place]
+        boxes = mixed.boxes[mixed.boxes["ann_id"] // SPACE == place]
+        expected = original.boxes[original.boxes["image_id"].isin(rows["image_id"])]
+        moved = boxes.assign(ann_id=boxes["ann_id"] - place * SPACE)
+        pd.testing.assert_frame_equal(moved.reset_index(drop=True), expected.reset_index(drop=True))
+
+        ann_ids = rows["ann_id"].unique()
+        found = whole.distractors(ann_ids)
+        alone = PreparedDataset(original.expressions, original.instances.set_index("ann_id"), {}, original.boxes)
+        pairs = alone.distractors(ann_ids - place * SPACE)
+        assert len(pairs) > len(ann_ids)
+        for column in ("target", "ann_id"):
+            assert list(found[column] - place * SPACE) == list(pairs[column])
+
+
 def test_the_note_says_how_much_was_dropped(sets):
     trained = pd.concat(
         [one.expressions[one.expressions["split"] == "train"].assign(set=name) for name, one in sets.items()]
@@ -81,11 +106,13 @@ def test_the_note_says_how_much_was_dropped(sets):
 
 def test_what_is_said_of_one_set_is_said_of_the_mix(sets):
     sets["refcoco+"].warnings.append("not the whole refcoco+ (unc)")
+    sets["refcoco+"].notes.append("2 boxes are no boxes")
     sets["refcoco+"].partial = True
     sets["refcocog"].checks.remove("masks valid")
     mixed = mix(sets)
     assert mixed.partial
     assert mixed.warnings == ["refcoco+: not the whole refcoco+ (unc)"]
+    assert mixed.notes[1:] == ["refcoco+: 2 boxes are no boxes"]
     assert mixed.checks == ["ids unique", "no train image in another split of any set"]
 
 

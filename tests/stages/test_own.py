@@ -18,7 +18,7 @@ LINES = ["ann_id,expression,split", "11,red cup,train", '12,"cup, the left one",
 
 
 class Folder:
-    """Three pictures, four annotations, changed by a test and then written."""
+    """Three pictures, five annotations, changed by a test and then written."""
 
     def __init__(self, root):
         self.root = root
@@ -30,7 +30,8 @@ class Folder:
             "annotations": [
                 {"id": ann_id, "image_id": ann_id // 10, "category_id": 5, "segmentation": self.polygons(*box)}
                 for ann_id, box in boxes.items()
-            ],
+            ]
+            + [{"id": 22, "image_id": 2, "category_id": 5, "bbox": [1, 2, 3, 4]}],  # nothing refers to it
             "categories": [{"id": 5, "name": "cup"}],
         }
 
@@ -286,7 +287,8 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
         folder.lines = ["ann_id,expression", *lines]
         tables = folder.read(seed=seed)
         assert tables.notes == [
-            f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}"
+            "nothing is annotated but what is referred to: other things of the same category go uncounted",
+            f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}",
         ]
         assert (tables.expressions.groupby("image_id")["split"].nunique() == 1).all()
         return tables.expressions.set_index("image_id")["split"].to_dict()

@@ -56,6 +56,55 @@ def test_written_tables_are_read_in_order(tmp_path, tables, masks):
         row = dataset.instances.loc[ann_id]
         np.testing.assert_array_equal(prepared.decode_mask(row["mask"], row["height"], row["width"]), mask)
 
+    assert list(dataset.boxes.columns) == prepared.BOX_COLUMNS
+    for row, mask in zip(dataset.boxes.itertuples(), [masks[1], masks[0]], strict=True):
+        ys, xs = np.nonzero(mask)
+        assert (row.x, row.y) == (xs.min(), ys.min())
+        assert (row.width, row.height) == (np.ptp(xs) + 1, np.ptp(ys) + 1)
+
+
+def test_written_boxes_are_read_in_the_order_of_their_pictures(tmp_path, tables):
+    rows = [(20, 3, "cup", 0.5, 1, 2, 3), (30, 1, "dog", 0, 0, 1, 1), (10, 1, "dog", 1, 1, 5.25, 2)]
+    boxes = pd.DataFrame(rows, columns=prepared.BOX_COLUMNS)
+    prepared.write(tmp_path, *tables, {"name": "cups"}, boxes)
+    found = prepared.read(tmp_path).boxes
+    assert found["ann_id"].tolist() == [10, 30, 20]
+    assert found.loc[0].tolist() == [10, 1, "dog", 1, 1, 5.25, 2]
+
+
+def test_distractors_are_the_other_things_of_the_same_category_on_the_picture(tables):
+    generator = np.random.default_rng(0)
+    count = 200
+    boxes = pd.DataFrame(generator.random((count, 7)), columns=prepared.BOX_COLUMNS).assign(
+        ann_id=generator.permutation(10 * count)[:count],
+        image_id=generator.integers(0, 30, count),
+        category=generator.choice(["cup", "dog", "tree"], count),
+    )
+    dataset = prepared.PreparedDataset(*tables, {"name": "cups"}, boxes)
+    asked = boxes["ann_id"].iloc[::3].tolist()
+    expected = [
+        (one["ann_id"], *(other[column] for column in prepared.BOX_COLUMNS))
+        for one in sorted(boxes.to_dict("records"), key=lambda row: row["ann_id"])
+        if one["ann_id"] in asked
+        for other in sorted(boxes.to_dict("records"), key=lambda row: row["ann_id"])
+        if (one["image_id"], one["category"]) == (other["image_id"], other["category"])
+        if one["ann_id"] != other["ann_id"]
+    ]
+    found = dataset.distractors(asked + asked[:3])
+    assert list(found.columns) == ["target", *prepared.BOX_COLUMNS]
+    assert list(found.itertuples(index=False, name=None)) == expected
+    assert 0 < found["target"].nunique() < len(asked)
+    assert dataset.distractors([]).empty
+
+
+def test_distractors_of_what_has_no_box_are_no_empty_answer(tables):
+    dataset = prepared.PreparedDataset(*tables, {"name": "cups"})
+    with pytest.raises(ValueError, match="'cups' has no boxes"):
+        dataset.distractors([10])
+    boxes = pd.DataFrame([(20, 3, "cup", 0, 1, 2, 3)], columns=prepared.BOX_COLUMNS)
+    with pytest.raises(ValueError, match="no box of annotation 10"):
+        prepared.PreparedDataset(*tables, {"name": "cups"}, boxes).distractors([20, 10])
+
 
 def test_the_same_tables_give_the_same_bytes(tmp_path, tables):
     expressions, instances = tables
@@ -71,6 +120,10 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path, tables):
     prepared.write(tmp_path / "cups", *tables, {"name": "cups"})
     (tmp_path / "cups" / "instances.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"instances\.parquet missing"):
+        prepared.read(tmp_path / "cups")
+    prepared.write(tmp_path / "cups", *tables, {"name": "cups"})
+    (tmp_path / "cups" / "boxes.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"boxes\.parquet missing"):
         prepared.read(tmp_path / "cups")
 
 

@@ -1,0 +1,141 @@
+"""COCO's `instances.json` -> the boxes of everything annotated on the pictures that expressions are about."""
+
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from pycocotools import mask as coco_mask
+
+from stages.prepare.coco import BEYOND, Annotations, Wrong, encode
+from stages.prepare.problems import Malformed, field
+from stages.prepared import BOX_COLUMNS, boxes_of
+
+AGREEING = 0.5  # least intersection over union of a stated box and that of its mask
+NUMBERS = {int, float}
+NOWHERE = [np.nan] * 4
+
+
+def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Every annotated thing of the pictures that have a referred instance, and what is to be said of them.
+
+    A box is the source's `bbox`; where that is absent or wrong, the box of the segmentation's pixels. A thing that
+    nothing refers to and that has neither, or no category, is left out, and a note says how many are. So are regions
+    of crowds (`iscrowd`), which are no one thing, without a note.
+
+    Args:
+        source: the annotations, of these and other pictures.
+        instances: `INSTANCE_COLUMNS` of the referred ones, which are sound.
+
+    Returns:
+        `BOX_COLUMNS`, in the order of the source, and notes.
+    """
+    names = _names(source)
+    images = instances.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
+    pictures, referred = set(images.index.tolist()), set(instances["ann_id"].tolist())
+    ids, image_ids, categories, stated, lost = [], [], [], [], []
+    for ann_id, annotation in source.annotations.items():
+        image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
+        if type(image_id) is not int:
+            lost.append(ann_id)
+        elif image_id in pictures and (ann_id in referred or not annotation.get("iscrowd")):
+            category = names.get(category_id) if type(category_id) is int else None
+            if category is None:
+                lost.append(ann_id)
+                continue
+            box = annotation.get("bbox")
+            whole = type(box) is list and len(box) == 4 and NUMBERS.issuperset(map(type, box))
+            ids.append(ann_id)
+            image_ids.append(image_id)
+            categories.append(category)
+            stated.append(box if whole else NOWHERE)
+
+    table = pd.DataFrame({"ann_id": ids, "image_id": image_ids, "category": categories})
+    found = np.fromiter(chain.from_iterable(stated), dtype=float).reshape(-1, 4)
+    sizes = images.loc[image_ids].to_numpy().reshape(-1, 2)
+    wrong = np.flatnonzero(~_sound(found, sizes))
+    for place in wrong:
+        found[place] = _box_of_mask(source.annotations[ids[place]], *sizes[place].tolist())
+    table[BOX_COLUMNS[3:]] = found
+    table["category"] = table["category"].astype("str")
+    left = table["x"].isna()
+    lost += table.loc[left, "ann_id"].tolist()
+    repaired = [ids[place] for place in wrong if not left[place] and "bbox" in source.annotations[ids[place]]]
+    table = table[~left].reset_index(drop=True)
+    return table, [*_left_out(lost), *_repaired(repaired), *_alone(table, instances)]
+
+
+def disagreeing(table: pd.DataFrame, instances: pd.DataFrame) -> list[str]:
+    """A note where boxes are elsewhere than their masks, as those written another way are, such as corner and corner.
+
+    Args:
+        table: from `boxes`.
+        instances: `INSTANCE_COLUMNS`, all of them in the table.
+    """
+    drawn = boxes_of(instances).set_index("ann_id")[BOX_COLUMNS[3:]]
+    given = table.set_index("ann_id")[BOX_COLUMNS[3:]].loc[drawn.index]
+    apart = drawn.index[_overlap(given.to_numpy(), drawn.to_numpy()) < AGREEING]
+    if apart.empty:
+        return []
+    return [
+        f"{len(apart):,} of {len(drawn):,} boxes overlap that of their mask by less than half, such as that of "
+        f"annotation {apart[0]}"
+    ]
+
+
+def _names(source: Annotations) -> dict[int, str]:
+    """Name of every sound category, by id."""
+    names = {}
+    for category_id, category in source.categories.items():
+        try:
+            names[category_id] = field(category, "name", str)
+        except Malformed:
+            continue
+    return names
+
+
+def _sound(found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Whether each box x, y, width, height (boxes, 4) lies inside its picture of width, height (boxes, 2)."""
+    near, extent = found[:, :2], found[:, 2:]
+    return ((near >= -BEYOND) & (extent >= 0) & (near + extent <= sizes + BEYOND)).all(axis=1)
+
+
+def _box_of_mask(annotation: dict, width: int, height: int) -> list[float]:
+    """Of the segmentation's pixels; `NOWHERE` where that is wrong, or has none."""
+    try:
+        mask = encode(annotation.get("segmentation"), height, width, "")
+    except Wrong:
+        return NOWHERE
+    return coco_mask.toBbox(mask).tolist() if coco_mask.area(mask) else NOWHERE
+
+
+def _left_out(ids: list[int]) -> list[str]:
+    if not ids:
+        return []
+    return [
+        f"{len(ids):,} annotations that nothing refers to have no sound image_id, category or box, and are counted "
+        f"nowhere, such as annotation {ids[0]}"
+    ]
+
+
+def _repaired(ids: list[int]) -> list[str]:
+    if not ids:
+        return []
+    return [
+        f"{len(ids):,} boxes are no boxes inside their images, and were taken from the segmentation, such as that of "
+        f"annotation {ids[0]}"
+    ]
+
+
+def _overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes x, y, width, height (boxes, 4), pairwise; of empty ones 0."""
+    near = np.maximum(ones[:, :2], others[:, :2])
+    far = np.minimum(ones[:, :2] + ones[:, 2:], others[:, :2] + others[:, 2:])
+    intersection = (far - near).clip(min=0).prod(axis=1)
+    union = ones[:, 2:].prod(axis=1) + others[:, 2:].prod(axis=1) - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def _alone(table: pd.DataFrame, instances: pd.DataFrame) -> list[str]:
+    if len(table) > len(instances):
+        return []
+    return ["nothing is annotated but what is referred to: other things of the same category go uncounted"]
