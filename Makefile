@@ -10,7 +10,7 @@ FLOCK := $(if $(shell command -v flock),flock $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint ui
+.PHONY: help install repro test lint check ui
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: $(INSTALLED)  ## style, import arrows, params.yaml
 	@ruff format --check .
 	@lint-imports
 	@python -m stages.params --check
+
+check: $(INSTALLED)  ## whether reports/ is what the results, or dvc.lock and the data it keeps, would give
+	@python -m stages.report --check
 
 ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:5000, or another PORT=...
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 INPUTS = ("cmd", "deps", "params")
+LOCK = Path("dvc.lock")
 
 
 def live_inputs(stage: str) -> dict | None:
@@ -28,20 +29,35 @@ def live_inputs(stage: str) -> dict | None:
             entry = to_single_stage_lockfile(loaded)
     except DvcException:
         return None
-    return _plain(entry)
+    return json.loads(json.dumps(inputs_of(entry)))
 
 
-def locked_inputs(stage: str, lock: Path = Path("dvc.lock")) -> dict | None:
-    """The same from the stage's entry in `dvc.lock`: what its outputs were made from; None where there is no entry.
+def locked_inputs(stage: str, lock: Path = LOCK) -> dict | None:
+    """The same from the stage's entry in `dvc.lock`: what its outputs were made from; None where there is no entry."""
+    entry = locked_entries(lock).get(stage)
+    return None if entry is None else inputs_of(entry)
+
+
+def locked_entries(lock: Path = LOCK) -> dict[str, dict]:
+    """Stage -> its entry in `dvc.lock`: its inputs and its outputs; empty where there is no such file.
 
     Read with DVC's own loader: DVC writes YAML 1.2, where `no` is a string.
     """
     from dvc.utils.serialize import load_yaml
 
     if not lock.exists():
-        return None
-    entry = load_yaml(lock).get("stages", {}).get(stage)
-    return None if entry is None else _plain(entry)
+        return {}
+    return json.loads(json.dumps(load_yaml(lock).get("stages", {})))
+
+
+def inputs_of(entry: dict) -> dict:
+    """Command, dependencies and parameters of an entry."""
+    return {name: entry[name] for name in INPUTS if name in entry}
+
+
+def entry_hash(entry: dict) -> str:
+    """A hash of a stage's whole entry: other inputs or other outputs, another hash."""
+    return _digest(entry)
 
 
 def key(stage: str, inputs: dict | None) -> str:
@@ -58,10 +74,6 @@ def shared_key(name: str, inputs: dict | None) -> str:
         for file, knobs in inputs.get("params", {}).items()
     }
     return key(name, {"deps": inputs.get("deps", []), "params": params})
-
-
-def _plain(entry: dict) -> dict:
-    return json.loads(json.dumps({name: entry[name] for name in INPUTS if name in entry}))
 
 
 def _digest(inputs: dict) -> str:

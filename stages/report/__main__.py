@@ -6,82 +6,57 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages import layout, params, tracking
-from stages.report import contents, figures, gallery, headline, inputs, page, tables
-from stages.report.contents import Contents
-from stages.report.inputs import DatasetResults
+from stages.params import Params
+from stages.report import check, files
+from stages.report.files import FOLDERS, Files
+from stages.report.inputs import ReportError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the results of every listed dataset, choose the expressions to show, write tables, figures and the page."""
-    _parser().parse_args(arguments)
+    """Write tables, figures, kept data, provenance and the page; or check that those are not stale."""
+    options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
+    if options.check:
+        _check(settings)
+        return
     try:
-        datasets = [inputs.read(name, settings) for name in settings.experiment.datasets]
-        shown = {results.name: contents.gather(results, settings) for results in datasets}
-        files = _files(datasets) | _figure_files(shown)
-        files[Path("index.html")] = page.render(settings, datasets, shown, {"command": tables.COMMAND}).encode()
-    except (inputs.ReportError, FileNotFoundError) as error:
+        made = files.of_results(settings)
+    except (ReportError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    _write(files, layout.REPORTS)
-    for results in datasets:
-        own = [path for path in files if path.name.startswith((f"{results.name}.", f"{results.name}-"))]
+    _write(made, layout.REPORTS)
+    for name in settings.experiment.datasets:
+        own = [path for path in made if path.name.startswith((f"{name}.", f"{name}-"))]
         tracking.log_report(
-            results.name,
-            layout.comparison(results.name),
-            [layout.REPORTS / path for path in (*own, Path("index.html"))],
+            name, layout.comparison(name), [layout.REPORTS / path for path in (*own, Path("index.html"))]
         )
 
 
-def _files(datasets: list[DatasetResults]) -> dict[Path, bytes]:
-    files = {}
-    for results in datasets:
-        name, every = results.name, [tables.main_table(results), *tables.full_tables(results)]
-        words = f"{headline.headline(results)} {headline.details(results)}".strip()
-        markdown = "\n".join([*_warnings(results), f"{words}\n", *(tables.to_markdown(table) for table in every)])
-        latex = "\n".join(tables.to_latex(table, f"tab:{name}-{table.key}") for table in every)
-        files |= {
-            Path("tables") / f"{name}.md": markdown.encode(),
-            Path("tables") / f"{name}.csv": tables.to_csv(results).encode(),
-            Path("tables") / f"{name}.tex": latex.encode(),
-            Path("figures") / f"{name}-gallery.png": gallery.figure_png(
-                gallery.examples(results, gallery.FIGURE_EXPRESSIONS)
-            ),
-        }
-    return files
+def _check(settings: Params) -> None:
+    """Exit with code 1 and name what is stale, where something is."""
+    stale, looked = check.check(settings)
+    if stale:
+        sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
+    print(f"{layout.REPORTS} is up to date: {looked}")
 
 
-def _figure_files(shown: dict[str, Contents]) -> dict[Path, bytes]:
-    """Every figure of every dataset as SVG and as PDF."""
-    return {
-        Path("figures") / f"{name}-{figure.key}.{kind}": content
-        for name, of_dataset in shown.items()
-        for figure in of_dataset.figures
-        for kind, content in (("svg", figures.svg(figure, name).encode()), ("pdf", figures.pdf(figure)))
-    }
-
-
-def _warnings(results: DatasetResults) -> list[str]:
-    """Every warning about the data, as a quotation in Markdown."""
-    lines = [f"> **{lead}.**" for lead in [tables.data_warning(results)] if lead]
-    lines += [f"> - {warning}" for warning in results.warnings]
-    return [*lines, ""] if lines else []
-
-
-def _write(files: dict[Path, bytes], folder: Path) -> None:
-    for part in ("tables", "figures"):
+def _write(made: Files, folder: Path) -> None:
+    for part in FOLDERS:
         (folder / part).mkdir(parents=True, exist_ok=True)
-        for path in (folder / part).iterdir():
-            if path.is_file() and path.relative_to(folder) not in files:
+        for path in (folder / part).rglob("*"):
+            if path.is_file() and path.relative_to(folder) not in made:
                 path.unlink()
-    for path, content in files.items():
+    for path, content in made.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
 
 
 def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m stages.report",
         description="Write reports/: tables, figures and one offline page about the datasets listed in params.yaml.",
     )
+    parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 where the report is stale")
+    return parser
 
 
 if __name__ == "__main__":

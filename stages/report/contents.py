@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stages import layout
+from stages.ablate.slices import FAMILIES
 from stages.params import Params
 from stages.report import (
     alignment,
@@ -36,7 +36,7 @@ class Contents:
     Attributes:
         differences: the main figure.
         sweeps: figure and table of each sweep.
-        slices, slice_tables: where it helps; a table a split.
+        slices: where it helps.
         alignment, alignment_table: do pixels align with the center?
         calibration, calibration_table: are probabilities what they say?
         embeddings: maps around the center.
@@ -49,7 +49,6 @@ class Contents:
     differences: list[Figure]
     sweeps: list[tuple[Figure, Table]]
     slices: list[Figure]
-    slice_tables: list[Table]
     alignment: Figure
     alignment_table: Table
     calibration: Figure
@@ -74,8 +73,8 @@ def gather(results: DatasetResults, params: Params) -> Contents:
     Raises:
         ReportError: an input is missing, or a picture cannot be read.
     """
-    metric, comparison, slices = metric_of(results), in_listed_order(results), pd.read_csv(layout.slices(results.name))
-    found, first = diagnosis.read(results.name, runs(results), shown(results)), results.splits[0]
+    metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
+    found = diagnosis.read(results.name, runs(results), list(results.scores), results.shown_seed)
     aligned = alignment.summarise(found.alignment)
     words = _words(results, found)
     return Contents(
@@ -87,8 +86,7 @@ def gather(results: DatasetResults, params: Params) -> Contents:
             )
             for number, sweep in enumerate(sweeps.find(params), start=1)
         ],
-        slices=_slices(results, slices),
-        slice_tables=details.of_slices(results, slices, metric),
+        slices=_slices(results),
         alignment=alignment.figure(aligned, results.variants, first),
         alignment_table=details.of_alignment(results, aligned),
         calibration=calibration.figure(found.calibration, found.thresholds, results.variants, first, "mIoU"),
@@ -103,20 +101,10 @@ def gather(results: DatasetResults, params: Params) -> Contents:
     )
 
 
-def metric_of(results: DatasetResults) -> str:
-    """The metric that differences are headlined in."""
-    return results.protocol.headline[0]
-
-
-def shown(results: DatasetResults) -> list[str]:
-    """The variants that are shown close up: the reference and the richest."""
-    return list(dict.fromkeys([results.reference, results.richest]))
-
-
 def runs(results: DatasetResults) -> dict[str, list[int]]:
     """Variant -> the listed seeds that have scores."""
     return {
-        variant: [seed for seed in results.seeds if layout.scores(results.name, variant, seed).exists()]
+        variant: [seed for seed in results.seeds if seed not in results.missing.get(variant, [])]
         for variant in results.variants
     }
 
@@ -135,10 +123,13 @@ def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str)
     return [intervals.differences(comparison, results.reference, metric)]
 
 
-def _slices(results: DatasetResults, slices: pd.DataFrame) -> list[Figure]:
-    split, titles = results.splits[0], {family: details.family_title(family) for family in slices["family"].unique()}
-    levels = intervals.slice_levels(slices, titles, split, results.variants, shown(results))
-    if results.richest == results.reference:
+def _slices(results: DatasetResults) -> list[Figure]:
+    split, slices = results.splits[0], results.slices
+    if slices.empty:
+        return []
+    titles = {name: family.title for name, family in FAMILIES.items()}
+    levels = intervals.slice_levels(slices, titles, split, results.variants, list(results.scores))
+    if len(results.scores) == 1:
         return [levels]
     changes = intervals.slice_differences(slices, titles, split, results.variants, results.reference, results.richest)
     return [changes, levels]

@@ -37,35 +37,28 @@ class Diagnosis:
     samples: dict[str, pd.DataFrame]
 
 
-def read(name: str, runs: dict[str, list[int]], shown: list[str]) -> Diagnosis:
+def read(name: str, runs: dict[str, list[int]], shown: list[str], seed: int) -> Diagnosis:
     """Read the diagnoses of a dataset.
 
     Args:
         name: of the dataset.
         runs: variant -> the seeds that it was scored with.
-        shown: the variants whose maps are wanted, those of their first seed.
+        shown: the variants whose maps are wanted.
+        seed: the one whose maps are wanted.
 
     Raises:
         ReportError: a run has no diagnosis; the message names the command that makes it.
     """
     pairs = [(variant, seed) for variant, seeds in runs.items() for seed in seeds]
-    firsts = {variant: runs[variant][0] for variant in shown if runs[variant]}
     return Diagnosis(
         alignment=_every(name, pairs, "alignment.parquet", pd.read_parquet),
         calibration=_every(name, pairs, "calibration.csv", pd.read_csv),
         thresholds=_every(name, pairs, "thresholds.csv", pd.read_csv),
         summaries={pair: json.loads(_path(name, *pair, "summary.json").read_text(encoding="utf-8")) for pair in pairs},
-        embeddings={
-            variant: pd.read_parquet(_path(name, variant, seed, "embedding.parquet"))
-            for variant, seed in firsts.items()
-        },
-        attention={
-            variant: pd.read_parquet(_path(name, variant, seed, "attention.parquet"))
-            for variant, seed in firsts.items()
-        },
+        embeddings={variant: pd.read_parquet(_path(name, variant, seed, "embedding.parquet")) for variant in shown},
+        attention={variant: pd.read_parquet(_path(name, variant, seed, "attention.parquet")) for variant in shown},
         samples={
-            variant: pd.read_csv(_path(name, variant, seed, "samples.csv"), keep_default_na=False)
-            for variant, seed in firsts.items()
+            variant: pd.read_csv(_path(name, variant, seed, "samples.csv"), keep_default_na=False) for variant in shown
         },
     )
 

@@ -90,14 +90,14 @@ def galleries(results: DatasetResults) -> list[Gallery]:
             examples(results),
         )
     ]
-    gains, losses = len(_apart(results, 1)), len(_apart(results, -1))
+    gains, losses = _apart(results, 1), _apart(results, -1)
     counted = (
         f"Of {sum(results.counts.values()):,} expressions, {results.richest} is above {results.reference} by more than "
-        f"{APART:g} IoU on {gains:,} and below by as much on {losses:,}."
+        f"{APART:g} IoU on {len(gains):,} and below by as much on {len(losses):,}."
     )
     by_rule = {
-        "gains": ("Largest disagreement: gains", counted, _apart(results, 1)),
-        "losses": ("Largest disagreement: losses", counted, _apart(results, -1)),
+        "gains": ("Largest disagreement: gains", counted, gains),
+        "losses": ("Largest disagreement: losses", counted, losses),
         "worst": ("Worst", f"Lowest IoU of {results.richest} over all splits.", _by_iou(results, True)),
         "best": ("Best", f"Highest IoU of {results.richest} over all splits.", _by_iou(results, False)),
     }
@@ -198,8 +198,13 @@ def _by_iou(results: DatasetResults, ascending: bool) -> pd.DataFrame:
 
 
 def _apart(results: DatasetResults, sign: int) -> pd.DataFrame:
-    """Expressions where the richest variant is above (1) or below (-1) the reference by `APART`, farthest first."""
+    """Expressions where the richest variant is above (1) or below (-1) the reference by `APART`, farthest first.
+
+    None where the reference has no scores of the same seed.
+    """
     scores = results.scores[results.richest].reset_index()
+    if results.reference not in results.scores:
+        return scores.head(0)
     by = sign * (
         scores["iou"].to_numpy() - results.scores[results.reference]["iou"].reindex(scores["sent_id"]).to_numpy()
     )

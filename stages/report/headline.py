@@ -1,87 +1,134 @@
-"""The result in words: what the richest variant changes, and which variants the seeds do not tell apart."""
-
-import math
-from collections.abc import Callable
+"""The result in words, made from the numbers: what each part of the method changes, and whether that is supported."""
 
 import pandas as pd
 
-from stages.report.inputs import DatasetResults
-from stages.report.tables import percent, signed
+from stages.report import tables
+from stages.report.inputs import Numbers
+from stages.report.tables import interval, percent, signed
+
+SAME = "0.0"
 
 
-def headline(results: DatasetResults) -> str:
-    """One sentence about the last listed variant on the first evaluation split.
+def headline(results: Numbers) -> str:
+    """One sentence: what the parts of the richest variant change, one after the other, on the first evaluation split.
 
-    The variant is fixed by its place in `params.yaml`, not by its result, so the sentence also reports a loss. It says
-    nothing of significance: the spread it names is over seeds only. The metric is the protocol's first headline.
+    The richest variant is fixed by its place in `params.yaml`, not by its result, so the sentence also reports a loss.
+    Its parts are found by going from it to the variant without its last part, and so on: `alignformer` over `vlba`,
+    `vlba` over `baseline`. Without such pairs it is the difference to the reference. In the protocol's first metric.
     """
-    variant, reference, split = results.richest, results.reference, results.splits[0]
-    metric = results.protocol.headline[0]
-    if variant == reference:
-        mean = results.comparison.loc[(reference, split, metric), "mean"]
-        return (
-            f"{reference}: {percent(mean)} {metric} on {split}; no other variant is listed, so there is no difference."
-        )
-    row = results.comparison.loc[(variant, split, metric)]
-    change, spread = signed(row["difference"]), _spread(results, variant, split)
-    if change == "0.0":
-        return f"{variant} does not help: {metric} on {split} is that of {reference} to one decimal ({spread})."
-    if row["difference"] < 0:
-        return f"{variant} does not help: {change} {metric} on {split} against {reference} ({spread})."
-    return f"{variant}: {change} {metric} on {split} over {reference} ({spread})."
+    split, richest = results.splits[0], results.richest
+    if richest == results.reference:
+        return _about_one(results, split)
+    parts = _parts(results, split)
+    said = [_said(row, results, first=place == 0) for place, row in enumerate(parts)]
+    if not parts:
+        row = results.cell(richest, split, results.metric)
+        said = [_difference(richest, row, f" {results.metric} over {results.reference}")]
+    sentence = "; ".join(said)
+    seeds = len(results.seeds) - len(results.missing.get(richest, []))
+    where = f"{split}, {seeds} seeds" if seeds > 1 else f"{split}, one seed"
+    return " ".join([f"{_capital(sentence) if parts else sentence} ({where}).", *_unscored(results)])
 
 
-def details(results: DatasetResults) -> str:
-    """Sentences about the other splits and about every variant whose range over seeds meets the reference's."""
-    variant, split, metric = results.richest, results.splits[0], results.protocol.headline[0]
-    others = [name for name in results.variants if name != results.reference]
-    if not others:
+def details(results: Numbers) -> str:
+    """Sentences about the other parts, the other splits, the losses, and what the seeds cannot say."""
+    if results.richest == results.reference:
         return ""
+    split, metric = results.splits[0], results.metric
+    parts = _parts(results, split)
+    chosen = [(row["variant"], row["against"]) for row in parts]
+    others = [row for row in _contrasts(results, split) if (row["variant"], row["against"]) not in chosen]
     sentences = []
-    if len(results.splits) > 1:
-        changes = [
-            f"{signed(results.comparison.loc[(variant, other, metric), 'difference'])} on {other}"
-            for other in results.splits[1:]
-        ]
-        sentences.append(f"The same difference is {_listing(changes)}.")
-    means = {name: results.comparison.loc[(name, split, metric), "mean"] for name in results.variants}
+    if others:
+        sentences.append(f"{_capital('; '.join(_said(row, results) for row in others))}.")
+    for other in results.splits[1:]:
+        same = {(row["variant"], row["against"]): row for row in _contrasts(results, other)}
+        said = [_said(same[pair], results) for pair in chosen if pair in same] or [_to_reference(results, other)]
+        sentences.append(f"On {other}: {'; '.join(said)}.")
+    means = {name: results.cell(name, split, metric)["mean"] for name in results.scored}
     best = max(means, key=means.get)
-    sentences.append(f"The highest mean on {split} is that of {best}, {percent(means[best])}.")
+    row = results.cell(best, split, metric)
+    sentences.append(
+        f"The highest mean on {split} is that of {best}, {percent(row['mean'])} {interval(row['low'], row['high'])}."
+    )
+    sentences += _losses(results)
+    sentences.append("Not supported does not mean that there is no difference: these data cannot tell it from none.")
     if len(results.seeds) == 1:
-        sentences.append("One seed cannot say which differences another seed would repeat.")
-        return " ".join(sentences)
-    above = _where(results, split, others, lambda row, reference: row["min"] > reference["max"])
-    below = _where(results, split, others, lambda row, reference: row["max"] < reference["min"])
-    level = [name for name in others if name not in above + below]
-    if above:
-        sentences.append(f"Every seed of {_listing(above)} is above every seed of {results.reference} on {split}.")
-    if below:
-        sentences.append(f"Every seed of {_listing(below)} is below every seed of {results.reference} on {split}.")
-    if level:
         sentences.append(
-            f"The seeds do not tell {_listing(level, 'or')} from {results.reference} on {split}: their ranges overlap."
+            "One seed cannot say which differences another seed would repeat: its intervals hold the luck of the "
+            "pictures alone."
         )
     return " ".join(sentences)
 
 
-def _spread(results: DatasetResults, variant: str, split: str) -> str:
-    metric = results.protocol.headline[0]
-    stds = [results.comparison.loc[(name, split, metric), "std"] for name in (variant, results.reference)]
-    if any(math.isnan(std) for std in stds):
-        return "one seed: the spread is not known"
-    return (
-        f"standard deviation over {len(results.seeds)} seeds: {percent(stds[0])} for {variant}, "
-        f"{percent(stds[1])} for {results.reference}"
+def _about_one(results: Numbers, split: str) -> str:
+    if results.reference not in results.scored:
+        return " ".join(_unscored(results))
+    row = results.cell(results.reference, split, results.metric)
+    number = f"{percent(row['mean'])} {results.metric} {interval(row['low'], row['high'])}".strip()
+    alone = len(results.variants) == 1
+    why = "no other variant is listed" if alone else "no other variant has scores"
+    return " ".join(
+        [f"{results.reference}: {number} on {split}; {why}, so there is no difference.", *_unscored(results)]
     )
 
 
-def _where(
-    results: DatasetResults, split: str, variants: list[str], holds: Callable[[pd.Series, pd.Series], bool]
-) -> list[str]:
-    metric = results.protocol.headline[0]
-    reference = results.comparison.loc[(results.reference, split, metric)]
-    return [name for name in variants if holds(results.comparison.loc[(name, split, metric)], reference)]
+def _contrasts(results: Numbers, split: str) -> list[pd.Series]:
+    """Pairs with numbers in the first headline metric."""
+    table = results.contrasts
+    chosen = table[(table["split"] == split) & (table["metric"] == results.metric) & table["difference"].notna()]
+    return [row for _, row in chosen.iterrows()]
 
 
-def _listing(names: list[str], word: str = "and") -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+def _parts(results: Numbers, split: str) -> list[pd.Series]:
+    """The pairs from the poorest variant to the richest, one part a step; the contrastive loss is the last part."""
+    pairs, steps, variant = _contrasts(results, split), [], results.richest
+    while found := [row for row in pairs if row["variant"] == variant]:
+        step = next((row for row in found if row["aspect"] == "contrastive"), found[0])
+        steps.append(step)
+        variant = step["against"]
+    return steps[::-1]
+
+
+def _said(row: pd.Series, results: Numbers, first: bool = False) -> str:
+    """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where pairs share a part."""
+    return _difference(tables.part(results, row), row, f" {results.metric} over none" if first else "")
+
+
+def _to_reference(results: Numbers, split: str) -> str:
+    return _difference(results.richest, results.cell(results.richest, split, results.metric), "")
+
+
+def _difference(what: str, row: pd.Series, unit: str) -> str:
+    """A difference with its interval and whether it is supported; a loss is called one."""
+    if pd.isna(row["difference"]):
+        return f"{what}: no seed in common, so no difference"
+    change = signed(row["difference"])
+    bounds = interval(row["difference_low"], row["difference_high"])
+    loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
+    support = "supported" if row["supported"] else "not supported"
+    return f"{what} {change}{unit} {bounds}, {loss}{support}"
+
+
+def _losses(results: Numbers) -> list[str]:
+    """Every variant that is below the reference, where that is supported."""
+    lost = [
+        f"{name} on {split} ({signed(row['difference'])})"
+        for name in results.scored
+        for split in results.splits
+        for row in [results.cell(name, split, results.metric)]
+        if row["supported"] and row["difference"] < 0
+    ]
+    return [f"Below {results.reference}, supported: {_listing(lost)}."] if lost else []
+
+
+def _unscored(results: Numbers) -> list[str]:
+    return [tables.why_no_number(results, name) for name in results.variants if name in results.missing]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _listing(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.params import Params
-from stages.report import attention, figures, gallery, headline, tables
+from stages.report import attention, figures, gallery, headline, published, tables
 from stages.report.attention import Words
 from stages.report.contents import Contents
 from stages.report.figures import Figure
@@ -104,11 +104,16 @@ def _section(results: DatasetResults, shown: Contents) -> dict:
         "warning": tables.data_warning(results),
         "warnings": results.warnings,
         "main_table": tables.main_table(results),
+        "contrast_table": tables.contrast_table(results),
+        "difference_table": tables.difference_table(results),
+        "slices_table": tables.slices_table(results),
         "full_tables": tables.full_tables(results),
+        "cost_tables": [table for table in (tables.cost_table(results), tables.measured_table(results)) if table],
+        "published_table": published.table(results),
+        "published": published.statement(results),
         "differences": _figures(results, shown.differences),
         "sweeps": [(_figure(results, figure), table) for figure, table in shown.sweeps],
         "slices": _figures(results, shown.slices),
-        "slice_tables": shown.slice_tables,
         "alignment": _figure(results, shown.alignment),
         "alignment_table": shown.alignment_table,
         "calibration": _figure(results, shown.calibration),
@@ -119,7 +124,7 @@ def _section(results: DatasetResults, shown: Contents) -> dict:
         "words_caption": attention.caption(results.richest),
         "curves": _figure(results, shown.curves),
         "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
-        "seeds": results.seeds,
+        "seed": results.shown_seed,
         "richest": results.richest,
         "reference": results.reference,
         "counts": _counts(results),

@@ -1,42 +1,45 @@
-"""The comparison as tables: one set of rounded numbers, written as Markdown, CSV, LaTeX and for the page."""
+"""The comparison as tables: cells that are already text, from one set of rounded numbers. `formats` writes them."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from stages import layout
 from stages.evaluate.metrics import METRICS
 from stages.prepared import set_of
-from stages.report.inputs import DatasetResults
+from stages.report.inputs import MEASURED, Numbers
 
 COMMAND = "dvc repro report"
+LARGEST_P = 0.05  # as stages/ablate calls a difference supported
 MINUS = "\N{MINUS SIGN}"
 REFERENCE_MARK = "\N{EN DASH}"
-SPLITS_ABREAST = 3
+MISSING = "\N{EM DASH}"
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+METRICS_ABREAST = 2  # each with its difference
+VARIANTS_ABREAST = 4
 CAPTION_WARNINGS = 3
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        MINUS: r"$-$",
-        "Δ": r"$\Delta$",
-        REFERENCE_MARK: "--",
-        "≥": r"$\geq$",
-        ">": r"$>$",
-        "<": r"$<$",
-        "|": r"\textbar{}",
-    }
-)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell; `str` gives all of it.
+
+    Attributes:
+        text: the number or the name, with the mark of its footnote.
+        note: what stands small beside or below it, such as the interval.
+        bold: the difference is supported.
+        value: what the cell sorts by; None where it has no number.
+    """
+
+    text: str
+    note: str = ""
+    bold: bool = False
+    value: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.note}".strip()
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,12 @@ class Group:
     """Rows under a common title, which is empty where the table has a single group."""
 
     title: str
-    rows: list[list[str]]
+    rows: list[list[Cell]]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows and columns of cells that are already text; the first column names the variant.
+    """Rows and columns of cells; the first column names what the row is about.
 
     Attributes:
         spans: (title, number of columns) above the headings, from left to right; empty for none.
@@ -64,22 +67,43 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """Blocks one below the other, under one caption.
+    """Blocks one below the other, under one caption, above one footer.
 
     Attributes:
         key: short name, unique within the report of a dataset.
-        caption: what the numbers are, on what, and the command that makes them again.
+        caption: what the numbers are, and on what.
         blocks: where columns are too many to stand side by side, more than one.
+        notes: footnotes, each with its mark before it: what a dash stands for, and over how many seeds a number is.
+        footer: sentences: seeds, protocol, what brackets and bold mean, and the command that makes the table again.
     """
 
     key: str
     caption: str
     blocks: list[Block]
+    notes: list[str] = field(default_factory=list)
+    footer: list[str] = field(default_factory=list)
 
 
-def percent(value: float) -> str:
-    """A fraction as percent with one decimal."""
-    return f"{100 * value:.1f}"
+class Notes:
+    """Collects footnotes in the order in which they are first referred to."""
+
+    def __init__(self):
+        self._texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """The mark of a footnote; the same text has the same mark."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return _superscript(self._texts.index(text) + 1)
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{_superscript(number)} {text}" for number, text in enumerate(self._texts, start=1)]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction as percent, with one decimal or as many as asked for."""
+    return f"{100 * value:.{digits}f}"
 
 
 def signed(value: float) -> str:
@@ -89,68 +113,264 @@ def signed(value: float) -> str:
     return sign + points
 
 
-def with_spread(mean: float, std: float) -> str:
-    """Mean ± standard deviation in percent; the mean alone where there is no standard deviation."""
-    return percent(mean) if math.isnan(std) else f"{percent(mean)} ± {percent(std)}"
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """An interval of fractions in percent: `[3.0, 8.2]`; empty where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{_points(low, digits)}, {_points(high, digits)}]"
 
 
-def data_warning(results: DatasetResults) -> str:
+def probability(p: float) -> str:
+    """A p-value with four decimals; `<0.0001` below that."""
+    return "<0.0001" if p < 0.00005 else f"{p:.4f}"
+
+
+def data_warning(results: Numbers) -> str:
     """What the warnings of the data come to, without a full stop; empty where there are none."""
     if results.partial:
         return "Partial data, not comparable with published results"
     return "Warning about the data" if results.warnings else ""
 
 
-def main_table(results: DatasetResults) -> Table:
-    """Variant x split: the metrics that the protocol headlines, the first with its difference to the reference."""
-    first, *others = results.protocol.headline
-    metrics = [first, "difference", *others]
-    return Table(
+def seeds_said(results: Numbers) -> str:
+    """How many seeds, and what one cannot say."""
+    listed = ", ".join(map(str, results.seeds))
+    if len(results.seeds) == 1:
+        return f"One seed ({listed}): what another training would give is not known."
+    return f"{len(results.seeds)} seeds ({listed})."
+
+
+def main_table(results: Numbers) -> Table:
+    """Rows grouped by split: the metrics that the protocol headlines, each with its difference to the reference."""
+    return _table_of_metrics(
+        results,
         key="main",
-        caption=_caption(results, "Variants compared", results.splits),
-        blocks=[_block_of_splits(results, splits, metrics) for splits in _side_by_side(results.splits)],
+        title="Variants compared",
+        sections=[(splits, [list(results.protocol.headline)]) for splits in by_set(results.splits).values()],
     )
 
 
-def full_tables(results: DatasetResults) -> list[Table]:
-    """Every metric, rows grouped by split; a table for each of the sets that are mixed."""
-    first = results.protocol.headline[0]
-    metrics = [first, "difference", *(metric for metric in _in_order(results) if metric != first)]
+def full_tables(results: Numbers) -> list[Table]:
+    """Every metric with its difference, rows grouped by split; a table for each of the sets that are mixed."""
+    metrics = _parts(_in_order(results), METRICS_ABREAST)
     bound = ">" if results.protocol.strict else "≥"
     return [
-        Table(
+        _table_of_metrics(
+            results,
             key=f"full-{name}".rstrip("-"),
-            caption=_caption(results, "Every metric", splits) + f" Pr@X: share of expressions with IoU {bound} X.",
-            blocks=[_block_of_groups(results, splits, metrics)],
+            title="Every metric",
+            sections=[(splits, metrics)],
+            extra=[f"Pr@X: share of expressions with IoU {bound} X."],
         )
-        for name, splits in _by_set(results.splits).items()
+        for name, splits in by_set(results.splits).items()
     ]
 
 
-def to_markdown(table: Table) -> str:
-    """Pipe tables under their caption; where columns are grouped, headings carry the group's name."""
-    return "\n".join([f"{table.caption}\n", *map(_markdown_block, table.blocks)])
+def difference_table(results: Numbers) -> Table | None:
+    """The first headline metric's difference of every variant: its p-values, and how often the variant is better."""
+    others = [name for name in results.variants if name != results.reference]
+    if not others:
+        return None
+    notes, metric = Notes(), results.metric
+
+    def row(variant: str, split: str) -> list[Cell]:
+        found = results.cell(variant, split, metric)
+        why = _why_no_difference(results, variant)
+        better = _numbered(
+            found["improvement"],
+            percent,
+            notes,
+            why,
+            interval(found["improvement_low"], found["improvement_high"]),
+        )
+        return [
+            name_cell(results, variant, notes),
+            _difference_cell(found, notes, why),
+            *(_numbered(found[column], probability, notes, why) for column in ("p", "p_holm")),
+            better,
+        ]
+
+    groups = [Group(_split_title(results, split), [row(name, split) for name in others]) for split in results.splits]
+    return Table(
+        key="differences",
+        caption=_caption(results, f"How sure the differences to {results.reference} are"),
+        blocks=[Block([], ["variant", f"Δ {metric}", "p", "adj. p", "better (%)"], groups)],
+        notes=notes.lines,
+        footer=[
+            *_footer(results, results.splits, differences=True),
+            f"Better: probability that on a random expression the variant's IoU is above that of {results.reference} "
+            "under the same seed, ties counted half; 50 is no difference.",
+            _made_by(),
+        ],
+    )
 
 
-def to_latex(table: Table, label: str) -> str:
-    r"""A `table` environment for \input, which needs the package booktabs and nothing else."""
-    lines = [
-        r"\begin{table}",
-        r"  \centering",
-        rf"  \caption{{{_latex(table.caption)}}}",
-        rf"  \label{{{label}}}",
-        r"  \small\setlength{\tabcolsep}{4pt}",
-    ]
-    for place, block in enumerate(table.blocks):
-        if place > 0:
-            lines.append(r"  \par\medskip")
-        lines.extend(_latex_block(block))
-    lines.append(r"\end{table}")
-    return "\n".join(lines) + "\n"
+def contrast_table(results: Numbers) -> Table | None:
+    """Every pair of variants that differ in one part of the method: what that part changes, all else equal."""
+    if results.contrasts.empty:
+        return None
+    notes, blocks = Notes(), []
+    for metrics in _parts(list(results.protocol.headline), METRICS_ABREAST):
+        groups = []
+        for split in results.splits:
+            of_split = results.contrasts[results.contrasts["split"] == split]
+            pairs = of_split[of_split["metric"] == metrics[0]]
+            rows = [
+                [
+                    Cell(part(results, pair)),
+                    *(
+                        cell
+                        for metric in metrics
+                        for cell in _contrast_cells(contrast(results, pair, split, metric), notes)
+                    ),
+                ]
+                for pair in pairs.itertuples()
+            ]
+            groups.append(Group(_split_title(results, split), rows))
+        headings = [text for metric in metrics for text in (f"Δ {metric}", "adj. p")]
+        blocks.append(Block([], ["part of the method", *headings], groups))
+    return Table(
+        key="contrasts",
+        caption=_caption(results, "What each part of the method changes, all else equal,"),
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[
+            *_footer(results, results.splits),
+            f"Over the variant without it: {_pairs(results)}.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over these pairs, within a split and metric.",
+            _made_by(),
+        ],
+    )
 
 
-def to_csv(results: DatasetResults) -> str:
-    """One row a split and variant; percent rounded as in the other tables, standard deviations in their own columns."""
+def part(results: Numbers, pair: object) -> str:
+    """What a pair of variants differs in, with `what`, `variant` and `against`; names them where several pairs do."""
+    table = results.contrasts
+    several = len(table.loc[table["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
+    return f"{pair.what}, {pair.variant} over {pair.against}" if several else pair.what
+
+
+def contrast(results: Numbers, pair: object, split: str, metric: str) -> pd.Series:
+    """The row of `results.contrasts` about a pair of variants, named as `variant` and `against`."""
+    table = results.contrasts
+    same = (table["variant"] == pair.variant) & (table["against"] == pair.against)
+    return table[same & (table["split"] == split) & (table["metric"] == metric)].iloc[0]
+
+
+def slices_table(results: Numbers) -> Table | None:
+    """Where it helps: on the first evaluation split, the reference by slices and every variant's difference to it."""
+    split = results.splits[0]
+    table = results.slices[results.slices["split"] == split]
+    if table.empty:
+        return None
+    metric, notes = table["metric"].iloc[0], Notes()
+    others = [name for name in results.variants if name != results.reference]
+    by_row = table.set_index(["family", "slice", "variant"])
+    keys = table[["family", "slice"]].drop_duplicates()
+
+    def row(family: str, name: str, variants: Sequence[str], first: bool) -> list[Cell]:
+        size = by_row.loc[(family, name, results.reference)]
+        why = f"fewer than 10 pictures: {name} ({family})" if pd.isna(size["mean"]) else ""
+        cells = [Cell(name)]
+        if first:
+            cells.append(Cell(f"{int(size['expressions']):,}", value=float(size["expressions"])))
+            cells.append(_mean_cell(size, notes, why or why_no_number(results, results.reference)))
+        for variant in variants:
+            missing = why or _why_no_difference(results, variant)
+            cells.append(_difference_cell(by_row.loc[(family, name, variant)], notes, missing))
+        return cells
+
+    blocks = []
+    for place, variants in enumerate(_parts(others, VARIANTS_ABREAST - 1, VARIANTS_ABREAST) or [[]]):
+        first = place == 0
+        groups = [
+            Group(family, [row(family, name, variants, first) for name in of_family["slice"]])
+            for family, of_family in keys.groupby("family", sort=False)
+        ]
+        headings = ["expressions", f"{results.reference} {metric}"] if first else []
+        blocks.append(Block([], ["slice", *headings, *(f"Δ {name}" for name in variants)], groups))
+    return Table(
+        key="slices",
+        caption=_caption(results, f"Where it helps: slices of {split}"),
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[
+            *_footer(results, [split]),
+            f"Δ: {metric} minus that of {results.reference} on the same expressions, taken before rounding.",
+            "Not adjusted for the number of slices: one of twenty intervals misses by chance; nothing here is bold.",
+            _made_by(),
+        ],
+    )
+
+
+def cost_table(results: Numbers) -> Table | None:
+    """Parameters and FLOPs of every variant, which are exact, and their ratio to the reference's."""
+    by_variant = results.diagnosis.groupby("variant")[["parameters", "flops"]].first()
+    if by_variant.empty:
+        return None
+    notes, base = Notes(), by_variant.loc[results.reference] if results.reference in by_variant.index else None
+
+    def row(variant: str) -> list[Cell]:
+        why = why_no_number(results, variant)
+        if variant not in by_variant.index:
+            return [name_cell(results, variant, notes), *[Cell(MISSING + notes.mark(why)) for _ in range(4)]]
+        parameters, flops = by_variant.loc[variant]
+        ratios = [
+            Cell(MISSING + notes.mark(why_no_number(results, results.reference)))
+            if base is None
+            else Cell(f"{value / base[column]:.3f}", value=value / base[column])
+            for value, column in ((parameters, "parameters"), (flops, "flops"))
+        ]
+        exact = [Cell(f"{int(value):,}", value=float(value)) for value in (parameters, flops)]
+        return [name_cell(results, variant, notes), exact[0], ratios[0], exact[1], ratios[1]]
+
+    return Table(
+        key="costs",
+        caption=f"What variants cost on {results.name}.",
+        blocks=[
+            Block(
+                [],
+                ["variant", "parameters", "ratio", "FLOPs", "ratio"],
+                [Group("", [row(variant) for variant in results.variants])],
+            )
+        ],
+        notes=notes.lines,
+        footer=[
+            f"Exact counts, recipe {results.recipe}; ratio: to {results.reference}.",
+            "FLOPs: a forward pass of one picture and one expression of the most tokens; a multiply-add counts as 2.",
+            _made_by(),
+        ],
+    )
+
+
+def measured_table(results: Numbers) -> Table | None:
+    """Seconds and memory as benchmarks/results has them, with machine and date: no stage measures them."""
+    table = results.measured
+    if table.empty:
+        return None
+    ways = ["device", "precision", "compiled", "date", "machine", "versions", "command"]
+    groups = []
+    for way, of_way in table.groupby(ways, sort=False):
+        about = dict(zip(ways, way, strict=True))
+        compiled = "compiled" if about["compiled"] else "not compiled"
+        title = f"{about['machine']}, {about['device']}, precision {about['precision']}, {compiled}, {about['date']}"
+        groups.append(Group(title, [_measured_row(row) for row in of_way.itertuples()]))
+    versions, commands = (" or ".join(dict.fromkeys(table[column])) for column in ("versions", "command"))
+    return Table(
+        key="measured",
+        caption=f"Time and memory measured with recipe {results.recipe}.",
+        blocks=[Block([], ["variant and measure", "measured", "to the encoders alone"], groups)],
+        footer=[
+            f"From {MEASURED}, not measured by this run: another machine gives other numbers. A training step and "
+            "inference of one batch, medians; brackets: lowest and highest ratio over the rounds.",
+            f"{versions}.",
+            f"Measured by: {commands}. {_made_by()}",
+        ],
+    )
+
+
+def to_csv(results: Numbers) -> str:
+    """One row a split and variant; percent rounded as in the other tables, each number in a column of its own."""
     rows = [
         {
             "dataset": results.name,
@@ -158,12 +378,14 @@ def to_csv(results: DatasetResults) -> str:
             "partial": results.partial,
             "split": split,
             "expressions": results.counts[split],
+            "pictures": results.pictures[split],
             "variant": variant,
-            "seeds": len(results.seeds),
+            "seeds": len(results.seeds) - len(results.missing.get(variant, [])),
+            "missing seeds": " ".join(map(str, results.missing.get(variant, []))),
             **{
                 key: value
                 for metric in _in_order(results)
-                for key, value in _csv_cells(results, variant, split, metric).items()
+                for key, value in _csv_cells(results.cell(variant, split, metric), metric).items()
             },
         }
         for split in results.splits
@@ -172,12 +394,7 @@ def to_csv(results: DatasetResults) -> str:
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
-def _in_order(results: DatasetResults) -> list[str]:
-    """Every metric, those that the protocol headlines first."""
-    return list(dict.fromkeys([*results.protocol.headline, "mIoU", *METRICS]))
-
-
-def _by_set(splits: list[str]) -> dict[str, list[str]]:
+def by_set(splits: list[str]) -> dict[str, list[str]]:
     """Splits by the set that they are named after; the name is empty where the dataset is a single set."""
     sets: dict[str, list[str]] = {}
     for split in splits:
@@ -185,63 +402,152 @@ def _by_set(splits: list[str]) -> dict[str, list[str]]:
     return sets
 
 
-def _side_by_side(splits: list[str]) -> list[list[str]]:
-    """Splits in rows of at most `SPLITS_ABREAST`, each of one set."""
+def _superscript(number: int) -> str:
+    return str(number).translate(SUPERSCRIPTS)
+
+
+def _points(value: float, digits: int) -> str:
+    points = percent(abs(value), digits)
+    return points if value >= 0 or float(points) == 0 else MINUS + points
+
+
+def _in_order(results: Numbers) -> list[str]:
+    """Every metric, those that the protocol headlines first."""
+    return list(dict.fromkeys([*results.protocol.headline, "mIoU", *METRICS]))
+
+
+def _parts(items: list[str], first: int, later: int | None = None) -> list[list[str]]:
+    """Cut into lists of at most `first` items, those after the first of at most `later`."""
+    parts = [items[:first]] if items else []
+    step = later or first
+    return parts + [items[at : at + step] for at in range(first, len(items), step)]
+
+
+def _table_of_metrics(
+    results: Numbers,
+    key: str,
+    title: str,
+    sections: list[tuple[list[str], list[list[str]]]],
+    extra: Iterable[str] = (),
+) -> Table:
+    """A block for each (splits, metrics): rows grouped by split, each metric with its difference beside it."""
+    notes, compares = Notes(), len(results.variants) > 1
+    blocks = [
+        Block(
+            spans=[],
+            headings=[
+                "variant",
+                *(text for metric in metrics for text in ((metric, f"Δ {metric}") if compares else (metric,))),
+            ],
+            groups=[
+                Group(
+                    _split_title(results, split),
+                    [_row_of_metrics(results, variant, split, metrics, notes) for variant in results.variants],
+                )
+                for split in splits
+            ],
+        )
+        for splits, parts in sections
+        for metrics in parts
+    ]
+    splits = [split for splits, _ in sections for split in splits]
+    return Table(
+        key=key,
+        caption=_caption(results, title),
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[*_footer(results, splits, differences=True), *extra, _made_by()],
+    )
+
+
+def _row_of_metrics(results: Numbers, variant: str, split: str, metrics: list[str], notes: Notes) -> list[Cell]:
+    cells = [name_cell(results, variant, notes)]
+    for metric in metrics:
+        row = results.cell(variant, split, metric)
+        cells.append(_mean_cell(row, notes, why_no_number(results, variant)))
+        if len(results.variants) == 1:
+            continue
+        if variant == results.reference:
+            cells.append(Cell(REFERENCE_MARK if variant in results.scored else MISSING))
+        else:
+            cells.append(_difference_cell(row, notes, _why_no_difference(results, variant)))
+    return cells
+
+
+def name_cell(results: Numbers, variant: str, notes: Notes) -> Cell:
+    """The variant, with a footnote where a seed of it is missing."""
+    why = why_no_number(results, variant)
+    return Cell(variant + (notes.mark(why) if why else ""))
+
+
+def why_no_number(results: Numbers, variant: str) -> str:
+    """The footnote of a variant of which seeds are missing; empty where none is."""
+    seeds = results.missing.get(variant, [])
+    if not seeds:
+        return ""
+    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    if variant not in results.scored:
+        return f"{variant} has no scores: {named} failed or did not run."
+    left = len(results.seeds) - len(seeds)
+    return f"{variant} is over {left} of {len(results.seeds)} seeds: {named} failed or did not run."
+
+
+def _why_no_difference(results: Numbers, variant: str) -> str:
+    if variant not in results.scored:
+        return why_no_number(results, variant)
+    if results.reference not in results.scored:
+        return f"No difference: {why_no_number(results, results.reference)}"
+    return f"No difference: {variant} and {results.reference} have no seed in common."
+
+
+def _numbered(
+    value: float, write: Callable[[float], str], notes: Notes, why: str, note: str = "", bold: bool = False
+) -> Cell:
+    """A number; a dash with a footnote that says why where there is none."""
+    if pd.isna(value):
+        return Cell(MISSING + notes.mark(why or "Not computed."))
+    return Cell(write(value), note, bold, float(value))
+
+
+def _mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
+    return _numbered(row["mean"], percent, notes, why, interval(row["low"], row["high"]))
+
+
+def _difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
+    note = interval(row["difference_low"], row["difference_high"])
+    return _numbered(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
+
+
+def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
+    why = f"{row['variant']} and {row['against']} have no seed in common."
+    return [_difference_cell(row, notes, why), _numbered(row["p_holm"], probability, notes, why)]
+
+
+def _pairs(results: Numbers) -> str:
+    pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
+    return "; ".join(f"{pair.what}, {pair.variant} over {pair.against}" for pair in pairs.itertuples())
+
+
+def _measured_row(row: object) -> list[Cell]:
+    memory = "MiB" in row.measure
+    text = f"{row.itself:,.0f}" if memory else f"{row.itself:.4g}"
     return [
-        of_set[first : first + SPLITS_ABREAST]
-        for of_set in _by_set(splits).values()
-        for first in range(0, len(of_set), SPLITS_ABREAST)
+        Cell(f"{row.model}: {row.measure}"),
+        Cell(text, value=row.itself),
+        Cell(f"{row.ratio:.2f}", f"[{row.lowest:.2f}, {row.highest:.2f}]", value=row.ratio),
     ]
 
 
-def _block_of_splits(results: DatasetResults, splits: list[str], metrics: list[str]) -> Block:
-    columns = [(split, metric) for split in splits for metric in metrics]
-    rows = [[variant, *(_cell(results, variant, *column) for column in columns)] for variant in results.variants]
-    return Block(
-        spans=[("", 1), *((split, len(metrics)) for split in splits)],
-        headings=["variant", *(_heading(results, metric) for _, metric in columns)],
-        groups=[Group("", rows)],
-    )
+def _split_title(results: Numbers, split: str) -> str:
+    return f"{split}, {results.counts[split]:,} expressions"
 
 
-def _block_of_groups(results: DatasetResults, splits: list[str], metrics: list[str]) -> Block:
-    return Block(
-        spans=[],
-        headings=["variant", *(_heading(results, metric) for metric in metrics)],
-        groups=[
-            Group(
-                f"{split}, {results.counts[split]:,} expressions",
-                [
-                    [variant, *(_cell(results, variant, split, metric) for metric in metrics)]
-                    for variant in results.variants
-                ],
-            )
-            for split in splits
-        ],
-    )
-
-
-def _caption(results: DatasetResults, title: str, splits: list[str]) -> str:
-    seeds = len(results.seeds)
-    numbers = (
-        f"Percent, mean ± standard deviation over {seeds} seeds (the spread of training alone, not of the data)."
-        if seeds > 1
-        else "Percent, one seed: no spread is known."
-    )
-    counts = ", ".join(f"{split} {results.counts[split]:,}" for split in splits)
-    sentences = [
-        f"{title} on {results.name}.",
-        *_caption_warnings(results),
-        numbers,
-        f"Δ: {results.protocol.headline[0]} minus that of {results.reference}, taken before rounding.",
-        f"Protocol {results.protocol.name}.",
-        f"Expressions: {counts}.",
-        f"Made by: {COMMAND}.",
-    ]
+def _caption(results: Numbers, title: str) -> str:
+    sentences = [f"{title} on {results.name}.", *_caption_warnings(results), "Percent, with 95 % intervals."]
     return " ".join(sentences)
 
 
-def _caption_warnings(results: DatasetResults) -> list[str]:
+def _caption_warnings(results: Numbers) -> list[str]:
     """One sentence with every warning, or with the first ones and where the others stand; none without a warning."""
     warnings = [warning.removesuffix(".") for warning in results.warnings]
     if len(warnings) > CAPTION_WARNINGS:
@@ -251,73 +557,49 @@ def _caption_warnings(results: DatasetResults) -> list[str]:
     return [f"{text}."] if text else []
 
 
-def _heading(results: DatasetResults, metric: str) -> str:
-    return f"Δ {results.protocol.headline[0]}" if metric == "difference" else metric
+def _footer(results: Numbers, splits: list[str], differences: bool = False) -> list[str]:
+    """Seeds, protocol, data, what brackets mean; with differences to the reference also what those and bold mean."""
+    counts = ", ".join(
+        f"{split} {results.counts[split]:,} expressions of {results.pictures[split]:,} pictures" for split in splits
+    )
+    many = len(results.seeds) > 1
+    drawn = "resampling pictures with all their expressions"
+    sentences = [
+        seeds_said(results),
+        f"Protocol {results.protocol.name}.",
+        *([f"{data_warning(results)}."] if data_warning(results) else []),
+        f"{counts}.",
+        f"Brackets: 95 % interval, from {drawn} and from the spread between seeds."
+        if many
+        else f"Brackets: 95 % interval from {drawn} alone; it leaves the luck of the seed out.",
+    ]
+    if differences and len(results.variants) > 1:
+        sentences += [
+            f"Δ: minus that of {results.reference} on the same expressions and seeds, taken before rounding.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the other variants, within a split and "
+            "metric.",
+        ]
+    return sentences
 
 
-def _cell(results: DatasetResults, variant: str, split: str, metric: str) -> str:
-    if metric == "difference":
-        row = results.comparison.loc[(variant, split, results.protocol.headline[0])]
-        return REFERENCE_MARK if variant == results.reference else signed(row["difference"])
-    row = results.comparison.loc[(variant, split, metric)]
-    return with_spread(row["mean"], row["std"])
+def _made_by() -> str:
+    return f"Made by: {COMMAND}."
 
 
-def _csv_cells(results: DatasetResults, variant: str, split: str, metric: str) -> dict[str, str]:
-    row = results.comparison.loc[(variant, split, metric)]
-    return {
-        metric: percent(row["mean"]),
-        f"{metric} std": "" if math.isnan(row["std"]) else percent(row["std"]),
-        f"{metric} difference": signed(row["difference"]).replace(MINUS, "-").removeprefix("+"),
+def _csv_cells(row: pd.Series, metric: str) -> dict[str, str]:
+    columns = {
+        "": "mean",
+        " low": "low",
+        " high": "high",
+        " std": "std",
+        " difference": "difference",
+        " difference low": "difference_low",
+        " difference high": "difference_high",
     }
+    cells = {f"{metric}{name}": _plain(row[column]) for name, column in columns.items()}
+    p = "" if pd.isna(row["p_holm"]) else probability(row["p_holm"])
+    return cells | {f"{metric} p adjusted": p, f"{metric} supported": str(bool(row["supported"])).lower()}
 
 
-def _markdown_block(block: Block) -> str:
-    groups = [title for title, width in block.spans for _ in range(width)] or [""] * len(block.headings)
-    headings = [f"{group} {heading}".strip() for group, heading in zip(groups, block.headings, strict=True)]
-    lines = [_pipes(headings), _pipes(["---", *["---:"] * (len(headings) - 1)])]
-    for group in block.groups:
-        if group.title:
-            lines.append(_pipes([f"*{group.title}*", *[""] * (len(headings) - 1)]))
-        lines.extend(_pipes(row) for row in group.rows)
-    return "\n".join(lines) + "\n"
-
-
-def _pipes(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def _latex(text: str) -> str:
-    return text.translate(LATEX)
-
-
-def _latex_block(block: Block) -> list[str]:
-    width = len(block.headings)
-    lines = [rf"  \begin{{tabular}}{{l{'r' * (width - 1)}}}", r"    \toprule"]
-    if block.spans:
-        lines.append("    " + " & ".join(_latex_span(title, columns) for title, columns in block.spans) + r" \\")
-        lines.append("    " + " ".join(_latex_rules(block.spans)))
-    lines.append(_latex_row(block.headings))
-    for group in block.groups:
-        lines.append(r"    \midrule")
-        if group.title:
-            lines.append(rf"    \multicolumn{{{width}}}{{l}}{{\emph{{{_latex(group.title)}}}}} \\")
-        lines.extend(_latex_row(row) for row in group.rows)
-    return [*lines, r"    \bottomrule", r"  \end{tabular}"]
-
-
-def _latex_row(cells: list[str]) -> str:
-    return "    " + " & ".join(_latex(cell) for cell in cells) + r" \\"
-
-
-def _latex_span(title: str, columns: int) -> str:
-    return rf"\multicolumn{{{columns}}}{{c}}{{{_latex(title)}}}" if title else " & ".join([""] * columns)
-
-
-def _latex_rules(spans: list[tuple[str, int]]) -> list[str]:
-    rules, first = [], 1
-    for title, columns in spans:
-        if title:
-            rules.append(rf"\cmidrule(lr){{{first}-{first + columns - 1}}}")
-        first += columns
-    return rules
+def _plain(value: float) -> str:
+    return "" if pd.isna(value) else _points(value, 1).replace(MINUS, "-")

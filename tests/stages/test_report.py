@@ -13,10 +13,10 @@ import yaml
 from PIL import Image
 
 from stages import layout, prepared
-from stages.ablate.__main__ import main as ablate
 from stages.params import read as read_params
 from stages.report import gallery, headline, inputs, tables
 from stages.report.__main__ import main as report
+from tests.stages import report_inputs
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
@@ -47,7 +47,7 @@ def build(
         for variant in variants:
             for seed in seeds:
                 build_run(name, variant, seed, quality[variant], protocol)
-        ablate(["--dataset", name])
+        report_inputs.write_results(read_params(), name)
 
 
 def build_dataset(name: str, width: int, height: int, per_split: int, splits: tuple[str, ...], summary: dict) -> None:

@@ -1,0 +1,85 @@
+"""Whether the report in the working tree is the one that would be written, also in a clone without DVC's outputs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from stages import keys, layout
+from stages.params import Params
+from stages.report import files, provenance
+from stages.report.files import Files
+from stages.report.inputs import MissingInputError, ReportError
+
+AGAIN = "dvc repro report"
+BY_FORCE = "dvc repro --force --single-item report"
+
+
+def check(params: Params) -> tuple[list[str], str]:
+    """What is stale, a line each, and what was looked at.
+
+    Always: the hashes of `dvc.lock` that the report records, and DVC's own record of the report's files. Then every
+    file, byte by byte; where outputs of other stages are absent only the tables, made again from `reports/data`.
+    """
+    stale = [*_stages(params), *_recorded_outputs()]
+    try:
+        wanted, looked = files.of_results(params), "every file made again from the outputs of all stages"
+    except (MissingInputError, FileNotFoundError) as absent:
+        looked = f"tables made again from {layout.REPORTS / 'data'}, hashes compared; no more, as outputs are absent"
+        try:
+            wanted = files.of_kept_data(params)
+        except ReportError as error:
+            return [*stale, str(error)], looked
+        return [*stale, *_differing(wanted, [layout.REPORTS / "tables"])], f"{looked} ({absent})"
+    except ReportError as error:
+        return [*stale, str(error)], "the outputs of all stages"
+    return [*stale, *_differing(wanted, [layout.REPORTS / folder for folder in files.FOLDERS])], looked
+
+
+def _stages(params: Params) -> list[str]:
+    """The stages whose entry in `dvc.lock` is not the one that the report was made from."""
+    record = provenance.recorded()
+    if record is None:
+        return [f"{layout.REPORTS / provenance.FILE} is missing: make it with {AGAIN}"]
+    before, now = record["stages"], provenance.stage_hashes(params, keys.locked_entries())
+    stale = []
+    for stage in dict.fromkeys([*now, *before]):
+        if stage not in now:
+            stale.append(f"{stage}: the report was made with it, params.yaml does not list it: {AGAIN}")
+        elif stage not in before:
+            stale.append(f"{stage}: params.yaml lists it, the report was made without it: {AGAIN}")
+        elif now[stage] is None:
+            stale.append(f"{stage}: it has no entry in {keys.LOCK}: dvc repro {stage}, then {BY_FORCE}")
+        elif now[stage] != before[stage]:
+            hashes = f"its entry in {keys.LOCK} is {now[stage]}, the report was made from {before[stage]}"
+            stale.append(f"{stage}: {hashes}: {BY_FORCE}")
+    return stale
+
+
+def _recorded_outputs() -> list[str]:
+    """The report's files that are not those that `dvc.lock` records; nothing where this is no DVC project."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            outputs = repo.stage.load_one(name="report").outs
+            return [
+                f"{path} is {state}, as {keys.LOCK} records it: {AGAIN}"
+                for output in outputs
+                for path, state in output.workspace_status().items()
+            ]
+    except DvcException:
+        return []
+
+
+def _differing(wanted: Files, folders: Iterable[Path]) -> list[str]:
+    """Files that differ, are missing, or lie in one of the folders and are not wanted."""
+    stale = []
+    for name, content in wanted.items():
+        path = layout.REPORTS / name
+        if not path.exists():
+            stale.append(f"{path} is missing: {AGAIN}")
+        elif path.read_bytes() != content:
+            stale.append(f"{path} is not what would be written: {BY_FORCE}")
+    kept = {layout.REPORTS / name for name in wanted}
+    surplus = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and path not in kept)
+    return stale + [f"{path} is of no listed dataset: {AGAIN}" for path in surplus]

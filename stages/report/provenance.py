@@ -1,0 +1,96 @@
+"""Where a report comes from, as `reports/provenance.json`: the same results give the same bytes, on any day.
+
+So it names stages by the hash of their entry in `dvc.lock`, data by their fingerprint, and runs in MLflow by their
+key; no run id, no commit, no date.
+"""
+
+import json
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from stages import keys, layout
+from stages.params import Params
+from stages.report.inputs import Numbers
+from stages.report.tables import COMMAND
+
+FILE = Path("provenance.json")  # in reports/
+PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
+PER_RUN = ("train", "evaluate", "diagnose")
+
+
+def collect(params: Params, datasets: Iterable[Numbers]) -> dict:
+    """What the file says.
+
+    Returns:
+        command; protocol; recipe; versions of Python and of the packages that numbers and figures depend on;
+        fingerprints: dataset -> that of its source; stages: stage -> hash of its entry in `dvc.lock`, None where there
+        is none; mlflow: dataset -> key of the ablation's run, and variant and seed -> key of the training's run.
+    """
+    entries = keys.locked_entries()
+    return {
+        "command": COMMAND,
+        "protocol": params.evaluation.protocol,
+        "recipe": params.experiment.recipe,
+        "versions": {
+            "python": ".".join(platform.python_version_tuple()[:2]),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "fingerprints": {results.name: results.summary.get("fingerprint", "not recorded") for results in datasets},
+        "stages": stage_hashes(params, entries),
+        "mlflow": {name: _runs(name, params, entries) for name in params.experiment.datasets},
+    }
+
+
+def write(content: dict) -> bytes:
+    """The content of the file."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def recorded() -> dict | None:
+    """What the report in the working tree says of itself; None where it says nothing."""
+    path = layout.REPORTS / FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str | None]:
+    """Every listed stage that a report is made from -> hash of its entry in `dvc.lock`; None where there is none.
+
+    Entries of stages that are no longer listed, which DVC leaves in `dvc.lock`, do not matter.
+    """
+    return {stage: keys.entry_hash(entries[stage]) if stage in entries else None for stage in _stages(params)}
+
+
+def _stages(params: Params) -> list[str]:
+    experiment = params.experiment
+    stages = [f"fingerprint@{name}" for name in experiment.outside]
+    for name in experiment.datasets:
+        stages.append(f"prepare@{name}")
+        stages += [
+            f"{stage}@{name}-{variant}-{seed}"
+            for stage in PER_RUN
+            for variant in experiment.variants
+            for seed in experiment.seeds
+        ]
+        stages.append(f"ablate@{name}")
+    return stages
+
+
+def _runs(name: str, params: Params, entries: dict[str, dict]) -> dict:
+    """Keys under which `stages.tracking` puts the runs of a dataset: tag `key` in MLflow."""
+    experiment = params.experiment
+
+    def inputs(variant: str, seed: int) -> dict | None:
+        entry = entries.get(f"train@{name}-{variant}-{seed}")
+        return None if entry is None else keys.inputs_of(entry)
+
+    first = inputs(experiment.variants[0], experiment.seeds[0])
+    return {
+        "ablation": keys.shared_key(f"ablation@{name}-{experiment.recipe}", first),
+        "runs": {
+            f"{variant}, seed {seed}": keys.key(f"train@{name}-{variant}-{seed}", inputs(variant, seed))
+            for variant in experiment.variants
+            for seed in experiment.seeds
+        },
+    }
