@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from stages.report.figures import Figure, Panel, line_style
-from stages.report.intervals import FRAME, LINE, Dots, draw_dots, room, width
+from stages.report.intervals import FRAME, LINE, MEAN, Dots, draw_dots, in_percent, room, told, width
 
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
 BASES = {"ap": "base", "ap_ring": "base_ring", "ap_distractors": "base_distractors"}
@@ -50,8 +50,7 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
     panels = [
         Panel(
             partial(_draw, part=_of(rows, measure, variants), title=title),
-            f"Average precision on {split}, {title.lower()}: "
-            + "; ".join(f"{name} {_told(value)}" for name, value in _of(rows, measure, variants)["mean"].items()),
+            f"Average precision on {split}, {title.lower()}: " + told(_of(rows, measure, variants)["mean"]),
             width=width(room(variants)),
             height=FRAME + LINE * len(variants),
             names=room(variants),
@@ -93,12 +92,11 @@ def _of(rows: pd.DataFrame, measure: str, variants: list[str]) -> pd.DataFrame:
 
 
 def _draw(axes: Axes, part: pd.DataFrame, title: str) -> None:
-    names = list(part.index)
-    dots = []
-    for place in range(len(names)):
-        own = np.arange(len(names)) == place
-        numbers = [np.where(own, 100 * part[key].to_numpy(float), np.nan) for key in ("mean", "low", "high")]
-        dots.append(Dots(line_style(place)[0], *numbers, np.full(len(names), True)))
+    names, filled = list(part.index), np.full(len(part), True)
+    dots = [
+        Dots(line_style(place)[0], in_percent(part.loc[[name]].reindex(names), MEAN), filled)
+        for place, name in enumerate(names)
+    ]
     draw_dots(axes, names, dots, "average precision (%)")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.margins(x=0.08)

@@ -16,6 +16,7 @@ from stages.report import (
     gallery,
     intervals,
     maps,
+    slices,
     sweeps,
 )
 from stages.report.attention import Words
@@ -23,6 +24,7 @@ from stages.report.diagnosis import Diagnosis
 from stages.report.figures import Figure
 from stages.report.gallery import Gallery
 from stages.report.inputs import DatasetResults
+from stages.report.slices import Slices
 from stages.report.tables import Table
 
 CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
@@ -124,15 +126,15 @@ def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str)
 
 
 def _slices(results: DatasetResults) -> list[Figure]:
-    split, slices = results.splits[0], results.slices
-    if slices.empty:
+    split, table = results.splits[0], results.slices
+    if table.empty:
         return []
-    titles = {name: family.title for name, family in FAMILIES.items()}
-    levels = intervals.slice_levels(slices, titles, split, results.variants, list(results.scores))
+    of_split = table[table["split"] == split].reset_index(drop=True)
+    found = Slices(of_split, FAMILIES, results.variants, split, results.metric)
+    levels = slices.levels(found, list(results.scores))
     if len(results.scores) == 1:
         return [levels]
-    changes = intervals.slice_differences(slices, titles, split, results.variants, results.reference, results.richest)
-    return [changes, levels]
+    return [slices.differences(found, results.richest, results.reference), levels]
 
 
 def _words(results: DatasetResults, found: Diagnosis) -> list[Words]:

@@ -22,7 +22,7 @@ OKABE_ITO = [INK, "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a
 DASHES = ["solid", (0, (4, 2)), (0, (1, 1.5))]
 CSS_DASHES = dict(zip(map(str, DASHES), ("solid", "dashed", "dotted"), strict=True))
 LEGEND_HEIGHT = 0.27  # inches a row
-MARGINS = (0.14, 0.53, 0.3)  # inches right, below and above of a panel that states the width of its names
+RIGHT, BELOW = 0.14, 0.53  # inches beside and below the axes of a panel that states the width of its names
 STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -72,6 +72,7 @@ class Panel:
         width, height: inches.
         names: inches for names along the vertical axis, so that panels below each other in the page have the same
             scale; as many as they need where it is 0.
+        above: inches for a title, where those for names are given.
     """
 
     draw: Callable[[Axes], None]
@@ -79,6 +80,7 @@ class Panel:
     width: float = 4.0
     height: float = 2.8
     names: float = 0.0
+    above: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,8 @@ def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
 def _alone(panel: Panel) -> Canvas:
     """One panel whose names have the room that it states."""
     canvas = Canvas(figsize=(panel.width, panel.height), facecolor=PAPER)
-    right, below, above = MARGINS
-    width, height = panel.width - panel.names - right, panel.height - below - above
-    place = (panel.names / panel.width, below / panel.height, width / panel.width, height / panel.height)
+    width, height = panel.width - panel.names - RIGHT, panel.height - BELOW - panel.above
+    place = (panel.names / panel.width, BELOW / panel.height, width / panel.width, height / panel.height)
     panel.draw(canvas.add_axes(place))
     return canvas
 
