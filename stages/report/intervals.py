@@ -76,8 +76,8 @@ def differences(comparison: pd.DataFrame, reference: str, metric: str) -> Figure
     )
 
 
-def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str) -> None:
-    """Rows from top to bottom with their names at the left; where a row has no dot, so it is said."""
+def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str, missing: str = "no scores") -> None:
+    """Rows from top to bottom with their names at the left; a row without a dot says what is `missing`."""
     places, empty = np.arange(len(names), dtype=float), np.full(len(names), True)
     for series in dots:
         value, low, high = series.table.to_numpy(float).T
@@ -89,7 +89,7 @@ def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str
             style = {"color": series.colour, "markerfacecolor": face, "markeredgewidth": 1.3, "markersize": 5}
             axes.plot(value[chosen], rows[chosen], "o", **style)
     for place in places[empty]:
-        axes.text(0.98, place, "no result", transform=axes.get_yaxis_transform(), ha="right", va="center", color=SOFT)
+        axes.text(0.98, place, missing, transform=axes.get_yaxis_transform(), ha="right", va="center", color=SOFT)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
