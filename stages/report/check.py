@@ -46,7 +46,7 @@ def _stages(params: Params) -> list[str]:
             stale.append(f"{stage}: the report was made with it, params.yaml does not list it: {AGAIN}")
         elif stage not in before:
             stale.append(f"{stage}: params.yaml lists it, the report was made without it: {AGAIN}")
-        elif now[stage] is None:
+        elif now[stage] == provenance.NO_ENTRY:
             stale.append(f"{stage}: it has no entry in {keys.LOCK}: dvc repro {stage}, then {BY_FORCE}")
         elif now[stage] != before[stage]:
             hashes = f"its entry in {keys.LOCK} is {now[stage]}, the report was made from {before[stage]}"

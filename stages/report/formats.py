@@ -1,12 +1,16 @@
 r"""Tables written as Markdown and as LaTeX."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stages.report.tables import MINUS, MISSING, REFERENCE_MARK, SUPERSCRIPTS, Block, Cell, Table
 
 LINE_WIDTH = 345.0  # points: \linewidth of the class article at 10 points
 SEPARATION = 3.0  # points on each side of a column
-SMALL, TINY = 4.5, 3.9  # points that a character of \footnotesize and of \scriptsize takes, at most on average
+SMALL, TINY = 4.3, 4.0  # points that a digit of \footnotesize and of \scriptsize takes
+BOLD = 1.16  # times as wide
+LINES = 40  # of a table that fits a page with caption and footer
+NARROW, WIDE = set("[]().,:;'|ijlft "), set("+<>=%mw≥≤Δ±" + MINUS)
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -45,10 +49,10 @@ def to_latex(table: Table, label: str) -> str:
     r"""A `table` environment for each block, for \input, which needs the package booktabs and nothing else.
 
     Notes of cells, such as intervals, stand beside their number, or below it where the block would be wider than
-    `LINE_WIDTH`. Labels of blocks after the first end in their number.
+    `LINE_WIDTH`. A block of more than `LINES` lines is several environments. Labels after the first end in a number.
     """
     environments = []
-    for place, block in enumerate(table.blocks):
+    for place, block in enumerate(page for whole in table.blocks for page in _pages(whole)):
         lines = [
             r"\begin{table}",
             r"  \centering",
@@ -98,14 +102,49 @@ def _below(table: Table) -> list[str]:
     return [r"  \par\smallskip", rf"  \parbox{{\linewidth}}{{\scriptsize\raggedright {text}}}"]
 
 
-def _latex_block(block: Block) -> list[str]:
+def _pages(block: Block) -> list[Block]:
+    """The block, or several with its groups in turn, so that each fits a page."""
+    height = 1 if _layout(block).beside else 2
+    pages, lines = [[]], 0
+    for group in block.groups:
+        needed = 1 + height * len(group.rows)
+        if pages[-1] and lines + needed > LINES:
+            pages.append([])
+            lines = 0
+        pages[-1].append(group)
+        lines += needed
+    return [Block(block.spans, block.headings, groups) for groups in pages]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a block becomes columns.
+
+    Attributes:
+        beside: notes stand beside their numbers, in a column of their own, or below them.
+        pairs: which columns are two.
+        first: the first column's kind.
+    """
+
+    beside: bool
+    pairs: list[bool]
+    first: str
+
+
+def _layout(block: Block) -> _Layout:
     rows = [row for group in block.groups for row in group.rows]
-    columns = len(block.headings)
-    noted = [any(row[column].note for row in rows) for column in range(columns)]
-    beside = _first_width(block) + _width(block, noted, beside=True) <= LINE_WIDTH
-    pairs = [beside and note for note in noted]
+    noted = [any(row[column].note for row in rows) for column in range(len(block.headings))]
+    texts = [block.headings[0], *(row[0].text for row in rows)]
+    first = max(_points(text, SMALL) for text in texts) + 2 * SEPARATION
+    beside = first + _width(block, noted, beside=True) <= LINE_WIDTH
     room = LINE_WIDTH - _width(block, noted, beside)
-    first = "l" if _first_width(block) <= room else f"p{{{max(room - 2 * SEPARATION, 60):.0f}pt}}"
+    kind = "l" if first <= room else f"p{{{max(room - 2 * SEPARATION, 60):.0f}pt}}"
+    return _Layout(beside, [beside and note for note in noted], kind)
+
+
+def _latex_block(block: Block) -> list[str]:
+    layout = _layout(block)
+    columns, pairs, beside, first = len(block.headings), layout.pairs, layout.beside, layout.first
     kinds = first + "".join(r"r@{\,}l" if pair else "r" for pair in pairs[1:])
     lines = [rf"  \begin{{tabular}}{{{kinds}}}", r"    \toprule"]
     if block.spans:
@@ -155,27 +194,31 @@ def _row(cells: Sequence[str]) -> str:
     return "    " + " & ".join(cells) + r" \\"
 
 
-def _first_width(block: Block) -> float:
-    texts = [block.headings[0], *(row[0].text for group in block.groups for row in group.rows)]
-    return SMALL * max(map(len, texts)) + 2 * SEPARATION
-
-
 def _width(block: Block, noted: list[bool], beside: bool) -> float:
     """Points that all columns but the first take, with notes beside their numbers or below them."""
     rows = [row for group in block.groups for row in group.rows]
     total = 0.0
     for column in range(1, len(block.headings)):
-        text = SMALL * max((len(row[column].text) for row in rows), default=0)
-        note = TINY * max((len(row[column].note) - 0.6 * _narrow(row[column].note) for row in rows), default=0)
+        cells = [row[column] for row in rows]
+        text = max((_points(cell.text, SMALL) * (BOLD if cell.bold else 1) for cell in cells), default=0)
+        note = max((_points(cell.note, TINY) for cell in cells), default=0)
         if noted[column]:
             text = text + note + 2 if beside else max(text, note)
-        total += max(text, SMALL * len(block.headings[column])) + 2 * SEPARATION
+        total += max(text, _points(block.headings[column], SMALL)) + 2 * SEPARATION
     return total
 
 
-def _narrow(text: str) -> int:
-    """Characters that take less than half of what a digit takes."""
-    return sum(text.count(character) for character in "[]., ")
+def _points(text: str, digit: float) -> float:
+    """About how wide a text is, where a digit is `digit` wide: never less than it is in Computer Modern."""
+    return digit * sum(_ratio(character) for character in text)
+
+
+def _ratio(character: str) -> float:
+    if ord(character) in SUPERSCRIPTS.values():
+        return 0.85
+    if character == MISSING:
+        return 2.0
+    return 0.65 if character in NARROW else 1.6 if character in WIDE or character.isupper() else 1.05
 
 
 def _real_spans(spans: list[tuple[str, int]], pairs: list[bool]) -> list[tuple[str, int]]:

@@ -17,6 +17,7 @@ from stages.report.tables import COMMAND
 
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
+NO_ENTRY = "no entry"
 PER_RUN = ("train", "evaluate", "diagnose")
 
 
@@ -25,8 +26,8 @@ def collect(params: Params, datasets: Iterable[Numbers]) -> dict:
 
     Returns:
         command; protocol; recipe; versions of Python and of the packages that numbers and figures depend on;
-        fingerprints: dataset -> that of its source; stages: stage -> hash of its entry in `dvc.lock`, None where there
-        is none; mlflow: dataset -> key of the ablation's run, and variant and seed -> key of the training's run.
+        fingerprints: dataset -> that of its source; stages: stage -> hash of its entry in `dvc.lock`, `NO_ENTRY` where
+        there is none; mlflow: dataset -> key of the ablation's run, and variant and seed -> key of the training's run.
     """
     entries = keys.locked_entries()
     return {
@@ -54,12 +55,12 @@ def recorded() -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str | None]:
-    """Every listed stage that a report is made from -> hash of its entry in `dvc.lock`; None where there is none.
+def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str]:
+    """Every listed stage that a report is made from -> hash of its entry in `dvc.lock`, or `NO_ENTRY`.
 
     Entries of stages that are no longer listed, which DVC leaves in `dvc.lock`, do not matter.
     """
-    return {stage: keys.entry_hash(entries[stage]) if stage in entries else None for stage in _stages(params)}
+    return {stage: keys.entry_hash(entries[stage]) if stage in entries else NO_ENTRY for stage in _stages(params)}
 
 
 def _stages(params: Params) -> list[str]:

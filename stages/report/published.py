@@ -99,6 +99,7 @@ def table(results: Numbers) -> Table | None:
             for metric in metrics
             if ((of_dataset["split"] == splits[split]) & (of_dataset["metric"] == metric)).any()
         ]
+        spans = [(splits[split], sum(of_split == split for of_split, _ in columns)) for split in splits]
         theirs = [
             [
                 Cell(method + notes.mark(f"{rows['training'].iloc[0]}; source: {rows['source'].iloc[0]}.")),
@@ -115,8 +116,8 @@ def table(results: Numbers) -> Table | None:
         ]
         blocks.append(
             Block(
-                [],
-                ["method", *(f"{split} {metric}" for split, metric in columns)],
+                [("", 1), *spans],
+                ["method", *(metric for _, metric in columns)],
                 [
                     Group(f"published, {dataset}", theirs),
                     Group(f"this project, recipe {results.recipe}, trained on {OURS[results.source['kind']]}", ours),
@@ -159,4 +160,4 @@ def _own_cell(results: Numbers, variant: str, split: str, metric: str, notes: No
     row = results.cell(variant, split, metric)
     if pd.isna(row["mean"]):
         return Cell(MISSING + notes.mark(why_no_number(results, variant)))
-    return Cell(percent(row["mean"], 2), interval(row["low"], row["high"], 2), value=float(row["mean"]))
+    return Cell(percent(row["mean"], 2), interval(row["low"], row["high"]), value=float(row["mean"]))

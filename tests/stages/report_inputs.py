@@ -30,6 +30,7 @@ WHAT = {
     ("contrastive", "pixel"): "pixel contrast",
     ("contrastive", "instance"): "instance contrast",
 }
+BETTER = dict(zip(inputs.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))
 DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm")
 
 
@@ -95,7 +96,7 @@ def files(
             **({} if variant in gone else around(means[variant])),
             **difference(variant, experiment.reference),
             **dict.fromkeys(inputs.IMPROVEMENT, math.nan),
-            **({} if variant in {*gone, experiment.reference} else dict(zip(inputs.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))),
+            **({} if variant in {*gone, experiment.reference} else BETTER),
         }
         for variant in experiment.variants
         for place, split in enumerate(splits)
