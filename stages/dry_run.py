@@ -15,11 +15,9 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from stages import processes, samples
+from stages.costs import Part, by_part, sample
 from stages.evaluate.score import score
 from stages.params import Params
 from stages.run import Run
@@ -31,15 +29,6 @@ from stages.train.optimisation import optimiser
 STEPS = 5  # measured, after one to warm up
 PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, smaller ones stand in
 STATUS = Path("/proc/self/status")
-
-
-class Part(NamedTuple):
-    """A part of the model: parameters, those of them that are trained, and FLOPs of a forward pass."""
-
-    name: str
-    parameters: int
-    trained: int
-    flops: int
 
 
 class Cost(NamedTuple):
@@ -62,7 +51,7 @@ def report(cell: Run, settings: Params) -> str:
     start = assemble(cell, settings)
     model, training = start.recipe.model, start.recipe.training
     accelerator = processes.accelerator(training.precision)
-    parts = by_part(start.model.to(accelerator.device), sample(start, accelerator.device))
+    parts = by_part(start.model.to(accelerator.device), sample(start.train, model.max_words, accelerator.device))
     sampler = OneExpressionPerRef(start.train.rows, cell.seed)
     first, later = loading(start.train, list(sampler), training.batch_size)
     cost = step_cost(start, list(sampler), accelerator)
@@ -91,51 +80,6 @@ def report(cell: Run, settings: Params) -> str:
             f"whole schedule   {total:.0f} s = {clock(total)} (h:mm)",
         ]
     )
-
-
-def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[Part]:
-    """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
-
-    FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
-    all known to the counter.
-    """
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(**inputs)
-    model.train(was_training)
-    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
-    found = [
-        Part(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
-        for name, part in model.named_children()
-    ]
-    parameters, trained = count_parameters(model)
-    rest = Part(
-        "rest",
-        parameters - sum(part.parameters for part in found),
-        trained - sum(part.trained for part in found),
-        counter.get_total_flops() - sum(part.flops for part in found),
-    )
-    return [*found, rest]
-
-
-def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
-    return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
-
-
-def outermost(flops: dict[str, int], part: str) -> int:
-    """FLOPs of a part by its path: its own, or where only modules inside it were called, those not inside others."""
-    inside = [name for name in flops if name == part or name.startswith(f"{part}.")]
-    return sum(flops[name] for name in inside if not any(name.startswith(f"{other}.") for other in inside))
-
-
-def sample(start: Start, device: torch.device) -> dict[str, torch.Tensor]:
-    """A picture and an expression of the most tokens the recipe admits, as inputs of the model."""
-    inputs = start.train[[0]].inputs(device)
-    ids = inputs["input_ids"][:, :1].expand(-1, start.recipe.model.max_words)
-    return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[float, float]:

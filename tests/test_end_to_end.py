@@ -16,7 +16,7 @@ def project(root, tmp_path_factory):
 
 def test_every_stage_runs_and_leaves_its_outputs(project):
     folder, output = project
-    each = {f"{stage}@scenes-{variant}-0" for stage in ("train", "evaluate") for variant in VARIANTS}
+    each = {f"{stage}@scenes-{variant}-0" for stage in ("train", "evaluate", "diagnose") for variant in VARIANTS}
     assert ran(output) == {"prepare@scenes", "ablate@scenes", "report", *each}
     for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
         assert (folder / "reports" / name).stat().st_size > 0
@@ -71,6 +71,7 @@ def test_changing_one_variant_reruns_that_variant_only(project):
     assert ran(output) - {"ablate@scenes"} == {  # which has nothing to do where so small a model scores the same
         "train@scenes-alignformer-0",
         "evaluate@scenes-alignformer-0",
+        "diagnose@scenes-alignformer-0",
         "report",
     }
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages import layout, params
-from stages.ablate import comparison, scored
+from stages import layout, params, prepared
+from stages.ablate import comparison, scored, slices
 from stages.evaluate.protocols import PROTOCOLS
 
 
@@ -16,12 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
     try:
         runs = scored.read(options.dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
-    except scored.ComparisonError as error:
+        labels = slices.labels(prepared.read(layout.prepared(options.dataset)))
+    except (scored.ComparisonError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     found = comparison.estimates(runs)
     for path, table in (
         (layout.comparison(options.dataset), comparison.compare(runs, found, experiment.reference)),
         (layout.contrasts(options.dataset), comparison.contrasts(runs, found, settings.variants)),
+        (layout.slices(options.dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False, lineterminator="\n")
@@ -31,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.ablate",
         description="Compare the listed variants over the listed seeds on one dataset, with intervals and p-values: "
-        "results/comparison/D.csv (against the reference) and results/contrasts/D.csv (part by part).",
+        "results/comparison/D.csv (against the reference), results/contrasts/D.csv (part by part of the method) and "
+        "results/slices/D.csv (by what the expressions are like).",
     )
     parser.add_argument("--dataset", required=True, help="name of a dataset of params.yaml whose runs are scored")
     return parser

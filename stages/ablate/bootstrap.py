@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -158,7 +159,8 @@ def _estimates(
 def _interval(value: float, resampled: np.ndarray, spread: tuple[float, int], seeds: int) -> Interval:
     variance, degrees = spread
     if degrees:
-        errors = np.random.default_rng([1, degrees]).standard_t(degrees, len(resampled))
+        shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # every part of the distribution once
+        errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, degrees))
         resampled = resampled + np.sqrt(variance / seeds) * errors
     resampled = resampled.round(DIGITS)
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -87,8 +87,8 @@ def labels(dataset: PreparedDataset) -> pd.DataFrame:
     """The slices of every expression of the evaluation splits.
 
     Returns:
-        sent_id (int64), family, slice (categories in the order of `FAMILIES`): one row an expression and slice, sorted
-        by family, slice, sent_id. An expression is in one slice of `length`, `size` and `distractors`, in one or more
+        sent_id (int64), family, slice (strings): one row an expression and slice, in the order of `FAMILIES` and their
+        slices, then of sent_id. An expression is in one slice of `length`, `size` and `distractors`, in one or more
         of `words`, in at most one of `distance`.
 
     Raises:
@@ -132,12 +132,11 @@ def _ranges(family: str, values: pd.Series) -> pd.Series:
 
 def _table(sent_ids: pd.Series, found: dict[str, pd.Series]) -> pd.DataFrame:
     """`COLUMNS`; each family's slices by expression, with the index of `sent_ids`."""
-    slices = list(dict.fromkeys(name for family in FAMILIES.values() for name in family.slices))
-    parts = [
-        pd.DataFrame({"sent_id": sent_ids.loc[names.index].to_numpy(), "family": family, "slice": names.to_numpy()})
-        for family, names in found.items()
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    table["family"] = pd.Categorical(table["family"], list(FAMILIES), ordered=True)
-    table["slice"] = pd.Categorical(table["slice"], slices, ordered=True)
-    return table.sort_values(["family", "slice", "sent_id"], ignore_index=True)[COLUMNS]
+    parts = []
+    for family, names in found.items():
+        part = pd.DataFrame(
+            {"sent_id": sent_ids.loc[names.index].to_numpy(), "family": family, "slice": names.to_numpy()}
+        )
+        place = part["slice"].map({name: place for place, name in enumerate(FAMILIES[family].slices)})
+        parts.append(part.assign(place=place).sort_values(["place", "sent_id"]))
+    return pd.concat(parts, ignore_index=True)[COLUMNS].astype({"family": "str", "slice": "str"})

@@ -39,7 +39,7 @@ _COLOUR = "red|orange|yellow|green|blue|purple|pink|brown|black|white|gray|grey|
 _WORN = (
     "shirts?|tshirt|tops?|tank|polo|jersey|hoodie|hoody|sweater|jacket|coat|vest|suit|dress|skirt|apron|uniform|clothes|"
     "clothing|outfit|pants|jeans|shorts|hat|cap|helmet|hood|headband|scarf|glasses|sunglasses|goggles|gloves?|shoes?|boots?|"
-    "socks?|hair|beard|mustache|ponytail|back|head|face|arms?|hands?|legs?|eyes?|stripes?|spots?|sleeves?|number"
+    "socks?|hair|beard|mustache|ponytail|head|face|arms?|hands?|legs?|eyes?|stripes?|spots?|sleeves?|number"
 )
 _PLACE = "left|right|top|bottom|front|back|middle|center|centre|upper|lower|far"
 _HERE = (  # the picture, the viewer, a place in the picture or a number of things: no other thing
@@ -56,7 +56,7 @@ _LOOKS = re.compile(  # clothes, parts of a body and poses, which say "top", "ba
     rf"|\b(?:{_COLOUR}|tank) top\b(?! (?:left|right|corner|row|of))"
     rf"|\b(?:facing|looking|turned|pointing|leaning)(?: (?:to|toward|towards|the|at))*"
     rf"(?: (?:{_PLACE}|up|down|forward|away|us|camera|you|sideways))+\b"
-    r"|\b(?:his|her|their) back\b|\bback (?:to|turned|facing)\b"
+    r"|\b(?:with|his|her|their)(?: (?:his|her|their|the))? back\b|\bback (?:to|turned|facing)\b"
 )
 _RELATION = re.compile(
     r"\b(?:behind|beside|besides|alongside|between|among|beneath|underneath|below|above|under|atop|ontop|in ?front of|"

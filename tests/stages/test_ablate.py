@@ -2,14 +2,17 @@
 
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages import layout
+from stages import layout, prepared
+from stages.ablate import bootstrap, slices
 from stages.ablate.__main__ import main
+from stages.ablate.comparison import FEWEST_PICTURES
 from stages.evaluate.metrics import METRICS
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -51,9 +54,25 @@ def write_scores(
     return scores
 
 
+def write_prepared(dataset: str, splits: dict[str, int]) -> None:
+    """An expression of one to three words each, two a picture of 10 x 10 pixels."""
+    split = [split for split, count in splits.items() for _ in range(count)]
+    number = np.arange(len(split))
+    expressions = pd.DataFrame({"sent_id": number, "ref_id": number, "ann_id": number, "image_id": number // 2})
+    expressions["split"] = split
+    expressions["text"] = [" ".join(["red", "square", "left"][: 1 + place % 3]) for place in number]
+    mask = np.zeros((10, 10), dtype=bool)
+    mask[:5, :5] = True
+    instances = expressions[["ann_id", "image_id"]].assign(image="none.png", width=10, height=10, category="square")
+    instances["mask"] = prepared.encode_mask(mask)
+    prepared.write(layout.prepared(dataset), expressions, instances, {"name": dataset})
+
+
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bootstrap, "estimates", partial(bootstrap.estimates, resamples=1000))
+    write_prepared("scenes", SPLITS)
     write_params(tmp_path, ["scenes"], VARIANTS, [0, 1, 2])
     return {(variant, seed): write_scores("scenes", variant, seed, SPLITS) for variant in VARIANTS for seed in range(3)}
 
@@ -195,6 +214,7 @@ def test_the_protocol_of_params_decides_what_counts(runs, tmp_path):
     """An IoU of exactly .5 passes under `original` and fails under `cgformer`; both empty counts 1 and 0."""
     splits = {"val": 4}
     write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    write_prepared("scenes", splits)
     for protocol, passed, mean in (("original", 0.75, 0.625), ("cgformer", 0.25, 0.375)):
         content = (tmp_path / "params.yaml").read_text()
         (tmp_path / "params.yaml").write_text(content.replace("protocol: original", f"protocol: {protocol}"))
@@ -243,6 +263,7 @@ def test_a_variant_that_scores_the_same_is_not_told_apart(runs):
 def test_one_picture_of_many_expressions_says_little(runs, tmp_path):
     """Ten expressions of one picture are not ten pictures: the interval is wider."""
     write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    write_prepared("scenes", {"val": 200})
     scores = write_scores("scenes", "baseline", 0, {"val": 200})
     picture = np.random.default_rng(0).random(20)
     scores["union"], scores["intersection"] = 1000, (1000 * picture[np.arange(200) % 20]).astype(int)
@@ -261,3 +282,31 @@ def test_p_values_are_adjusted_over_the_variants_of_a_split_and_metric(runs):
         expected = [min(1.0, 2 * p.iloc[0]), max(min(1.0, 2 * p.iloc[0]), p.iloc[1])]
         assert rows.loc[p.index, "p_holm"].tolist() == pytest.approx(expected)
         assert (rows["supported"] == (rows["p_holm"] < 0.05)).all()
+
+
+def test_slices_are_the_comparison_of_their_expressions(runs):
+    compare()
+    table = pd.read_csv(layout.slices("scenes"))
+    labels = slices.labels(prepared.read(layout.prepared("scenes")))
+    assert set(table["family"]) == set(labels["family"]) and set(table["metric"]) == {"mIoU"}
+    for row in table.itertuples():
+        chosen = labels.loc[(labels["family"] == row.family) & (labels["slice"] == row.slice), "sent_id"]
+        of_slice = {run: scores[scores["sent_id"].isin(chosen)] for run, scores in runs.items()}
+        own = of_slice[row.variant, 0].query("split == @row.split")
+        assert (row.expressions, row.pictures) == (len(own), own["image_id"].nunique())
+        if row.pictures < FEWEST_PICTURES:
+            assert math.isnan(row.mean) and math.isnan(row.difference_low)
+            continue
+        values = [independent(of_slice[row.variant, seed], row.split, "mIoU") for seed in range(3)]
+        against = [independent(of_slice["baseline", seed], row.split, "mIoU") for seed in range(3)]
+        assert row.mean == pytest.approx(math.fsum(values) / 3)
+        assert row.difference == pytest.approx(math.fsum(values) / 3 - math.fsum(against) / 3, abs=1e-12)
+        assert row.low < row.mean < row.high
+    assert (table["pictures"] < FEWEST_PICTURES).any() and table["mean"].notna().any()
+    assert list(table["variant"].unique()) == VARIANTS
+
+
+def test_without_the_prepared_dataset_there_are_no_slices(runs):
+    shutil.rmtree(layout.prepared("scenes"))
+    with pytest.raises(SystemExit, match="dvc repro prepare@scenes"):
+        compare()

@@ -70,7 +70,7 @@ def test_where_pictures_agree_the_mean_has_the_interval_of_students_t():
     pooled = (np.var(values[:3], ddof=1) + np.var(values[3:], ddof=1)) / 2
     half = stats.t.ppf(0.975, 4) * math.sqrt(pooled / 3)
     assert found.value == pytest.approx(0.54)
-    assert (found.low, found.high) == pytest.approx((0.54 - half, 0.54 + half), abs=0.06 * half)
+    assert (found.low, found.high) == pytest.approx((0.54 - half, 0.54 + half), abs=0.002 * half)
 
 
 def test_where_pictures_agree_a_difference_of_two_variants_is_a_paired_t_test():
@@ -79,8 +79,8 @@ def test_where_pictures_agree_a_difference_of_two_variants_is_a_paired_t_test():
     expected = stats.ttest_rel(values[4:], values[:4])
     interval = expected.confidence_interval(0.95)
     assert found.value == pytest.approx(np.mean(values[4:] - values[:4]))
-    assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.06 * (interval.high - interval.low))
-    assert found.p == pytest.approx(expected.pvalue, rel=0.25)
+    assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.002 * (interval.high - interval.low))
+    assert found.p == pytest.approx(expected.pvalue, rel=0.05)
 
 
 def test_a_seed_that_is_good_for_both_variants_is_no_doubt_about_their_difference():

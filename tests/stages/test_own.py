@@ -92,6 +92,26 @@ def test_tables_and_masks(folder):
     assert len(tables.sizes) == 3
 
 
+def test_every_annotation_of_the_pictures_has_its_box(folder):
+    boxes = folder.read().boxes
+    expected = [
+        (ann_id, *coco_mask.toBbox(coco_mask.encode(np.asfortranarray(m)))) for ann_id, m in folder.masks.items()
+    ]
+    expected.append((22, 1, 2, 3, 4))
+    assert boxes[["ann_id", "x", "y", "width", "height"]].to_numpy().tolist() == [list(row) for row in expected]
+    assert boxes["image_id"].tolist() == [1, 1, 2, 3, 2]
+    assert set(boxes["category"]) == {"cup"}
+
+
+def test_boxes_written_as_two_corners_are_noted(folder):
+    for ann_id, corners in ((11, [1, 2, 6, 7]), (12, [4, 5, 10, 9]), (31, [3, 3, 5, 5])):
+        folder.annotation(ann_id)["bbox"] = corners
+    assert folder.read().notes == [
+        "1 boxes are no boxes inside their images, and were taken from the segmentation, such as that of annotation 12",
+        "1 of 4 boxes overlap that of their mask by less than half, such as that of annotation 31",
+    ]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -44,7 +44,7 @@ def fuzzed(examples: int):
     )
 
 
-# What is mutated: three pictures, four masks of every kind, five refs.
+# What is mutated: three pictures, four masks of every kind, three things that nothing refers to, five refs.
 
 
 def sentence(sent_id: int, text: str) -> dict:
@@ -83,6 +83,11 @@ INSTANCES = {
     "annotations": [
         {"id": ann_id, "image_id": image_id, "category_id": 5, "segmentation": SEGMENTATIONS[ann_id], "iscrowd": 0}
         for ann_id, image_id in ((11, 1), (12, 1), (13, 2), (14, 300))
+    ]
+    + [
+        {"id": 15, "image_id": 1, "category_id": 5, "bbox": [1, 2, 5.5, 5]},
+        {"id": 16, "image_id": 1, "category_id": 5, "segmentation": SEGMENTATIONS[14], "bbox": [0, 0, 16, 12]},
+        {"id": 17, "image_id": 2, "category_id": 5, "segmentation": SEGMENTATIONS[12], "iscrowd": 0},
     ],
     "categories": [{"id": 5, "name": "cup"}],
 }
@@ -145,8 +150,20 @@ def assert_sound(tables, release: Release) -> None:
         mask = coco_mask.decode({"size": [row.height, row.width], "counts": row.mask.encode()})
         assert mask.shape == (row.height, row.width) and set(np.unique(mask)) <= {0, 1} and mask.any()
 
-    prepared.write(release.root / "written", expressions, instances, {"name": "fuzz"})
+    boxes = tables.boxes
+    assert list(boxes) == ["ann_id", "image_id", "category", "x", "y", "width", "height"]
+    assert boxes["ann_id"].is_unique and set(instances["ann_id"]) <= set(boxes["ann_id"])
+    assert set(boxes["image_id"]) == set(instances["image_id"])
+    assert all(isinstance(category, str) for category in boxes["category"])
+    assert (boxes[["x", "y"]] >= -1).all(axis=None) and (boxes[["width", "height"]] >= 0).all(axis=None)
+    sizes = instances.drop_duplicates("image_id").set_index("image_id").loc[boxes["image_id"]]
+    for start, extent in (("x", "width"), ("y", "height")):
+        assert (boxes[start].to_numpy() + boxes[extent].to_numpy() <= sizes[extent].to_numpy() + 1).all()
+    assert all(note.isprintable() and len(note) < 300 for note in tables.notes)
+
+    prepared.write(release.root / "written", expressions, instances, {"name": "fuzz"}, boxes)
     again = prepared.read(release.root / "written")
+    assert sorted(again.boxes["ann_id"]) == sorted(boxes["ann_id"])
     assert sorted(again.expressions["text"]) == sorted(expressions["text"])
     assert list(again.expressions["sent_id"]) == sorted(expressions["sent_id"])
 

@@ -1,0 +1,90 @@
+"""Where alignment is measured: regions of the decoder's grid around the true mask of an instance."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from models.processing import Frame
+from stages.prepared import PreparedDataset
+from stages.samples import Expressions
+
+INSIDE = 0.5  # share of a cell's area from which it counts as covered, as in the pixel contrast
+RING = 0.02  # of the grid's diagonal, to each side of the border: the width of Boundary IoU (Cheng et al., CVPR 2021)
+REGIONS = ("", "_ring", "_distractors")  # endings of the names of what is measured in each
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Cells of the decoder's grid, bool (h, w) each.
+
+    Attributes:
+        inside: covered by the true mask.
+        picture: covered by the picture: all, unless the frame adds a border to it.
+        ring: `ring_width` cells to each side of the border between inside and outside. The picture's edge is no border.
+        distractors: outside, and covered by the boxes of the picture's other things of the same category.
+    """
+
+    inside: np.ndarray
+    picture: np.ndarray
+    ring: np.ndarray
+    distractors: np.ndarray
+
+    @property
+    def compared(self) -> dict[str, np.ndarray]:
+        """The cells among which inside is told from outside, by `REGIONS`."""
+        return dict(zip(REGIONS, (self.picture, self.ring, self.inside | self.distractors), strict=True))
+
+
+def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callable[[int, tuple[int, int]], Regions]:
+    """The regions of an expression, by its row and the decoder's grid (h, w); those of an instance are found once."""
+    ann_ids = expressions.rows["ann_id"].to_numpy()
+    first_row = {ann_ids[row]: row for row in reversed(range(len(ann_ids)))}
+    others = dataset.distractors(ann_ids)
+    others_of, corners = others.groupby("target").indices, others[["x", "y", "width", "height"]].to_numpy()
+
+    @lru_cache(maxsize=256)
+    def of_instance(ann_id: int, grid: tuple[int, int]) -> Regions:
+        truth = expressions.true_mask(first_row[ann_id])
+        boxes = corners[others_of.get(ann_id, [])]
+        return regions(truth, drawn(boxes, truth.shape), expressions.frame, grid)
+
+    return lambda row, grid: of_instance(ann_ids[row], grid)
+
+
+def regions(truth: np.ndarray, boxes: np.ndarray, frame: Frame, grid: tuple[int, int]) -> Regions:
+    """Regions for a true mask and the area of the distractors' boxes, bool (height, width) of the picture each."""
+    inside, picture = cells(truth, frame, grid), cells(np.ones_like(truth), frame, grid)
+    outside = picture & ~inside
+    width = ring_width(grid)
+    ring = (inside & near(outside, width)) | (outside & near(inside, width))
+    return Regions(inside, picture, ring, outside & cells(boxes & ~truth, frame, grid))
+
+
+def cells(area: np.ndarray, frame: Frame, grid: tuple[int, int]) -> np.ndarray:
+    """An area of the picture, bool (height, width) -> the cells of the grid that it covers, bool (h, w)."""
+    at_input = torch.from_numpy(frame.mask(area)).float()  # (S, S)
+    return (F.adaptive_avg_pool2d(at_input[None], grid)[0] >= INSIDE).numpy()
+
+
+def ring_width(grid: tuple[int, int]) -> int:
+    """Cells to each side of the border: `RING` of the diagonal, at least one, since no border is drawn finer."""
+    return max(1, round(RING * math.hypot(*grid)))
+
+
+def near(area: np.ndarray, distance: int) -> np.ndarray:
+    """Cells at most so many rows and columns from an area: bool (h, w) -> the same."""
+    padded = F.max_pool2d(torch.from_numpy(area).float()[None], 2 * distance + 1, stride=1, padding=distance)
+    return padded[0].bool().numpy()
+
+
+def drawn(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (N, 4) of x, y, width, height in pixels -> the area that they cover, bool, of the size (height, width)."""
+    area = np.zeros(size, dtype=bool)
+    for x, y, width, height in boxes.clip(min=0):
+        area[round(y) : round(y + height), round(x) : round(x + width)] = True
+    return area
