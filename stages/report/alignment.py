@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from stages.report.figures import Figure, Panel, line_style
+from stages.report.figures import INK, Figure, Mark, Panel, line_style
 from stages.report.intervals import FRAME, LINE, MEAN, Dots, draw_dots, in_percent, room, told, width
 
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
+LOGITS = {"ap": "logit_ap", "ap_ring": "logit_ap_ring", "ap_distractors": "logit_ap_distractors"}
 BASES = {"ap": "base", "ap_ring": "base_ring", "ap_distractors": "base_distractors"}
 NORMAL_95 = 1.959963984540054  # quantile 0.975 of the standard normal distribution
 FEWEST_PICTURES = 10
@@ -24,22 +25,23 @@ def summarise(alignment: pd.DataFrame) -> pd.DataFrame:
     N the number of expressions. Fewer than `FEWEST_PICTURES` pictures have no interval.
 
     Args:
-        alignment: one row a run and expression: variant, seed, sent_id, image_id, split and the columns `MEASURES`
-            and `BASES`.
+        alignment: one row a run and expression: variant, seed, sent_id, image_id, split and the columns `MEASURES`,
+            `LOGITS` and `BASES`.
 
     Returns:
-        Columns variant, split, measure, expressions (that have a value), pictures, mean, low, high, and base: the mean
-        that random scores would have.
+        Columns variant, split, measure, expressions (that have a value), pictures, mean, low, high; logits: the mean
+        where pixels are ranked by the logits that masks are made of; base: the mean that random scores would have.
     """
     rows = []
     for (variant, split), part in alignment.groupby(["variant", "split"], sort=False):
-        columns = [*MEASURES, *BASES.values()]
+        columns = [*MEASURES, *LOGITS.values(), *BASES.values()]
         of_expressions = part.groupby(["sent_id", "image_id"])[columns].mean().reset_index()
         for measure in MEASURES:
             values = of_expressions.dropna(subset=[measure])
             numbers = _clustered(values["image_id"], values[measure])
-            rows.append((variant, split, measure, *numbers, values[BASES[measure]].mean()))
-    names = ["variant", "split", "measure", "expressions", "pictures", "mean", "low", "high", "base"]
+            others = (values[LOGITS[measure]].mean(), values[BASES[measure]].mean())
+            rows.append((variant, split, measure, *numbers, *others))
+    names = ["variant", "split", "measure", "expressions", "pictures", "mean", "low", "high", "logits", "base"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -64,12 +66,18 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
             "Pixels ranked by their similarity to the center embedding, inside against outside the true mask; 100 % "
             "means that every pixel inside comes before every pixel outside. Overall: all pixels. Along the border: "
             "those of a ring along the mask's border. Against distractors: inside the mask, against other things of "
-            "the same category. Lines: 95 % intervals over pictures, seeds averaged. Random similarities would give "
-            f"{_listed(chance)}. Look for variants that gain where it is ambiguous, not only overall; scales differ "
-            "and none begins at zero."
+            "the same category. Lines: 95 % intervals over pictures, seeds averaged. Hollow: the same where pixels are "
+            "ranked by the logits that masks are made of. Random similarities would give "
+            f"{_listed(chance)}. Look for filled dots near their hollow one: there pixels lie around the center as the "
+            "mask needs them. Only the contrastive losses ask for that; without one, the mask is found by weights that "
+            "are made from the center, and similarity is free to say nothing. Scales differ and none begins at zero."
         ),
         panels=panels,
         columns=3,
+        legend=[
+            Mark("similarity to the center", INK, filled=True),
+            Mark("logits of the mask", INK, filled=False),
+        ],
         shared_names=True,
     )
 
@@ -93,10 +101,11 @@ def _of(rows: pd.DataFrame, measure: str, variants: list[str]) -> pd.DataFrame:
 
 def _draw(axes: Axes, part: pd.DataFrame, title: str) -> None:
     names, filled = list(part.index), np.full(len(part), True)
-    dots = [
-        Dots(line_style(place)[0], in_percent(part.loc[[name]].reindex(names), MEAN), filled)
-        for place, name in enumerate(names)
-    ]
+    dots = []
+    for place, name in enumerate(names):
+        own, colour = part.loc[[name]].reindex(names), line_style(place)[0]
+        dots.append(Dots(colour, in_percent(own, ("logits", "logits", "logits")), ~filled))
+        dots.append(Dots(colour, in_percent(own, MEAN), filled))
     draw_dots(axes, names, dots, "average precision (%)")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.margins(x=0.08)

@@ -39,19 +39,38 @@ def of_alignment(results: DatasetResults, summary: pd.DataFrame) -> Table:
     for split, rows in summary.groupby("split", sort=False):
         parts = [rows[rows["measure"] == measure].set_index("variant") for measure in alignment.MEASURES]
         lines = [
-            [Cell(variant), *(_mean(part.reindex(results.variants).loc[variant]) for part in parts)]
+            [
+                Cell(variant),
+                *(cell for part in parts for cell in _ranked(part.reindex(results.variants).loc[variant])),
+            ]
             for variant in results.variants
         ]
         groups.append(
-            Group(split, [*lines, [Cell("random similarities"), *(_number(part["base"].mean()) for part in parts)]])
+            Group(
+                split,
+                [
+                    *lines,
+                    [
+                        Cell("random similarities"),
+                        *(cell for part in parts for cell in (_number(part["base"].mean()), Cell(REFERENCE_MARK))),
+                    ],
+                ],
+            )
         )
     return Table(
         key="alignment",
         caption=(
-            "Average precision in percent of pixel-center similarity, inside against outside the true mask, mean over "
-            f"expressions, seeds averaged, with 95 % intervals over pictures. {MISSING}: no scores, or undefined."
+            "Average precision in percent, inside against outside the true mask, of the similarity of pixel and "
+            "center, with 95 % intervals over pictures, and of the logits that masks are made of; mean over expressions, seeds "
+            f"averaged. {MISSING}: no scores, or undefined."
         ),
-        blocks=[Block([], ["variant", *(title.lower() for title in alignment.MEASURES.values())], groups)],
+        blocks=[
+            Block(
+                spans=[("", 1), *((title.lower(), 2) for title in alignment.MEASURES.values())],
+                headings=["variant", *["similarity", "logits"] * len(alignment.MEASURES)],
+                groups=groups,
+            )
+        ],
     )
 
 
@@ -84,6 +103,10 @@ def of_calibration(results: DatasetResults, summaries: dict[tuple[str, int], dic
             )
         ],
     )
+
+
+def _ranked(row: pd.Series) -> list[Cell]:
+    return [_mean(row), _number(row["logits"])]
 
 
 def _mean(row: pd.Series) -> Cell:

@@ -204,7 +204,9 @@ def test_alignment_s_interval_agrees_with_a_bootstrap_over_pictures():
     values = 0.5 + 0.1 * np.repeat(generator.normal(size=200), sizes) + 0.05 * generator.normal(size=sizes.sum())
     rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": pictures, "split": "val", "ap": values})
     table = rows.assign(
-        variant="a", seed=0, **dict.fromkeys(("ap_ring", "ap_distractors", *alignment.BASES.values()), np.nan)
+        variant="a",
+        seed=0,
+        **dict.fromkeys(("ap_ring", "ap_distractors", *alignment.LOGITS.values(), *alignment.BASES.values()), np.nan),
     )
     row = alignment.summarise(table).iloc[0]
     sums, drawn = rows.groupby("image_id")["ap"].sum().to_numpy(), generator.integers(0, 200, (4000, 200))
