@@ -55,6 +55,9 @@ def test_scenes_are_rendered_and_prepared_twice_the_same(tmp_path, prepare):
     for row in dataset.instances.itertuples():
         assert row.image.startswith("data/scenes/refer/images/mscoco/images/train2014/")
         assert Image.open(tmp_path / row.image).size == (row.width, row.height)
+    assert set(dataset.instances.index) < set(dataset.boxes["ann_id"])
+    assert set(dataset.instances["image_id"]) == set(dataset.boxes["image_id"])
+    assert dataset.boxes.sort_values(["image_id", "ann_id"]).index.is_monotonic_increasing
 
     assert prepare("scenes").returncode == 0
     assert files(tmp_path / "data") == first
@@ -114,6 +117,8 @@ def test_a_mix_of_photographs(tmp_path, prepare, shared_data):
     assert set(dataset.expressions["image_id"]) == trained | held_out
     assert f"{len(trained & held_out):,} of {len(trained):,} images" in dataset.summary["notes"][0]
     assert dataset.summary["notes"][0] in result.stdout
+    assert all(set(dataset.instances[key]) == set(dataset.boxes[key]) for key in ("image_id", "category"))
+    assert set(dataset.boxes["ann_id"]) >= set(dataset.instances.index)
 
 
 def test_the_fingerprint_changes_with_annotations_and_pictures(tmp_path, prepare, shared_data):

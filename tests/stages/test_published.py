@@ -27,7 +27,9 @@ def expressions(counts: dict[str, tuple[int, int, int]]) -> pd.DataFrame:
 
 
 def judged(tmp_path, counts, name="refcocog", split_by="umd", allow_partial=False) -> Tables:
-    tables = Tables(expressions(counts), pd.DataFrame(), [tmp_path / "refcocog" / "refs(umd).p"], {}, [])
+    tables = Tables(
+        expressions(counts), pd.DataFrame(), pd.DataFrame(), [tmp_path / "refcocog" / "refs(umd).p"], {}, []
+    )
     published.judge(tables, name, split_by, allow_partial)
     return tables
 
