@@ -61,8 +61,8 @@ def of_alignment(results: DatasetResults, summary: pd.DataFrame) -> Table:
         key="alignment",
         caption=(
             "Average precision in percent, inside against outside the true mask, of the similarity of pixel and "
-            "center, with 95 % intervals over pictures, and of the logits that masks are made of; mean over expressions, seeds "
-            f"averaged. {MISSING}: no scores, or undefined."
+            "center, with 95 % intervals over pictures, and of the logits that masks are made of; mean over "
+            f"expressions, seeds averaged. {MISSING}: no scores, or undefined."
         ),
         blocks=[
             Block(
