@@ -251,7 +251,8 @@ def numbers(name: str, params: Params, files: Mapping[str, bytes]) -> Numbers:
 
 
 def _but(seeds: Iterable[int], missing: Iterable[int]) -> list[int]:
-    return [seed for seed in seeds if seed not in missing]
+    gone = set(missing)
+    return [seed for seed in seeds if seed not in gone]
 
 
 def _shown(found: Numbers, seeds: Mapping[str, list[int]]) -> tuple[list[str], int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from stages import layout
+from stages.ablate.slices import FAMILIES
 from stages.evaluate.metrics import METRICS
 from stages.prepared import set_of
 from stages.report.inputs import MEASURED, Numbers
@@ -284,7 +285,7 @@ def slices_table(results: Numbers) -> Table | None:
     for place, variants in enumerate(_parts(others, VARIANTS_ABREAST - 1, VARIANTS_ABREAST) or [[]]):
         first = place == 0
         groups = [
-            Group(family, [row(family, name, variants, first) for name in of_family["slice"]])
+            Group(_family_title(family), [row(family, name, variants, first) for name in of_family["slice"]])
             for family, of_family in keys.groupby("family", sort=False)
         ]
         headings = ["expressions", f"{results.reference} {metric}"] if first else []
@@ -521,6 +522,11 @@ def _difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
 def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
     why = f"{row['variant']} and {row['against']} have no seed in common."
     return [_difference_cell(row, notes, why), _numbered(row["p_holm"], probability, notes, why)]
+
+
+def _family_title(name: str) -> str:
+    family = FAMILIES[name]
+    return f"{family.title} ({family.unit})" if family.unit else family.title
 
 
 def _pairs(results: Numbers) -> str:

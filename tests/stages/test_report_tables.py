@@ -206,7 +206,9 @@ def test_a_mix_of_sets_has_a_block_and_a_table_for_each_set(tmp_path, settings):
 def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
     table = tables.slices_table(results)
     assert table.caption.startswith("Where it helps: slices of val on scenes.")
-    assert [group.title for group in table.blocks[0].groups] == ["length", "distractors"]
+    assert [group.title for group in table.blocks[0].groups] == [
+        *("Length of the expression (words)", "Distractors (other things of the same category)"),
+    ]
     first, second = table.blocks
     assert first.headings == [
         *("slice", "expressions", "baseline mIoU", "Δ text_to_pixel", "Δ pixel_to_text", "Δ vlba"),
