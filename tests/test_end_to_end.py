@@ -31,7 +31,8 @@ def test_plain_dvc_commands_say_something(project):
     assert "alignformer" in shown and "mIoU" in shown
     assert "val_mIoU" in (folder / "results/history/scenes/alignformer/0.csv").read_text()
     run(folder, "dvc", "plots", "show", "--out", "plots")
-    assert "val_mIoU" in (folder / "plots" / "index.html").read_text()
+    plots = (folder / "plots" / "index.html").read_text()
+    assert all(text in plots for text in ("val_mIoU", "Differences to the reference", "by slice of the expressions"))
 
 
 def test_a_second_repro_does_nothing(project):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stages import layout, prepared
 from stages.params import Params
-from stages.report import curves, formats, gallery, headline, inputs, page, provenance, published, tables
+from stages.report import contents, figures, formats, gallery, headline, inputs, page, provenance, published, tables
+from stages.report.contents import Contents
 from stages.report.inputs import DatasetResults, Numbers
 from stages.report.tables import Table
 
@@ -21,12 +22,15 @@ def of_results(params: Params) -> Files:
         FileNotFoundError: there is no prepared dataset.
     """
     datasets = [inputs.read(name, params) for name in params.experiment.datasets]
-    shown = {results.name: gallery.examples(results) for results in datasets}
-    files = {Path("index.html"): page.render(params, datasets, shown).encode()}
-    files[provenance.FILE] = provenance.write(provenance.collect(params, datasets))
+    shown = {results.name: contents.gather(results, params) for results in datasets}
+    made_of = provenance.collect(params, datasets)
+    files = {
+        Path("index.html"): page.render(params, datasets, shown, made_of).encode(),
+        provenance.FILE: provenance.write(made_of),
+    }
     for results in datasets:
         kept = inputs.collect(results.name, params, prepared.read(layout.prepared(results.name)))
-        files |= _data(results.name, kept) | _tables(results) | _figures(results)
+        files |= _data(results.name, kept) | _tables(results) | _figures(results, shown[results.name])
     return files
 
 
@@ -73,14 +77,15 @@ def _tables(results: Numbers) -> Files:
     }
 
 
-def _figures(results: DatasetResults) -> Files:
+def _figures(results: DatasetResults, shown: Contents) -> Files:
+    """Every figure as SVG and as PDF, and a few predictions."""
     name = results.name
-    figure = curves.figure_svg(results.histories, list(curves.PANELS), salt=name, legend=True)
     pictures = gallery.figure_png(gallery.examples(results, gallery.FIGURE_EXPRESSIONS))
-    return {
-        Path("figures") / f"{name}-curves.svg": figure.encode(),
-        Path("figures") / f"{name}-gallery.png": pictures,
-    }
+    files = {Path("figures") / f"{name}-gallery.png": pictures}
+    for figure in shown.figures:
+        files[Path("figures") / f"{name}-{figure.key}.svg"] = figures.svg(figure, name).encode()
+        files[Path("figures") / f"{name}-{figure.key}.pdf"] = figures.pdf(figure)
+    return files
 
 
 def _warnings(results: Numbers) -> list[str]:

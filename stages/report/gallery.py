@@ -13,6 +13,8 @@ from stages import prepared
 from stages.report.inputs import DatasetResults, ReportError
 
 EXPRESSIONS = 12
+EXTREMES = 6  # of each collection that shows one end
+APART = 0.1  # IoU by which two variants are said to differ on an expression
 PANEL_WIDTH = 192  # pixels
 FIGURE_PANEL_WIDTHS = (136, 128, 120, 112, 104, 96, 80, 64)
 FIGURE_EXPRESSIONS = 6
@@ -48,7 +50,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Example:
-    """One expression of the gallery."""
+    """One expression of a gallery."""
 
     sent_id: int
     split: str
@@ -57,8 +59,58 @@ class Example:
     predictions: list[Prediction]
 
 
+@dataclass(frozen=True)
+class Gallery:
+    """Expressions chosen by one rule.
+
+    Attributes:
+        key: short name, unique within the report of a dataset.
+        title: what they have in common.
+        rule: how they were chosen.
+        examples: what is shown.
+    """
+
+    key: str
+    title: str
+    rule: str
+    examples: list[Example]
+
+
+def galleries(results: DatasetResults) -> list[Gallery]:
+    """Evenly spread expressions; the worst and best of the richest variant; its largest gains and losses.
+
+    A gallery that has nothing to show, as where the reference stands alone, is left out.
+    """
+    found = [
+        Gallery(
+            "even",
+            "Evenly spread",
+            f"The expressions of each split are sorted by the IoU of {results.richest}, cut into equal parts, and the "
+            "one in the middle of each part is shown, so failures appear in their true share.",
+            examples(results),
+        )
+    ]
+    gains, losses = _apart(results, 1), _apart(results, -1)
+    counted = (
+        f"Of {sum(results.counts.values()):,} expressions, {results.richest} is above {results.reference} by more than "
+        f"{APART:g} IoU on {len(gains):,} and below by as much on {len(losses):,}."
+    )
+    by_rule = {
+        "gains": ("Largest disagreement: gains", counted, gains),
+        "losses": ("Largest disagreement: losses", counted, losses),
+        "worst": ("Worst", f"Lowest IoU of {results.richest} over all splits.", _by_iou(results, True)),
+        "best": ("Best", f"Highest IoU of {results.richest} over all splits.", _by_iou(results, False)),
+    }
+    for key, (title, rule, rows) in by_rule.items():
+        chosen = rows.drop_duplicates("image_id")["sent_id"].head(EXTREMES)
+        if len(chosen):
+            rule += " One expression a picture, the smaller sent_id of equals."
+            found.append(Gallery(key, title, rule, show(results, chosen.tolist())))
+    return found
+
+
 def choose(results: DatasetResults, number: int = EXPRESSIONS) -> list[int]:
-    """The sent_ids to show, ordered by split and then by IoU.
+    """The sent_ids of the evenly spread ones, ordered by split and then by IoU.
 
     Each split gives the same number of expressions, as near as `number` allows. Its expressions are sorted by the IoU
     of the richest variant and one is taken from the middle of each of as many equal parts: failures come in their
@@ -76,13 +128,26 @@ def choose(results: DatasetResults, number: int = EXPRESSIONS) -> list[int]:
 
 
 def examples(results: DatasetResults, number: int = EXPRESSIONS) -> list[Example]:
-    """The chosen expressions with their photos and predictions, pictures `PANEL_WIDTH` pixels wide.
+    """The evenly spread expressions as `show` shows them."""
+    return show(results, choose(results, number))
+
+
+def show(results: DatasetResults, sent_ids: list[int]) -> list[Example]:
+    """Expressions with their photos and predictions, pictures `PANEL_WIDTH` pixels wide.
 
     Raises:
         ReportError: a photo is missing, unreadable or not of the size the prepared dataset states.
     """
     expressions = results.dataset.expressions.set_index("sent_id")
-    return [_example(results, sent_id, expressions.loc[sent_id]) for sent_id in choose(results, number)]
+    return [_example(results, sent_id, expressions.loc[sent_id]) for sent_id in sent_ids]
+
+
+def picture(results: DatasetResults, ann_id: int, width: int) -> tuple[Image.Image, np.ndarray]:
+    """The photo of an instance, RGB, `width` pixels wide, and its true mask over it, boolean. Raises as `show`."""
+    instance = results.dataset.instances.loc[ann_id]
+    height = max(1, round(width * int(instance["height"]) / int(instance["width"])))
+    photo = _open(results.name, instance).resize((width, height), Image.Resampling.BICUBIC)
+    return photo, _mask(instance["mask"], instance, width, height)
 
 
 def overlay(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
@@ -110,7 +175,7 @@ def overlay(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Ima
 def webp(picture: Image.Image) -> bytes:
     """A picture as WebP, small enough to lie in the page."""
     stream = io.BytesIO()
-    picture.save(stream, format="WEBP", quality=82)
+    picture.save(stream, format="WEBP", quality=82, method=6)
     return stream.getvalue()
 
 
@@ -126,6 +191,27 @@ def figure_png(shown: list[Example]) -> bytes:
     return content
 
 
+def _by_iou(results: DatasetResults, ascending: bool) -> pd.DataFrame:
+    """Expressions by the IoU of the richest variant."""
+    scores = results.scores[results.richest].reset_index()
+    return scores.sort_values(["iou", "sent_id"], ascending=[ascending, True])
+
+
+def _apart(results: DatasetResults, sign: int) -> pd.DataFrame:
+    """Expressions where the richest variant is above (1) or below (-1) the reference by `APART`, farthest first.
+
+    None where the reference has no scores of the same seed.
+    """
+    scores = results.scores[results.richest].reset_index()
+    if results.reference not in results.scores:
+        return scores.head(0)
+    by = sign * (
+        scores["iou"].to_numpy() - results.scores[results.reference]["iou"].reindex(scores["sent_id"]).to_numpy()
+    )
+    rows = scores.assign(by=by)
+    return rows[rows["by"] > APART].sort_values(["by", "sent_id"], ascending=[False, True])
+
+
 def _png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
@@ -133,14 +219,11 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Example:
-    instance = results.dataset.instances.loc[expression["ann_id"]]
-    width, height = PANEL_WIDTH, max(1, round(PANEL_WIDTH * int(instance["height"]) / int(instance["width"])))
-    photo = _open(results.name, instance).resize((width, height), Image.Resampling.BICUBIC)
-    truth = _mask(instance["mask"], instance, width, height)
+    photo, truth = picture(results, expression["ann_id"], PANEL_WIDTH)
     predictions = []
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
-        predicted = _mask(score["prediction"], score, width, height)
+        predicted = _mask(score["prediction"], score, photo.width, photo.height)
         predictions.append(Prediction(variant, float(score["iou"]), overlay(photo, truth, predicted)))
     return Example(sent_id, expression["split"], expression["text"], photo, predictions)
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
+from PIL import Image
 from pydantic import BaseModel
 
 from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.params import Params
-from stages.report import curves, gallery, headline, tables
-from stages.report.gallery import Example
+from stages.report import attention, figures, gallery, headline, published, tables
+from stages.report.attention import Words
+from stages.report.contents import Contents
+from stages.report.figures import Figure
+from stages.report.gallery import Example, Gallery
 from stages.report.inputs import DatasetResults
 from stages.templates import template
 
@@ -26,7 +30,8 @@ CONTRAST = {
     "instance": "the mean of the region's pixels against the centers of the batch",
 }
 PLACES = ("root", "images", "instances", "expressions")  # of a source on this machine
-CSS_DASHES = ("solid", "dashed", "dotted")  # in the order of curves.DASHES
+OPEN_GALLERIES = 3  # the others are folded
+OPEN_WORDS = 1  # expressions with attention that are not folded
 
 
 @dataclass(frozen=True)
@@ -38,13 +43,14 @@ class Setting:
     note: str
 
 
-def render(params: Params, datasets: list[DatasetResults], shown: dict[str, list[Example]]) -> str:
+def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Contents], provenance: dict) -> str:
     """The page as HTML.
 
     Args:
         params: the experiment's parameters.
         datasets: the results, in the order in which they appear.
-        shown: dataset name -> the expressions of its gallery.
+        shown: dataset name -> what is shown of it.
+        provenance: what the report was made of: names -> text, lists, or again names.
     """
     return template(Path(__file__).with_name("page.html.j2")).render(
         experiment=params.experiment,
@@ -56,6 +62,7 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, list
         training=settings(params.recipes[params.experiment.recipe].training),
         regions=gallery.REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
+        provenance=provenance,
     )
 
 
@@ -89,7 +96,7 @@ def conventions(protocol: Protocol) -> str:
     )
 
 
-def _section(results: DatasetResults, shown: list[Example]) -> dict:
+def _section(results: DatasetResults, shown: Contents) -> dict:
     return {
         "name": results.name,
         "headline": headline.headline(results),
@@ -97,18 +104,29 @@ def _section(results: DatasetResults, shown: list[Example]) -> dict:
         "warning": tables.data_warning(results),
         "warnings": results.warnings,
         "main_table": tables.main_table(results),
+        "contrast_table": tables.contrast_table(results),
+        "difference_table": tables.difference_table(results),
+        "slices_table": tables.slices_table(results),
         "full_tables": tables.full_tables(results),
-        "curves": [
-            Markup(curves.inline(curves.figure_svg(results.histories, [column], results.name, legend=False), prefix))
-            for column in curves.PANELS
-            for prefix in [f"{results.name}-{column}"]
-        ],
-        "legend": [_legend_line(index, variant) for index, variant in enumerate(results.variants)],
-        "lines": _lines(results.seeds),
-        "seeds": results.seeds,
+        "cost_tables": [table for table in (tables.cost_table(results), tables.measured_table(results)) if table],
+        "published_table": published.table(results),
+        "published": published.statement(results),
+        "differences": _figures(results, shown.differences),
+        "sweeps": [(_figure(results, figure), table) for figure, table in shown.sweeps],
+        "slices": _figures(results, shown.slices),
+        "alignment": _figure(results, shown.alignment),
+        "alignment_table": shown.alignment_table,
+        "calibration": _figure(results, shown.calibration),
+        "calibration_table": shown.calibration_table,
+        "embeddings": _figure(results, shown.embeddings),
+        "words": [_words(words) for words in shown.words],
+        "open_words": OPEN_WORDS * len(attention.DIRECTIONS),
+        "words_caption": attention.caption(results.richest),
+        "curves": _figure(results, shown.curves),
+        "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
+        "seed": results.shown_seed,
         "richest": results.richest,
         "reference": results.reference,
-        "examples": [_example(example) for example in shown],
         "counts": _counts(results),
         "source": _source(results.dataset.summary.get("source", {})),
         "protocol": results.protocol.name,
@@ -118,24 +136,41 @@ def _section(results: DatasetResults, shown: list[Example]) -> dict:
     }
 
 
-def _lines(seeds: list[int]) -> str:
-    if len(seeds) == 1:
-        return f"One line a variant, seed {seeds[0]}."
-    return f"Thin lines: one seed. Thick lines: mean over seeds {_plain(seeds)}."
+def _figures(results: DatasetResults, shown: list[Figure]) -> list[dict]:
+    return [_figure(results, figure) for figure in shown]
+
+
+def _figure(results: DatasetResults, figure: Figure) -> dict:
+    return {
+        "title": figure.title,
+        "caption": f"{figure.caption} Protocol {results.protocol.name}.",
+        "columns": figure.columns,
+        "legend": [mark.css for mark in figure.legend],
+        "panels": [Markup(element) for element in figures.inline(figure, f"{results.name}-{figure.key}")],
+    }
+
+
+def _words(words: Words) -> dict:
+    return {
+        "title": words.title,
+        "number": words.number,
+        "text": words.text,
+        "words": words.words,
+        "rows": [
+            (stage, [{"number": tile.number, **_image(tile.picture)} for tile in tiles])
+            for stage, tiles in zip(words.stages, words.tiles, strict=True)
+        ],
+    }
+
+
+def _gallery(chosen: Gallery, is_open: bool) -> dict:
+    examples = [_example(example) for example in chosen.examples]
+    return {"key": chosen.key, "title": chosen.title, "rule": chosen.rule, "open": is_open, "examples": examples}
 
 
 def _source(source: dict) -> str:
     told = {key: value for key, value in source.items() if key not in PLACES and value is not None}
     return _plain(told) or "not recorded"
-
-
-def _legend_line(index: int, variant: str) -> dict[str, str]:
-    colour, dash = curves.line_style(index)
-    return {
-        "variant": variant,
-        "colour": "var(--ink)" if colour == curves.INK else colour,
-        "dash": CSS_DASHES[curves.DASHES.index(dash)],
-    }
 
 
 def _variant_row(name: str, params: Params) -> dict[str, str]:
@@ -159,17 +194,13 @@ def _example(example: Example) -> dict:
         "text": example.text,
         "split": example.split,
         "sent_id": example.sent_id,
-        "panels": [
-            {
-                "label": label,
-                "iou": iou,
-                "width": picture.width,
-                "height": picture.height,
-                "source": "data:image/webp;base64," + base64.b64encode(gallery.webp(picture)).decode("ascii"),
-            }
-            for label, iou, picture in pictures
-        ],
+        "panels": [{"label": label, "iou": iou, **_image(picture)} for label, iou, picture in pictures],
     }
+
+
+def _image(picture: Image.Image) -> dict:
+    source = "data:image/webp;base64," + base64.b64encode(gallery.webp(picture)).decode("ascii")
+    return {"width": picture.width, "height": picture.height, "source": source}
 
 
 def _counts(results: DatasetResults) -> list[dict]:
@@ -189,6 +220,8 @@ def _counts(results: DatasetResults) -> list[dict]:
 
 
 def _plain(value: object) -> str:
+    if value is None:
+        return tables.REFERENCE_MARK
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -16,10 +16,20 @@ from stages import layout, prepared
 from stages.params import read as read_params
 from stages.report import formats, gallery, inputs
 from stages.report.__main__ import main as report
-from tests.stages import report_inputs
+from tests.stages import diagnosis_inputs, report_inputs
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
+FIGURES = [
+    "differences",
+    "slice-differences",
+    "slices",
+    "alignment",
+    "calibration",
+    "embeddings",
+    "attention",
+    "curves",
+]
 HOSTILE = 'the <script>alert("1")</script> & 100% of $x_1$ on the "left" | right'
 SOURCE = {"kind": "refer", "name": "refcoco+", "split_by": "unc"}
 
@@ -34,11 +44,13 @@ def build(
     protocol: str = "original",
     splits: tuple[str, ...] = ("val", "testA"),
     summary: dict | None = None,
+    added: dict | None = None,
 ) -> None:
     """Everything that the report reads, for datasets of the given image size (width, height)."""
     content = yaml.safe_load(PARAMS.read_text())
     content["evaluation"]["protocol"] = protocol
     content["datasets"] |= dict.fromkeys(datasets, content["datasets"]["scenes"])
+    content["variants"] |= added or {}
     content["experiment"] |= {"datasets": list(datasets), "variants": variants, "seeds": seeds}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     quality = quality or {"baseline": 0.3, "text_to_pixel": 0.2, "alignformer": 0.8}
@@ -48,6 +60,7 @@ def build(
             for seed in seeds:
                 build_run(name, variant, seed, quality[variant], protocol)
         report_inputs.write_results(read_params(), name)
+        diagnosis_inputs.write(name, variants, seeds)
 
 
 def build_dataset(name: str, width: int, height: int, per_split: int, splits: tuple[str, ...], summary: dict) -> None:
@@ -175,7 +188,7 @@ def test_the_files_of_the_report(written):
             "tables/{}.md",
             "tables/{}.csv",
             "tables/{}.tex",
-            "figures/{}-curves.svg",
+            *(f"figures/{{}}-{figure}.{kind}" for figure in FIGURES for kind in ("svg", "pdf")),
             "figures/{}-gallery.png",
             "data/{}/comparison.csv",
             "data/{}/contrasts.csv",
@@ -184,7 +197,7 @@ def test_the_files_of_the_report(written):
             "data/{}/dataset.json",
         )
     }
-    assert sum(map(len, files.values())) < 1_500_000
+    assert len(files["index.html"]) < 1_500_000 and sum(map(len, files.values())) < 5_000_000
     assert all(len(content) < 400_000 for name, content in files.items() if name.endswith(".png"))
 
 
@@ -201,29 +214,110 @@ def test_the_page_needs_no_network(written):
     assert parsed.open == []
     assert parsed.addresses
     for address in parsed.addresses:
-        assert address.startswith(("data:image/webp;base64,", "#"))
+        assert address.startswith(("data:image/webp;base64,", "data:image/png;base64,", "#"))
     assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert not {"script", "link", "iframe"} & set(parsed.tags)
+    assert not {"link", "iframe"} & set(parsed.tags) and parsed.tags.count("script") == 1
     assert not re.search(r"https?:|@import|url\((?!#)", page)
 
 
 def test_expressions_are_escaped(written):
     page = written[0]["index.html"].decode()
-    assert "<script" not in page
+    assert page.count("<script") == 1 and "<script>\n//" in page
     assert HOSTILE in "".join(Page(page).words)
 
 
 def test_nothing_of_the_machine_is_written(written):
     for name, content in written[0].items():
         assert b"/somewhere" not in content, name
-        assert b"<dc:date>" not in content, name
+        assert b"<dc:date>" not in content and b"CreationDate" not in content, name
 
 
 def test_curves_name_axes_and_variants(written):
     svg = written[0]["figures/scenes-curves.svg"].decode()
     for text in ("epoch", "mIoU on val (%)", "training mask loss", *VARIANTS):
         assert text in svg
+
+
+def test_every_figure_of_the_page_says_what_to_see(written):
+    page = written[0]["index.html"].decode()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>\n</figure>", page)
+    assert len(captions) == 2 * (len(FIGURES) - 1)  # attention stands in tables
+    assert all("Look for" in caption and "Protocol original." in caption for caption in captions)
+    pictures = re.findall(r"<svg role=\"img\" aria-label=\"([^\"]+)\"", page)
+    assert len(pictures) == page.count("<svg") > 2 * len(FIGURES)
+
+
+def test_the_page_reads_without_its_script(written):
+    """Headings are text, buttons come with the script; every part that is folded has a line that says what it is."""
+    page = Page(written[0]["index.html"].decode())
+    assert "button" not in page.tags
+    assert page.tags.count("details") == page.tags.count("summary") > 0
+
+
+def test_contents_lead_to_every_section(written):
+    page = written[0]["index.html"].decode()
+    links = re.findall(r'href="#([^"]+)"', page[page.index("<nav") : page.index("</nav>")])
+    headings = re.findall(r'<h[23] id="([^"]+)"', page)
+    assert sorted(links) == sorted(headings)
+
+
+def test_the_page_tells_where_it_comes_from(written):
+    page = written[0]["index.html"].decode()
+    shown = page[page.index('<h2 id="provenance">') :]
+    for text in ("dvc repro report", "ablate@scenes", "prepare@refcoco+", "mlflow", "torch"):
+        assert text in shown
+
+
+def test_galleries_show_ends_and_disagreements(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=30)
+    results = inputs.read("scenes", read_params())
+    richest, reference = results.scores["alignformer"]["iou"], results.scores["baseline"]["iou"]
+    shown = {found.key: [example.sent_id for example in found.examples] for found in gallery.galleries(results)}
+    assert set(shown) == {"even", "gains", "losses", "worst", "best"}
+    assert richest[shown["worst"]].tolist() == sorted(richest)[: gallery.EXTREMES]
+    assert richest[shown["best"]].tolist() == sorted(richest, reverse=True)[: gallery.EXTREMES]
+    apart = richest - reference
+    assert apart[shown["gains"]].tolist() == sorted(apart, reverse=True)[: gallery.EXTREMES]
+    assert (apart[shown["losses"]] < -gallery.APART).all()
+    gains, losses = (apart > gallery.APART).sum(), (apart < -gallery.APART).sum()
+    rule = next(found.rule for found in gallery.galleries(results) if found.key == "gains")
+    assert f"on {gains} and below by as much on {losses}." in rule
+
+
+def test_the_reference_alone_disagrees_with_nothing(project):
+    build(project, {"scenes": (40, 40)}, [0], variants=["baseline"], per_split=3)
+    report([])
+    results = inputs.read("scenes", read_params())
+    assert [found.key for found in gallery.galleries(results)] == ["even", "worst", "best"]
+    assert not (layout.REPORTS / "figures" / "scenes-differences.svg").exists()
+    assert not (layout.REPORTS / "figures" / "scenes-attention.svg").exists()
+
+
+def test_a_sweep_is_drawn_and_tabulated(project):
+    content = yaml.safe_load(PARAMS.read_text())
+    swept = {
+        f"warm{number}": {**content["variants"]["alignformer"], "temperature": value}
+        for number, value in enumerate((0.02, 0.1))
+    }
+    variants = ["baseline", "alignformer", *swept]
+    build(project, {"scenes": (40, 40)}, [0], variants=variants, quality=dict.fromkeys(variants, 0.5), added=swept)
+    report([])
+    files = read_report()
+    svg, page = files["figures/scenes-sweep-1.svg"].decode(), files["index.html"].decode()
+    for text in ("temperature of the contrast", "0.02", "0.05", "0.1", "mIoU on val (%)"):
+        assert text in svg
+    caption = "mIoU in percent over temperature"
+    table = page[page.index(caption) :]
+    assert re.findall(r'<th scope="row"[^>]*>(0\.\d+)</th>', table)[:3] == ["0.02", "0.05", "0.1"]
+
+
+@pytest.mark.parametrize("file", ["alignment.parquet", "samples.csv", "summary.json"])
+def test_a_missing_diagnosis_names_the_command_that_makes_it(project, file):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    (layout.diagnosis("scenes", "alignformer", 0) / file).unlink()
+    with pytest.raises(SystemExit, match="dvc repro diagnose@scenes-alignformer-0"):
+        report([])
 
 
 def test_files_of_datasets_that_are_no_longer_listed_go(project):
@@ -341,7 +435,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     lead = "Partial data, not comparable with published results"
     short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"
     words = "".join(Page(files["index.html"].decode()).words)
-    assert words.count(f"on scenes. {lead}: {short}.") == 2
+    assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
     markdown, latex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
