@@ -70,7 +70,7 @@ def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
         for split in scored.splits
         for metric in METRICS
     ]
-    return _with_support(pd.DataFrame(rows))
+    return _with_support(pd.DataFrame(rows), ["split", "metric"])
 
 
 def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) ->
     Returns:
         A row a pair, split and metric: variant, against (the one without), aspect (vlba or contrastive), what (the
         variant has), seeds (in common), difference, difference_low, difference_high, p, p_holm (adjusted over the
-        pairs, within a split and metric), supported. A pair without a seed in common has no numbers.
+        pairs of an aspect, within a split and metric), supported. A pair without a seed in common has no numbers.
     """
     rows = [
         {
@@ -100,7 +100,7 @@ def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) ->
         for split in scored.splits
         for metric in METRICS
     ]
-    return _with_support(pd.DataFrame(rows, columns=CONTRAST_COLUMNS))
+    return _with_support(pd.DataFrame(rows, columns=CONTRAST_COLUMNS), ["split", "metric", "aspect"])
 
 
 def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -223,8 +223,8 @@ def _columns(name: str, interval: Interval | None) -> dict:
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _with_support(table: pd.DataFrame) -> pd.DataFrame:
-    """With p_holm behind p, and supported; a family of hypotheses is what one split and metric has."""
-    adjusted = table.groupby(["split", "metric"])["p"].transform(lambda p: holm(p.to_numpy()))
+def _with_support(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
+    """With p_holm behind p, and supported; rows that agree in the columns `family` are adjusted for each other."""
+    adjusted = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
     table.insert(table.columns.get_loc("p") + 1, "p_holm", adjusted)
     return table.assign(supported=adjusted < LARGEST_P)

@@ -122,8 +122,8 @@ def interval(low: float, high: float, digits: int = 1) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value with four decimals; `<0.0001` below that."""
-    return "<0.0001" if p < 0.00005 else f"{p:.4f}"
+    """A p-value with three decimals; `<0.001` below that."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def data_warning(results: Numbers) -> str:
@@ -238,7 +238,8 @@ def contrast_table(results: Numbers) -> Table | None:
         footer=[
             *_footer(results, results.splits),
             f"Over the variant without it: {_pairs(results)}.",
-            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over these pairs, within a split and metric.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the pairs about VLBA, or about the "
+            "contrast, within a split and metric.",
             _made_by(),
         ],
     )
