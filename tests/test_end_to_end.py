@@ -94,6 +94,23 @@ def test_changing_one_variant_reruns_that_variant_only(project):
     }
 
 
+def test_a_sweep_trains_what_is_new_and_is_reported(project):
+    """The example of docs/comparing.md, on the tiny setting."""
+    folder, _ = project
+    swept = {"alignformer_t02": 0.02, "alignformer_t20": 0.2}
+    for name, temperature in swept.items():
+        parts = {"vlba": "bidirectional", "contrastive": "instance", "contrastive_weight": 0.01}
+        set_params(folder, **{f"variants__{name}": {**parts, "temperature": temperature}})
+    set_params(folder, experiment__variants=[*VARIANTS, *swept])
+    output = ran(run(folder, "dvc", "repro"))
+    new = {f"{stage}@scenes-{name}-0" for stage in ("train", "evaluate", "diagnose") for name in swept}
+    assert output == {*new, "ablate@scenes", "report"}
+    figure = (folder / "reports" / "figures" / "scenes-sweep-1.svg").read_text()
+    assert all(text in figure for text in ("temperature of the contrast", ">0.02<", ">0.2<"))
+    table = (folder / "reports" / "tables" / "scenes.md").read_text()
+    assert all(f"| {name} |" in table for name in swept)
+
+
 def test_a_wrong_key_stops_before_any_work(project):
     folder, _ = project
     set_params(folder, recipes__small__training__epoch=3)
