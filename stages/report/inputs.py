@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -98,12 +99,12 @@ class Numbers:
         """What the dataset was prepared from: `kind`, and what else its section of `params.yaml` said."""
         return self.summary.get("source", {})
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """Expressions of each evaluation split."""
         return self._of_splits("expressions")
 
-    @property
+    @cached_property
     def pictures(self) -> dict[str, int]:
         """Pictures of each evaluation split."""
         return self._of_splits("pictures")
@@ -118,18 +119,18 @@ class Numbers:
         """What a reader must know of the data before comparing numbers."""
         return self.summary.get("warnings", [])
 
-    @property
+    @cached_property
     def missing(self) -> dict[str, list[int]]:
         """Variant -> the listed seeds without scores, for the variants that have such."""
         column = self.comparison["missing"].groupby(level="variant").first()
         return {name: [int(seed) for seed in column[name].split()] for name in self.variants if column[name]}
 
-    @property
+    @cached_property
     def scored(self) -> list[str]:
         """The listed variants that have scores of at least one seed."""
         return [name for name in self.variants if len(self.missing.get(name, [])) < len(self.seeds)]
 
-    @property
+    @cached_property
     def richest(self) -> str:
         """The last listed variant with scores that is not the reference; the reference where it is alone."""
         return [self.reference, *(variant for variant in self.scored if variant != self.reference)][-1]

@@ -86,16 +86,24 @@ def test_a_new_report_is_not_stale_in_a_clone(project, capsys):
     assert "tables made again from reports/data" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["index.html", "tables/scenes.md", "tables/scenes.tex", "figures/scenes-curves.svg", "data/scenes/slices.csv"],
-)
-def test_a_changed_file_is_stale(project, name):
-    path = layout.REPORTS / name
-    path.write_text(path.read_text() + " ")
-    assert f"reports/{name} is not what would be written" in stale()
-    path.unlink()
-    assert f"reports/{name} is missing" in stale()
+def test_changed_and_missing_files_are_stale(project):
+    names = [
+        "index.html",
+        "tables/scenes.md",
+        "tables/scenes.tex",
+        "figures/scenes-curves.svg",
+        "data/scenes/slices.csv",
+    ]
+    for name in names:
+        path = layout.REPORTS / name
+        path.write_text(path.read_text() + " ")
+    found = stale().splitlines()[1:]
+    assert {line.split(" is ")[0].strip() for line in found} == {f"reports/{name}" for name in names}
+    assert len(found) == len(names) and all("is not what would be written" in line for line in found)
+    for name in names:
+        (layout.REPORTS / name).unlink()
+    found = stale().splitlines()[1:]
+    assert len(found) == len(names) and all("is missing" in line for line in found)
 
 
 def test_a_file_of_no_dataset_is_stale(project):
@@ -135,15 +143,19 @@ def test_changed_results_are_stale(project):
         assert f"reports/{name} is not what would be written" in found
 
 
-@pytest.mark.parametrize("outputs", [True, False])
 @pytest.mark.parametrize("stage", STAGES[:1] + STAGES[1:20:6] + STAGES[-1:])
-def test_another_entry_of_any_stage_is_stale(project, stage, outputs):
-    if not outputs:
-        without_outputs()
+def test_another_entry_of_any_stage_is_stale(project, stage):
+    without_outputs()
     lock({**locked(), stage: entry(stage, md5="ff00")})
     found = [line for line in stale().splitlines() if "its entry in dvc.lock" in line]
     assert len(found) == 1 and found[0].strip().startswith(f"{stage}: ")
     assert "dvc repro --force --single-item report" in found[0]
+
+
+def test_other_entries_are_stale_also_where_the_outputs_are(project):
+    lock({**locked(), **{stage: entry(stage, md5="ff00") for stage in STAGES[:3]}})
+    found = [line.split(":")[0].strip() for line in stale().splitlines() if "its entry in dvc.lock" in line]
+    assert found == STAGES[:3]
 
 
 def test_a_listed_stage_without_an_entry_is_stale(project):
