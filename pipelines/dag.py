@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
@@ -12,9 +11,12 @@ Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in wh
 READ = """
 import json, sys
 from dvc.repo import Repo
+from dvc.repo.reproduce import plan_repro
 with Repo() as repo:
     graph = repo.index.graph
-    dag = {stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in graph}
+    dag = {
+        stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in plan_repro(graph)
+    }
     json.dump(dag, sys.stdout)
 """
 
@@ -24,7 +26,7 @@ class DagError(Exception):
 
 
 def read() -> Dag:
-    """Every stage of the project in the current folder, each after those it waits for.
+    """Every stage of the project in the current folder, in the order of `dvc repro`: each after those it waits for.
 
     In a process of its own: `Repo` depends on the working directory.
 
@@ -34,11 +36,11 @@ def read() -> Dag:
     done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True)
     if done.returncode:
         raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip().splitlines()[-1]}")
-    return _ordered({stage: set(needed) for stage, needed in json.loads(done.stdout).items()})
+    return {stage: set(needed) for stage, needed in json.loads(done.stdout).items()}
 
 
 def sort_lock(dag: Dag) -> None:
-    """Put the entries of dvc.lock into the order of the DAG: stages that ran side by side leave them as they ended."""
+    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended."""
     from dvc.repo import Repo
     from dvc.utils.serialize import modify_yaml
 
@@ -77,7 +79,3 @@ def _with_ancestors(dag: Dag, stages: Iterable[str]) -> set[str]:
             found.add(stage)
             waiting += dag[stage]
     return found
-
-
-def _ordered(dag: Dag) -> Dag:
-    return {stage: dag[stage] for stage in TopologicalSorter(dag).static_order()}

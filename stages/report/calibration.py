@@ -28,10 +28,10 @@ def figure(calibration: pd.DataFrame, thresholds: pd.DataFrame, variants: list[s
         key="calibration",
         title=f"Calibration and threshold, {split}",
         caption=(
-            "Left: of the pixels that are given a probability, the share that lies inside the true mask, by bins of "
-            f"probability, seeds pooled; bins of fewer than {FEWEST_PIXELS} pixels are left out. On the diagonal "
-            "probabilities are right; below it the model is overconfident. Right: the metric where pixels above the "
-            "threshold count as inside, mean over seeds; a dot marks the best threshold. Look for curves that are flat "
+            "Reliability: of the pixels that are given a probability, the share that lies inside the true mask, by "
+            f"bins of probability, seeds pooled; bins of fewer than {FEWEST_PIXELS} pixels are left out. On the "
+            "diagonal probabilities are right; below it the model is overconfident. Threshold: the metric where pixels "
+            "above it count as inside, mean over seeds; a dot marks the best threshold. Look for curves that are flat "
             f"around {USUAL:g} (vertical line): there the usual threshold costs nothing."
         ),
         panels=[

@@ -239,7 +239,8 @@ def contrast_table(results: Numbers) -> Table | None:
             *_footer(results, results.splits),
             f"Over the variant without it: {_pairs(results)}.",
             f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the pairs about VLBA, or about the "
-            "contrast, within a split and metric.",
+            "contrast, within a split and metric; the table of variants is adjusted for other comparisons, so that "
+            f"verdicts near {LARGEST_P} can differ.",
             _made_by(),
         ],
     )
