@@ -20,12 +20,12 @@ from stages.report import (
     sweeps,
 )
 from stages.report.attention import Words
+from stages.report.cells import Table
 from stages.report.diagnosis import Diagnosis
 from stages.report.figures import Figure
 from stages.report.gallery import Gallery
 from stages.report.inputs import DatasetResults
 from stages.report.slices import Slices
-from stages.report.tables import Table
 
 CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
 PICTURE_WIDTH = 192  # pixels, of a picture that attention is laid over

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from stages.report import alignment
+from stages.report.cells import MISSING, REFERENCE_MARK, Block, Cell, Group, Table, interval, percent, signed
 from stages.report.inputs import DatasetResults
 from stages.report.sweeps import Sweep
-from stages.report.tables import MISSING, REFERENCE_MARK, Block, Cell, Group, Table, interval, percent, signed
 
 
 def of_sweep(results: DatasetResults, sweep: Sweep, metric: str) -> Table:

@@ -5,10 +5,22 @@ from pathlib import Path
 
 from stages import layout, prepared
 from stages.params import Params
-from stages.report import contents, figures, formats, gallery, headline, inputs, page, provenance, published, tables
+from stages.report import (
+    contents,
+    costs,
+    figures,
+    formats,
+    gallery,
+    headline,
+    inputs,
+    page,
+    provenance,
+    published,
+    tables,
+)
+from stages.report.cells import Table
 from stages.report.contents import Contents
 from stages.report.inputs import DatasetResults, Numbers
-from stages.report.tables import Table
 
 Files = dict[Path, bytes]  # path in reports/ -> content
 FOLDERS = ("tables", "figures", "data")
@@ -55,8 +67,8 @@ def all_tables(results: Numbers) -> list[Table]:
         *tables.full_tables(results),
         tables.slices_table(results),
         published.table(results),
-        tables.cost_table(results),
-        tables.measured_table(results),
+        costs.exact_table(results),
+        costs.measured_table(results),
     ]
     return [table for table in found if table]
 

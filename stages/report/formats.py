@@ -3,7 +3,7 @@ r"""Tables written as Markdown and as LaTeX."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.report.tables import MINUS, MISSING, REFERENCE_MARK, SUPERSCRIPTS, Block, Cell, Table
+from stages.report.cells import MINUS, MISSING, REFERENCE_MARK, SUPERSCRIPTS, Block, Cell, Table
 
 LINE_WIDTH = 345.0  # points: \linewidth of the class article at 10 points
 SEPARATION = 3.0  # points on each side of a column

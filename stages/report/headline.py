@@ -3,8 +3,8 @@
 import pandas as pd
 
 from stages.report import tables
+from stages.report.cells import interval, percent, signed
 from stages.report.inputs import Numbers
-from stages.report.tables import interval, percent, signed
 
 SAME = "0.0"
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.params import Params
-from stages.report import attention, figures, gallery, headline, published, tables
+from stages.report import attention, costs, figures, gallery, headline, published, tables
 from stages.report.attention import Words
+from stages.report.cells import REFERENCE_MARK
 from stages.report.contents import Contents
 from stages.report.figures import Figure
 from stages.report.gallery import Example, Gallery
@@ -108,7 +109,7 @@ def _section(results: DatasetResults, shown: Contents) -> dict:
         "difference_table": tables.difference_table(results),
         "slices_table": tables.slices_table(results),
         "full_tables": tables.full_tables(results),
-        "cost_tables": [table for table in (tables.cost_table(results), tables.measured_table(results)) if table],
+        "cost_tables": [table for table in (costs.exact_table(results), costs.measured_table(results)) if table],
         "published_table": published.table(results),
         "published": published.statement(results),
         "differences": _figures(results, shown.differences),
@@ -180,8 +181,8 @@ def _variant_row(name: str, params: Params) -> dict[str, str]:
         "name": name,
         "attention": ATTENTION.get(variant.vlba, variant.vlba),
         "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
-        "weight": f"{variant.contrastive_weight:g}" if contrasts else tables.REFERENCE_MARK,
-        "temperature": f"{variant.temperature:g}" if contrasts else tables.REFERENCE_MARK,
+        "weight": f"{variant.contrastive_weight:g}" if contrasts else REFERENCE_MARK,
+        "temperature": f"{variant.temperature:g}" if contrasts else REFERENCE_MARK,
     }
 
 
@@ -221,7 +222,7 @@ def _counts(results: DatasetResults) -> list[dict]:
 
 def _plain(value: object) -> str:
     if value is None:
-        return tables.REFERENCE_MARK
+        return REFERENCE_MARK
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

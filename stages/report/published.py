@@ -12,21 +12,9 @@ import pandas as pd
 from stages.evaluate.metrics import METRICS
 from stages.params import SPLIT_BY
 from stages.prepared import set_of
+from stages.report.cells import MISSING, Block, Cell, Group, Notes, Table, interval, percent
 from stages.report.inputs import Numbers
-from stages.report.tables import (
-    COMMAND,
-    MISSING,
-    Block,
-    Cell,
-    Group,
-    Notes,
-    Table,
-    interval,
-    name_cell,
-    percent,
-    seeds_said,
-    why_no_number,
-)
+from stages.report.tables import COMMAND, name_cell, seeds_said, why_no_number
 
 FILE = Path(__file__).with_name("published.csv")
 COLUMNS = ["method", "training", "dataset", "split", "metric", "protocol", "value", "source"]

@@ -1,8 +1,6 @@
 """The comparison as tables: cells that are already text, from one set of rounded numbers. `formats` writes them."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -10,120 +8,29 @@ from stages import layout
 from stages.ablate.slices import FAMILIES
 from stages.evaluate.metrics import METRICS
 from stages.prepared import set_of
-from stages.report.inputs import MEASURED, Numbers
+from stages.report.cells import (
+    MINUS,
+    MISSING,
+    REFERENCE_MARK,
+    Block,
+    Cell,
+    Group,
+    Notes,
+    Table,
+    interval,
+    number_cell,
+    percent,
+    points,
+    probability,
+    signed,
+)
+from stages.report.inputs import Numbers
 
 COMMAND = "dvc repro report"
 LARGEST_P = 0.05  # as stages/ablate calls a difference supported
-MINUS = "\N{MINUS SIGN}"
-REFERENCE_MARK = "\N{EN DASH}"
-MISSING = "\N{EM DASH}"
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 METRICS_ABREAST = 2  # each with its difference
 VARIANTS_ABREAST = 4
 CAPTION_WARNINGS = 3
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in a cell; `str` gives all of it.
-
-    Attributes:
-        text: the number or the name, with the mark of its footnote.
-        note: what stands small beside or below it, such as the interval.
-        bold: the difference is supported.
-        value: what the cell sorts by; None where it has no number.
-    """
-
-    text: str
-    note: str = ""
-    bold: bool = False
-    value: float | None = None
-
-    def __str__(self) -> str:
-        return f"{self.text} {self.note}".strip()
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows under a common title, which is empty where the table has a single group."""
-
-    title: str
-    rows: list[list[Cell]]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows and columns of cells; the first column names what the row is about.
-
-    Attributes:
-        spans: (title, number of columns) above the headings, from left to right; empty for none.
-        headings: one a column.
-        groups: the body.
-    """
-
-    spans: list[tuple[str, int]]
-    headings: list[str]
-    groups: list[Group]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Blocks one below the other, under one caption, above one footer.
-
-    Attributes:
-        key: short name, unique within the report of a dataset.
-        caption: what the numbers are, and on what.
-        blocks: where columns are too many to stand side by side, more than one.
-        notes: footnotes, each with its mark before it: what a dash stands for, and over how many seeds a number is.
-        footer: sentences: seeds, protocol, what brackets and bold mean, and the command that makes the table again.
-    """
-
-    key: str
-    caption: str
-    blocks: list[Block]
-    notes: list[str] = field(default_factory=list)
-    footer: list[str] = field(default_factory=list)
-
-
-class Notes:
-    """Collects footnotes in the order in which they are first referred to."""
-
-    def __init__(self):
-        self._texts: list[str] = []
-
-    def mark(self, text: str) -> str:
-        """The mark of a footnote; the same text has the same mark."""
-        if text not in self._texts:
-            self._texts.append(text)
-        return _superscript(self._texts.index(text) + 1)
-
-    @property
-    def lines(self) -> list[str]:
-        return [f"{_superscript(number)} {text}" for number, text in enumerate(self._texts, start=1)]
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A fraction as percent, with one decimal or as many as asked for."""
-    return f"{100 * value:.{digits}f}"
-
-
-def signed(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign unless it rounds to zero."""
-    points = percent(abs(value))
-    sign = "" if float(points) == 0 else "+" if value > 0 else MINUS
-    return sign + points
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval of fractions in percent: `[3.0, 8.2]`; empty where there is none."""
-    if math.isnan(low) or math.isnan(high):
-        return ""
-    return f"[{_points(low, digits)}, {_points(high, digits)}]"
-
-
-def probability(p: float) -> str:
-    """A p-value with three decimals; `<0.001` below that."""
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def data_warning(results: Numbers) -> str:
@@ -177,7 +84,7 @@ def difference_table(results: Numbers) -> Table | None:
     def row(variant: str, split: str) -> list[Cell]:
         found = results.cell(variant, split, metric)
         why = _why_no_difference(results, variant)
-        better = _numbered(
+        better = number_cell(
             found["improvement"],
             percent,
             notes,
@@ -187,7 +94,7 @@ def difference_table(results: Numbers) -> Table | None:
         return [
             name_cell(results, variant, notes),
             _difference_cell(found, notes, why),
-            *(_numbered(found[column], probability, notes, why) for column in ("p", "p_holm")),
+            *(number_cell(found[column], probability, notes, why) for column in ("p", "p_holm")),
             better,
         ]
 
@@ -201,7 +108,7 @@ def difference_table(results: Numbers) -> Table | None:
             *_footer(results, results.splits, differences=True),
             f"Better: probability that on a random expression the variant's IoU is above that of {results.reference} "
             "under the same seed, ties counted half; 50 is no difference.",
-            _made_by(),
+            made_by(),
         ],
     )
 
@@ -241,7 +148,7 @@ def contrast_table(results: Numbers) -> Table | None:
             f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the pairs about VLBA, or about the "
             "contrast, within a split and metric; the table of variants is adjusted for other comparisons, so that "
             f"verdicts near {LARGEST_P} can differ.",
-            _made_by(),
+            made_by(),
         ],
     )
 
@@ -301,73 +208,7 @@ def slices_table(results: Numbers) -> Table | None:
             *_footer(results, [split]),
             f"Δ: {metric} minus that of {results.reference} on the same expressions, taken before rounding.",
             "Not adjusted for the number of slices: one of twenty intervals misses by chance; nothing here is bold.",
-            _made_by(),
-        ],
-    )
-
-
-def cost_table(results: Numbers) -> Table | None:
-    """Parameters and FLOPs of every variant, which are exact, and their ratio to the reference's."""
-    by_variant = results.diagnosis.groupby("variant")[["parameters", "flops"]].first()
-    if by_variant.empty:
-        return None
-    notes, base = Notes(), by_variant.loc[results.reference] if results.reference in by_variant.index else None
-
-    def row(variant: str) -> list[Cell]:
-        why = why_no_number(results, variant)
-        if variant not in by_variant.index:
-            return [name_cell(results, variant, notes), *[Cell(MISSING + notes.mark(why)) for _ in range(4)]]
-        parameters, flops = by_variant.loc[variant]
-        ratios = [
-            Cell(MISSING + notes.mark(why_no_number(results, results.reference)))
-            if base is None
-            else Cell(f"{value / base[column]:.3f}", value=value / base[column])
-            for value, column in ((parameters, "parameters"), (flops, "flops"))
-        ]
-        exact = [Cell(f"{int(value):,}", value=float(value)) for value in (parameters, flops)]
-        return [name_cell(results, variant, notes), exact[0], ratios[0], exact[1], ratios[1]]
-
-    return Table(
-        key="costs",
-        caption=f"What variants cost on {results.name}.",
-        blocks=[
-            Block(
-                [],
-                ["variant", "parameters", "ratio", "FLOPs", "ratio"],
-                [Group("", [row(variant) for variant in results.variants])],
-            )
-        ],
-        notes=notes.lines,
-        footer=[
-            f"Exact counts, recipe {results.recipe}; ratio: to {results.reference}.",
-            "FLOPs: a forward pass of one picture and one expression of the most tokens; a multiply-add counts as 2.",
-            _made_by(),
-        ],
-    )
-
-
-def measured_table(results: Numbers) -> Table | None:
-    """Seconds and memory as benchmarks/results has them, with machine and date: no stage measures them."""
-    table = results.measured
-    if table.empty:
-        return None
-    ways = ["device", "precision", "compiled", "date", "machine", "versions", "command"]
-    groups = []
-    for way, of_way in table.groupby(ways, sort=False):
-        about = dict(zip(ways, way, strict=True))
-        compiled = "compiled" if about["compiled"] else "not compiled"
-        title = f"{about['machine']}, {about['device']}, precision {about['precision']}, {compiled}, {about['date']}"
-        groups.append(Group(title, [_measured_row(row) for row in of_way.itertuples()]))
-    versions, commands = (" or ".join(dict.fromkeys(table[column])) for column in ("versions", "command"))
-    return Table(
-        key="measured",
-        caption=f"Time and memory measured with recipe {results.recipe}.",
-        blocks=[Block([], ["variant and measure", "measured", "to the encoders alone"], groups)],
-        footer=[
-            f"From {MEASURED}, not measured by this run: another machine gives other numbers. A training step and "
-            "inference of one batch, medians; brackets: lowest and highest ratio over the rounds.",
-            f"{versions}.",
-            f"Measured by: {commands}. {_made_by()}",
+            made_by(),
         ],
     )
 
@@ -403,15 +244,6 @@ def by_set(splits: list[str]) -> dict[str, list[str]]:
     for split in splits:
         sets.setdefault(set_of(split), []).append(split)
     return sets
-
-
-def _superscript(number: int) -> str:
-    return str(number).translate(SUPERSCRIPTS)
-
-
-def _points(value: float, digits: int) -> str:
-    points = percent(abs(value), digits)
-    return points if value >= 0 or float(points) == 0 else MINUS + points
 
 
 def _in_order(results: Numbers) -> list[str]:
@@ -459,7 +291,7 @@ def _table_of_metrics(
         caption=_caption(results, title),
         blocks=blocks,
         notes=notes.lines,
-        footer=[*_footer(results, splits, differences=True), *extra, _made_by()],
+        footer=[*_footer(results, splits, differences=True), *extra, made_by()],
     )
 
 
@@ -503,27 +335,18 @@ def _why_no_difference(results: Numbers, variant: str) -> str:
     return f"No difference: {variant} and {results.reference} have no seed in common."
 
 
-def _numbered(
-    value: float, write: Callable[[float], str], notes: Notes, why: str, note: str = "", bold: bool = False
-) -> Cell:
-    """A number; a dash with a footnote that says why where there is none."""
-    if pd.isna(value):
-        return Cell(MISSING + notes.mark(why or "Not computed."))
-    return Cell(write(value), note, bold, float(value))
-
-
 def _mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
-    return _numbered(row["mean"], percent, notes, why, interval(row["low"], row["high"]))
+    return number_cell(row["mean"], percent, notes, why, interval(row["low"], row["high"]))
 
 
 def _difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
     note = interval(row["difference_low"], row["difference_high"])
-    return _numbered(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
+    return number_cell(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
 
 
 def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
     why = f"{row['variant']} and {row['against']} have no seed in common."
-    return [_difference_cell(row, notes, why), _numbered(row["p_holm"], probability, notes, why)]
+    return [_difference_cell(row, notes, why), number_cell(row["p_holm"], probability, notes, why)]
 
 
 def _family_title(name: str) -> str:
@@ -534,16 +357,6 @@ def _family_title(name: str) -> str:
 def _pairs(results: Numbers) -> str:
     pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
     return "; ".join(f"{pair.what}, {pair.variant} over {pair.against}" for pair in pairs.itertuples())
-
-
-def _measured_row(row: object) -> list[Cell]:
-    memory = "MiB" in row.measure
-    text = f"{row.itself:,.0f}" if memory else f"{row.itself:.4g}"
-    return [
-        Cell(f"{row.model}: {row.measure}"),
-        Cell(text, value=row.itself),
-        Cell(f"{row.ratio:.2f}", f"[{row.lowest:.2f}, {row.highest:.2f}]", value=row.ratio),
-    ]
 
 
 def _split_title(results: Numbers, split: str) -> str:
@@ -590,7 +403,7 @@ def _footer(results: Numbers, splits: list[str], differences: bool = False) -> l
     return sentences
 
 
-def _made_by() -> str:
+def made_by() -> str:
     return f"Made by: {COMMAND}."
 
 
@@ -610,4 +423,4 @@ def _csv_cells(row: pd.Series, metric: str) -> dict[str, str]:
 
 
 def _plain(value: float) -> str:
-    return "" if pd.isna(value) else _points(value, 1).replace(MINUS, "-")
+    return "" if pd.isna(value) else points(value, 1).replace(MINUS, "-")

@@ -10,8 +10,8 @@ import subprocess
 import pandas as pd
 import pytest
 
-from stages.report import files, formats, inputs, published, tables
-from stages.report.tables import Block, Cell, Group, Table
+from stages.report import costs, files, formats, inputs, published, tables
+from stages.report.cells import REFERENCE_MARK, Block, Cell, Group, Table, interval, signed
 from tests.stages import report_inputs
 
 MEANS = {
@@ -52,7 +52,7 @@ def test_the_main_table_has_means_and_differences_with_intervals(results):
     assert block.headings == ["variant", "mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
     assert [group.title for group in block.groups] == ["val, 1,000 expressions", "testA, 1,001 expressions"]
     assert cells(table)[:3] == [
-        ["baseline", "55.0 [52.0, 58.0]", tables.REFERENCE_MARK, "55.0 [52.0, 58.0]", tables.REFERENCE_MARK],
+        ["baseline", "55.0 [52.0, 58.0]", REFERENCE_MARK, "55.0 [52.0, 58.0]", REFERENCE_MARK],
         ["text_to_pixel", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]"],
         ["pixel_to_text", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]"],
     ]
@@ -74,10 +74,10 @@ def test_only_supported_differences_are_bold(results):
 
 
 def test_differences_are_signed_unless_they_round_to_zero():
-    assert tables.signed(0.0312) == "+3.1" and tables.signed(-0.0312) == f"{MINUS}3.1"
-    assert tables.signed(0.0004) == tables.signed(-0.0004) == tables.signed(0.0) == "0.0"
-    assert tables.interval(-0.0004, 0.031) == "[0.0, 3.1]"
-    assert tables.interval(math.nan, math.nan) == ""
+    assert signed(0.0312) == "+3.1" and signed(-0.0312) == f"{MINUS}3.1"
+    assert signed(0.0004) == signed(-0.0004) == signed(0.0) == "0.0"
+    assert interval(-0.0004, 0.031) == "[0.0, 3.1]"
+    assert interval(math.nan, math.nan) == ""
 
 
 def test_the_footer_says_all_that_a_reader_needs(results):
@@ -223,13 +223,13 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
 
 
 def test_costs_are_exact_and_relative_to_the_reference(results):
-    assert cells(tables.cost_table(results))[1] == ["text_to_pixel", "1,001,000", "1.001", "2,000,000,001", "1.000"]
+    assert cells(costs.exact_table(results))[1] == ["text_to_pixel", "1,001,000", "1.001", "2,000,000,001", "1.000"]
 
 
 def test_measurements_come_from_the_benchmarks_with_machine_and_date(root, settings, monkeypatch):
     monkeypatch.setattr(inputs, "MEASURED", root / "benchmarks/results/steps.csv")
     results = report_inputs.numbers(settings, MEANS)
-    table = tables.measured_table(results)
+    table = costs.measured_table(results)
     with (root / "benchmarks/results/steps.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["setting"] == "small" and row["model"] in MEANS]
     assert len(cells(table)) == len(rows) > 0

@@ -1,0 +1,134 @@
+"""What tables are made of: cells that are already text, and how a number becomes one."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+MINUS = "\N{MINUS SIGN}"
+REFERENCE_MARK = "\N{EN DASH}"
+MISSING = "\N{EM DASH}"
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell; `str` gives all of it.
+
+    Attributes:
+        text: the number or the name, with the mark of its footnote.
+        note: what stands small beside or below it, such as the interval.
+        bold: the difference is supported.
+        value: what the cell sorts by; None where it has no number.
+    """
+
+    text: str
+    note: str = ""
+    bold: bool = False
+    value: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.note}".strip()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a common title, which is empty where the table has a single group."""
+
+    title: str
+    rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows and columns of cells; the first column names what the row is about.
+
+    Attributes:
+        spans: (title, number of columns) above the headings, from left to right; empty for none.
+        headings: one a column.
+        groups: the body.
+    """
+
+    spans: list[tuple[str, int]]
+    headings: list[str]
+    groups: list[Group]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Blocks one below the other, under one caption, above one footer.
+
+    Attributes:
+        key: short name, unique within the report of a dataset.
+        caption: what the numbers are, and on what.
+        blocks: where columns are too many to stand side by side, more than one.
+        notes: footnotes, each with its mark before it: what a dash stands for, and over how many seeds a number is.
+        footer: sentences: seeds, protocol, what brackets and bold mean, and the command that makes the table again.
+    """
+
+    key: str
+    caption: str
+    blocks: list[Block]
+    notes: list[str] = field(default_factory=list)
+    footer: list[str] = field(default_factory=list)
+
+
+class Notes:
+    """Collects footnotes in the order in which they are first referred to."""
+
+    def __init__(self):
+        self._texts: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """The mark of a footnote; the same text has the same mark."""
+        if text not in self._texts:
+            self._texts.append(text)
+        return _superscript(self._texts.index(text) + 1)
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{_superscript(number)} {text}" for number, text in enumerate(self._texts, start=1)]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction as percent, with one decimal or as many as asked for."""
+    return f"{100 * value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign unless it rounds to zero."""
+    points = percent(abs(value))
+    sign = "" if float(points) == 0 else "+" if value > 0 else MINUS
+    return sign + points
+
+
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """An interval of fractions in percent: `[3.0, 8.2]`; empty where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{points(low, digits)}, {points(high, digits)}]"
+
+
+def probability(p: float) -> str:
+    """A p-value with three decimals; `<0.001` below that."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def number_cell(
+    value: float, write: Callable[[float], str], notes: Notes, why: str, note: str = "", bold: bool = False
+) -> Cell:
+    """A number; a dash with a footnote that says why where there is none."""
+    if pd.isna(value):
+        return Cell(MISSING + notes.mark(why or "Not computed."))
+    return Cell(write(value), note, bold, float(value))
+
+
+def _superscript(number: int) -> str:
+    return str(number).translate(SUPERSCRIPTS)
+
+
+def points(value: float, digits: int) -> str:
+    """A fraction in percentage points, with its sign where it is below zero."""
+    text = percent(abs(value), digits)
+    return text if value >= 0 or float(text) == 0 else MINUS + text
