@@ -7,8 +7,8 @@ Scored under protocol `original` on val, testA and testB of `refer_mini` (predic
 - everything: the whole picture is the answer; centre box: a box in the middle with half the picture's sides;
 - a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
 
-Intervals are of 95 %, the percentiles of 10,000 bootstrap resamples of the pictures, each with all its expressions.
-Differences are paired: both sides see the same resample. The quoted head is a constant there, its own spread unknown.
+Intervals are those of `stages/ablate/bootstrap.py`, over pictures alone, as one model has no spread of seeds. The
+quoted head is a constant in its difference, its own spread unknown.
 With the 24 pictures of `refer_true` such an interval is somewhat too narrow.
 
 Needs `python -m stages.prepare --dataset NAME` for both datasets and a model trained on `refer_mini`. Brings the rows
@@ -17,8 +17,10 @@ of its variant and seed in `benchmarks/results/photographs.csv` up to date.
 
 import argparse
 import hashlib
+import math
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,8 @@ from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages import dry_run, layout, params, prepared, processes, run, trained
+from stages.ablate import bootstrap
+from stages.ablate.bootstrap import Estimates, Interval
 from stages.evaluate.metrics import iou
 from stages.evaluate.protocols import PROTOCOLS
 from stages.evaluate.score import score
@@ -41,7 +45,6 @@ from stages.samples import Expressions, PictureError
 RESULTS = Path("benchmarks/results/photographs.csv")
 TRAINED_ON, TRUE_MASKS, ALL = "refer_mini", "refer_true", "all"
 PROTOCOL = PROTOCOLS["original"]
-RESAMPLES, LEVEL = 10_000, 95
 MODEL, SHUFFLED = "AlignFormer", "AlignFormer, expressions of other pictures"
 HEAD, HEAD_SHUFFLED = "plain head", "plain head, expressions of other pictures"
 QUOTED = {  # mIoU
@@ -118,50 +121,47 @@ def score_methods(
 
 def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dict]:
     """Metrics of every method, measured or quoted, then the differences; each with its interval."""
-    scores = methods[MODEL]
-    weights = draws(scores["image_id"].nunique())
-    found = {method: resampled(rows, weights) for method, rows in methods.items()}
+    estimates = estimated(methods)
+    found = {method: {metric: of.mean(method) for metric, of in estimates.items()} for method in methods}
     found[f"{MODEL} minus the same, expressions of other pictures"] = {
-        metric: values - found[SHUFFLED][metric] for metric, values in found[MODEL].items()
+        metric: of.difference(MODEL, SHUFFLED) for metric, of in estimates.items()
     }
     quoted = QUOTED.get(part, {})
     if HEAD in quoted:
-        found[f"{MODEL} minus plain head"] = {"mIoU": found[MODEL]["mIoU"] - quoted[HEAD]}
+        value, low, high, _ = found[MODEL]["mIoU"]
+        above = Interval(value - quoted[HEAD], low - quoted[HEAD], high - quoted[HEAD], math.nan)
+        found[f"{MODEL} minus plain head"] = {"mIoU": above}
     name = {"dataset": part[0], "split": part[1]}
-    size = {"expressions": len(scores), "pictures": scores["image_id"].nunique()}
+    size = {"expressions": len(methods[MODEL]), "pictures": methods[MODEL]["image_id"].nunique()}
     return [
-        *({**name, "method": method, "source": "measured", **size, **interval(v)} for method, v in found.items()),
+        *({**name, "method": method, "source": "measured", **size, **columns(of)} for method, of in found.items()),
         *({**name, "method": method, "source": "quoted", **size, "mIoU": value} for method, value in quoted.items()),
     ]
 
 
-def draws(pictures: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each picture is in each resample: (1 + resamples, pictures). The first row, all ones, is the data."""
-    drawn = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples)
-    return np.concatenate([np.ones((1, pictures), drawn.dtype), drawn])
+def estimated(methods: dict[str, pd.DataFrame]) -> dict[str, Estimates]:
+    """mIoU and oIoU of every method, in the same resamples of the pictures; scores in the same order of expressions."""
+    pictures, _ = pd.factorize(next(iter(methods.values()))["image_id"])
+
+    def by_picture(values: Iterable[np.ndarray]) -> np.ndarray:
+        return np.stack([np.bincount(pictures, each) for each in values])  # (methods, pictures)
+
+    intersections, unions = ([rows[name].to_numpy() for rows in methods.values()] for name in ("intersection", "union"))
+    ious = [iou(*pixels, PROTOCOL) for pixels in zip(intersections, unions, strict=True)]
+    sums = {
+        "mIoU": (by_picture(ious), by_picture([np.ones(len(pictures))])),
+        "oIoU": (by_picture(intersections), by_picture(unions)),
+    }
+    return bootstrap.estimates([(method, 0) for method in methods], sums, PROTOCOL.both_empty)
 
 
-def resampled(scores: pd.DataFrame, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """mIoU and oIoU of the data and of every resample, each (1 + resamples,).
-
-    Args:
-        scores: one row an expression: image_id, intersection, union.
-        weights: of `draws`, its columns in the order of the sorted image_ids.
-    """
-    intersection, union = scores["intersection"].to_numpy(), scores["union"].to_numpy()
-    each = pd.DataFrame({"I": intersection, "U": union, "iou": iou(intersection, union, PROTOCOL), "number": 1})
-    by_picture = each.groupby(scores["image_id"].to_numpy()).sum()  # sorted by image_id
-    total = {name: weights @ values.to_numpy() for name, values in by_picture.items()}
-    return {"mIoU": total["iou"] / total["number"], "oIoU": total["I"] / total["U"]}
-
-
-def interval(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """Value of the data and ends of the interval of each metric, to four digits."""
-    found = {}
-    for metric, values in metrics.items():
-        low, high = np.percentile(values[1:], [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-        found |= {metric: values[0], f"{metric} low": low, f"{metric} high": high}
-    return {name: round(float(value), 4) for name, value in found.items()}
+def columns(metrics: dict[str, Interval]) -> dict[str, float]:
+    """Value and ends of the interval of each metric, to four digits."""
+    return {
+        f"{metric}{end}": round(value, 4)
+        for metric, interval in metrics.items()
+        for end, value in (("", interval.value), (" low", interval.low), (" high", interval.high))
+    }
 
 
 def describe(model: AlignFormer, folder: Path) -> str:

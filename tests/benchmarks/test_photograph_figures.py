@@ -1,10 +1,9 @@
-"""Figures on photographs: intervals against scipy and a plain loop, baselines against the known figures."""
+"""Figures on photographs: metrics and differences as elsewhere, baselines against the known figures."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import bootstrap
 
 from benchmarks import baselines, photographs
 from stages import params, prepared
@@ -27,55 +26,10 @@ def made_up(pictures: int, most: int, seed: int = 0) -> pd.DataFrame:
 
 def test_the_value_is_the_metric_that_every_other_table_has():
     scores = made_up(pictures=20, most=5)
-    found = photographs.resampled(scores, photographs.draws(20))
+    found = photographs.estimated({photographs.MODEL: scores})
     metrics = summarise(scores, photographs.PROTOCOL)
-    assert {name: values[0] for name, values in found.items()} == pytest.approx(
+    assert {name: of.mean(photographs.MODEL).value for name, of in found.items()} == pytest.approx(
         {name: metrics[name] for name in ("mIoU", "oIoU")}
-    )
-
-
-def test_the_interval_is_that_of_scipy_where_each_picture_has_one_expression():
-    scores = made_up(pictures=60, most=1)
-    intersection, union = scores["intersection"].to_numpy(), scores["union"].to_numpy()
-    expected = {
-        "mIoU": bootstrap((intersection / union,), np.mean, method="percentile", n_resamples=10_000, rng=1),
-        "oIoU": bootstrap(
-            (intersection, union),
-            lambda i, u, axis: i.sum(axis) / u.sum(axis),
-            paired=True,
-            method="percentile",
-            n_resamples=10_000,
-            rng=1,
-        ),
-    }
-    found = photographs.interval(photographs.resampled(scores, photographs.draws(60)))
-    for metric, result in expected.items():
-        noise = 0.1 * result.standard_error  # of the end of an interval; its own standard error is 0.03 of this
-        assert found[f"{metric} low"] == pytest.approx(result.confidence_interval.low, abs=noise)
-        assert found[f"{metric} high"] == pytest.approx(result.confidence_interval.high, abs=noise)
-
-
-def test_a_resample_takes_every_expression_of_a_picture_as_often_as_the_picture():
-    scores = made_up(pictures=7, most=4)
-    weights = photographs.draws(7, resamples=50)
-    assert (weights.sum(axis=1) == 7).all()
-    found = photographs.resampled(scores, weights)
-    for place, drawn in enumerate(weights):
-        rows = pd.concat(
-            scores[scores["image_id"] == image_id]
-            for image_id, times in zip(sorted(scores["image_id"].unique()), drawn, strict=True)
-            for _ in range(times)
-        )
-        assert found["mIoU"][place] == pytest.approx((rows["intersection"] / rows["union"]).mean())
-        assert found["oIoU"][place] == pytest.approx(rows["intersection"].sum() / rows["union"].sum())
-
-
-def test_expressions_of_one_picture_do_not_count_as_independent():
-    one = made_up(pictures=40, most=1)
-    nine = pd.concat([one] * 9, ignore_index=True)
-    weights = photographs.draws(40)
-    assert photographs.interval(photographs.resampled(nine, weights)) == pytest.approx(
-        photographs.interval(photographs.resampled(one, weights))
     )
 
 
