@@ -349,9 +349,10 @@ def test_an_interrupt_leaves_no_worker(tmp_path, method):
     script = tmp_path / "endless.py"
     script.write_text(
         textwrap.dedent(f"""
-        import itertools, multiprocessing, sys
+        import itertools, multiprocessing, signal, sys
         import test_samples
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
         if __name__ == "__main__":
             multiprocessing.set_start_method({method!r})
             expressions = test_samples.large(50, sys.argv[1])
