@@ -9,7 +9,7 @@ import pandas as pd
 
 from stages import layout
 from stages.ablate.bootstrap import Run
-from stages.evaluate.metrics import iou
+from stages.evaluate.metrics import iou, summarise
 from stages.evaluate.protocols import Protocol
 
 SCORE_COLUMNS = ["sent_id", "image_id", "split", "protocol", "intersection", "union"]
@@ -74,7 +74,8 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
 
     Raises:
         ComparisonError: no run of the reference has scores; a run has scores of another protocol or of other
-            expressions than the first, its file lacks a column, or it scored an expression twice.
+            expressions than the first, its file lacks a column, it scored an expression twice, or its I and U are no
+            counts of pixels.
     """
     listed = [(variant, seed) for variant in variants for seed in seeds]
     there = [run for run in listed if layout.scores(dataset, *run).exists()]
@@ -140,6 +141,10 @@ def _read_run(dataset: str, variant: str, seed: int, protocol: Protocol) -> pd.D
             f"{path} scores {len(twice)} expressions more than once, such as sent_id {twice.iloc[0]}. "
             f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
         )
+    try:
+        summarise(scores, protocol)
+    except ValueError as error:
+        raise ComparisonError(f"{path}: {error}. Make it again with: dvc repro -f -s {_stage(dataset, run)}") from error
     return scores
 
 

@@ -318,3 +318,15 @@ def test_parts_of_the_method_are_questions_of_their_own(runs):
     table = pd.read_csv(layout.contrasts("scenes"))
     assert table["aspect"].nunique() == 2
     assert (table["p_holm"] == table["p"]).all()
+
+
+@pytest.mark.parametrize(
+    ("intersection", "problem"), [([5, 11], "0 <= I <= U does not hold"), ([1.5, 2.0], "must be integers")]
+)
+def test_counts_that_are_none_are_refused(runs, intersection, problem):
+    scores = runs["vlba", 0].assign(union=10, intersection=3)
+    scores["intersection"] = np.resize(intersection, len(scores))
+    scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match=rf"vlba/0.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"):
+        compare()
+    assert not layout.comparison("scenes").exists()
