@@ -1,9 +1,9 @@
 """Several machines at one experiment: each stage is done by one of them, and what it made lies on the DVC remote.
 
-A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards, so
-that the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by
-a lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives a lease up at the first
-outage of the server that lasts longer than a few seconds; this one asks again until the server answers.
+A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards;
+the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by a
+lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first outage
+of the server that lasts longer than a few seconds; this one asks again until the server answers.
 
 Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
 """
