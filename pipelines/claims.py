@@ -8,8 +8,6 @@ of the server that lasts longer than a few seconds; this one asks again until th
 Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
 """
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
+from pipelines.reproduce import StorageError, dvc
 from stages import keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
@@ -31,10 +30,6 @@ _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
 class ClaimedError(Exception):
     """Another machine holds the stage. Nothing was run; try again later."""
-
-
-class StorageError(Exception):
-    """The DVC remote does not answer, or refuses. Try again later."""
 
 
 def remote() -> str | None:
@@ -50,43 +45,35 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
 
     Raises:
         ClaimedError: at once, where another machine (or another flow of this one) holds it.
-        httpx.HTTPError: the Prefect server does not answer, or refuses.
+        StorageError: the Prefect server does not answer, or refuses.
     """
-    if not remote() or not get_current_settings().api.url:
+    if not remote() or not (server := get_current_settings().api.url):
         yield
         return
     with _inputs:
         name = f"claim:{keys.key(stage, keys.live_inputs(stage))}"
     with get_client(sync_client=True) as client:
-        claim = _Claim(client, name, say)
-        claim.take()
-        ended = threading.Event()
-        keeper = threading.Thread(target=claim.keep, args=(ended,), name=name, daemon=True)
-        keeper.start()
+        claim = _Claim(client, name)
         try:
+            claim.take()
+        except httpx.HTTPError as error:
+            raise StorageError(f"the Prefect server {server} did not take the claim of {stage}: {error!r}") from error
+        with claim.kept(say):
             yield
-        finally:
-            ended.set()
-            keeper.join()
-            claim.give_back()
 
 
-def push(stage: str) -> None:
+def push(stage: str, say: Callable[[str], None] = print) -> None:
     """What a stage made, and DVC's record of the run, onto the remote.
 
     Raises:
-        StorageError: with DVC's last lines.
+        LockedError, StorageError, StageFailedError: as `reproduce`.
     """
-    command = [sys.executable, "-m", "dvc", "push", "--run-cache", stage]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    if done.returncode:
-        lines = "\n".join(done.stdout.strip().splitlines()[-10:])
-        raise StorageError(f"{stage} could not be pushed to the DVC remote {remote()!r}:\n{lines}")
+    dvc("push", "--run-cache", stage, say=say)
 
 
 class _Claim:
-    def __init__(self, client: SyncPrefectClient, name: str, say: Callable[[str], None]):
-        self._client, self._name, self._say = client, name, say
+    def __init__(self, client: SyncPrefectClient, name: str):
+        self._client, self._name = client, name
         self._limit: UUID
         self._lease: UUID
 
@@ -109,13 +96,26 @@ class _Claim:
                 self._limit, self._lease = UUID(answer["limits"][0]["id"]), UUID(answer["lease_id"])
                 return
 
-    def keep(self, ended: threading.Event) -> None:
-        """Renew the lease until the end, however long the server is away."""
+    @contextmanager
+    def kept(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Renew the lease while the block runs, however long the server is away, and give the claim back after it."""
+        ended = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(ended, say), name=self._name, daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            keeper.join()
+            with suppress(httpx.HTTPError, ClaimedError):  # else the lease ends by itself
+                self._give_back()
+
+    def _keep(self, ended: threading.Event, say: Callable[[str], None]) -> None:
         while not ended.wait(RENEWAL):
             try:
                 self._renew()
             except ClaimedError:
-                self._say(f"{self._name} was lost while the Prefect server was away; the stage may run twice")
+                say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
                 return
             except httpx.HTTPError:
                 continue
@@ -128,12 +128,11 @@ class _Claim:
                 raise
             self.take()  # it ended while the server was away
 
-    def give_back(self) -> None:
-        """Remove the limit while it is still held, then the lease: nobody can have taken it in between."""
-        with suppress(httpx.HTTPError, ClaimedError):  # the lease ends by itself
-            self._renew()
-            with suppress(httpx.HTTPStatusError):
-                self._client.request(
-                    "DELETE", "/v2/concurrency_limits/{id_or_name}", path_params={"id_or_name": str(self._limit)}
-                )
-            self._client.release_concurrency_slots_with_lease(self._lease)
+    def _give_back(self) -> None:
+        """Remove the limit while it is surely held, then the lease: nobody can have taken it in between."""
+        self._renew()
+        with suppress(httpx.HTTPStatusError):
+            self._client.request(
+                "DELETE", "/v2/concurrency_limits/{id_or_name}", path_params={"id_or_name": str(self._limit)}
+            )
+        self._client.release_concurrency_slots_with_lease(self._lease)
