@@ -180,6 +180,7 @@ def experiment(
         keep_going: after a stage failed, still run what does not wait for it.
     """
     say = get_run_logger().info
+    runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         with knobs.held(overrides or [], say):
