@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, NoReturn
 from uuid import UUID
@@ -254,13 +254,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if not knobs.check(options.set):  # which may change what stages there are
             dag.restrict(dag.read(), options.targets)
-        with server.temporary() if server.address() is None else nullcontext(server.check()):
+        with _server():
             state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
     except (OverrideError, DagError, ServerError) as error:
         sys.exit(f"error: {error}")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     print(state.message)
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    if server.address():
+        server.check()
+        yield
+        return
+    with server.temporary():
+        try:
+            yield
+        finally:
+            runs.settle()
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
