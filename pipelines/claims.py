@@ -2,8 +2,8 @@
 
 A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards;
 the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by a
-lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first outage
-of the server that lasts longer than a few seconds; this one asks again until the server answers.
+lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first
+outage of the server that lasts longer than a few seconds; this one asks again until the server answers.
 
 Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
 """
@@ -24,6 +24,7 @@ from stages import keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
+PATIENCE = 5  # seconds that giving a claim back may take; without an answer its lease ends by itself
 
 _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
@@ -106,19 +107,17 @@ class _Claim:
             yield
         finally:
             ended.set()
-            keeper.join()
-            with suppress(httpx.HTTPError, ClaimedError):  # else the lease ends by itself
-                self._give_back()
+            keeper.join(PATIENCE)
 
     def _keep(self, ended: threading.Event, say: Callable[[str], None]) -> None:
-        while not ended.wait(RENEWAL):
-            try:
-                self._renew()
-            except ClaimedError:
-                say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
-                return
-            except httpx.HTTPError:
-                continue
+        try:
+            while not ended.wait(RENEWAL):
+                with suppress(httpx.HTTPError):
+                    self._renew()
+            with suppress(httpx.HTTPError, RuntimeError):  # RuntimeError: nobody waits any longer, the client is closed
+                self._give_back()
+        except ClaimedError:
+            say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
 
     def _renew(self) -> None:
         try:
