@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HOOK = Path(__file__).with_name("hook")
@@ -30,21 +30,47 @@ class Moment:
 
     def environment(self, folder: Path) -> dict[str, str]:
         """Variables that make the process wait, and say in the folder that it does."""
-        at = {**self.__dict__, "reached": str(folder / "reached"), "go": str(folder / "go")}
+        at = {**asdict(self), "reached": str(folder / "reached"), "go": str(folder / "go")}
         path = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
         return {"FAULTS_AT": json.dumps(at), "PYTHONPATH": path}
 
-    def of(self, stage: str) -> "Moment":
-        """The same in DVC's work on another stage."""
-        return replace(self, text=f"{self.text} of {stage.split('@')[0]}", process=stage)
 
+TRAINER = "stages.train --dataset scenes --variant alignformer"
+IMPORT = Moment("imports", "models.alignformer:", TRAINER)
+STEP = Moment("step 3 of epoch 2", "stages.train.losses:Losses.add", TRAINER, call=10)
+VALIDATION = Moment("validation of epoch 2", "stages.evaluate.score:score", TRAINER, call=2)
+HALF = Moment("checkpoint of epoch 2 half written", "stages.train.checkpoints:_Hashing.write", TRAINER, call=8700)
+UNNAMED = Moment(
+    "checkpoint of epoch 2 not yet named", "stages.train.checkpoints:_write_through", TRAINER, 2, after=True
+)
+MODEL = Moment("model half written", "models.alignformer:AlignFormer.save_pretrained", TRAINER, after=True)
+HISTORY = Moment("model written, history not", "pandas:DataFrame.to_csv", TRAINER)
+WRITTEN = Moment("outputs written, trainer at its last lines", "stages.train.__main__:write", TRAINER, after=True)
 
-TRAIN = "stages.train --dataset scenes --variant alignformer"
-IMPORT = Moment("the trainer's imports", "models.alignformer:", TRAIN)
-STEP = Moment("a step of epoch 2", "stages.train.losses:Losses.add", TRAIN, call=5)
-VALIDATION = Moment("validation of epoch 2", "stages.evaluate.score:score", TRAIN, call=2)
-CHECKPOINT = Moment("the 2nd checkpoint half written", "stages.train.checkpoints:_Hashing.write", TRAIN, call=700)
-NAMED = Moment("the 2nd checkpoint written, not yet named", "stages.train.checkpoints:_write_through", TRAIN, 2, True)
-MODEL = Moment("the model written, the history not", "models.alignformer:AlignFormer.save_pretrained", TRAIN, after=True)
-WRITTEN = Moment("the outputs written, the trainer not yet ended", "stages.train.__main__:write", TRAIN, after=True)
-SCORES = Moment("the scores written, the metrics not", "pandas:DataFrame.to_parquet", "stages.evaluate", after=True)
+REPRO = "train@scenes-alignformer-0"  # of `dvc repro`, plain or as the flow starts it
+ENDED = Moment("trainer ended, outputs not yet hashed", "dvc.stage:Stage.save", REPRO)
+COMMIT = Moment("one output in the cache, the other not", "dvc.output:Output.commit", REPRO, call=2)
+CACHED = Moment("run-cache written, dvc.lock not", "dvc.stage.cache:StageCache.save", REPRO, after=True)
+LOCK = Moment("dvc.lock open and empty", "dvc.utils.serialize._yaml:_dump", REPRO, mentions="dvc.lock")
+LOCK_PART = Moment("dvc.lock partly written", "dvc.utils.serialize._yaml:_dump", REPRO, after=True, mentions="dvc.lock")
+RWLOCK = Moment(".dvc/tmp/rwlock open and empty", "json:dump", REPRO, call=4, mentions="rwlock")
+SORTING = Moment(
+    "dvc.lock, which the flow sorts, open and empty",
+    "dvc.utils.serialize._yaml:_dump",
+    "pipelines.experiment",
+    mentions="dvc.lock",
+)
+
+PREPARED = Moment("tables half written", "pandas:DataFrame.to_parquet", "stages.prepare --dataset", after=True)
+SCORED = Moment(
+    "scores half written",
+    "pandas:DataFrame.to_parquet",
+    "stages.evaluate --dataset scenes --variant alignformer",
+    1,
+    True,
+)
+DIAGNOSED = Moment(
+    "tables half written", "pandas:DataFrame.to_csv", "stages.diagnose --dataset scenes --variant alignformer", 1, True
+)
+COMPARED = Moment("first of three tables written", "pandas:DataFrame.to_csv", "stages.ablate", call=2)
+REPORTED = Moment("page and tables half written", "pathlib:Path.write_bytes", "stages.report", call=6)

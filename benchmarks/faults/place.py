@@ -12,6 +12,7 @@ from tests.project import ENVIRONMENT, clone, run, set_params, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 3, 4
+STATES = {"prepared": ["prepare"], "trained": ["train"], "whole": []}  # and what is reproduced for it
 OUTPUTS = ("data", "results", "reports")
 RUNS_OF_ITS_OWN = ("mlflow.db", "mlflow.db.lock", "mlartifacts")  # they name the folder that they were made in
 
@@ -19,9 +20,7 @@ Files = dict[str, str]  # path -> SHA-256
 
 
 class Places:
-    """Three states of one project, made once: `prepared`, `trained` and `whole`, by plain `dvc repro`."""
-
-    STATES = {"prepared": ["prepare"], "trained": ["train"], "whole": []}
+    """States of one project, made once by plain `dvc repro`: `empty`, `prepared`, `trained` and `whole`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -32,13 +31,18 @@ class Places:
             recipes__small__training__epochs=EPOCHS,
             recipes__small__training__batch_size=BATCH,
         )
-        run(place, sys.executable, "-c", "from pipelines import experiment; experiment.prepare_database()")
-        for state, targets in self.STATES.items():
+        run(place, sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")
+        self._keep("empty")
+        for state, targets in STATES.items():
             run(place, "dvc", "repro", *targets)
-            shutil.copytree(place, folder / state, symlinks=True, ignore=shutil.ignore_patterns(*RUNS_OF_ITS_OWN))
+            self._keep(state)
         self.lock = keys.locked_entries(place / keys.LOCK)
         self.lock_bytes = (place / keys.LOCK).read_bytes()
         self.files = files(place)
+
+    def _keep(self, state: str) -> None:
+        ignore = shutil.ignore_patterns(*RUNS_OF_ITS_OWN)
+        shutil.copytree(self.folder / "reference", self.folder / state, symlinks=True, ignore=ignore)
 
     def copy(self, state: str, folder: Path) -> Path:
         """A project of its own in that state; the folder may be there, empty."""

@@ -13,9 +13,10 @@ WORDS = {  # of the command line of each kind of process; a shell has them in on
     "trainer": "stages.train",
     "evaluator": "stages.evaluate",
     "preparer": "stages.prepare",
+    "diagnoser": "stages.diagnose",
     "ablation": "stages.ablate",
     "report": "stages.report",
-    "Prefect's server": "prefect.server.api.server:create_app",
+    "Prefect's server": "pipelines.server",
     "worker": "worker",
 }
 
@@ -33,8 +34,26 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def of_kind(kind: str, mark: str) -> list[psutil.Process]:
-    """Those of a kind of `WORDS`."""
+    """Those of a kind of `WORDS`; `everything` is all there are."""
+    if kind == "everything":
+        return marked(mark)
     return [process for process in marked(mark) if WORDS[kind] in _command(process)]
+
+
+def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """These and all that descend from them, each once."""
+    found = list(heads)
+    for head in list(found):
+        found += [child for child in head.children(recursive=True) if child not in found]
+    return found
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it is there and not dead."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def within(seconds: float, holds: Callable[[], object]) -> float | None:

@@ -3,11 +3,16 @@
 import os
 import re
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
+
+import psutil
 
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
@@ -72,12 +77,24 @@ class Scene:
         """What the commands said, the last by default."""
         return self.said(number or self.starts).read_text(errors="replace")
 
-    def signal(self, kind: str, number: int) -> None:
-        """To every process of a kind; InjectionError where there is none."""
+    def signal(self, kind: str, number: int) -> list[psutil.Process]:
+        """To every process of a kind, a number of `processes.WORDS`; those, and all that descend from them.
+
+        Raises:
+            InjectionError: there is none.
+        """
         if not (found := processes.of_kind(kind, self.mark)):
             raise InjectionError(f"no {kind} runs; there are: {processes.shown(processes.marked(self.mark))}")
+        family = processes.family(found)
         for process in found:
             process.send_signal(number)
+        return family
+
+    def interrupt(self, process: subprocess.Popen) -> list[psutil.Process]:
+        """Ctrl-C: SIGINT to the process group of the terminal's command; all that descend from it."""
+        family = processes.family([psutil.Process(process.pid)])
+        os.killpg(process.pid, signal.SIGINT)
+        return family
 
     def note(self, text: str) -> None:
         self.happened.append(text)
@@ -96,6 +113,14 @@ class Scene:
         if took is not None:
             self.note(f"{who} ended after {took:.1f} s with code {process.returncode}")
         return process.returncode
+
+    def end_together(self, family: list[psutil.Process]) -> None:
+        """That none of a family lives 10 s after the signal to its head."""
+        took = processes.within(AT_MOST, lambda: not any(map(processes.alive, family)))
+        left = processes.shown(filter(processes.alive, family)) if took is None else ""
+        self.check(f"nothing outlives its parent by {AT_MOST} s (psutil, all descendants)", not left, left)
+        if took is not None:
+            self.note(f"it and its {len(family) - 1} descendants were gone after {took:.1f} s")
 
     def nothing_left(self) -> None:
         """That no process of the injection lives 10 s from now; whatever does is killed."""
@@ -156,6 +181,17 @@ class Scene:
         other = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
         self.check("every output as of an undisturbed run (SHA-256)", not other, ", ".join(other[:4]))
         self.check("no checkpoint left", not list(self.place.glob("checkpoints/*/*/*")))
+
+    def one_finished_run(self, database: Path | None = None) -> None:
+        """That MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
+        with closing(sqlite3.connect(database or self.place / "mlflow.db")) as connection:
+            found = connection.execute(
+                "select r.status, (select count(*) from metrics m where m.run_uuid = r.run_uuid and m.key = 'val_mIoU')"
+                " from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'stage' and t.value = ?"
+                " where r.lifecycle_stage = 'active'",
+                (TARGET,),
+            ).fetchall()
+        self.check("MLflow has one run, finished, with every epoch", found == [("FINISHED", places.EPOCHS)], str(found))
 
     def close(self) -> None:
         processes.end(self.mark)

@@ -42,9 +42,9 @@ def _stopping(function, at: dict):
     @functools.wraps(function)
     def wrapped(*arguments, **named):
         nonlocal calls
-        mentions = at["mentions"] in " ".join(map(_shown, (*arguments, *named.values())))
-        calls += mentions
-        due = mentions and calls == at["call"]
+        counts = not at["mentions"] or any(at["mentions"] in _shown(item) for item in (*arguments, *named.values()))
+        calls += counts
+        due = counts and calls == at["call"]
         if due and not at["after"]:
             _wait_here(at)
         result = function(*arguments, **named)
