@@ -31,6 +31,7 @@ from pipelines.overrides import OverrideError
 from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
 from pipelines.server import ServerError
 from pipelines.turns import ClosedError, Turns
+from stages import parent
 
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 RETRIES = 100_000  # a lock or a claim may last as long as a training
@@ -180,6 +181,8 @@ def experiment(
         keep_going: after a stage failed, still run what does not wait for it.
     """
     say = get_run_logger().info
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started it, and is its parent
+        parent.watch()
     runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
