@@ -101,32 +101,25 @@ def _why_none(rows: Sequence[Mapping[str, str]], reference: str, metric: str) ->
 
 def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> str | None:
     """Register the champion's logged model, once, and put the alias on it. What was new of that, or None."""
-    name, client = registered_name(champion.cell.dataset), opened.client
+    name, client, new = registered_name(champion.cell.dataset), opened.client, []
+    registered = _registered(opened, name) or client.create_registered_model(
+        name, {"dataset": champion.cell.dataset}, f"The best AlignFormer on {champion.cell.dataset}"
+    )
+    if (version := _version(opened, name, model)) is None:
+        source = f"models:/{model.model_id}"
+        version = client.create_model_version(name, source, model.source_run_id, model_id=model.model_id)
+        new.append(f"version {version.version}")
     cell = {"dataset": champion.cell.dataset, "variant": champion.cell.variant, "seed": str(champion.cell.seed)}
     tags = {**cell, "key": key, "protocol": model.tags["protocol"], **champion.tags()}
-    if (registered := _registered(opened, name)) is None:
-        registered = client.create_registered_model(
-            name, {"dataset": champion.cell.dataset}, f"The best AlignFormer on {champion.cell.dataset}"
-        )
-    found = [version for version in _versions(opened, name) if version.model_id == model.model_id]
-    version = (
-        found[0]
-        if found
-        else client.create_model_version(
-            name, f"models:/{model.model_id}", model.source_run_id, model_id=model.model_id
-        )
-    )
-    new = [] if found else [f"version {version.version}"]
-    if version.description != champion.description():
+    if version.description != champion.description() or not tags.items() <= version.tags.items():
         client.update_model_version(name, version.version, champion.description())
-        new += ["its numbers"] * bool(found)
-    for tag, value in tags.items():
-        if version.tags.get(tag) != value:
+        for tag, value in tags.items():
             client.set_model_version_tag(name, version.version, tag, value)
+        new.append("its numbers")
     if str(registered.aliases.get(ALIAS)) != str(version.version):
         client.set_registered_model_alias(name, ALIAS, version.version)
         new.append(f"the alias {ALIAS}")
-    return " and ".join(new) or None
+    return ", ".join(new) or None
 
 
 def dethrone(opened: Store, dataset: str) -> bool:
@@ -148,8 +141,11 @@ def _registered(opened: Store, name: str):
     return opened.client.get_registered_model(name) if found else None
 
 
-def _versions(opened: Store, name: str) -> list:
-    return all_pages(lambda token: opened.client.search_model_versions(f"name = '{name}'", page_token=token))
+def _version(opened: Store, name: str, model: "LoggedModel"):
+    """The latest version that is a logged model, or None."""
+    versions = all_pages(lambda token: opened.client.search_model_versions(f"name = '{name}'", page_token=token))
+    own = [version for version in versions if version.source == f"models:/{model.model_id}"]
+    return max(own, key=lambda version: int(version.version), default=None)
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

@@ -146,9 +146,7 @@ def _comparison(stage: str, entry: dict) -> Comparison | None:
 def _arguments(command: str) -> dict[str, str]:
     """`python -m stages.train --seed 0` -> `{"seed": "0"}`."""
     words = shlex.split(command)
-    return {
-        name.removeprefix("--"): value for name, value in itertools.pairwise(words) if name.startswith("--")
-    }
+    return {name.removeprefix("--"): value for name, value in itertools.pairwise(words) if name.startswith("--")}
 
 
 def _md5(items: Iterable[Mapping], path: Path) -> str | None:

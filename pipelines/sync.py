@@ -6,7 +6,6 @@ again it changes nothing.
 """
 
 import argparse
-import csv
 import json
 import sqlite3
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import champion, recorded
+from pipelines import champion, completion, recorded
 from pipelines.recorded import Comparison, Entries, Training, Tree
 from stages import keys, layout, mlruns, owner, store
 from stages.store import Store
@@ -33,10 +32,6 @@ MADE, COMPLETED, UNCHANGED, KILLED, LEFT, CHAMPION = (
 
 class SyncError(RuntimeError):
     """MLflow, or `dvc.lock`, cannot be used; the message says what is wrong and what to do."""
-
-
-class _Contradicted(Exception):
-    """MLflow holds points of a run that its training did not give."""
 
 
 def sync(say: Say) -> str:
@@ -78,6 +73,7 @@ class _Sync:
         self.done: Counter[str] = Counter()
         self.absent: defaultdict[str, list[str]] = defaultdict(list)  # the command that brings them -> stages
         self.left: set[str] = set()  # stages whose runs others are writing
+        self.parents: dict[str, MlflowRun] = {}  # by key, as they were at first
         self.made: set[str] = set()  # ids of new parent runs
         self.held: dict[tuple, bool] = {}  # prepared data -> whether they are here
 
@@ -103,23 +99,25 @@ class _Sync:
                 return
             try:
                 lacked = self.complete(opened, training, run)
-            except _Contradicted:
+            except completion.ContradictedError:
                 store.delete(opened, run)
                 lacked = self.complete(opened, training, None)
         self.tell(training.stage, lacked)
 
     def complete(self, opened: Store, training: Training, run: "MlflowRun | None") -> list[str]:
-        """What the run lacked and now has. Raises _Contradicted."""
-        lacked, given, parent = [], self.conditions(training), self.parent(opened, training)
+        """What the run lacked and now has. Raises ContradictedError."""
+        lacked, given = [], self.conditions(training)
+        key = mlruns.parent_key(training.cell.dataset, training.recipe, training.inputs)
+        parent = self.parents[key] = self.parents.get(key) or self.parent(opened, training)
         if run is None:
             more = given | mlruns.rebuilt("stages.train")
             run = mlruns.make_child(opened, *training.cell, training.inputs, parent, more)
             lacked.append(RUN)
-        curves = _send_curves(opened, run, layout.history(*training.cell))
-        lacked += ["tags"] * _send_tags(opened, run, {mlruns.PARENT: parent.info.run_id, **given})
-        lacked += ["params"] * _send_params(opened, run, training.params)
+        curves = completion.send_curves(opened, run, layout.history(*training.cell))
+        lacked += ["tags"] * completion.send_tags(opened, run, {mlruns.PARENT: parent.info.run_id, **given})
+        lacked += ["params"] * completion.send_params(opened, run, training.params)
         lacked += ["curves"] * curves
-        lacked += ["model"] * _send_model(opened, run, training)
+        lacked += ["model"] * completion.send_model(opened, run, training.cell)
         lacked += ["evaluation"] * self.evaluation(opened, run, training)
         if run.info.status != "FINISHED":
             opened.client.set_terminated(run.info.run_id, "FINISHED")
@@ -137,8 +135,8 @@ class _Sync:
         tags = {mlruns.EVALUATED: evaluation.key}
         again = not tags.items() <= run.data.tags.items()
         new = mlruns.send_new(opened, run, values, model)
-        new += _send_files(opened, run, [(evaluation.metrics, mlruns.EVALUATION)], again)
-        return bool(new + _send_tags(opened, run, tags))
+        new += completion.send_files(opened, run, [(evaluation.metrics, mlruns.EVALUATION)], again)
+        return bool(new + completion.send_tags(opened, run, tags))
 
     def comparison(self, comparison: Comparison) -> None:
         """The parent run of an ablation, and the champion of its dataset."""
@@ -172,11 +170,11 @@ class _Sync:
         entry = self.entries.get("report", {"outs": [], "deps": []})
         made_of = [dep for dep in entry["deps"] if Path(dep["path"]) == layout.comparison(dataset).parent]
         if made_of and self.tree.holds(*made_of, *entry["outs"]):
-            files += mlruns.report_files(_report_of(dataset))
+            files += mlruns.report_files(completion.report_of(dataset))
             tags = {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
         again = not tags.items() <= parent.data.tags.items()
-        sent = _send_files(opened, parent, files, again)
-        return bool(sent + _send_tags(opened, parent, tags))
+        sent = completion.send_files(opened, parent, files, again)
+        return bool(sent + completion.send_tags(opened, parent, tags))
 
     def champion(self, comparison: Comparison, metric: str) -> None:
         """The registered model of a dataset: a version with the alias where, and only where, there is a champion."""
@@ -225,11 +223,12 @@ class _Sync:
     def parent(self, opened: Store, training: Training) -> "MlflowRun":
         """The run of the training's ablation, made where there is none."""
         key = mlruns.parent_key(training.cell.dataset, training.recipe, training.inputs)
-        known = self.only_run(opened, key)
-        of = training.cell.dataset, training.recipe, training.inputs, self.conditions(training)
-        found = mlruns.find_or_make_parent(opened, *of, mlruns.rebuilt("stages.ablate"))
-        if known is None:
+        found, given = self.only_run(opened, key), self.conditions(training)
+        if found is None:
+            more = given | mlruns.rebuilt("stages.ablate")
+            found = mlruns.make_parent(opened, training.cell.dataset, training.recipe, training.inputs, more)
             self.made.add(found.info.run_id)
+        completion.send_tags(opened, found, given)
         return found
 
     def only_run(self, opened: Store, key: str) -> "MlflowRun | None":
@@ -275,80 +274,6 @@ class _Sync:
         told = [f"{self.done[kind]} runs {kind}" for kind in (MADE, COMPLETED, UNCHANGED)]
         told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT, CHAMPION) if self.done[kind]]
         return "MLflow: " + ", ".join(told + [f"{absent} stages absent"] * bool(absent))
-
-
-def _send_tags(opened: Store, run: "MlflowRun", tags: Mapping[str, str]) -> bool:
-    new = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
-    if new:
-        store.send_tags(opened, run.info.run_id, new)
-    return bool(new)
-
-
-def _send_params(opened: Store, run: "MlflowRun", params: Mapping[str, store.Scalar]) -> bool:
-    new = {name: value for name, value in params.items() if store.legal(name) not in run.data.params}
-    store.send_params(opened, run.info.run_id, new)
-    return bool(new)
-
-
-def _send_curves(opened: Store, run: "MlflowRun", history: Path) -> bool:
-    """A point an epoch of every column. Raises _Contradicted where the run has other points."""
-    missing = []
-    for name, curve in _curves(history).items():
-        told = {
-            (point.step, repr(point.value))
-            for point in opened.client.get_metric_history(run.info.run_id, store.legal(name))
-        }
-        given = {(step, repr(value)) for step, value in curve}
-        if not told <= given:
-            raise _Contradicted
-        missing += [
-            point
-            for step, value in curve
-            if (step, repr(value)) not in told
-            for point in store.points({name: value}, step)
-        ]
-    store.send(opened, run.info.run_id, missing)
-    return bool(missing)
-
-
-def _curves(history: Path) -> dict[str, list[tuple[int, float]]]:
-    """Column -> epoch and value."""
-    with history.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if name not in ("epoch", "protocol")] if rows else []
-    return {name: [(int(row["epoch"]), float(row[name] or "nan")) for row in rows] for name in names}
-
-
-def _send_model(opened: Store, run: "MlflowRun", training: Training) -> bool:
-    """The model folder as the run's logged model; whether it or one of its files lacked."""
-    folder = layout.model(*training.cell)
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    models = store.models_of(opened, run)
-    if not models:
-        store.send_model(opened, run, folder, mlruns.model_name(*training.cell))
-        return True
-    model = models[0]
-    if model.status == "READY" and files.items() <= store.files_of_model(opened, model.model_id).items():
-        return False
-    store.fill_model(opened, run, model, folder)
-    return True
-
-
-def _send_files(opened: Store, run: "MlflowRun", files: Sequence[tuple[Path, str]], again: bool) -> int:
-    """Files into folders of the run's artifacts: those that lack or have another size, or all `again`; how many."""
-    there, sent = store.files_of_run(opened, run.info.run_id), 0
-    for path, folder in files:
-        if again or there.get(f"{folder}/{path.name}") != path.stat().st_size:
-            store.send_path(opened, run.info.run_id, path, folder)
-            sent += 1
-    return sent
-
-
-def _report_of(dataset: str) -> list[Path]:
-    """The files that the report stage logs."""
-    files = sorted(path for path in layout.REPORTS.rglob("*") if path.is_file())
-    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-"))]
-    return [*own, layout.REPORTS / "index.html"]
 
 
 def _children(opened: Store, run: "MlflowRun") -> list["MlflowRun"]:

@@ -75,13 +75,17 @@ def find_or_make_parent(
     opened: Store, dataset: str, recipe: str, inputs: dict | None, given: Mapping[str, str], code: Mapping[str, str]
 ) -> "MlflowRun":
     """The run of an ablation, brought up to the given conditions; `code` says where a new one came from."""
-    key = parent_key(dataset, recipe, inputs)
-    if found := store.find(opened, key):
-        if not given.items() <= found[0].data.tags.items():
-            store.send_tags(opened, found[0].info.run_id, given)
-        return found[0]
-    described = {"stage": f"ablate@{dataset}", "key": key, "dataset": dataset, "recipe": recipe}
-    tags = {**described, **given, **code}
+    found = store.find(opened, parent_key(dataset, recipe, inputs))
+    if not found:
+        return make_parent(opened, dataset, recipe, inputs, {**given, **code})
+    store.send_tags(opened, found[0].info.run_id, given)
+    return found[0]
+
+
+def make_parent(opened: Store, dataset: str, recipe: str, inputs: dict | None, more: Mapping[str, str]) -> "MlflowRun":
+    """A new run of an ablation, RUNNING."""
+    described = {"stage": f"ablate@{dataset}", "key": parent_key(dataset, recipe, inputs), "dataset": dataset}
+    tags = {**described, "recipe": recipe, **more}
     return opened.client.create_run(opened.experiment_id, tags=tags, run_name=f"{dataset} {recipe}")
 
 
