@@ -79,7 +79,7 @@ def send_files(opened: Store, run: "MlflowRun", files: Sequence[tuple[Path, str]
     there, sent = store.files_of_run(opened, run.info.run_id), 0
     for path, folder in files:
         if again or there.get(f"{folder}/{path.name}") != path.stat().st_size:
-            store.send_path(opened, run.info.run_id, path, folder)
+            store.send_file(opened, run.info.run_id, path, folder)
             sent += 1
     return sent
 

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 RUN = "run"
 MADE, COMPLETED, UNCHANGED, KILLED, LEFT, CHAMPION = (
-    "made", "completed", "unchanged", "marked as KILLED", "left alone", "champions"
+    "made", "completed", "unchanged", "marked as KILLED", "left alone", "champion"
 )  # fmt: skip
 
 
@@ -272,7 +272,9 @@ class _Sync:
                 absent += len(stages)
                 self.say(f"not in the working tree as dvc.lock has them; {command} STAGE brings: {', '.join(stages)}")
         told = [f"{self.done[kind]} runs {kind}" for kind in (MADE, COMPLETED, UNCHANGED)]
-        told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT, CHAMPION) if self.done[kind]]
+        told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT) if self.done[kind]]
+        champions = self.done[CHAMPION]
+        told += [f"{champions} {CHAMPION}{'s' * (champions > 1)}"] * bool(champions)
         return "MLflow: " + ", ".join(told + [f"{absent} stages absent"] * bool(absent))
 
 

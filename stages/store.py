@@ -145,12 +145,9 @@ def send_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
     store.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
-def send_path(store: Store, run_id: str, path: Path, folder: str | None) -> None:
-    """A file, or a folder with what is in it, below a folder of the run's artifacts."""
-    if path.is_dir():
-        store.client.log_artifacts(run_id, str(path), "/".join(filter(None, (folder, path.name))))
-    else:
-        store.client.log_artifact(run_id, str(path), folder)
+def send_file(store: Store, run_id: str, path: Path, folder: str) -> None:
+    """A file, into a folder of the run's artifacts."""
+    store.client.log_artifact(run_id, str(path), folder)
 
 
 def models_of(store: Store, run: "MlflowRun") -> list["LoggedModel"]:

@@ -110,7 +110,7 @@ def log_evaluation(
         mlruns.send_new(opened, run, mlruns.by_split(metrics), models[0] if models else None)
         for path in files:
             with lost.unless_told(f"the file {path}"):
-                store.send_path(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
+                store.send_file(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
         complete = {} if lost.what else {mlruns.EVALUATED: key}
         store.send_tags(opened, run.info.run_id, complete | _conditions(dataset))
 
@@ -128,7 +128,7 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
         mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
         for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files([*map(Path, files)])]:
             with lost.unless_told(f"the file {path}"):
-                store.send_path(opened, run_id, path, folder)
+                store.send_file(opened, run_id, path, folder)
         if not lost.what:
             store.send_tags(opened, run_id, {mlruns.REPORTED: key})
         opened.client.set_terminated(run_id, "FINISHED")
