@@ -1,9 +1,11 @@
 """The stages of `dvc.yaml` and what each waits for, as DVC itself reads them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
@@ -40,17 +42,24 @@ def read() -> Dag:
 
 
 def sort_lock(dag: Dag) -> None:
-    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended."""
+    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended.
+
+    Nothing depends on the order: where another DVC process holds the lock, the next flow does it.
+    """
+    from dvc.lock import LockError
     from dvc.repo import Repo
-    from dvc.utils.serialize import modify_yaml
+    from dvc.utils.serialize import dump_yaml, load_yaml
 
     order = {stage: position for position, stage in enumerate(dag)}
-    with Repo() as repo, repo.lock:
-        if Path("dvc.lock").exists():
-            with modify_yaml("dvc.lock") as content:
-                entries = content["stages"]
-                for stage in sorted(entries, key=lambda stage: order.get(stage, len(order))):
-                    entries.move_to_end(stage)
+    lock, new = Path("dvc.lock"), Path("dvc.lock.new")
+    with suppress(LockError), Repo() as repo, repo.lock:
+        if lock.exists():
+            content = load_yaml(lock)
+            entries = content["stages"]
+            content["stages"] = dict(sorted(entries.items(), key=lambda item: order.get(item[0], len(order))))
+            if list(content["stages"]) != list(entries):
+                dump_yaml(new, content)
+                os.replace(new, lock)
 
 
 def restrict(dag: Dag, targets: Sequence[str]) -> Dag:

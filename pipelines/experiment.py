@@ -4,89 +4,229 @@ The same stages and the same outputs as `dvc repro`, with a log, a state and a d
 """
 
 import argparse
+import os
 import signal
-import subprocess
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Annotated, NoReturn
+from uuid import UUID
 
-from filelock import FileLock
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
-from prefect.settings import get_current_settings
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
-from pipelines import dag
-from pipelines.reproduce import LockedError, Outcome, reproduce, stop
+from pipelines import artifacts, claims, dag, runs, server
+from pipelines import overrides as knobs
+from pipelines.claims import ClaimedError
+from pipelines.dag import Dag, DagError
+from pipelines.overrides import OverrideError
+from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
+from pipelines.server import ServerError
+from pipelines.turns import ClosedError, Turns
 
-LOCK_RETRIES, LOCK_DELAY = 120, 5  # times, seconds
+PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
+RETRIES = 100_000  # a lock or a claim may last as long as a training
+FAULTS = 20  # tries of a stage while a storage or a server is away, about 18 minutes
+ENDING = 30  # seconds between Ctrl-C or SIGTERM and the end, where Prefect's server is away
 
 
-def _is_locked(task, task_run, state: State) -> bool:
-    """Whether a failure is another DVC process at work: the only one that is tried again."""
-    return isinstance(state.result(raise_on_failure=False), LockedError)
+class EndedError(ClosedError):
+    """A stage was at work when the flow was ended."""
+
+
+class Work:
+    """What the tasks of one flow run share: whose turn it is, how far they are, and how they end."""
+
+    def __init__(self, stages: Dag, jobs: int, keep_going: bool):
+        self.progress = artifacts.Progress(list(stages))
+        self.cancelled = False
+        self._turns = Turns(stages, jobs)
+        self._keep_going = keep_going
+        self._ended = False
+        self._remote = claims.remote()
+        self._tries: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._outcomes: dict[str, Outcome] = {}
+
+    def do(self, stage: str, say: Callable[[str], None]) -> Outcome:
+        """One stage, when its turn comes.
+
+        Raises:
+            LockedError, ClaimedError, StorageError: to be tried again, after a pause that this has made.
+            StageFailedError: see there.
+            ClosedError, EndedError: nothing starts any more, or the stage was ended with the flow.
+        """
+        try:
+            with self._turns.turn(stage):
+                self.progress.set(stage, "running")
+                started = time.monotonic()
+                outcome = self._reproduce(stage, say)
+        except (LockedError, ClaimedError, StorageError) as error:
+            self._wait(stage, error, say)
+            raise
+        except StageFailedError:
+            if self._ended:
+                self.progress.set(stage, "stopped")
+                raise EndedError("stopped with the flow") from None
+            self.progress.set(stage, "failed")
+            if not self._keep_going:
+                self._turns.close(f"{stage} failed")
+            raise
+        took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
+        self.progress.set(stage, f"{outcome}{took}")
+        return outcome
+
+    def end(self) -> None:
+        """Start no further stage, and end at once what runs or waits."""
+        self._ended = True
+        self._turns.close("the flow is being ended")
+        stop()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.end()
+
+    def _reproduce(self, stage: str, say: Callable[[str], None]) -> Outcome:
+        """With a DVC remote other machines may do the same stages: each is done by one, and the others pull its outputs."""
+        if not self._remote:
+            return reproduce(stage, say)
+        with claims.claimed(stage, say):
+            outcome = reproduce(stage, say, pull=True)
+            outcome = self._outcomes.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
+            claims.push(stage, say)
+        return outcome
+
+    def _wait(self, stage: str, error: Exception, say: Callable[[str], None]) -> None:
+        """Without a turn. Prefect's own pause between retries would be deaf to Ctrl-C."""
+        if isinstance(error, StorageError):
+            self._faults[stage] += 1
+            if self._faults[stage] >= FAULTS:
+                raise StageFailedError(f"{stage} was tried {FAULTS} times: {error}") from error
+        pause = PAUSES[min(self._tries[stage], len(PAUSES) - 1)]
+        self._tries[stage] += 1
+        reason = str(error).strip().splitlines()[-1]
+        say(f"{stage} is tried again in {pause} s: {reason}")
+        self.progress.set(stage, f"waits: {reason}")
+        self._turns.pause(pause)
+
+
+def _is_passing(task, task_run, state: State) -> bool:
+    """Whether a failure is a lock, a claim or a storage that is away: the only ones that are tried again."""
+    return isinstance(state.result(raise_on_failure=False), LockedError | ClaimedError | StorageError)
 
 
 @task(
     task_run_name="{name}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retries=LOCK_RETRIES,
-    retry_delay_seconds=LOCK_DELAY,
-    retry_condition_fn=_is_locked,
+    retries=RETRIES,
+    retry_condition_fn=_is_passing,
 )
-def stage(name: str) -> State:
-    """One DVC stage. Completed as what DVC did; failed where DVC fails."""
-    outcome = reproduce(name, get_run_logger().info)
+def stage(name: str, work: Work) -> State:
+    """One DVC stage. Completed as what DVC did, failed where DVC fails, cancelled where it is not to run."""
+    try:
+        outcome = work.do(name, get_run_logger().info)
+    except EndedError as error:
+        return Cancelled(name="Stopped", message=str(error))
+    except ClosedError as error:
+        return Cancelled(name="Skipped", message=f"not started: {error}")
     return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
 
 
-@flow(name="experiment", persist_result=False)
-def experiment(targets: list[str] | None = None) -> State:
-    """Bring the targets, or everything, up to date. A stage that fails stops what waits for it, and nothing else."""
-    whole = dag.read()
-    stages = dag.restrict(whole, targets or [])
-    running: dict[str, PrefectFuture] = {}
+@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False)
+def mlflow() -> State:
+    """Bring MLflow into step with DVC's outputs. A view: where that fails, the flow does not."""
     try:
-        for name, needed in stages.items():
-            running[name] = stage.submit(name, wait_for=[running[other] for other in needed])
-        outcome = {name: _outcome(future) for name, future in running.items()}
-    except BaseException:  # Ctrl-C, SIGTERM, cancelled: Prefect would wait for every task
-        stop()
-        raise
+        from pipelines.sync import sync
+
+        return Completed(message=sync(get_run_logger().info))
+    except Exception as error:
+        get_run_logger().warning(
+            "MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
+        )
+        return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
+
+
+@flow(name="experiment", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=sys.maxsize))
+def experiment(
+    targets: list[str] | None = None,
+    overrides: list[str] | None = None,
+    jobs: Annotated[int, Field(ge=1)] = 1,
+    keep_going: bool = True,
+) -> State:
+    """Bring the experiment up to date, as `dvc repro` does.
+
+    Args:
+        targets: stages, or all of a matrix by its name, as `train`, with what they are made from; default: everything.
+        overrides: knobs of params.yaml to change first, as `experiment.seeds=[0,1,2]`.
+        jobs: stages that run at once.
+        keep_going: after a stage failed, still run what does not wait for it.
+    """
+    say = get_run_logger().info
+    runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
+    try:
+        with knobs.held(overrides or [], say):
+            whole = dag.read()
+            stages = dag.restrict(whole, targets or [])
+            return _run(whole, stages, Work(stages, jobs, keep_going))
+    except (OverrideError, DagError) as error:
+        return Failed(message=str(error))
+
+
+def _run(whole: Dag, stages: Dag, work: Work) -> State:
+    artifacts.show_links()
+    with runs.watched(UUID(runtime.flow_run.id), work.cancel, work.progress.show):
+        try:
+            outcomes = _outcomes(stages, work)
+        except BaseException:  # Ctrl-C, SIGTERM, cancelled by a worker: Prefect would wait for every task
+            work.end()
+            raise
+    work.progress.show()
+    if outcomes.get("report") in set(Outcome):
+        artifacts.show_results()
     dag.sort_lock(whole)
-    return _summary(outcome)
+    return _summary(outcomes, work.cancelled)
+
+
+def _outcomes(stages: Dag, work: Work) -> dict[str, str]:
+    """What became of every stage: one of `Outcome`, failed, skipped or stopped. All are handed to Prefect at once."""
+    running: dict[str, PrefectFuture] = {}
+    for name, needed in stages.items():
+        running[name] = stage.submit(name, work, wait_for=[running[other] for other in needed])
+    outcomes = {name: _outcome(future) for name, future in running.items()}
+    for name in (name for name, outcome in outcomes.items() if outcome == "skipped"):
+        work.progress.set(name, "skipped")
+    if not work.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
+        mlflow.submit().wait()
+    return outcomes
 
 
 def _outcome(future: PrefectFuture) -> str:
-    """One of `Outcome`, failed, or skipped where a stage it waits for failed."""
     future.wait()
-    if future.state.is_completed():
-        return future.state.name.lower()
-    return "skipped" if future.state.is_pending() else "failed"
+    state = future.state
+    if state.is_completed() or state.is_cancelled():
+        return state.name.lower()
+    return "skipped" if state.is_pending() else "failed"
 
 
-def _summary(outcome: dict[str, str]) -> State:
-    by_outcome = {
-        kind: [name for name, found in outcome.items() if found == kind] for kind in (*Outcome, "failed", "skipped")
-    }
-    message = ", ".join(f"{len(names)} {kind}" for kind, names in by_outcome.items())
-    for kind in ("failed", "skipped"):
-        if by_outcome[kind]:
-            message += f"; {kind}: {', '.join(by_outcome[kind])}"
-    return Failed(message=message) if by_outcome["failed"] else Completed(message=message)
-
-
-def prepare_database() -> None:
-    """Create Prefect's own database, once: flows that start at once on a fresh home would each try."""
-    settings = get_current_settings()
-    if settings.api.url or (settings.home / "prefect.db").exists():
-        return
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.home / "database.lock"):
-        subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], check=True)
+def _summary(outcomes: dict[str, str], cancelled: bool) -> State:
+    """Completed only where every stage is up to date."""
+    counted = Counter(outcomes.values())
+    shown = [*Outcome, "failed", "skipped", *(["stopped"] if counted["stopped"] else [])]
+    message = ", ".join(f"{counted[kind]} {kind}" for kind in shown)
+    for kind in ("failed", "skipped", "stopped"):
+        if counted[kind]:
+            message += f"; {kind}: {', '.join(name for name, outcome in outcomes.items() if outcome == kind)}"
+    if cancelled:
+        return Cancelled(message=message)
+    return Completed(message=message) if set(outcomes.values()) <= set(Outcome) else Failed(message=message)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,21 +235,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
-        dag.restrict(dag.read(), options.targets)
-    except dag.DagError as error:
+        if not knobs.check(options.set):  # which may change what stages there are
+            dag.restrict(dag.read(), options.targets)
+        with server.temporary() if server.address() is None else nullcontext(server.check()):
+            state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
+    except (OverrideError, DagError, ServerError) as error:
         sys.exit(f"error: {error}")
-    prepare_database()
-    flow_of_jobs = experiment.with_options(task_runner=ThreadPoolTaskRunner(max_workers=options.jobs))
-    state = flow_of_jobs(options.targets, return_state=True)
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     print(state.message)
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
-    """Ctrl-C or SIGTERM: the stages first, since Prefect waits for its tasks; a bare end would orphan its server."""
+    """Ctrl-C or SIGTERM: the stages first, since Prefect waits for its tasks. Prefect is then told, if it listens."""
     stop()
     print("interrupted: running stages were stopped, finished stages stay", file=sys.stderr)
+    deadline = threading.Timer(ENDING, os._exit, [128 + number])
+    deadline.daemon = True
+    deadline.start()
     sys.exit(128 + number)
 
 
@@ -119,8 +262,27 @@ def _parser() -> argparse.ArgumentParser:
         description="Bring the experiment up to date, as `dvc repro` does, with a log and a state of every stage.",
     )
     parser.add_argument("targets", nargs="*", help="stages, or a matrix by its name: train (default: all)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="stages that run at once (default: 1)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change params.yaml first, where the schema allows it: experiment.seeds=[0,1,2]; may be given again",
+    )
+    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="stages that run at once (default: 1)")
+    parser.add_argument(
+        "--keep-going",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="after a stage failed, still run what does not wait for it",
+    )
     return parser
+
+
+def _jobs(text: str) -> int:
+    if (jobs := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return jobs
 
 
 if __name__ == "__main__":
