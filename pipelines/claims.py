@@ -17,9 +17,9 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import get_current_settings
 
 from pipelines.reproduce import StorageError, dvc
+from pipelines.server import address
 from stages import keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
@@ -48,7 +48,7 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
         ClaimedError: at once, where another machine (or another flow of this one) holds it.
         StorageError: the Prefect server does not answer, or refuses.
     """
-    if not remote() or not (server := get_current_settings().api.url):
+    if not remote() or not address():
         yield
         return
     with _inputs:
@@ -58,7 +58,9 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
         try:
             claim.take()
         except httpx.HTTPError as error:
-            raise StorageError(f"the Prefect server {server} did not take the claim of {stage}: {error!r}") from error
+            raise StorageError(
+                f"the Prefect server {address()} did not take the claim of {stage}: {error!r}"
+            ) from error
         with claim.kept(say):
             yield
 
