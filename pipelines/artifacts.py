@@ -19,10 +19,10 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from pipelines.reproduce import Outcome
 from pipelines.server import without_secrets
 from stages import layout
 
-ENDED = ("ran", "cached", "unchanged", "failed", "skipped", "stopped")
 REPORT = layout.REPORTS / "index.html"
 TABLES = layout.REPORTS / "tables"
 
@@ -36,7 +36,7 @@ class Progress:
         self._ids: tuple = ()
 
     def set(self, stage: str, state: str) -> None:
-        """What a stage does now, or what became of it: one of `ENDED`, and perhaps more after a comma."""
+        """What a stage does now, or what became of it: an `Outcome`, and perhaps more after a comma, or other words."""
         self._states[stage] = state
 
     def show(self) -> None:
@@ -45,26 +45,27 @@ class Progress:
         if states == self._shown:
             return
         with _never_in_the_way():
-            ended = sum(state.split(",")[0] in ENDED for state in states.values())
-            percent = 100 * ended / len(states)
+            done = sum(state.split(",")[0] in set(Outcome) for state in states.values())
+            percent = 100 * done / len(states)
             if self._ids:
                 progress, table = self._ids
                 update_progress_artifact(progress, percent)
                 get_client(sync_client=True).update_artifact(table, ArtifactUpdate(data=_table(states)))
             else:
-                progress = create_progress_artifact(percent, key="progress", description="stages that ended, in %")
+                progress = create_progress_artifact(
+                    percent, key="progress", description="stages that are up to date, in %"
+                )
                 table = create_markdown_artifact(_table(states), key="stages", description="the state of every stage")
                 self._ids = (progress, table)
             self._shown = states
 
 
 def show_results() -> None:
-    """The comparison of every dataset as the report has it, and links to MLflow and to the report."""
+    """The comparison of every dataset, as the report has it."""
     with _never_in_the_way():
         for table in sorted(TABLES.glob("*.md")):
             text = table.read_text(encoding="utf-8")
             create_markdown_artifact(text, key=f"comparison-{_slug(table.stem)}", description=f"{table.stem}, compared")
-    show_links()
 
 
 def show_links() -> None:

@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, NoReturn
 from uuid import UUID
 
@@ -55,33 +56,42 @@ class Work:
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
 
+    def order(self) -> Iterator[str]:
+        """Every stage, when its turn comes."""
+        return self._turns.order()
+
     def do(self, stage: str, say: Callable[[str], None]) -> Outcome:
-        """One stage, when its turn comes.
+        """One stage.
 
         Raises:
-            LockedError, ClaimedError, StorageError: to be tried again, after a pause that this has made.
+            LockedError, ClaimedError, StorageError: to be tried again; it has paused for that, and has its turn again.
             StageFailedError: see there.
             ClosedError, EndedError: nothing starts any more, or the stage was ended with the flow.
         """
+        self._turns.check_open()
+        self.progress.set(stage, "running")
+        started = time.monotonic()
         try:
-            with self._turns.turn(stage):
-                self.progress.set(stage, "running")
-                started = time.monotonic()
-                outcome = self._reproduce(stage, say)
+            outcome = self._reproduce(stage, say)
         except (LockedError, ClaimedError, StorageError) as error:
-            self._wait(stage, error, say)
+            self._pause(stage, error, say)
             raise
         except StageFailedError:
             if self._ended:
-                self.progress.set(stage, "stopped")
                 raise EndedError("stopped with the flow") from None
-            self.progress.set(stage, "failed")
             if not self._keep_going:
                 self._turns.close(f"{stage} failed")
             raise
         took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
         self.progress.set(stage, f"{outcome}{took}")
         return outcome
+
+    def ended(self, stage: str, future: PrefectFuture) -> None:
+        """A task is over, in whichever way."""
+        outcome = _outcome(future)
+        if outcome not in set(Outcome):
+            self.progress.set(stage, outcome)
+        self._turns.ended(stage, outcome in set(Outcome))
 
     def end(self) -> None:
         """Start no further stage, and end at once what runs or waits."""
@@ -94,7 +104,7 @@ class Work:
         self.end()
 
     def _reproduce(self, stage: str, say: Callable[[str], None]) -> Outcome:
-        """With a DVC remote other machines may do the same stages: each is done by one, and the others pull its outputs."""
+        """With a DVC remote, other machines may do the same stages: one does each, and the others pull its outputs."""
         if not self._remote:
             return reproduce(stage, say)
         with claims.claimed(stage, say):
@@ -103,8 +113,8 @@ class Work:
             claims.push(stage, say)
         return outcome
 
-    def _wait(self, stage: str, error: Exception, say: Callable[[str], None]) -> None:
-        """Without a turn. Prefect's own pause between retries would be deaf to Ctrl-C."""
+    def _pause(self, stage: str, error: Exception, say: Callable[[str], None]) -> None:
+        """Before Prefect tries the stage again. Its own pause would keep the turn, and be deaf to Ctrl-C."""
         if isinstance(error, StorageError):
             self._faults[stage] += 1
             if self._faults[stage] >= FAULTS:
@@ -114,7 +124,7 @@ class Work:
         reason = str(error).strip().splitlines()[-1]
         say(f"{stage} is tried again in {pause} s: {reason}")
         self.progress.set(stage, f"waits: {reason}")
-        self._turns.pause(pause)
+        self._turns.pause(stage, pause)
 
 
 def _is_passing(task, task_run, state: State) -> bool:
@@ -170,6 +180,7 @@ def experiment(
         keep_going: after a stage failed, still run what does not wait for it.
     """
     say = get_run_logger().info
+    runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         with knobs.held(overrides or [], say):
@@ -196,13 +207,12 @@ def _run(whole: Dag, stages: Dag, work: Work) -> State:
 
 
 def _outcomes(stages: Dag, work: Work) -> dict[str, str]:
-    """What became of every stage: one of `Outcome`, failed, skipped or stopped. All are handed to Prefect at once."""
+    """What became of every stage: one of `Outcome`, failed, skipped or stopped."""
     running: dict[str, PrefectFuture] = {}
-    for name, needed in stages.items():
-        running[name] = stage.submit(name, work, wait_for=[running[other] for other in needed])
-    outcomes = {name: _outcome(future) for name, future in running.items()}
-    for name in (name for name, outcome in outcomes.items() if outcome == "skipped"):
-        work.progress.set(name, "skipped")
+    for name in work.order():
+        running[name] = stage.submit(name, work, wait_for=[running[needed] for needed in stages[name]])
+        running[name].add_done_callback(partial(work.ended, name))
+    outcomes = {name: _outcome(running[name]) for name in stages}
     if not work.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
         mlflow.submit().wait()
     return outcomes

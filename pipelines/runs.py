@@ -13,10 +13,21 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Crashed
 
 EVERY = 3  # seconds between two looks at the run's state
 OPEN = ["RUNNING", "CANCELLING"]
+OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
+
+
+def outlive_outages() -> None:
+    """Have Prefect send the states of tasks again and again while its server is away: its own patience is 8 seconds.
+
+    What else a flow tells the server is sent again as `client.max_retries` in prefect.toml says.
+    """
+    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=OUTAGE)
 
 
 @contextmanager

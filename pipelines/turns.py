@@ -1,12 +1,9 @@
-"""At most so many stages at work at once, and of those that could start, the first in the order of the DAG."""
+"""Which stage starts when: at most so many at once, and of those that could, the first in the order of the DAG."""
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from pipelines.dag import Dag
-
-WAKING = 10  # seconds that an earlier stage may take from being ready to asking, before a later one goes first
 
 
 class ClosedError(Exception):
@@ -14,53 +11,48 @@ class ClosedError(Exception):
 
 
 class Turns:
-    """Every stage has a thread of its own, which asks for a turn when all that it waits for is done."""
+    """Shared by the thread that starts stages and the threads that they run in."""
 
     def __init__(self, stages: Dag, jobs: int):
         self._stages = stages
-        self._places = {stage: place for place, stage in enumerate(stages)}
-        self._free = jobs
-        self._asking: set[str] = set()
-        self._asked: set[str] = set()
-        self._done: set[str] = set()
+        self._jobs = jobs
+        self._having: set[str] = set()
+        self._well: set[str] = set()
+        self._not_well: set[str] = set()
         self._closed: str | None = None
         self._changed = threading.Condition()
 
-    @contextmanager
-    def turn(self, stage: str) -> Iterator[None]:
-        """Wait for a turn, and have it while the block runs. A block that ends without an exception is the stage done.
-
-        Raises:
-            ClosedError: before the block, where `close` was called.
-        """
-        with self._changed:
-            self._asked.add(stage)
-            self._asking.add(stage)
-            self._changed.notify_all()
-            try:
-                while not self._changed.wait_for(lambda: self._closed or self._is_first(stage), WAKING):
-                    if self._free and stage == min(self._asking, key=self._places.get):
-                        break
-            finally:
-                self._asking.remove(stage)
-            self._check_open()
-            self._free -= 1
-        done = False
-        try:
-            yield
-            done = True
-        finally:
+    def order(self) -> Iterator[str]:
+        """Every stage, as soon as it has a turn; without one where it can have none, after a failure or `close`."""
+        waiting = list(self._stages)
+        while waiting:
             with self._changed:
-                self._free += 1
-                if done:
-                    self._done.add(stage)
-                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._next(waiting))
+                stage = self._next(waiting)
+                if not self._closed and stage not in self._not_well:
+                    self._having.add(stage)
+            waiting.remove(stage)
+            yield stage
 
-    def pause(self, seconds: float) -> None:
-        """Wait without a turn. Raises ClosedError at once where `close` is called."""
+    def pause(self, stage: str, seconds: float) -> None:
+        """Give the turn of a stage back, wait, and take another. Raises ClosedError at once where `close` is called."""
         with self._changed:
+            self._having.discard(stage)
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed, seconds)
-            self._check_open()
+            self._changed.wait_for(lambda: self._closed or self._is_free())
+            self.check_open()
+            self._having.add(stage)
+
+    def ended(self, stage: str, well: bool) -> None:
+        """A stage is over: it gives its turn back, and what waits for it may start, or never can."""
+        with self._changed:
+            self._having.discard(stage)
+            (self._well if well else self._not_well).add(stage)
+            for other, needed in self._stages.items():
+                if needed & self._not_well:
+                    self._not_well.add(other)
+            self._changed.notify_all()
 
     def close(self, reason: str) -> None:
         """Give no further turn; stages that have one keep it."""
@@ -68,12 +60,18 @@ class Turns:
             self._closed = self._closed or reason
             self._changed.notify_all()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises ClosedError after `close`."""
         if self._closed:
             raise ClosedError(self._closed)
 
-    def _is_first(self, stage: str) -> bool:
-        """No earlier one asks, or is about to: its thread wakes a little after what it waited for is done."""
-        earlier = [other for other in self._stages if self._places[other] < self._places[stage]]
-        waking = any(other not in self._asked and self._stages[other] <= self._done for other in earlier)
-        return self._free > 0 and self._asking.isdisjoint(earlier) and not waking
+    def _next(self, waiting: list[str]) -> str | None:
+        if self._closed:
+            return waiting[0]
+        for stage in waiting:
+            if stage in self._not_well or (self._is_free() and self._stages[stage] <= self._well):
+                return stage
+        return None
+
+    def _is_free(self) -> bool:
+        return len(self._having) < self._jobs
