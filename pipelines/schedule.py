@@ -35,7 +35,7 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled, Cancelling
 
-from pipelines import servers
+from pipelines import daemons
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200
@@ -77,10 +77,10 @@ def down() -> None:
             answers = client.api_healthcheck() is None
             runs = _underway(client, everybodys=not elsewhere) if answers else []
             _cancel(client, runs)
-            servers.end([*servers.running("worker"), *servers.flow_runs()])
+            daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
             _settle(client, runs)
         if not elsewhere:
-            servers.end(servers.running("server"))
+            daemons.end(daemons.running("server"))
             update_current_profile({PREFECT_API_URL: None})
         print("Prefect: worker ended" if elsewhere else "Prefect: server and worker ended")
 
@@ -92,7 +92,7 @@ def status() -> bool:
         with _client(url) as client:
             if client.api_healthcheck() is None:
                 _tell(url, client)
-                return bool(servers.running("worker"))
+                return bool(daemons.running("worker"))
     print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
     return False
 
@@ -120,7 +120,7 @@ def _elsewhere() -> str | None:
 
 def _own_url() -> str | None:
     """Of the server that runs in this folder, however it was started."""
-    for process in servers.running("server"):
+    for process in daemons.running("server"):
         command = process.cmdline()
         if "--port" in command:
             return _url(int(command[command.index("--port") + 1]))
@@ -143,7 +143,7 @@ def _start_server(port: int | None) -> str:
         if _is_taken(port):
             raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
         log = get_current_settings().home / "server.log"
-        started = servers.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
+        started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
         with _client(url) as client:
             _wait_for(lambda: client.api_healthcheck() is None, started, log)
     update_current_profile({PREFECT_API_URL: url})
@@ -159,13 +159,13 @@ def _is_taken(port: int) -> bool:
 def _start_worker(url: str, client: SyncPrefectClient) -> None:
     """A worker of this server in this folder; one that was started for another server gives way."""
     name = f"{socket.gethostname()}-{Path.cwd().name}"
-    others = [worker for worker in servers.running("worker") if worker.environ().get("PREFECT_API_URL", url) != url]
-    servers.end(others)
-    if servers.running("worker"):
+    others = [worker for worker in daemons.running("worker") if worker.environ().get("PREFECT_API_URL", url) != url]
+    daemons.end(others)
+    if daemons.running("worker"):
         return
     before = _heartbeat(client, name)
     log = get_current_settings().home / "worker.log"
-    started = servers.start(
+    started = daemons.start(
         "worker",
         ["--pool", POOL, "--type", "process", "--name", name, "--install-policy", "never"],
         {"PREFECT_API_URL": url},
@@ -186,8 +186,8 @@ def _heartbeat(client: SyncPrefectClient, name: str):
 def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -> None:
     deadline = time.monotonic() + START
     while not answers():
-        if not servers.alive(started) or time.monotonic() > deadline:
-            servers.end([started])
+        if not daemons.alive(started) or time.monotonic() > deadline:
+            daemons.end([started])
             lines = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise ScheduleError(f"`{' '.join(started.cmdline())}` did not start; the end of {log}:\n{lines}")
         time.sleep(0.2)
@@ -238,7 +238,7 @@ def _watch_for_dead_runs() -> None:
 def _underway(client: SyncPrefectClient, everybodys: bool) -> list[FlowRun]:
     """What runs on our server; on a server elsewhere, what runs in this folder."""
     runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state={"type": {"any_": UNDERWAY}}))
-    here = set(servers.flow_runs().values())
+    here = set(daemons.flow_runs().values())
     return [run for run in runs if everybodys or str(run.id) in here]
 
 
@@ -259,7 +259,7 @@ def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
 
 
 def _tell(url: str, client: SyncPrefectClient) -> None:
-    worker = ", ".join(f"process {process.pid}" for process in servers.running("worker")) or "none here"
+    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker")) or "none here"
     print(f"Prefect: {url.removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
     for deployment in client.read_deployments():
         schedules = [item.schedule for item in deployment.schedules if item.active]
