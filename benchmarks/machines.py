@@ -37,14 +37,15 @@ from tests.project import clone, run, set_params
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results/machines.csv")
 VARIANTS, SEEDS = ["baseline", "alignformer"], [0, 1]
-PICTURES = {"train": 300, "val": 8, "testA": 8, "testB": 8}
-EPOCHS = 3
-INTO_TRAINING = 8  # seconds after which a trainer is surely past its imports
+PICTURES = {"train": 200, "val": 8, "testA": 8, "testB": 8}
+EPOCHS = 6
+IN_THE_MIDDLE = "epoch 2/"  # in the lines of a training
 PATIENCE = 1200  # seconds for the whole ablation
 RUNNING = re.compile(r"^Running stage '(.+)':$")
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers are ended too
     parser = argparse.ArgumentParser(prog="python -m benchmarks.machines", description=__doc__.splitlines()[0])
     parser.add_argument("--keep", type=Path, help="an empty folder for clones and logs (default: a temporary one)")
     arguments = parser.parse_args()
@@ -77,9 +78,9 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
     _prefect(first, shared, "deploy", "--name", "on-demand")
     runs = [_flow_run(first, shared) for _ in range(2)]
 
-    trainer = _wait(lambda: _trainer(doomed), "a training in the second clone")
-    time.sleep(INTO_TRAINING)
-    stage = trainer.environ()["DVC_STAGE"]
+    log = folder / "second.log"
+    _wait(lambda: IN_THE_MIDDLE in log.read_text(errors="replace"), "a training in the second clone")
+    stage = _trainer(doomed).environ()["DVC_STAGE"]
     left = _kill(doomed)
     print(f"killed in {stage}; what it had started was gone after {left:.1f} s", flush=True)
     killed = time.monotonic()
@@ -203,11 +204,8 @@ def _trained(stages: list[str]) -> int:
     return sum(stage.startswith("train@") for stage in stages)
 
 
-def _trainer(worker: psutil.Process) -> psutil.Process | None:
-    for process in worker.children(recursive=True):
-        if "stages.train" in process.cmdline():
-            return process
-    return None
+def _trainer(worker: psutil.Process) -> psutil.Process:
+    return next(each for each in worker.children(recursive=True) if each.cmdline()[1:3] == ["-m", "stages.train"])
 
 
 def _kill(worker: psutil.Process) -> float:
