@@ -10,13 +10,14 @@ Without a remote nothing here does anything; without a Prefect server there is n
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.reproduce import StorageError, dvc
 from pipelines.server import address
@@ -56,7 +57,8 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         claim = _Claim(client, name)
         try:
-            claim.take()
+            with _at_once():
+                claim.take()
         except httpx.HTTPError as error:
             raise StorageError(
                 f"the Prefect server {address()} did not take the claim of {stage}: {error!r}"
@@ -72,6 +74,11 @@ def push(stage: str, say: Callable[[str], None] = print) -> None:
         LockedError, StorageError, StageFailedError: as `reproduce`.
     """
     dvc("push", "--run-cache", stage, say=say)
+
+
+def _at_once() -> AbstractContextManager:
+    """An answer now or an error: Prefect's client would try again after pauses that are longer than a lease."""
+    return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
 
 
 class _Claim:
@@ -113,11 +120,12 @@ class _Claim:
 
     def _keep(self, ended: threading.Event, say: Callable[[str], None]) -> None:
         try:
-            while not ended.wait(RENEWAL):
-                with suppress(httpx.HTTPError):
-                    self._renew()
-            with suppress(httpx.HTTPError, RuntimeError):  # RuntimeError: nobody waits any longer, the client is closed
-                self._give_back()
+            with _at_once():
+                while not ended.wait(RENEWAL):
+                    with suppress(httpx.HTTPError):
+                        self._renew()
+                with suppress(httpx.HTTPError, RuntimeError):  # RuntimeError: closed, as nobody waits any longer
+                    self._give_back()
         except ClaimedError:
             say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
 
