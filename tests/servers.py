@@ -63,7 +63,7 @@ def free_port() -> int:
 
 def postgres_installed() -> bool:
     """Whether there is a PostgreSQL server on this machine."""
-    return bool(_postgres("postgres") and _postgres("initdb"))
+    return bool(postgres_program("postgres") and postgres_program("initdb"))
 
 
 @contextmanager
@@ -79,7 +79,15 @@ def postgres(*databases: str, user: str = "alignformer", password: str = "passwo
         if somebody:
             for path in (folder, folder / "password"):
                 shutil.chown(path, somebody["user"], somebody["group"])
-        command = [_postgres("initdb"), "--pgdata", folder / "data", "--username", user, "--auth", "scram-sha-256"]
+        command = [
+            postgres_program("initdb"),
+            "--pgdata",
+            folder / "data",
+            "--username",
+            user,
+            "--auth",
+            "scram-sha-256",
+        ]
         subprocess.run(
             [*command, "--pwfile", folder / "password", "--no-sync", "--encoding", "UTF8", "--locale", "C"],
             check=True,
@@ -89,7 +97,7 @@ def postgres(*databases: str, user: str = "alignformer", password: str = "passwo
         )
         url = f"postgresql://{user}:{password}@127.0.0.1:{port}"
         settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
-        command = [_postgres("postgres"), "-D", folder / "data"]
+        command = [postgres_program("postgres"), "-D", folder / "data"]
         for setting, value in {**settings, "max_connections": 200}.items():
             command += ["-c", f"{setting}={value}"]
         log = Path(folder / "log")
@@ -204,7 +212,8 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _postgres(program: str) -> str | None:
+def postgres_program(program: str) -> str | None:
+    """Where a program of PostgreSQL is on this machine; None where there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))  # Debian's, which are on nobody's PATH
     return shutil.which(program) or (str(found[-1]) if found else None)
 

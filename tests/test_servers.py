@@ -1,6 +1,5 @@
 """What several machines share, with the real servers: PostgreSQL, an S3 store, MLflow and Prefect."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
