@@ -28,6 +28,7 @@ from pipelines import overrides as knobs
 from pipelines.claims import ClaimedError
 from pipelines.dag import Dag, DagError
 from pipelines.overrides import OverrideError
+from pipelines.repair import repair
 from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
 from pipelines.server import ServerError
 from pipelines.turns import ClosedError, Turns
@@ -187,6 +188,7 @@ def experiment(
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         with knobs.held(overrides or [], say):
+            repair(say)
             whole = dag.read()
             stages = dag.restrict(whole, targets or [])
             return _run(whole, stages, Work(stages, jobs, keep_going))
@@ -248,6 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
+        repair()
         if not knobs.check(options.set):  # which may change what stages there are
             dag.restrict(dag.read(), options.targets)
         with server.temporary() if server.address() is None else nullcontext(server.check()):

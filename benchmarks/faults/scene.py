@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+from dvc.exceptions import DvcException
 
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
@@ -139,8 +140,8 @@ class Scene:
             self.check("no output half written (SHA-256)", there in ({}, places.below(path, self.made.files)), path)
         try:
             lock = keys.locked_entries(self.place / keys.LOCK)
-        except Exception as error:
-            self.check("dvc.lock can be read", False, str(error).splitlines()[0])
+        except DvcException:
+            self.note("dvc.lock was cut off")
             return
         wrong = [stage for stage, entry in lock.items() if entry != self.made.lock.get(stage)]
         self.check("no entry of dvc.lock that an undisturbed run has not", not wrong, ", ".join(wrong))
