@@ -28,9 +28,11 @@ from pipelines import overrides as knobs
 from pipelines.claims import ClaimedError
 from pipelines.dag import Dag, DagError
 from pipelines.overrides import OverrideError
+from pipelines.repair import repair
 from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
 from pipelines.server import ServerError
 from pipelines.turns import ClosedError, Turns
+from stages import parent
 
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 RETRIES = 100_000  # a lock or a claim may last as long as a training
@@ -187,10 +189,13 @@ def experiment(
         keep_going: after a stage failed, still run what does not wait for it.
     """
     say = get_run_logger().info
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started it, and is its parent
+        parent.watch()
     runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         with knobs.held(overrides or [], say):
+            repair(say)
             whole, unchanged = dag.look()
             stages = dag.restrict(whole, targets or [])
             return _run(whole, stages, Work(stages, unchanged, jobs, keep_going))
@@ -252,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
+        repair()
         if not knobs.check(options.set):  # which may change what stages there are
             dag.restrict(dag.read(), options.targets)
         with _server():
