@@ -317,9 +317,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(text: str) -> int:
-    if (jobs := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return jobs
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":
