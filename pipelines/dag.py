@@ -1,28 +1,50 @@
 """The stages of `dvc.yaml` and what each waits for, as DVC itself reads them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
 
 READ = """
 import json, sys
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
+
+def is_unchanged(stage):
+    try:
+        return not stage.changed()
+    except DvcException:
+        return False
+
 with Repo() as repo:
     graph = repo.index.graph
-    dag = {
-        stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in plan_repro(graph)
-    }
-    json.dump(dag, sys.stdout)
+    stages = plan_repro(graph)
+    dag = {stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in stages}
+    unchanged = []
+    if "unchanged" in sys.argv:
+        try:
+            with repo.lock:
+                unchanged = [stage.addressing for stage in stages if is_unchanged(stage)]
+        except DvcException:
+            pass
+    json.dump([dag, unchanged], sys.stdout)
 """
 
 
 class DagError(Exception):
     """The DAG cannot be read, or a target is not in it; the message names the way out."""
+
+
+def check_root() -> None:
+    """Raises DagError where the current folder is not the root of a DVC project."""
+    if not Path(".dvc").is_dir():
+        raise DagError(f"{Path.cwd()} is not the root of a DVC project: run from the project's root")
 
 
 def read() -> Dag:
@@ -33,24 +55,44 @@ def read() -> Dag:
     Raises:
         DagError: with DVC's own message, where this is no DVC project or its files are wrong.
     """
-    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True)
+    return _ask()[0]
+
+
+def look() -> tuple[Dag, set[str]]:
+    """The same, and the stages that `dvc repro` would skip as things are: a second for all, where one takes as long.
+
+    Of those that another DVC process is at work on, none is among them. Raises DagError as `read`.
+    """
+    return _ask("unchanged")
+
+
+def _ask(*arguments: str) -> tuple[Dag, set[str]]:
+    done = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip().splitlines()[-1]}")
-    return {stage: set(needed) for stage, needed in json.loads(done.stdout).items()}
+    dag, unchanged = json.loads(done.stdout)
+    return {stage: set(needed) for stage, needed in dag.items()}, set(unchanged)
 
 
 def sort_lock(dag: Dag) -> None:
-    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended."""
+    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended.
+
+    Nothing depends on the order: where another DVC process holds the lock, the next flow does it.
+    """
+    from dvc.lock import LockError
     from dvc.repo import Repo
-    from dvc.utils.serialize import modify_yaml
+    from dvc.utils.serialize import dump_yaml, load_yaml
 
     order = {stage: position for position, stage in enumerate(dag)}
-    with Repo() as repo, repo.lock:
-        if Path("dvc.lock").exists():
-            with modify_yaml("dvc.lock") as content:
-                entries = content["stages"]
-                for stage in sorted(entries, key=lambda stage: order.get(stage, len(order))):
-                    entries.move_to_end(stage)
+    lock, new = Path("dvc.lock"), Path("dvc.lock.new")
+    with suppress(LockError), Repo() as repo, repo.lock:
+        if lock.exists():
+            content = load_yaml(lock)
+            entries = content["stages"]
+            content["stages"] = dict(sorted(entries.items(), key=lambda item: order.get(item[0], len(order))))
+            if list(content["stages"]) != list(entries):
+                dump_yaml(new, content)
+                os.replace(new, lock)
 
 
 def restrict(dag: Dag, targets: Sequence[str]) -> Dag:

@@ -311,13 +311,22 @@ def _inputs(source: Source) -> list[tuple[str, Path]]:
 
 
 def read(path: Path = layout.PARAMS) -> Params:
-    """Read and check the whole file. YAML is read as DVC reads it: version 1.2, so `1e-3` is a number, `no` a string.
+    """Read and check the whole file.
 
     Raises:
         ParamsError: the file is missing, is not YAML, or a key, a type or a reference in it is wrong.
     """
+    return check(content(path), path)
+
+
+def content(path: Path = layout.PARAMS) -> object:
+    """What the file holds, unchecked. YAML is read as DVC reads it: version 1.2, so `1e-3` is a number, `no` a string.
+
+    Raises:
+        ParamsError: the file is missing, or is not YAML.
+    """
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist: run from the project's root") from None
     except DuplicateKeyError as error:
@@ -325,6 +334,14 @@ def read(path: Path = layout.PARAMS) -> Params:
         raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not YAML: {error}") from None
+
+
+def check(content: object, path: Path = layout.PARAMS) -> Params:
+    """The content of a file as parameters.
+
+    Raises:
+        ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
+    """
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pipelines import dag
+from pipelines.experiment import main
 from pipelines.reproduce import Outcome, StageFailedError, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,12 +74,14 @@ def ended(pid: int) -> bool:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch, prefect_database):
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DVC_STAGE", "PREFECT_HOME", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copy(ROOT / "prefect.toml", tmp_path)
+    (tmp_path / ".prefect").mkdir()
+    shutil.copy(prefect_database, tmp_path / ".prefect")
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
     return tmp_path
@@ -96,7 +99,6 @@ def test_flow_runs_the_dag_and_names_what_failed(project):
     assert f"error: {summary}" in done.stderr
     assert "Task run 'train@good' - training good" in done.stdout + done.stderr
     assert (project / "good.txt").exists() and not (project / "report.txt").exists()
-    assert (project / ".prefect" / "prefect.db").exists()
 
 
 def test_order_and_ancestors(project):
@@ -119,6 +121,9 @@ def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(dag.DagError, match="DVC"):
         dag.read()
+    with pytest.raises(SystemExit, match="not the root of a DVC project"):
+        main([])
+    assert not list(tmp_path.iterdir())
 
 
 def test_failure_names_the_stage(project):

@@ -1,0 +1,131 @@
+"""Flow runs as Prefect shows them: what is cancelled there ends here, and nothing is shown as running that is dead."""
+
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from uuid import UUID
+
+import httpx
+import psutil
+from prefect import get_run_logger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker
+from prefect.states import Cancelled, Crashed
+
+EVERY = 3  # seconds between two looks at the run's state
+OPEN = ["RUNNING", "CANCELLING"]
+SETTLING = 5  # seconds
+OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
+
+
+def outlive_outages() -> None:
+    """Have Prefect send the states of tasks again and again while its server is away: its own patience is 8 seconds.
+
+    What else a flow tells the server is sent again as `client.max_retries` in prefect.toml says.
+    """
+    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=OUTAGE)
+
+
+@contextmanager
+def watched(run: UUID, cancel: Callable[[], None], each_time: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, look every few seconds, in a thread; call `cancel` where the run is cancelled in Prefect.
+
+    A worker ends the runs that it started by itself; nobody does it for one that was started by hand.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        client = get_client(sync_client=True)
+        while not ended.wait(EVERY):
+            try:
+                state = client.read_flow_run(run).state
+            except httpx.HTTPError:
+                continue
+            if state and (state.is_cancelling() or state.is_cancelled()):
+                cancel()
+                return
+            each_time()
+
+    watcher = threading.Thread(target=copy_context().run, args=(watch,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join(EVERY)  # it may hang on a server that is away
+
+
+def own(run: UUID, flow_name: str) -> None:
+    """Write the process of a run onto it, and set the runs of this machine whose process is gone to Crashed.
+
+    Flows killed with `kill -9`, or by the end of the machine, could not tell Prefect.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(run, _labels(psutil.Process()))
+            runs = client.read_flow_runs(
+                flow_filter=FlowFilter.model_validate({"name": {"any_": [flow_name]}}),
+                flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": OPEN}}}),
+            )
+            for dead in filter(_is_dead, runs):
+                _end(client, dead)
+                get_run_logger().info("flow run %r of a process that is gone: set to Crashed", dead.name)
+    except httpx.HTTPError as error:
+        get_run_logger().warning("runs of processes that are gone may be shown as running: %s", error)
+
+
+def settle() -> None:
+    """Wait, a few seconds at most, until the server has written down how the tasks of this process's runs ended."""
+    unsettled = {"name": {"any_": ["Pending", "Running", "Retrying"]}}
+    deadline = time.monotonic() + SETTLING
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
+        mine = [run.id for run in runs if _labels(psutil.Process()).items() <= run.labels.items()]
+        while time.monotonic() < deadline and client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": mine}}),
+            task_run_filter=TaskRunFilter.model_validate({"state": unsettled}),
+        ):
+            time.sleep(0.1)
+
+
+def _labels(process: psutil.Process) -> dict[str, str]:
+    return {"host": _host(), "pid": str(process.pid), "started": str(process.create_time())}
+
+
+def _host() -> str:
+    """Name and hardware address: several machines at one server may be called `localhost`."""
+    return f"{platform.node()} {uuid.getnode():012x}"
+
+
+def _is_dead(run: FlowRun) -> bool:
+    """Of this machine, and its process is not there, or is a later one with the same number."""
+    labels = {name: run.labels.get(name) for name in ("host", "pid", "started")}
+    if labels["host"] != _host():
+        return False
+    try:
+        process = psutil.Process(int(labels["pid"]))
+        return process.status() == psutil.STATUS_ZOMBIE or labels != _labels(process)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _end(client: SyncPrefectClient, run: FlowRun) -> None:
+    message = "its process was gone"
+    tasks = client.read_task_runs(
+        flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
+        task_run_filter=TaskRunFilter.model_validate(
+            {"state": {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}}
+        ),
+    )
+    for task in tasks:
+        client.set_task_run_state(task.id, Crashed(message=message), force=True)
+    end = Cancelled if run.state.is_cancelling() else Crashed
+    client.set_flow_run_state(run.id, end(message=message), force=True)

@@ -1,0 +1,313 @@
+"""`python -m pipelines.schedule up|down|status`: Prefect's server, a worker and the deployments of `prefect.yaml`.
+
+Where `PREFECT_API_URL` names a server elsewhere, that one is used, and only the worker runs here.
+"""
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock
+from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    get_current_settings,
+    load_current_profile,
+    temporary_settings,
+    update_current_profile,
+)
+from prefect.states import Cancelled, Cancelling
+
+from pipelines import daemons
+
+POOL = "experiments"
+HOST, PORT = "127.0.0.1", 4200
+START, CANCEL = 120, 20  # seconds of patience
+SILENCE = timedelta(minutes=3)  # without a heartbeat, after which a run counts as dead
+WATCH = "Runs whose process died"
+UNDERWAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
+
+
+class ScheduleError(Exception):
+    """Server, worker or deployments cannot be brought up; the message says what to do."""
+
+
+def up(port: int | None = None) -> None:
+    """Start what does not run yet and register the deployments; return when all of it answers.
+
+    Args:
+        port: of the server; None: as it runs or ran when it was killed, or 4200.
+
+    Raises:
+        ScheduleError: the port is taken, the server runs on another, or a part does not start.
+    """
+    if not Path("prefect.yaml").exists():
+        raise ScheduleError(f"there is no prefect.yaml in {os.getcwd()}: start it in the project's folder")
+    with _alone():
+        url = _elsewhere() or _start_server(port)
+        with _client(url) as client:
+            _start_worker(url, client)
+            _deploy(url)
+            _watch_for_dead_runs()
+            _tell(url, client)
+
+
+def down() -> None:
+    """Cancel what runs, end the worker and the server. What is scheduled waits for the next `up`."""
+    with _alone():
+        elsewhere = _elsewhere()
+        url = elsewhere or _own_url()
+        if url and _answers(url):
+            with _client(url) as client:
+                runs = _underway(client, everybodys=not elsewhere)
+                _cancel(client, runs)
+                daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+                _settle(client, runs)
+        daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+        if not elsewhere:
+            daemons.end(daemons.running("server"))
+            update_current_profile({PREFECT_API_URL: None})
+        print("Prefect: worker ended" if elsewhere else "Prefect: server and worker ended")
+
+
+def status() -> bool:
+    """Say what runs; whether server and worker do."""
+    url = _elsewhere() or _own_url()
+    if url and _answers(url):
+        with _client(url) as client:
+            _tell(url, client)
+        return bool(daemons.running("worker"))
+    print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
+    return False
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / "schedule.lock"):
+        yield
+
+
+@contextmanager
+def _client(url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def _answers(url: str) -> bool:
+    """Whether a server does, at once: flows and workers are more patient."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _client(url) as client:
+        return client.api_healthcheck() is None
+
+
+def _elsewhere() -> str | None:
+    """The server that the environment, or `.env`, names: it is not ours to start. What `up` left does not count."""
+    url = get_current_settings().api.url
+    return None if not url or (url == _left_by_up() and urlsplit(url).hostname == HOST) else url
+
+
+def _left_by_up() -> str | None:
+    """The address in `.prefect/profiles.toml`: of our server, which runs, or was killed."""
+    return load_current_profile().settings.get(PREFECT_API_URL)
+
+
+def _own_url() -> str | None:
+    """Of the server that runs in this folder, however it was started."""
+    for process in daemons.running("server"):
+        command = process.cmdline()
+        if "--port" in command:
+            return _url(int(command[command.index("--port") + 1]))
+        return _url(int(process.environ().get("PREFECT_SERVER_API_PORT", PORT)))
+    return None
+
+
+def _url(port: int) -> str:
+    return f"http://{HOST}:{port}/api"
+
+
+def _start_server(port: int | None) -> str:
+    """Its address, which `.prefect/profiles.toml` then names to every flow and `prefect` command of this folder."""
+    url = _own_url()
+    if url and port and url != _url(port):
+        raise ScheduleError(f"the server of this folder runs at {url}: `make unschedule` first, to change the port")
+    if not url:
+        port = port or urlsplit(_left_by_up() or "").port or PORT
+        url = _url(port)
+        if _is_taken(port):
+            raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
+        log = get_current_settings().home / "server.log"
+        started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
+        _wait_for(lambda: _answers(url), started, log)
+    update_current_profile({PREFECT_API_URL: url})
+    return url
+
+
+def _is_taken(port: int) -> bool:
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=5):
+        return True
+    return False
+
+
+def _start_worker(url: str, client: SyncPrefectClient) -> None:
+    """A worker of this server in this folder; one that was started for another server gives way."""
+    name = f"{socket.gethostname()}-{Path.cwd().name}"
+    others = [worker for worker in daemons.running("worker") if worker.environ().get("PREFECT_API_URL", url) != url]
+    daemons.end(others)
+    if daemons.running("worker"):
+        return
+    before = _heartbeat(client, name)
+    log = get_current_settings().home / "worker.log"
+    started = daemons.start(
+        "worker",
+        ["--pool", POOL, "--type", "process", "--name", name, "--install-policy", "never"],
+        {"PREFECT_API_URL": url},
+        log,
+    )
+    _wait_for(lambda: _heartbeat(client, name) != before, started, log)
+
+
+def _heartbeat(client: SyncPrefectClient, name: str):
+    """When the worker last said that it is there; None where it never did."""
+    with suppress(ObjectNotFound):  # the first worker makes the pool
+        client.read_work_pool(POOL)
+        workers = client.read_workers_for_work_pool(POOL)
+        return next((worker.last_heartbeat_time for worker in workers if worker.name == name), None)
+    return None
+
+
+def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -> None:
+    deadline = time.monotonic() + START
+    while not answers():
+        if not daemons.alive(started) or time.monotonic() > deadline:
+            daemons.end([started])
+            lines = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+            raise ScheduleError(f"`{' '.join(started.cmdline())}` did not start; the end of {log}:\n{lines}")
+        time.sleep(0.2)
+
+
+def _deploy(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        env={**os.environ, "PREFECT_API_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        raise ScheduleError(f"`prefect deploy --all` failed:\n{done.stdout.strip()}")
+
+
+def _watch_for_dead_runs() -> None:
+    """Have the server mark a run as crashed whose heartbeat stops: its process or its machine died.
+
+    As https://docs.prefect.io/v3/advanced/detect-zombie-flows has it. A run that was cut off only, and ends well later,
+    is completed then.
+    """
+    with suppress(ValueError):  # what `read` raises where there is none
+        Automation.read(name=WATCH)
+        return
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    Automation(
+        name=WATCH,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ends},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: its process, or its machine, died.",
+            )
+        ],
+    ).create()
+
+
+def _underway(client: SyncPrefectClient, everybodys: bool) -> list[FlowRun]:
+    """What runs on our server; on a server elsewhere, what runs in this folder."""
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state={"type": {"any_": UNDERWAY}}))
+    here = set(daemons.flow_runs().values())
+    return [run for run in runs if everybodys or str(run.id) in here]
+
+
+def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
+    """As "Cancel" in the UI: worker or flow end the stages. Returns when all ended, or patience did."""
+    for run in runs:
+        client.set_flow_run_state(run.id, Cancelling(message="make unschedule"))
+    deadline = time.monotonic() + CANCEL
+    while time.monotonic() < deadline and not all(client.read_flow_run(run.id).state.is_final() for run in runs):
+        time.sleep(0.5)
+
+
+def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
+    """Nothing of them runs any more: what nobody could mark as cancelled is marked here."""
+    for run in runs:
+        if not client.read_flow_run(run.id).state.is_final():
+            client.set_flow_run_state(run.id, Cancelled(message="make unschedule"), force=True)
+
+
+def _tell(url: str, client: SyncPrefectClient) -> None:
+    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker")) or "none here"
+    print(f"Prefect: {url.removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
+    for deployment in client.read_deployments():
+        schedules = [item.schedule for item in deployment.schedules if item.active]
+        crons = [f"{schedule.cron} ({schedule.timezone or 'UTC'})" for schedule in schedules]
+        print(f"  {deployment.name}: {', '.join(crons) or f'prefect deployment run experiment/{deployment.name}'}")
+    waiting = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(state={"type": {"any_": [StateType.SCHEDULED]}}),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=1,
+    )
+    for run in waiting:
+        print(f"  next: {run.next_scheduled_start_time.astimezone():%A %d %B %H:%M %Z}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Exit code 1 and a message where it cannot be done; `status` also where server or worker do not run."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "up":
+            up(options.port)
+        elif options.command == "down":
+            down()
+        elif not status():
+            sys.exit(1)
+    except ScheduleError as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="start server and worker, register the deployments")
+    start.add_argument("--port", type=int, metavar="N", help=f"of the server (default: as it was, or {PORT})")
+    commands.add_parser("down", help="cancel what runs, end worker and server")
+    commands.add_parser("status", help="what runs, and what is next")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
