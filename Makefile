@@ -41,7 +41,7 @@ ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or anothe
 		--host 127.0.0.1 --port $(PORT) --workers 1
 
 # One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every
-# program of the environment, the switches against calls home that stages/__init__.py lists.
+# program of the environment, the switches that stages/__init__.py lists.
 $(INSTALLED): requirements.lock stages/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@mkdir -p $(VENV)
@@ -56,7 +56,7 @@ locked-install:
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
 		$(BIN)/python -m pip check; \
 		$(BIN)/python -c 'import stages, sysconfig; from pathlib import Path; \
-			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(stages.QUIET.items())}]\n"; \
-			Path(sysconfig.get_path("purelib"), "no_calls_home.pth").write_text(line)'; \
+			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(stages.SWITCHES.items())}]\n"; \
+			Path(sysconfig.get_path("purelib"), "switches.pth").write_text(line)'; \
 		touch $(INSTALLED); \
 	fi

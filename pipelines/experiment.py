@@ -19,9 +19,8 @@ from prefect.states import Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import dag
-from pipelines.reproduce import LockedError, reproduce, stop
+from pipelines.reproduce import LockedError, Outcome, reproduce, stop
 
-OK = ("changed", "unchanged")
 LOCK_RETRIES, LOCK_DELAY = 120, 5  # times, seconds
 
 
@@ -39,9 +38,9 @@ def _is_locked(task, task_run, state: State) -> bool:
     retry_condition_fn=_is_locked,
 )
 def stage(name: str) -> State:
-    """One DVC stage. Completed as `Changed` or `Unchanged`; failed where DVC fails."""
-    changed = reproduce(name, get_run_logger().info)
-    return Completed(name="Changed" if changed else "Unchanged", message=f"{name} {'ran' if changed else 'unchanged'}")
+    """One DVC stage. Completed as what DVC did; failed where DVC fails."""
+    outcome = reproduce(name, get_run_logger().info)
+    return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
 
 
 @flow(name="experiment", persist_result=False)
@@ -62,7 +61,7 @@ def experiment(targets: list[str] | None = None) -> State:
 
 
 def _outcome(future: PrefectFuture) -> str:
-    """changed, unchanged, failed, or skipped where a stage it waits for failed."""
+    """One of `Outcome`, failed, or skipped where a stage it waits for failed."""
     future.wait()
     if future.state.is_completed():
         return future.state.name.lower()
@@ -71,7 +70,7 @@ def _outcome(future: PrefectFuture) -> str:
 
 def _summary(outcome: dict[str, str]) -> State:
     by_outcome = {
-        kind: [name for name, found in outcome.items() if found == kind] for kind in (*OK, "failed", "skipped")
+        kind: [name for name, found in outcome.items() if found == kind] for kind in (*Outcome, "failed", "skipped")
     }
     message = ", ".join(f"{len(names)} {kind}" for kind, names in by_outcome.items())
     for kind in ("failed", "skipped"):

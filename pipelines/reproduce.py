@@ -1,50 +1,72 @@
 """One DVC stage through `dvc repro --single-item`, its lines passed on as they come, and nothing left running."""
 
+import enum
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-GRACE = 20  # seconds between the interrupt and the end
+PATIENCE = 6  # seconds between the interrupt and the kill
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
-UNCHANGED = "didn't change, skipping"
+UNREACHABLE = ("Could not connect", "Connect timeout", "Cannot connect to host", "Connection refused", "Read timeout")
+CACHED, SKIPPED = "is cached - skipping run", "didn't change, skipping"
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
 
 
+class Outcome(enum.StrEnum):
+    """What `dvc repro` did with a stage."""
+
+    RAN = "ran"
+    CACHED = "cached"  # it ran before with the same inputs: its outputs come from the run-cache
+    UNCHANGED = "unchanged"
+
+
 class StageFailedError(Exception):
-    """`dvc repro` of a stage ended with an error; the message names the stage and holds DVC's last lines."""
+    """`dvc` ended with an error; the message names the stage and holds DVC's last lines."""
 
 
 class LockedError(StageFailedError):
     """Another DVC process held a lock: nothing was run, and the stage may be tried again."""
 
 
-def reproduce(stage: str, say: Callable[[str], None]) -> bool:
-    """Bring one stage up to date. True where it ran or came from the cache, False where nothing had changed.
+class StorageError(StageFailedError):
+    """The DVC remote does not answer: the stage may be tried again."""
+
+
+def reproduce(stage: str, say: Callable[[str], None], pull: bool = False) -> Outcome:
+    """Bring one stage up to date.
+
+    Args:
+        say: is told every line.
+        pull: look in the DVC remote too, for inputs that are absent and for a run with the same inputs.
 
     Raises:
-        LockedError: another DVC process held a lock.
+        LockedError, StorageError: see there.
         StageFailedError: the stage failed, or `stop` was called.
     """
+    lines = dvc("repro", "--single-item", *(["--pull"] if pull else []), stage, say=say)
+    if any(SKIPPED in line for line in lines):
+        return Outcome.UNCHANGED
+    return Outcome.CACHED if any(CACHED in line for line in lines) else Outcome.RAN
+
+
+def dvc(*arguments: str, say: Callable[[str], None]) -> list[str]:
+    """The lines of a `dvc` command. However this is left, the process and all its children are gone.
+
+    Raises:
+        LockedError, StorageError, StageFailedError: as `reproduce`.
+    """
+    called = f"dvc {' '.join(arguments)}"
     if _stopping.is_set():
-        raise StageFailedError(f"{stage} not started: everything is being stopped")
-    code, lines = _dvc("repro", "--single-item", stage, say=say)
-    if code:
-        error = LockedError if any(message in line for line in lines for message in LOCKED) else StageFailedError
-        raise error(f"{stage} failed (exit code {code}):\n" + "\n".join(lines[-10:]))
-    return not any(UNCHANGED in line for line in lines)
-
-
-def _dvc(*arguments: str, say: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Exit code and lines. However this is left, the process and all its children are gone."""
-    command = [sys.executable, "-m", "dvc", *arguments]
+        raise StageFailedError(f"{called} not started: everything is being stopped")
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "pipelines.dvc", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -59,27 +81,43 @@ def _dvc(*arguments: str, say: Callable[[str], None]) -> tuple[int, list[str]]:
             if line := line.rstrip():
                 lines.append(line)
                 say(line)
-        return process.wait(), lines
+        code = process.wait()
     finally:
-        if process.poll() is None:
-            _end(process)
+        _end([process])
         process.stdout.close()
         _running.discard(process)
+    if code:
+        raise _kind(lines)(f"{called} ended with code {code}:\n" + "\n".join(lines[-10:]))
+    return lines
+
+
+def _kind(lines: list[str]) -> type[StageFailedError]:
+    if any(message in line for line in lines for message in LOCKED):
+        return LockedError
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return StorageError if any(message in line for line in errors for message in UNREACHABLE) else StageFailedError
 
 
 def stop() -> None:
     """Start no further stage, and end every one that runs, in whichever thread it was started."""
     _stopping.set()
-    for process in list(_running):
+    _end(list(_running))
+
+
+def _end(processes: Iterable[subprocess.Popen]) -> None:
+    """Interrupt the sessions, as Ctrl-C would; what is still there when DVC is gone, or after a while, is killed."""
+    for process in processes:
         if process.poll() is None:
-            _end(process)
+            _signal(process, signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0, deadline - time.monotonic()))
+        _signal(process, signal.SIGKILL)
+        process.wait()
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Interrupt the session, as Ctrl-C would; what is still there when DVC is gone, or after a while, is killed."""
-    os.killpg(process.pid, signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _signal(process: subprocess.Popen, number: int) -> None:
+    """To the whole session, which has the process's number and lives as long as anything in it."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS: not permitted where all are dead
+        os.killpg(process.pid, number)

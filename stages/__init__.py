@@ -1,19 +1,27 @@
 """One room a DVC stage; `python -m stages.NAME` runs it.
 
-No library calls home from here: the switches below are set, where the user has not set them, before any library that
-reads them is imported. They are listed in this one place; `make` writes the same list into the virtual environment.
+No library calls home from here, loads a pickle or runs jobs of others: the switches below are set, where the user has
+not set them, before any library that reads them is imported. They are listed in this one place; `make` writes the same
+list into the virtual environment.
 """
 
 import os
 
-QUIET = {
+from stages import parent
+
+SWITCHES = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
 
-for _name, _value in QUIET.items():
+for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
+
+if "DVC_STAGE" in os.environ:  # here, since the imports of a stage take seconds, in which DVC may be killed too
+    parent.watch()

@@ -11,6 +11,7 @@ NO_OUTPUT_FOLLOWS_FROM = {  # names and places, parameters (which are `params` i
     "stages.keys",
     "stages.layout",
     "stages.params",
+    "stages.parent",
     "stages.run",
     "stages.tracking",
 }

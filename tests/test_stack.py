@@ -21,7 +21,7 @@ def test_pip_is_content():
 
 
 def test_no_switch_against_calls_home_is_missing():
-    script = "import os, stages; print(all(os.environ[name] for name in stages.QUIET))"
+    script = "import os, stages; print(all(os.environ[name] for name in stages.SWITCHES))"
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     done = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages import layout, params, prepared
+from stages import layout, params, prepared, whole
 from stages.ablate import comparison, scored, slices
 from stages.evaluate.protocols import PROTOCOLS
 
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (layout.contrasts(options.dataset), comparison.contrasts(runs, found, settings.variants)),
         (layout.slices(options.dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(path, index=False, lineterminator="\n")
+        with whole.written(path) as partial:
+            table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import torch
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import costs, layout, prepared, processes, run, trained
+from stages import costs, layout, prepared, processes, run, trained, whole
 from stages.diagnose import alignment, closeup
 from stages.diagnose.calibration import Calibration, best_threshold
 from stages.diagnose.predictions import predictions
@@ -55,11 +55,11 @@ def diagnose(cell: run.Run, settings: Params) -> None:
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
     subject = Subject(dataset, model.to(process.device), processor, PROTOCOLS[settings.evaluation.protocol])
-    folder = layout.diagnosis(*cell)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_samples(folder, subject)
-    summary = {**write_splits(folder, subject, settings.evaluation), **cost(subject)}
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    with whole.written(layout.diagnosis(*cell)) as folder:
+        folder.mkdir()
+        write_samples(folder, subject)
+        summary = {**write_splits(folder, subject, settings.evaluation), **cost(subject)}
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     for split, means in summary["alignment"].items():
         shown = ", ".join(f"{name} {means[name]:.4f}" for name in ("ap", "logit_ap", "base") if means[name] is not None)
         print(f"{split}: {shown}, calibration error {summary['calibration'][split]['expected_error']:.4f}")

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from models.alignformer import AlignFormer
-from stages import layout, prepared, processes, run, tracking, trained
+from stages import layout, prepared, processes, run, tracking, trained, whole
 from stages.evaluate.metrics import summarise_splits
 from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.evaluate.score import frame, score
@@ -63,10 +63,10 @@ def _shared_work(model: AlignFormer) -> str:
 
 def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol) -> None:
     metrics = summarise_splits(scores, protocol)
-    layout.scores(*cell).parent.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(layout.scores(*cell), index=False)
-    layout.metrics(*cell).parent.mkdir(parents=True, exist_ok=True)
-    layout.metrics(*cell).write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
+    with whole.written(layout.scores(*cell)) as path:
+        scores.to_parquet(path, index=False)
+    with whole.written(layout.metrics(*cell)) as path:
+        path.write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
     tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)])
     print(f"protocol {protocol.name}")
     for split, values in metrics.items():

@@ -2,15 +2,12 @@
 
 import argparse
 import json
-import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
-from stages import layout, params, prepared
+from stages import layout, params, prepared, whole
 from stages.prepare import inspection, sources
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import count
@@ -37,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
 def prepare(name: str, source: params.Source) -> None:
     """Read and check the source, write its tables and their summary to data/NAME."""
     folder = layout.prepared(name)
-    with written_whole(folder) as partial:
+    with whole.written(folder) as partial:
+        partial.mkdir()
         tables = sources.read(source, partial)
         counts = count(tables.expressions)
         summary = {
@@ -63,9 +61,9 @@ def fingerprint(name: str, source: params.Source) -> None:
     """Write what lies outside the project to sources/NAME.json, the dependency of `prepare@NAME`."""
     if source.kind == "scenes":
         raise DatasetError(f"{name} is rendered by the project: it has no files outside")
-    path = layout.fingerprint(name)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(sources.outside(source), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = json.dumps(sources.outside(source), indent=2, ensure_ascii=False) + "\n"
+    with whole.written(layout.fingerprint(name)) as path:
+        path.write_text(content, encoding="utf-8")
 
 
 def inspect(name: str) -> None:
@@ -76,21 +74,6 @@ def inspect(name: str) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(inspection.page(dataset), encoding="utf-8")
     print(f"\n{page}")
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that replaces it at the end; after a failure there is neither."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def moved(path: str, source: Path, target: Path) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import layout, params, tracking
+from stages import layout, params, tracking, whole
 from stages.params import Params
 from stages.report import check, files
 from stages.report.files import FOLDERS, Files
@@ -46,8 +46,8 @@ def _write(made: Files, folder: Path) -> None:
             if path.is_file() and path.relative_to(folder) not in made:
                 path.unlink()
     for path, content in made.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+        with whole.written(folder / path) as partial:
+            partial.write_bytes(content)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import dry_run, layout, prepared, processes, run, tracking
+from stages import dry_run, layout, prepared, processes, run, tracking, whole
 from stages.params import Params
 from stages.samples import PictureError
 from stages.train.assembly import assemble
@@ -92,10 +92,11 @@ def write(cell: run.Run, model: AlignFormer, processor: AlignFormerProcessor, hi
     """Write what DVC keeps. Raises OutputError, and leaves nothing half written."""
     folder, table = layout.model(*cell), layout.history(*cell)
     try:
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-        table.parent.mkdir(parents=True, exist_ok=True)
-        history.to_csv(table, index=False)
+        with whole.written(folder) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+        with whole.written(table) as partial:
+            history.to_csv(partial, index=False)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         table.unlink(missing_ok=True)

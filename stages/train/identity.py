@@ -23,6 +23,7 @@ SOURCES = (
     "stages/samplers.py",
     "stages/samples.py",
     "stages/train",
+    "stages/whole.py",
 )
 
 

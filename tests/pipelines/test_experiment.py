@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipelines import dag
-from pipelines.reproduce import StageFailedError, reproduce
+from pipelines.reproduce import Outcome, StageFailedError, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +77,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("DVC_ROOT", "DVC_STAGE", "PREFECT_HOME", "PREFECT_API_URL"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copy(ROOT / "prefect.toml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
@@ -84,15 +85,14 @@ def project(tmp_path, monkeypatch):
 
 
 def test_flow_runs_the_dag_and_names_what_failed(project):
-    assert reproduce("prepare", print)
+    assert reproduce("prepare", print) is Outcome.RAN
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.experiment"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
-    summary = "1 changed, 1 unchanged, 1 failed, 1 skipped; failed: train@bad; skipped: report"
+    summary = "1 ran, 0 cached, 1 unchanged, 1 failed, 1 skipped; failed: train@bad; skipped: report"
     assert f"error: {summary}" in done.stderr
     assert "Task run 'train@good' - training good" in done.stdout + done.stderr
     assert (project / "good.txt").exists() and not (project / "report.txt").exists()
@@ -123,7 +123,7 @@ def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
 
 def test_failure_names_the_stage(project):
     reproduce("prepare", print)
-    with pytest.raises(StageFailedError, match="train@bad failed"):
+    with pytest.raises(StageFailedError, match="train@bad"):
         reproduce("train@bad", print)
 
 
@@ -143,7 +143,6 @@ def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
     (project / "dvc.yaml").write_text(SIDE_BY_SIDE)
     flow = subprocess.Popen(
         [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
     pids = [project / f"pid{index}" for index in (1, 2)]
@@ -156,3 +155,41 @@ def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
     assert flow.wait(timeout=30) == 128 + signal.SIGTERM
     assert all(map(ended, stages))
     assert not (project / "pid3").exists()
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # one waits for the stage, the other becomes the stage
+def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
+    (project / "stage.py").write_text(
+        "import os, stages, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py; true\n")
+    starter = subprocess.Popen(
+        [sys.executable, "-c", "from pipelines.reproduce import reproduce; reproduce('long', print)"],
+        env={**os.environ, "SHELL": shell},
+    )
+    pid = project / "pid"
+    for _ in range(600):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.1)
+    stage = psutil.Process(int(pid.read_text()))
+    dvc = next(process for process in stage.parents() if "pipelines.dvc" in process.cmdline())
+    starter.kill()
+    starter.wait()
+    assert ended(dvc.pid) and ended(stage.pid)
+
+
+def test_a_stage_ends_with_a_plain_dvc(project):
+    (project / "stage.py").write_text(
+        "import os, stages, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py\n")
+    dvc = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
+    pid = project / "pid"
+    for _ in range(600):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.1)
+    dvc.kill()
+    dvc.wait()
+    assert ended(int(pid.read_text()))

@@ -1,0 +1,50 @@
+"""A process that ends with the one that started it, however that one ended: `kill -9` lets nobody end its children."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+
+EVERY = 1.0  # seconds between two looks
+PATIENCE = 5.0  # seconds between the interrupt and the kill
+SHELLS = ("sh", "bash", "dash", "zsh", "fish")
+
+
+def watch(whole_group: bool = False) -> None:
+    """From now on, within a few seconds of the starter's end: the interrupt of Ctrl-C, and after `PATIENCE` a kill.
+
+    Args:
+        whole_group: for this process and all others of its process group.
+    """
+    threading.Thread(target=_outlive_by_little, args=(_starters(), whole_group), daemon=True).start()
+
+
+def _starters() -> list[psutil.Process]:
+    """The parent; where that is a shell, which waits for its command whatever happens above, its parent too."""
+    starters = []
+    for ancestor in psutil.Process().parents():
+        starters.append(ancestor)
+        if ancestor.name() not in SHELLS:
+            break
+    return starters
+
+
+def _outlive_by_little(starters: list[psutil.Process], whole_group: bool) -> None:
+    while all(map(_runs, starters)):
+        time.sleep(EVERY)
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if whole_group:
+            os.killpg(os.getpgrp(), number)
+        else:
+            os.kill(os.getpid(), number)
+        time.sleep(PATIENCE)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether it is there and not dead: a parent that nobody has waited for yet is still listed."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
