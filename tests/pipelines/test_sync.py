@@ -505,6 +505,14 @@ def test_not_a_dvc_project(tmp_path, monkeypatch):
         sync(print)
 
 
+def test_a_damaged_database(project):
+    Path("mlflow.db").write_bytes(b"no database at all" * 1000)
+    with pytest.raises(SyncError, match="A damaged mlflow"):
+        sync(print)
+    Path("mlflow.db").unlink()
+    assert said()[-1].startswith("MLflow: 7 runs made")
+
+
 def test_a_server_that_is_gone(project, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
