@@ -2,28 +2,30 @@
 
 A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards;
 the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by a
-lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first outage
-of the server that lasts longer than a few seconds; this one asks again until the server answers.
+lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first
+outage of the server that lasts longer than a few seconds; this one asks again until the server answers.
 
 Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
 """
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.reproduce import StorageError, dvc
+from pipelines.server import address
 from stages import keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
+PATIENCE = 5  # seconds that giving a claim back may take; without an answer its lease ends by itself
 
 _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
@@ -47,7 +49,7 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
         ClaimedError: at once, where another machine (or another flow of this one) holds it.
         StorageError: the Prefect server does not answer, or refuses.
     """
-    if not remote() or not (server := get_current_settings().api.url):
+    if not remote() or not address():
         yield
         return
     with _inputs:
@@ -55,9 +57,12 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         claim = _Claim(client, name)
         try:
-            claim.take()
+            with _at_once():
+                claim.take()
         except httpx.HTTPError as error:
-            raise StorageError(f"the Prefect server {server} did not take the claim of {stage}: {error!r}") from error
+            raise StorageError(
+                f"the Prefect server {address()} did not take the claim of {stage}: {error!r}"
+            ) from error
         with claim.kept(say):
             yield
 
@@ -69,6 +74,11 @@ def push(stage: str, say: Callable[[str], None] = print) -> None:
         LockedError, StorageError, StageFailedError: as `reproduce`.
     """
     dvc("push", "--run-cache", stage, say=say)
+
+
+def _at_once() -> AbstractContextManager:
+    """An answer now or an error: Prefect's client would try again after pauses that are longer than a lease."""
+    return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
 
 
 class _Claim:
@@ -106,19 +116,18 @@ class _Claim:
             yield
         finally:
             ended.set()
-            keeper.join()
-            with suppress(httpx.HTTPError, ClaimedError):  # else the lease ends by itself
-                self._give_back()
+            keeper.join(PATIENCE)
 
     def _keep(self, ended: threading.Event, say: Callable[[str], None]) -> None:
-        while not ended.wait(RENEWAL):
-            try:
-                self._renew()
-            except ClaimedError:
-                say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
-                return
-            except httpx.HTTPError:
-                continue
+        try:
+            with _at_once():
+                while not ended.wait(RENEWAL):
+                    with suppress(httpx.HTTPError):
+                        self._renew()
+                with suppress(httpx.HTTPError, RuntimeError):  # RuntimeError: closed, as nobody waits any longer
+                    self._give_back()
+        except ClaimedError:
+            say(f"{self._name} ended while the Prefect server was away, and another machine took the stage too")
 
     def _renew(self) -> None:
         try:

@@ -6,6 +6,7 @@ list into the virtual environment.
 """
 
 import os
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stages import parent
 
@@ -22,6 +23,16 @@ SWITCHES = {
 
 for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
+
+_tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+if (
+    _tracking.scheme in ("http", "https") and "@" in _tracking.netloc
+):  # MLflow prints this address at the end of each run
+    _user, _, _host = _tracking.netloc.rpartition("@")
+    os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(_tracking._replace(netloc=_host))
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = map(
+        unquote, (_user.partition(":")[0], _user.partition(":")[2])
+    )
 
 if "DVC_STAGE" in os.environ:  # here, since the imports of a stage take seconds, in which DVC may be killed too
     parent.watch()

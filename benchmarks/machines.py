@@ -1,0 +1,255 @@
+"""Do two machines that share nothing but servers make together what one machine makes, also where one of them dies?
+
+Starts PostgreSQL, an S3 store (moto), an MLflow server and a Prefect server on both, and a Prefect worker in each of
+two clones of the project. Two flow runs of one deployment split an ablation between them. In the middle of a training,
+one worker and its flow are killed with SIGKILL; the other finishes, the killed training too. Then the dead worker is
+started again and brings its clone up to date. `dvc.lock` and `reports/` of both are compared with those of a clone that
+did everything alone, with `dvc repro`; Prefect's logs say which stage ran where, MLflow which runs there are.
+
+Needs PostgreSQL and about 8 minutes. Adds a row to `benchmarks/results/machines.csv`. Ends with exit code 1 where
+something differs.
+"""
+
+import argparse
+import filecmp
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import mlflow
+import psutil
+
+from benchmarks import table
+from tests import servers
+from tests.project import clone, run, set_params
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("benchmarks/results/machines.csv")
+VARIANTS, SEEDS = ["baseline", "alignformer"], [0, 1]
+PICTURES = {"train": 200, "val": 8, "testA": 8, "testB": 8}
+EPOCHS = 6
+IN_THE_MIDDLE = "epoch 2/"  # in the lines of a training
+PATIENCE = 1200  # seconds for the whole ablation
+RUNNING = re.compile(r"^Running stage '(.+)':$")
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers are ended too
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.machines", description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="an empty folder for clones and logs (default: a temporary one)")
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        found = proof(folder.resolve(), stack)
+    described = {"trainings": len(VARIANTS) * len(SEEDS), "epochs": EPOCHS, "pictures": PICTURES["train"]}
+    surroundings = table.surroundings("torch", "dvc", "mlflow", "prefect", "moto")
+    table.append(RESULTS, [surroundings | described | found | {"command": "python -m benchmarks.machines"}])
+    print(json.dumps(found, indent=1))
+    if "no" in found.values():
+        sys.exit("error: see the columns that say no")
+
+
+def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
+    """What was found: a column of the result each."""
+    alone, first, second = (_project(folder / name) for name in ("alone", "first", "second"))
+    begun = time.monotonic()
+    with (folder / "alone.log").open("wb") as log:
+        subprocess.run(["dvc", "repro"], cwd=alone, env=servers.environment(), check=True, stdout=log, stderr=log)
+    told = {"one machine, s": round(time.monotonic() - begun)}
+
+    shared = stack.enter_context(shared_servers(folder))
+    for place in (first, second):
+        run(place, "dvc", "remote", "add", "--quiet", "--local", "--default", "store", "s3://dvc/alignformer")
+    begun = time.monotonic()
+    other = stack.enter_context(_worker(first, shared))
+    doomed = stack.enter_context(_worker(second, shared))
+    _prefect(first, shared, "deploy", "--name", "on-demand")
+    runs = [_flow_run(first, shared) for _ in range(2)]
+
+    log = folder / "second.log"
+    _wait(lambda: IN_THE_MIDDLE in log.read_text(errors="replace"), "a training in the second clone")
+    stage = _trainer(doomed).environ()["DVC_STAGE"]
+    left = _kill(doomed)
+    print(f"killed in {stage}; what it had started was gone after {left:.1f} s", flush=True)
+    killed = time.monotonic()
+    survivor = _wait(lambda: next((each for each in runs if _state(shared, each) == "COMPLETED"), None), "the survivor")
+    told |= {"two machines, one killed, s": round(time.monotonic() - begun)}
+    told |= {"killed in": stage, "its processes gone after, s": round(left, 1)}
+    ran = {name: _ran(shared, each) for each in runs for name in [("second", "first")[each == survivor]]}
+    told |= {"done after the kill, s": round(time.monotonic() - killed)}
+    told |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
+
+    stack.enter_context(_worker(second, shared))
+    third = _flow_run(second, shared)
+    _wait(lambda: _state(shared, third) in ("COMPLETED", "FAILED", "CRASHED"), "the second clone, brought up to date")
+    again = _ran(shared, third)
+
+    times = Counter(name for stages in ran.values() for name in stages if name.startswith("train@"))
+    once = {name: 2 if name == stage else 1 for name in times} == dict(times) and len(times) == len(VARIANTS) * len(
+        SEEDS
+    )
+    told |= {"each trained once, the killed one twice": _yes(once)}
+    told |= {"nothing trained again at the restart": _yes(not _trained(again))}
+    told |= {f"{place.name} as alone": _yes(_same(alone, place)) for place in (first, second)}
+    told |= {"MLflow has each training once": _yes(_in_mlflow(shared))}
+    other.send_signal(signal.SIGTERM)
+    return told
+
+
+@dataclass
+class Shared:
+    """What the clones are told of the servers."""
+
+    variables: dict[str, str]
+
+    @property
+    def prefect(self) -> str:
+        return self.variables["PREFECT_API_URL"]
+
+
+@contextmanager
+def shared_servers(folder: Path) -> Iterator[Shared]:
+    """PostgreSQL and S3, and on them MLflow and Prefect."""
+    with ExitStack() as stack:
+        database = stack.enter_context(servers.postgres("mlflow", "prefect"))
+        driven = database.url.replace("postgresql:", "postgresql+{}:", 1)
+        store = stack.enter_context(servers.s3(folder, "dvc", "mlflow"))
+        keys = {**servers.S3_KEYS, "AWS_ENDPOINT_URL": store.url}
+        tracking = stack.enter_context(
+            servers.mlflow(folder, f"{driven.format('psycopg')}/mlflow", "s3://mlflow", **keys)
+        )
+        prefect = stack.enter_context(servers.prefect(folder, f"{driven.format('asyncpg')}/prefect"))
+        yield Shared({**keys, "PREFECT_API_URL": prefect.url, "MLFLOW_TRACKING_URI": tracking.url})
+
+
+def _project(folder: Path) -> Path:
+    folder.mkdir()
+    clone(ROOT, folder)
+    set_params(
+        folder,
+        experiment__variants=VARIANTS,
+        experiment__seeds=SEEDS,
+        datasets__scenes__pictures=PICTURES,
+        recipes__small__training__epochs=EPOCHS,
+    )
+    return folder
+
+
+@contextmanager
+def _worker(place: Path, shared: Shared) -> Iterator[psutil.Popen]:
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "experiments", "--type", "process"]
+    with (place.parent / f"{place.name}.log").open("ab") as log:
+        process = psutil.Popen(
+            [*command, "--limit", "1", "--name", f"{place.name}-{time.time():.0f}"],
+            cwd=place,
+            env=servers.environment(**shared.variables) | {"PWD": str(place)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        pools = httpx.Client(base_url=shared.prefect)
+        _wait(lambda: pools.get("/work_pools/experiments").status_code == 200, "the work pool")
+        yield process
+    finally:
+        if process.is_running():
+            os.killpg(process.pid, signal.SIGTERM)
+            psutil.wait_procs([process], timeout=30)
+
+
+def _prefect(place: Path, shared: Shared, *arguments: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+        cwd=place,
+        env=servers.environment(**shared.variables) | {"PWD": str(place)},
+        check=True,
+    )
+
+
+def _flow_run(place: Path, shared: Shared) -> str:
+    """Id of a new run of the deployment, for whichever worker takes it."""
+    deployment = httpx.get(f"{shared.prefect}/deployments/name/experiment/on-demand").raise_for_status().json()
+    url = f"{shared.prefect}/deployments/{deployment['id']}/create_flow_run"
+    return httpx.post(url, json={"state": {"type": "SCHEDULED"}}).raise_for_status().json()["id"]
+
+
+def _state(shared: Shared, flow_run: str) -> str:
+    return httpx.get(f"{shared.prefect}/flow_runs/{flow_run}", timeout=60).raise_for_status().json()["state_type"]
+
+
+def _ran(shared: Shared, flow_run: str) -> list[str]:
+    """The stages that the flow run executed, as its log in Prefect says."""
+    query = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
+    found, page = [], None
+    while page is None or page:
+        page = httpx.post(f"{shared.prefect}/logs/filter", json=query | {"offset": len(found)}, timeout=60).json()
+        found += page
+    matches = [RUNNING.match(line["message"]) for line in found]
+    return [match[1] for match in matches if match]
+
+
+def _trained(stages: list[str]) -> int:
+    return sum(stage.startswith("train@") for stage in stages)
+
+
+def _trainer(worker: psutil.Process) -> psutil.Process:
+    return next(each for each in worker.children(recursive=True) if each.cmdline()[1:3] == ["-m", "stages.train"])
+
+
+def _kill(worker: psutil.Process) -> float:
+    """SIGKILL for the worker and its flow. Seconds until what they had started was gone, each by itself."""
+    everything = [worker, *worker.children(recursive=True)]
+    flows = [each for each in everything if "prefect" in " ".join(each.cmdline())]
+    for process in flows:
+        process.kill()
+    begun = time.monotonic()
+    psutil.wait_procs(everything, timeout=60)
+    return time.monotonic() - begun
+
+
+def _same(alone: Path, place: Path) -> bool:
+    """dvc.lock and every file of reports/, byte for byte."""
+    names = ["dvc.lock", *(str(path.relative_to(alone)) for path in (alone / "reports").rglob("*") if path.is_file())]
+    _, different, absent = filecmp.cmpfiles(alone, place, names, shallow=False)
+    print(f"{place.name}: {len(names)} files compared; different: {different}; absent: {absent}", flush=True)
+    return not different and not absent
+
+
+def _in_mlflow(shared: Shared) -> bool:
+    """One finished run of each variant and seed, with its scores, and their parent."""
+    mlflow.set_tracking_uri(shared.variables["MLFLOW_TRACKING_URI"])
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    children = [each for each in runs if "mlflow.parentRunId" in each.data.tags]
+    print(Counter((each.info.status, each.data.tags.get("stage")) for each in runs), flush=True)
+    cells = sorted((each.data.tags["variant"], each.data.tags["seed"]) for each in children)
+    scored = all("val/mIoU" in each.data.metrics and each.info.status == "FINISHED" for each in children)
+    return scored and cells == sorted((variant, str(seed)) for variant in VARIANTS for seed in SEEDS)
+
+
+def _wait(found: Callable[[], object], what: str):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if answer := found():
+            return answer
+        time.sleep(0.5)
+    raise TimeoutError(f"{what}: not within {PATIENCE} s")
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Claims on a real Prefect server: one holder at a time, whatever happens to holders and server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pipelines import claims
+from pipelines.reproduce import StorageError
+from tests import servers
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+[core]
+    no_scm = True
+    remote = store
+['remote "store"']
+    url = store
+"""
+PIPELINE = """
+stages:
+  train:
+    cmd: cp words.txt model.txt
+    deps:
+      - words.txt
+    outs:
+      - model.txt
+"""
+HOLD = """
+import time
+from pipelines import claims
+with claims.claimed("train"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    often = {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "1"}
+    with servers.prefect(tmp_path_factory.mktemp("server"), **often) as running:
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, server):
+    """A clone with a remote, whose Prefect server is the real one."""
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        yield clone(tmp_path / "clone", monkeypatch)
+
+
+def clone(folder: Path, monkeypatch, words: str = "words") -> Path:
+    (folder / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    (folder / ".dvc" / "config").write_text(CONFIG)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "words.txt").write_text(words)
+    return folder
+
+
+def limits() -> list[str]:
+    with get_client(sync_client=True) as client:
+        return [limit.name for limit in client.read_global_concurrency_limits()]
+
+
+def test_one_clone_holds_a_stage_and_leaves_nothing(project):
+    assert claims.remote() == "store"
+    with claims.claimed("train"):
+        assert [name.startswith("claim:train-") for name in limits()] == [True]
+        with pytest.raises(claims.ClaimedError, match="another machine has train-"), claims.claimed("train"):
+            raise AssertionError("two hold it")
+    assert limits() == []
+    with pytest.raises(ZeroDivisionError), claims.claimed("train"):
+        _ = 1 / 0
+    assert limits() == []
+
+
+def test_other_inputs_are_another_claim(project, tmp_path, monkeypatch):
+    with claims.claimed("train"):
+        clone(tmp_path / "other", monkeypatch, words="other words")
+        with claims.claimed("train"):
+            assert len(limits()) == 2
+
+
+def test_without_a_remote_or_a_server_there_is_no_claim(project, monkeypatch):
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), claims.claimed("train"):
+        pass
+    (project / ".dvc" / "config").write_text(CONFIG.replace("remote = store", ""))
+    assert claims.remote() is None
+    with claims.claimed("train"):
+        assert limits() == []
+
+
+def test_a_server_that_is_away_is_an_outage_that_is_named(project):
+    nobody = f"http://127.0.0.1:{servers.free_port()}/api"
+    with (
+        temporary_settings({PREFECT_API_URL: nobody}),
+        pytest.raises(StorageError, match=nobody),
+        claims.claimed("train"),
+    ):
+        raise AssertionError("held without a server")
+
+
+def test_never_two_holders_when_many_try(server):
+    """The limit is made and removed with each claim: the moments between are where two could get in."""
+    inside, most, held = 0, 0, 0
+    lock = threading.Lock()
+
+    def try_often(_: int) -> None:
+        nonlocal inside, most, held
+        with temporary_settings({PREFECT_API_URL: server.url}), get_client(sync_client=True) as client:
+            deadline = time.monotonic() + 6
+            while time.monotonic() < deadline:
+                claim = claims._Claim(client, "claim:contested")
+                try:
+                    claim.take()
+                except claims.ClaimedError:
+                    continue
+                with claim.kept(print):
+                    with lock:
+                        inside, held = inside + 1, held + 1
+                        most = max(most, inside)
+                    time.sleep(0.02)
+                    with lock:
+                        inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(try_often, range(4)))
+    assert most == 1 and held > 3
+
+
+def test_a_killed_holder_loses_its_claim_when_the_lease_ends(project, server):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": server.url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    with pytest.raises(claims.ClaimedError), claims.claimed("train"):
+        pass
+    end_every_lease(server)  # rather than to wait for the 60 seconds that are the least Prefect gives
+    assert claimed_within(20)
+    assert limits() == []
+
+
+def test_a_lease_that_ended_while_the_server_was_away_is_taken_again(project, server, monkeypatch):
+    monkeypatch.setattr(claims, "RENEWAL", 0.2)
+    with claims.claimed("train"):
+        end_every_lease(server)
+        time.sleep(4)
+        with pytest.raises(claims.ClaimedError), claims.claimed("train"):
+            pass
+    assert limits() == []
+
+
+def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
+    port = servers.free_port()
+    monkeypatch.setattr(claims, "RENEWAL", 0.5)
+    with servers.prefect(tmp_path, port=port) as first, temporary_settings({PREFECT_API_URL: first.url}):
+        clone(tmp_path / "clone", monkeypatch)
+        with claims.claimed("train"):
+            first.end(signal.SIGKILL)
+            time.sleep(2)
+            with servers.prefect(tmp_path, port=port):
+                with pytest.raises(claims.ClaimedError), claims.claimed("train"):
+                    pass
+                time.sleep(1)
+                assert len(limits()) == 1
+        # Given back while no server was there, within the patience; nothing is raised.
+
+
+def end_every_lease(server: servers.Server) -> None:
+    for lease in (server.log.parent / "prefect" / "concurrency_leases").glob("*.json"):
+        content = json.loads(lease.read_text())
+        past = "2020-01-01T00:00:00+00:00"
+        if lease.stem == "expirations":
+            content = dict.fromkeys(content, past)
+        else:
+            content["expiration"] = past
+        lease.write_text(json.dumps(content))
+
+
+def claimed_within(seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            with claims.claimed("train"):
+                return True
+        except claims.ClaimedError:
+            time.sleep(0.5)
+    return False

@@ -1,0 +1,210 @@
+"""One flow on all the servers, each with a password: refused without, done with, and the passwords found nowhere.
+
+Every secret is a mark that is looked for afterwards in all that was written: both databases, the store, the clone, what
+the programs printed.
+"""
+
+import io
+import os
+import secrets
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import httpx
+import psutil
+import pytest
+
+from tests import servers
+from tests.project import clone, run, set_params, tiny
+
+SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
+pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine")
+
+
+@dataclass
+class Machines:
+    """The servers, what a clone is told of them, and every secret by its name."""
+
+    running: dict[str, servers.Server]
+    variables: dict[str, str]
+    marks: dict[str, str]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def machines(root, tmp_path_factory) -> Iterator[Machines]:
+    folder = tmp_path_factory.mktemp("servers")
+    marks = {name: f"marked{name.replace('_', '')}{secrets.token_hex(6)}" for name in SECRETS}
+    s3 = {name: marks.get(name, value) for name, value in servers.S3_KEYS.items()}
+    with ExitStack() as stack:
+        database = stack.enter_context(servers.postgres("mlflow", "prefect", password=marks["POSTGRES"]))
+        driven = database.url.replace("postgresql:", "postgresql+{}:", 1)
+        store = stack.enter_context(servers.s3(folder, "dvc", "mlflow"))
+        s3["AWS_ENDPOINT_URL"] = store.url
+        mlflow = stack.enter_context(
+            servers.mlflow(
+                folder,
+                f"{driven.format('psycopg')}/mlflow",
+                "s3://mlflow",
+                *("--app-name", "basic-auth"),
+                **s3,
+                MLFLOW_AUTH_CONFIG_PATH=str(root / "deploy" / "mlflow_auth.ini"),
+                MLFLOW_AUTH_ADMIN_PASSWORD=marks["MLFLOW"],
+                MLFLOW_FLASK_SERVER_SECRET_KEY=marks["FLASK"],
+                MLFLOW_SERVER_ALLOWED_HOSTS="mlflow:5000,127.0.0.1:*",
+            )
+        )
+        prefect = stack.enter_context(
+            servers.prefect(
+                folder,
+                f"{driven.format('asyncpg')}/prefect",
+                PREFECT_SERVER_API_AUTH_STRING=f"admin:{marks['PREFECT']}",
+            )
+        )
+        variables = {
+            **s3,
+            "MLFLOW_TRACKING_URI": mlflow.url.replace("://", f"://admin:{marks['MLFLOW']}@"),
+            "PREFECT_API_URL": prefect.url,
+            "PREFECT_API_AUTH_STRING": f"admin:{marks['PREFECT']}",
+        }
+        running = {"postgres": database, "store": store, "mlflow": mlflow, "prefect": prefect}
+        yield Machines(running, variables, marks, folder)
+
+
+@pytest.fixture(scope="module")
+def flow(root, machines, tmp_path_factory) -> tuple[Path, str]:
+    """The whole experiment with one training, in a clone that knows servers and secrets from its environment alone."""
+    folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
+    set_params(folder, experiment__variants=["baseline"])
+    run(folder, "dvc", "remote", "add", "--quiet", "--local", "--default", "store", "s3://dvc/alignformer")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
+        cwd=folder,
+        env=servers.environment(**machines.variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder, done.stdout
+
+
+def test_mlflow_asks_for_a_password(machines):
+    url = machines.running["mlflow"].url
+    search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert httpx.get(search).status_code == 401
+    assert httpx.get(search, auth=("admin", "wrong")).status_code == 401
+    assert httpx.get(search, auth=("admin", machines.marks["MLFLOW"])).status_code == 200
+    assert httpx.get(f"{url}/health").status_code == 200  # which a health check needs
+
+
+def test_mlflow_answers_only_to_its_names(machines):
+    search = f"{machines.running['mlflow'].url}/api/2.0/mlflow/experiments/search?max_results=1"
+    codes = {
+        host: httpx.get(search, auth=("admin", machines.marks["MLFLOW"]), headers={"Host": host}).status_code
+        for host in ("mlflow:5000", "elsewhere.example")
+    }
+    assert codes == {"mlflow:5000": 200, "elsewhere.example": 403}
+
+
+def test_prefect_asks_for_a_password(machines):
+    url = machines.running["prefect"].url
+    assert httpx.post(f"{url}/flows/filter", json={}).status_code == 401
+    assert httpx.post(f"{url}/flows/filter", json={}, auth=("admin", "wrong")).status_code == 401
+    assert httpx.post(f"{url}/flows/filter", json={}, auth=("admin", machines.marks["PREFECT"])).status_code == 200
+    assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_every_server_listens_on_loopback_alone(machines):
+    for name, server in machines.running.items():
+        process = psutil.Process(server.process.pid)
+        sockets = [
+            each for one in [process, *process.children(recursive=True)] for each in one.net_connections(kind="inet")
+        ]
+        listening = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1"}, name
+
+
+def test_the_flow_tells_mlflow_and_the_store_all_it_made(machines, flow):
+    _, output = flow
+    auth = ("admin", machines.marks["MLFLOW"])
+    url = f"{machines.running['mlflow'].url}/api/2.0/mlflow"
+    ids = [
+        each["experiment_id"]
+        for each in httpx.get(f"{url}/experiments/search?max_results=9", auth=auth).json()["experiments"]
+    ]
+    runs = httpx.post(f"{url}/runs/search", json={"experiment_ids": ids}, auth=auth).json()["runs"]
+    assert sorted(each["info"]["status"] for each in runs) == ["FINISHED"] * 2, output[-3000:]
+    names = {name.split("/")[0] for bucket, name, _ in stored(machines) if bucket == "dvc"}
+    assert names == {"alignformer"}
+    assert any(name.endswith("model.safetensors") for bucket, name, _ in stored(machines) if bucket == "mlflow")
+    assert not httpx.post(
+        f"{machines.running['prefect'].url}/v2/concurrency_limits/filter",
+        json={},
+        auth=("admin", machines.marks["PREFECT"]),
+    ).json(), "a claim is left"
+
+
+def test_no_secret_is_written_anywhere(machines, flow):
+    folder, output = flow
+    written = {"what the flow printed": output.encode()}
+    written |= {f"log of {name}": server.log.read_bytes() for name, server in machines.running.items()}
+    written |= {f"database {name}": dump(machines, name) for name in ("mlflow", "prefect")}
+    written |= {f"s3://{bucket}/{name}": content for bucket, name, content in stored(machines)}
+    written |= {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = [
+        f"{mark} in {place}"
+        for place, content in written.items()
+        for mark in machines.marks
+        if machines.marks[mark].encode() in content
+    ]
+    assert not found
+    assert b"train@scenes-baseline-0" in written["database mlflow"]  # so that the search does read what is there
+    assert b"train@scenes-baseline-0" in written["database prefect"]
+
+
+def test_no_artifact_is_a_pickle(machines, flow):
+    folder, _ = flow
+    made = {f"s3://{bucket}/{name}": content for bucket, name, content in stored(machines)}
+    made |= {str(path): path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
+    assert len(made) > 20
+    release = [
+        path.read_bytes() for path in (folder / "data").rglob("refs(*).p")
+    ]  # REFER's, of plain lists: plain_pickle
+    assert not [name for name, content in made.items() if is_pickle(name, content) and content not in release]
+
+
+def stored(machines: Machines) -> Iterator[tuple[str, str, bytes]]:
+    """Every object of the store: bucket, name, content."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=machines.running["store"].url,
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    for bucket in ("dvc", "mlflow"):
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for item in page.get("Contents", []):
+                yield bucket, item["Key"], client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
+
+
+def dump(machines: Machines, database: str) -> bytes:
+    """A whole database as SQL."""
+    command = [servers.postgres_program("pg_dump"), f"{machines.running['postgres'].url}/{database}"]
+    return subprocess.run(command, env=dict(os.environ), check=True, capture_output=True).stdout
+
+
+def is_pickle(name: str, content: bytes) -> bool:
+    """By name, by what protocol 2 and later begin with, or inside a zip, as `torch.save` writes it."""
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        return any(inner.endswith((".pkl", ".pickle")) for inner in zipfile.ZipFile(io.BytesIO(content)).namelist())
+    begins = content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and content[-1:] == b"."
+    return begins or name.endswith((".pkl", ".pickle", ".pt", ".pth", ".joblib"))

@@ -1,0 +1,91 @@
+"""What several machines share, with the real servers: PostgreSQL, an S3 store, MLflow and Prefect."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+CONFIG = """
+[core]
+    no_scm = True
+    remote = store
+['remote "store"']
+    url = s3://dvc/alignformer
+    endpointurl = {url}
+"""
+PIPELINE = """
+stages:
+  prepare:
+    cmd: echo prepared >> ran.log; cat words.txt > data.txt
+    deps:
+      - words.txt
+    outs:
+      - data.txt
+  train:
+    cmd: echo trained >> ran.log; mkdir -p model; cp data.txt model/weights; cp data.txt model/config
+    deps:
+      - data.txt
+    outs:
+      - model
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with servers.s3(tmp_path_factory.mktemp("s3"), "dvc") as running:
+        yield running
+
+
+def clone(folder: Path, url: str) -> Path:
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc" / "config").write_text(CONFIG.format(url=url))
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "words.txt").write_text("words\n")
+    return folder
+
+
+REPRODUCED = """
+import sys
+from pipelines import claims
+from pipelines.reproduce import StorageError, reproduce
+for stage in sys.argv[1:]:
+    try:
+        outcome = reproduce(stage, print, pull=True)
+        claims.push(stage)
+        print("OUTCOME", stage, outcome)
+    except StorageError as error:
+        print("OUTCOME", stage, "StorageError", error)
+"""
+
+
+def reproduced(folder: Path, root: Path, *stages: str) -> list[str]:
+    """Outcomes of the stages in a process of its own, which prints all that DVC says where the test fails."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPRODUCED, *stages],
+        cwd=folder,
+        env=servers.environment(PYTHONPATH=str(root), **servers.S3_KEYS),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    print(done.stdout, done.stderr)
+    return [line.removeprefix("OUTCOME ") for line in done.stdout.splitlines() if line.startswith("OUTCOME")]
+
+
+def test_a_second_clone_takes_from_s3_what_the_first_made(root, tmp_path, store):
+    first, second = clone(tmp_path / "first", store.url), clone(tmp_path / "second", store.url)
+    assert reproduced(first, root, "prepare", "train") == ["prepare ran", "train ran"]
+    assert reproduced(second, root, "prepare", "train") == ["prepare cached", "train cached"]
+    assert not (second / "ran.log").exists()
+    assert (second / "model" / "weights").read_text() == "words\n"
+    assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+
+
+def test_a_store_that_is_away_is_an_outage_not_a_failure(root, tmp_path):
+    folder = clone(tmp_path / "clone", f"http://127.0.0.1:{servers.free_port()}")
+    [outcome] = reproduced(folder, root, "prepare")
+    assert outcome.startswith("prepare StorageError")
+    assert not (folder / "ran.log").exists()
