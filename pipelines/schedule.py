@@ -79,9 +79,9 @@ def down() -> None:
             with _client(url) as client:
                 runs = _underway(client, everybodys=not elsewhere)
                 _cancel(client, runs)
-                daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+                daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
                 _settle(client, runs)
-        daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+        daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
         if not elsewhere:
             daemons.end(daemons.running("server"))
             update_current_profile({PREFECT_API_URL: None})
@@ -94,7 +94,7 @@ def status() -> bool:
     if url and _answers(url):
         with _client(url) as client:
             _tell(url, client)
-        return bool(daemons.running("worker"))
+        return bool(daemons.running("worker", POOL))
     print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
     return False
 
@@ -170,9 +170,11 @@ def _is_taken(port: int) -> bool:
 def _start_worker(url: str, client: SyncPrefectClient) -> None:
     """A worker of this server in this folder; one that was started for another server gives way."""
     name = f"{socket.gethostname()}-{Path.cwd().name}"
-    others = [worker for worker in daemons.running("worker") if worker.environ().get("PREFECT_API_URL", url) != url]
+    others = [
+        worker for worker in daemons.running("worker", POOL) if worker.environ().get("PREFECT_API_URL", url) != url
+    ]
     daemons.end(others)
-    if daemons.running("worker"):
+    if daemons.running("worker", POOL):
         return
     before = _heartbeat(client, name)
     log = get_current_settings().home / "worker.log"
@@ -272,7 +274,7 @@ def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
 
 
 def _tell(url: str, client: SyncPrefectClient) -> None:
-    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker")) or "none here"
+    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker", POOL)) or "none here"
     print(f"Prefect: {url.removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
     for deployment in client.read_deployments():
         schedules = [item.schedule for item in deployment.schedules if item.active]
