@@ -37,6 +37,7 @@ from prefect.settings import (
 from prefect.states import Cancelled, Cancelling
 
 from pipelines import daemons
+from pipelines.server import without_secrets
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200
@@ -95,7 +96,7 @@ def status() -> bool:
         with _client(url) as client:
             _tell(url, client)
         return bool(daemons.running("worker", POOL))
-    print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
+    print(f"Prefect: no answer from {without_secrets(url)}" if url else "Prefect: no server runs here (make schedule)")
     return False
 
 
@@ -275,7 +276,7 @@ def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
 
 def _tell(url: str, client: SyncPrefectClient) -> None:
     worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker", POOL)) or "none here"
-    print(f"Prefect: {url.removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
+    print(f"Prefect: {without_secrets(url).removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
     for deployment in client.read_deployments():
         schedules = [item.schedule for item in deployment.schedules if item.active]
         crons = [f"{schedule.cron} ({schedule.timezone or 'UTC'})" for schedule in schedules]
