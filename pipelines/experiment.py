@@ -191,6 +191,7 @@ def experiment(
     runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
+        dag.check_root()
         with knobs.held(overrides or [], say):
             repair(say)
             whole, unchanged = dag.look()
@@ -262,8 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
+        dag.check_root()
         repair()
-        if not knobs.check(options.set):  # which may change what stages there are
+        if not knobs.check(options.set) and options.targets:  # what is set may change what stages there are
             dag.restrict(dag.read(), options.targets)
         with _server():
             state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
@@ -317,9 +319,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(text: str) -> int:
-    if (jobs := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return jobs
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def prefect(tmp_path_factory, prefect_database):
 def stages(prefect, tmp_path, monkeypatch):
     """What the stages do when they are run, by name, and the order in which they were."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
     does, ran = {}, []
 
     def run(stage, say, pull=False):
