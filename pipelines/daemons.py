@@ -21,9 +21,10 @@ Kind = Literal["server", "worker"]
 PATIENCE = 12  # seconds between SIGTERM and the kill; a flow needs up to 8 to end its stages
 
 
-def running(kind: Kind) -> list[psutil.Process]:
-    """Every `prefect server start`, or `prefect worker start`, of this folder, whoever started it."""
-    return [process for process in _of_this_folder() if _starts(kind, process.cmdline())]
+def running(kind: Kind, *arguments: str) -> list[psutil.Process]:
+    """Every `prefect KIND start` of this folder with these arguments, whoever started it."""
+    found = {process: process.cmdline() for process in _of_this_folder()}
+    return [process for process, line in found.items() if _starts(kind, line) and set(arguments) <= set(line)]
 
 
 def flow_runs() -> dict[psutil.Process, str]:

@@ -21,7 +21,9 @@ from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Crashed
 
 EVERY = 3  # seconds between two looks at the run's state
-OPEN = ["RUNNING", "CANCELLING"]
+OPEN, ENDED = ["RUNNING", "CANCELLING"], ["CRASHED", "CANCELLED"]  # of flows
+UNDONE = ["RUNNING", "PENDING", "SCHEDULED"]  # of tasks
+GONE = "its process was gone"
 SETTLING = 5  # seconds
 OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
 
@@ -78,6 +80,13 @@ def own(run: UUID, flow_name: str) -> None:
             for dead in filter(_is_dead, runs):
                 _end(client, dead)
                 get_run_logger().info("flow run %r of a process that is gone: set to Crashed", dead.name)
+            noticed = client.read_flow_runs(  # by the worker, or for want of heartbeats: they do not mind the tasks
+                flow_filter=FlowFilter.model_validate({"name": {"any_": [flow_name]}}),
+                flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": ENDED}}}),
+                task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": UNDONE}}}),
+            )
+            for dead in filter(_is_dead, noticed):
+                _end_tasks(client, dead)
     except httpx.HTTPError as error:
         get_run_logger().warning("runs of processes that are gone may be shown as running: %s", error)
 
@@ -118,14 +127,15 @@ def _is_dead(run: FlowRun) -> bool:
 
 
 def _end(client: SyncPrefectClient, run: FlowRun) -> None:
-    message = "its process was gone"
+    _end_tasks(client, run)
+    end = Cancelled if run.state.is_cancelling() else Crashed
+    client.set_flow_run_state(run.id, end(message=GONE), force=True)
+
+
+def _end_tasks(client: SyncPrefectClient, run: FlowRun) -> None:
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
-        task_run_filter=TaskRunFilter.model_validate(
-            {"state": {"type": {"any_": ["RUNNING", "PENDING", "SCHEDULED"]}}}
-        ),
+        task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": UNDONE}}}),
     )
     for task in tasks:
-        client.set_task_run_state(task.id, Crashed(message=message), force=True)
-    end = Cancelled if run.state.is_cancelling() else Crashed
-    client.set_flow_run_state(run.id, end(message=message), force=True)
+        client.set_task_run_state(task.id, Crashed(message=GONE), force=True)

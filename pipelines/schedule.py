@@ -37,6 +37,7 @@ from prefect.settings import (
 from prefect.states import Cancelled, Cancelling
 
 from pipelines import daemons
+from pipelines.server import without_secrets
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200
@@ -79,9 +80,9 @@ def down() -> None:
             with _client(url) as client:
                 runs = _underway(client, everybodys=not elsewhere)
                 _cancel(client, runs)
-                daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+                daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
                 _settle(client, runs)
-        daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+        daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
         if not elsewhere:
             daemons.end(daemons.running("server"))
             update_current_profile({PREFECT_API_URL: None})
@@ -94,8 +95,8 @@ def status() -> bool:
     if url and _answers(url):
         with _client(url) as client:
             _tell(url, client)
-        return bool(daemons.running("worker"))
-    print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
+        return bool(daemons.running("worker", POOL))
+    print(f"Prefect: no answer from {without_secrets(url)}" if url else "Prefect: no server runs here (make schedule)")
     return False
 
 
@@ -170,9 +171,11 @@ def _is_taken(port: int) -> bool:
 def _start_worker(url: str, client: SyncPrefectClient) -> None:
     """A worker of this server in this folder; one that was started for another server gives way."""
     name = f"{socket.gethostname()}-{Path.cwd().name}"
-    others = [worker for worker in daemons.running("worker") if worker.environ().get("PREFECT_API_URL", url) != url]
+    others = [
+        worker for worker in daemons.running("worker", POOL) if worker.environ().get("PREFECT_API_URL", url) != url
+    ]
     daemons.end(others)
-    if daemons.running("worker"):
+    if daemons.running("worker", POOL):
         return
     before = _heartbeat(client, name)
     log = get_current_settings().home / "worker.log"
@@ -205,9 +208,11 @@ def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -
 
 
 def _deploy(url: str) -> None:
+    """Without `PWD`, so that the folder of a flow is filled in by the worker, and not here, once, for every machine."""
+    variables = {name: value for name, value in os.environ.items() if name != "PWD"}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        env={**os.environ, "PREFECT_API_URL": url},
+        env={**variables, "PREFECT_API_URL": url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -270,8 +275,8 @@ def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
 
 
 def _tell(url: str, client: SyncPrefectClient) -> None:
-    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker")) or "none here"
-    print(f"Prefect: {url.removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
+    worker = ", ".join(f"process {process.pid}" for process in daemons.running("worker", POOL)) or "none here"
+    print(f"Prefect: {without_secrets(url).removesuffix('/api')} (worker: {worker}; make unschedule ends both)")
     for deployment in client.read_deployments():
         schedules = [item.schedule for item in deployment.schedules if item.active]
         crons = [f"{schedule.cron} ({schedule.timezone or 'UTC'})" for schedule in schedules]
