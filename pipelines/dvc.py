@@ -3,6 +3,8 @@
 For a process group of its own: what is in it ends together.
 """
 
+import os
+import signal
 import sys
 
 from dvc.cli import main
@@ -10,5 +12,10 @@ from dvc.cli import main
 from stages import parent
 
 if __name__ == "__main__":
+    starter = os.getppid()
     parent.watch(whole_group=True)
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        if os.getppid() != starter:  # nobody else ends what a stage left in the background
+            os.killpg(0, signal.SIGKILL)

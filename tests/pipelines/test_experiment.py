@@ -167,7 +167,8 @@ def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
     (project / "stage.py").write_text(
         "import os, stages, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
     )
-    (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py; true\n")
+    deaf = "sleep 600 & echo $! > background"  # what a shell puts there ignores the interrupt
+    (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {deaf}; {sys.executable} stage.py; true\n")
     starter = subprocess.Popen(
         [sys.executable, "-c", "from pipelines.reproduce import reproduce; reproduce('long', print)"],
         env={**os.environ, "SHELL": shell},
@@ -181,7 +182,7 @@ def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
     dvc = next(process for process in stage.parents() if "pipelines.dvc" in process.cmdline())
     starter.kill()
     starter.wait()
-    assert ended(dvc.pid) and ended(stage.pid)
+    assert ended(dvc.pid) and ended(stage.pid) and ended(int((project / "background").read_text()))
 
 
 def test_a_stage_ends_with_a_plain_dvc(project):
