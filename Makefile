@@ -33,7 +33,8 @@ lint: $(INSTALLED)  ## style, import arrows, params.yaml
 check: $(INSTALLED)  ## whether reports/ is what the results, or dvc.lock and the data it keeps, would give
 	@python -m stages.report --check
 
-ui: $(INSTALLED)  ## MLflow on http://127.0.0.1:5000, or another PORT=...
+ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or another PORT=...
+	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 		exec mlflow ui --backend-store-uri sqlite:///mlflow.db \

@@ -28,6 +28,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     get_current_settings,
     load_current_profile,
     temporary_settings,
@@ -53,7 +54,7 @@ def up(port: int | None = None) -> None:
     """Start what does not run yet and register the deployments; return when all of it answers.
 
     Args:
-        port: of the server; None: that of the one that runs, or 4200.
+        port: of the server; None: as it runs or ran when it was killed, or 4200.
 
     Raises:
         ScheduleError: the port is taken, the server runs on another, or a part does not start.
@@ -73,12 +74,14 @@ def down() -> None:
     """Cancel what runs, end the worker and the server. What is scheduled waits for the next `up`."""
     with _alone():
         elsewhere = _elsewhere()
-        with _client(elsewhere or _own_url() or _url(PORT)) as client:
-            answers = client.api_healthcheck() is None
-            runs = _underway(client, everybodys=not elsewhere) if answers else []
-            _cancel(client, runs)
-            daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
-            _settle(client, runs)
+        url = elsewhere or _own_url()
+        if url and _answers(url):
+            with _client(url) as client:
+                runs = _underway(client, everybodys=not elsewhere)
+                _cancel(client, runs)
+                daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
+                _settle(client, runs)
+        daemons.end([*daemons.running("worker"), *daemons.flow_runs()])
         if not elsewhere:
             daemons.end(daemons.running("server"))
             update_current_profile({PREFECT_API_URL: None})
@@ -88,11 +91,10 @@ def down() -> None:
 def status() -> bool:
     """Say what runs; whether server and worker do."""
     url = _elsewhere() or _own_url()
-    if url:
+    if url and _answers(url):
         with _client(url) as client:
-            if client.api_healthcheck() is None:
-                _tell(url, client)
-                return bool(daemons.running("worker"))
+            _tell(url, client)
+        return bool(daemons.running("worker"))
     print(f"Prefect: no answer from {url}" if url else "Prefect: no server runs here (make schedule)")
     return False
 
@@ -111,11 +113,21 @@ def _client(url: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
+def _answers(url: str) -> bool:
+    """Whether a server does, at once: flows and workers are more patient."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _client(url) as client:
+        return client.api_healthcheck() is None
+
+
 def _elsewhere() -> str | None:
     """The server that the environment, or `.env`, names: it is not ours to start. What `up` left does not count."""
     url = get_current_settings().api.url
-    local = url and urlsplit(url).hostname in (HOST, "localhost")
-    return None if not url or (local and url == load_current_profile().settings.get(PREFECT_API_URL)) else url
+    return None if not url or (url == _left_by_up() and urlsplit(url).hostname == HOST) else url
+
+
+def _left_by_up() -> str | None:
+    """The address in `.prefect/profiles.toml`: of our server, which runs, or was killed."""
+    return load_current_profile().settings.get(PREFECT_API_URL)
 
 
 def _own_url() -> str | None:
@@ -138,14 +150,13 @@ def _start_server(port: int | None) -> str:
     if url and port and url != _url(port):
         raise ScheduleError(f"the server of this folder runs at {url}: `make unschedule` first, to change the port")
     if not url:
-        port = port or PORT
+        port = port or urlsplit(_left_by_up() or "").port or PORT
         url = _url(port)
         if _is_taken(port):
             raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
         log = get_current_settings().home / "server.log"
         started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
-        with _client(url) as client:
-            _wait_for(lambda: client.api_healthcheck() is None, started, log)
+        _wait_for(lambda: _answers(url), started, log)
     update_current_profile({PREFECT_API_URL: url})
     return url
 
@@ -292,7 +303,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start server and worker, register the deployments")
-    start.add_argument("--port", type=int, metavar="N", help=f"of the server (default: as it runs, or {PORT})")
+    start.add_argument("--port", type=int, metavar="N", help=f"of the server (default: as it was, or {PORT})")
     commands.add_parser("down", help="cancel what runs, end worker and server")
     commands.add_parser("status", help="what runs, and what is next")
     return parser

@@ -34,6 +34,7 @@ def _starters() -> list[psutil.Process]:
 def _outlive_by_little(starters: list[psutil.Process], whole_group: bool) -> None:
     while all(map(_runs, starters)):
         time.sleep(EVERY)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE + EVERY)  # ends this one if Python, ending, stops this thread first
     for number in (signal.SIGINT, signal.SIGKILL):
         if whole_group:
             os.killpg(os.getpgrp(), number)

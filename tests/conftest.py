@@ -1,8 +1,12 @@
 """What every test may use: the project's root, the data beside it, a valid `params.yaml` as a dict."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +25,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared/data is absent: real photographs and expressions are no part of the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory) -> Path:
+    """An empty database of Prefect, to be copied into a home: its migrations take Prefect 10 s, so once for all tests."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # one for all processes
+    home.mkdir(exist_ok=True)
+    with FileLock(home / "lock"):
+        if not (home / "done").exists():
+            environment = {**os.environ, "PREFECT_HOME": str(home)}
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+            (home / "done").touch()
+    return home / "prefect.db"
 
 
 @pytest.fixture

@@ -134,9 +134,11 @@ def s3(folder: Path, *buckets: str) -> Iterator[Server]:
 
 
 @contextmanager
-def mlflow(folder: Path, store: str, artifacts: str, *options: str, **variables: str) -> Iterator[Server]:
+def mlflow(
+    folder: Path, store: str, artifacts: str, *options: str, port: int | None = None, **variables: str
+) -> Iterator[Server]:
     """An MLflow server on a database, which keeps artifacts in a folder or `s3://BUCKET` and hands them on."""
-    port = free_port()
+    port = port or free_port()
     variables |= {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     url = f"http://127.0.0.1:{port}"

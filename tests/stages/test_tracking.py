@@ -1,5 +1,6 @@
 """MLflow is told the truth once, whatever happens to the stage, and DVC's lock agrees on the keys."""
 
+import ast
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import keys, params, tracking
+from stages import keys, mlruns, owner, params, store, tracking
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"epochs": 3, "learning_rate": 1e-3}
@@ -94,7 +95,7 @@ def migrated(project, empty_database):
 
 
 def read_runs() -> dict:
-    with tracking._store() as (client, experiment_id):
+    with store.opened() as (client, experiment_id):
         return {run.info.run_name: run for run in client.search_runs([experiment_id])}
 
 
@@ -131,7 +132,11 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
         "scenes,original,baseline,val,mIoU,1,0.4,,0.4,0.4,0.0\n"
         "scenes,original,vlba,val,mIoU,1,0.5,,0.5,0.5,0.1\n"
     )
-    tracking.log_report("scenes", comparison, [model])
+    report = [Path("reports/tables/scenes.csv"), Path("reports/index.html")]
+    for path in report:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    tracking.log_report("scenes", comparison, report)
 
     runs = read_runs()
     child, parent = runs["vlba-0"], runs["scenes small"]
@@ -145,16 +150,17 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
         "difference/baseline/val/mIoU": 0.0,
         "difference/vlba/val/mIoU": 0.1,
     }
-    with tracking._store() as (client, experiment_id):
+    with store.opened() as (client, experiment_id):
         assert [point.step for point in client.get_metric_history(child.info.run_id, "loss")] == [0, 1, 2]
         assert len(client.get_metric_history(child.info.run_id, "val/mIoU")) == 1
         (logged,) = client.search_logged_models([experiment_id])
-        assert {artifact.path for artifact in client.list_artifacts(parent.info.run_id, "report")} == {
-            "report/scenes.csv",
-            "report/model",
+        assert set(store.files_of_run(store.Store(client, experiment_id), parent.info.run_id)) == {
+            "comparison/scenes.csv",
+            "report/tables/scenes.csv",
+            "report/index.html",
         }
     assert {metric.key: metric.value for metric in logged.metrics} == {"val/mIoU": 0.5, "val/Pr_0.5": 0.25}
-    assert len(list((migrated / "mlartifacts").rglob("model.safetensors"))) == 2
+    assert len(list((migrated / "mlartifacts").rglob("model.safetensors"))) == 1
 
 
 def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
@@ -170,7 +176,7 @@ def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
     for told in (runs["vlba-0"], runs["scenes small"]):
         assert expected.items() <= told.data.tags.items()
         assert told.data.tags["data.warnings"] == "; ".join(WARNINGS)
-    with tracking._store() as (client, experiment_id):
+    with store.opened() as (client, experiment_id):
         (logged,) = client.search_logged_models([experiment_id])
     assert logged.tags["protocol"] == "lavt"
 
@@ -199,7 +205,7 @@ def test_the_same_training_again_replaces_its_run(migrated):
     for loss in (2.0, 1.0):
         with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
             run.log({"loss": loss}, step=0)
-    with tracking._store() as (client, experiment_id):
+    with store.opened() as (client, experiment_id):
         found = client.search_runs([experiment_id], "tags.variant = 'vlba'")
     assert [run.data.metrics for run in found] == [{"loss": 1.0}]
 
@@ -208,6 +214,31 @@ def test_evaluating_a_model_from_the_cache_makes_its_run(migrated):
     tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
     child = read_runs()["vlba-0"]
     assert (child.info.status, child.data.metrics) == ("FINISHED", {"val/mIoU": 0.5})
+
+
+def test_a_run_names_its_process(migrated):
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        pass
+    tags = read_runs()["vlba-0"].data.tags
+    assert run.run_id and owner.fate(tags) == "alive"
+    assert owner.fate({**tags, owner.STARTED: str(float(tags[owner.STARTED]) - 3600)}) == "dead"
+    assert owner.fate({**tags, owner.HOST: "another"}) == owner.fate({}) == "elsewhere"
+    process = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    tags = ast.literal_eval(process.communicate()[0])
+    assert tags[owner.PID] == str(process.pid) and owner.fate(tags) == "dead"
+
+
+def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+        pass
+    with store.opened() as (client, experiment_id):
+        client.delete_experiment(experiment_id)
+    assert set(read_runs()) == {"vlba-0", "scenes small"}
+
+
+def test_no_password_of_an_address_is_told():
+    told = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
+    assert told == "OSError: API request to https://***@host:5000/api failed"
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -239,7 +270,7 @@ def test_processes_that_start_at_once_share_one_new_database_and_one_parent(proj
     )
     processes = [python("-c", script, str(seed)) for seed in range(3)]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
-    with tracking._store() as (client, experiment_id):
+    with store.opened() as (client, experiment_id):
         runs = client.search_runs([experiment_id])
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
     assert len(runs) == 4 and len(parents) == 2
@@ -268,11 +299,11 @@ def test_a_server_that_is_gone_stops_nothing(project, monkeypatch, caplog):
 
 def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, caplog):
     with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
-        client, run._client = run._client, None
+        opened, run._store = run._store, None
         run.log({"loss": 2.0}, step=0)
-        run._client = client
+        run._store = opened
         run.log({"loss": 1.0}, step=1)
-    with tracking._store() as (client, _):
+    with store.opened() as (client, _):
         assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
     assert [record.name for record in caplog.records].count(tracking.__name__) == 1
 
@@ -300,7 +331,7 @@ def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
 
 
 def test_every_knob_is_named_by_its_path():
-    flat = tracking.flatten(recipe=RECIPE)
+    flat = mlruns.flatten(recipe=RECIPE)
     assert flat["recipe.training.epochs"] == RECIPE.training.epochs
     assert flat["recipe.model.vision.depths"] == str(RECIPE.model.vision.depths)
 

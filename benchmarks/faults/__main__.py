@@ -1,0 +1,108 @@
+"""Ends, stops and starves processes of a tiny experiment at chosen moments, and checks what is left and what follows.
+
+For each injection a copy of a tiny project is brought to the moment, hurt, and looked at: no process may outlive its
+parent by 10 s, no output may be half written, and the next start must end with the dvc.lock and the bytes of every
+output of a run that nobody disturbed, going on from the last checkpoint where there is one.
+
+Writes `benchmarks/results/faults.csv`, a row an injection, and ends with exit code 1 where a check failed.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.faults.injections import Injection, all_injections
+from benchmarks.faults.place import Places
+from benchmarks.faults.scene import InjectionError, Scene
+
+RESULTS = Path("benchmarks/results/faults.csv")
+COLUMNS = ("fault", "process", "signal", "when", "what happened", "checked by", "ok")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="*", help="only injections whose row has each of these words (default: all)")
+    parser.add_argument("--list", action="store_true", help="name the injections and end")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="injections at once (default: 1)")
+    options = parser.parse_args()
+    chosen = [item for item in all_injections() if all(word in item.name for word in options.words)]
+    if options.list:
+        print("\n".join(item.name for item in chosen))
+        return
+    surroundings = table.surroundings("torch", "dvc", "prefect", "mlflow")
+    failed, writing = 0, threading.Lock()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        places = Places(Path(folder) / "made")
+        for item, row in zip(chosen, pool.map(lambda item: inject(item, places), chosen), strict=True):
+            failed += row["ok"] != "yes"
+            print(f"{row['ok']:>3}  {item.name}\n     {row['what happened']}", flush=True)
+            with writing:
+                record(surroundings | row)
+    print(f"{len(chosen)} injections, {failed} with a check that failed")
+    sys.exit(failed > 0)
+
+
+def inject(item: Injection, places: Places) -> dict[str, str]:
+    """The row of one injection."""
+    with tempfile.TemporaryDirectory() as folder:
+        if item.disk and not mounted(Path(folder), item.disk):
+            return row(item, ["not injected: a file system of its own needs leave to mount"], [], "not run")
+        scene, begin = None, time.monotonic()
+        try:
+            scene = Scene(places, Path(folder), item.state)
+            item.inject(scene)
+            happened = [*scene.happened, *scene.failed]
+            return row(item, happened, scene.checked, "no" if scene.failed else "yes")
+        except Exception as error:
+            what = str(error) if isinstance(error, InjectionError) else traceback.format_exc()
+            return row(
+                item,
+                [*(scene.failed if scene else []), f"after {time.monotonic() - begin:.0f} s: {what}"],
+                [],
+                "not run",
+            )
+        finally:
+            if scene:
+                scene.close()
+            if item.disk:
+                subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+def mounted(folder: Path, megabytes: int) -> bool:
+    """Whether a small file system lies on the folder now."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "faults", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def row(item: Injection, happened: list[str], checked: list[str], ok: str) -> dict[str, str]:
+    described = {"fault": item.fault, "process": item.process, "signal": item.signal, "when": item.when}
+    return {**described, "what happened": "; ".join(happened), "checked by": "; ".join(checked), "ok": ok}
+
+
+def record(new: dict[str, str]) -> None:
+    """Add a row, in the place of an earlier one of the same injection."""
+    named = COLUMNS[:4]
+    rows = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="", encoding="utf-8") as file:
+            rows = [old for old in csv.DictReader(file) if any(old[name] != new[name] for name in named)]
+        RESULTS.unlink()
+    order = {tuple(getattr(item, name) for name in named): place for place, item in enumerate(all_injections())}
+    rows.append(new)
+    rows.sort(key=lambda found: order.get(tuple(found[name] for name in named), len(order)))
+    table.append(RESULTS, rows)
+
+
+if __name__ == "__main__":
+    main()

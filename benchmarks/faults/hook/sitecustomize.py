@@ -1,0 +1,101 @@
+"""Stops a process at one named place of its code, so that a fault meets exactly that moment.
+
+Python imports this file at the start of every process that has its folder on PYTHONPATH. FAULTS_AT holds, as JSON, what
+`benchmarks.faults.moments.Moment` describes. The first process to come to the place writes its id to `reached` and
+waits until `go` is there; nobody waits there again.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import PathFinder
+
+PATIENCE = 300  # seconds
+
+
+def _wait_here(at: dict) -> None:
+    try:
+        descriptor = os.open(at["reached"], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return
+    os.write(descriptor, str(os.getpid()).encode())
+    os.close(descriptor)
+    end = time.monotonic() + PATIENCE
+    while not os.path.exists(at["go"]) and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _wrap(module, at: dict) -> None:
+    """Put the function that waits into the place of the one that the module has; without a name, nothing."""
+    if name := at["place"].split(":")[1]:
+        *owners, last = name.split(".")
+        owner = functools.reduce(getattr, owners, module)
+        setattr(owner, last, _stopping(getattr(owner, last), at))
+
+
+def _stopping(function, at: dict):
+    calls = 0
+
+    @functools.wraps(function)
+    def wrapped(*arguments, **named):
+        nonlocal calls
+        counts = not at["mentions"] or any(at["mentions"] in _shown(item) for item in (*arguments, *named.values()))
+        calls += counts
+        due = counts and calls == at["call"]
+        if due and not at["after"]:
+            _wait_here(at)
+        result = function(*arguments, **named)
+        if due and at["after"]:
+            _wait_here(at)
+        return result
+
+    return wrapped
+
+
+def _shown(argument: object) -> str:
+    """A file by its name, the rest as it shows itself."""
+    return str(getattr(argument, "name", argument))
+
+
+class _Loader(Loader):
+    """Loads the module, then wraps the function in it; without a function, waits before the module is run."""
+
+    def __init__(self, loader: Loader, at: dict):
+        self.loader, self.at = loader, at
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module) -> None:
+        if self.at["place"].endswith(":"):
+            _wait_here(self.at)
+        self.loader.exec_module(module)
+        _wrap(module, self.at)
+
+    def __getattr__(self, name: str):
+        return getattr(self.loader, name)
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, at: dict):
+        self.at = at
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.at["place"].split(":")[0]:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec:
+            spec.loader = _Loader(spec.loader, self.at)
+        return spec
+
+
+if "FAULTS_AT" in os.environ:
+    _at = json.loads(os.environ["FAULTS_AT"])
+    if _at["process"] in " ".join(sys.orig_argv):
+        if _loaded := sys.modules.get(_at["place"].split(":")[0]):
+            _wrap(_loaded, _at)
+        else:
+            sys.meta_path.insert(0, _Finder(_at))

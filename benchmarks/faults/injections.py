@@ -1,0 +1,439 @@
+"""The injections: what is done to whom, when, and what must hold then."""
+
+import json
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.faults import moments
+from benchmarks.faults.moments import Moment
+from benchmarks.faults.scene import FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
+from tests.servers import Server, free_port, mlflow
+
+PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
+CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK, moments.SORTING)  # the flow repairs, plain dvc refuses
+NAMES = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL", signal.SIGSTOP: "SIGSTOP"}
+STARTED = {FLOW: "flow", PLAIN: "dvc repro"}
+
+
+@dataclass(frozen=True)
+class Injection:
+    """One row of the table.
+
+    Attributes:
+        fault, process, signal, when: for the table; together they name the injection.
+        inject: does it and checks.
+        state: of the project before it, one of `empty` and `place.STATES`.
+        disk: size of a file system of its own for the project, in MB; needs leave to mount. None: none.
+    """
+
+    fault: str
+    process: str
+    signal: str
+    when: str
+    inject: Callable[[Scene], None]
+    state: str = "prepared"
+    disk: int | None = None
+
+    @property
+    def name(self) -> str:
+        return " / ".join(filter(None, (self.fault, self.process, self.signal, self.when)))
+
+
+def all_injections() -> list[Injection]:
+    """In the order of the table."""
+    return [
+        *ended_flows(),
+        *ended_dvcs(),
+        *ended_trainers(),
+        *ended_stages(),
+        *paused(),
+        *full_disks(),
+        *two_at_once(),
+        *damaged(),
+        *databases(),
+    ]
+
+
+def ended(
+    kind: str, number: int, moment: Moment, command=FLOW, resumes: str | None = None, target: str = TARGET, **named
+) -> Injection:
+    """A process gets a signal that ends it while another, or itself, waits at a moment."""
+
+    def inject(scene: Scene) -> None:
+        whole = target != TARGET
+        targets = [target] if target else []
+        process = scene.start(*command, *targets, moment=moment)
+        scene.end_together(scene.interrupt(process) if kind == "group" else scene.signal(kind, number))
+        scene.ends(process, f"the {STARTED[command]}", PATIENCE)
+        scene.nothing_left()
+        scene.nothing_half_written()
+        scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
+        scene.as_undisturbed(whole)
+
+    who = {"group": f"the terminal's group of {STARTED[command]} (Ctrl-C)"}.get(kind, kind)
+    under = "" if kind in ("flow", "plain dvc", "group") else f" under {STARTED[command]}"
+    of = "" if moment.process in (moments.REPRO,) else f" ({_stage_of(moment)})"
+    return Injection("ended", f"{who}{under}", NAMES[number], f"{moment.text}{of}", inject, **named)
+
+
+def _stage_of(moment: Moment) -> str:
+    return moment.process.split()[0].removeprefix("stages.")
+
+
+def ended_flows() -> Iterator[Injection]:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        yield ended("flow", number, moments.STEP, resumes="epoch 2")
+    yield ended("group", signal.SIGINT, moments.STEP, resumes="epoch 2")
+    yield ended("flow", signal.SIGKILL, moments.IMPORT)
+    yield ended("flow", signal.SIGKILL, moments.HISTORY, resumes="the end")
+    yield ended("flow", signal.SIGKILL, moments.LOCK)
+    yield ended("flow", signal.SIGTERM, moments.COMMIT)
+    yield ended("flow", signal.SIGKILL, moments.SORTING)
+
+
+def ended_dvcs() -> Iterator[Injection]:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        yield ended("dvc", number, moments.STEP, resumes="epoch 2")
+        yield ended("plain dvc", number, moments.STEP, PLAIN, resumes="epoch 2")
+    yield ended("group", signal.SIGINT, moments.STEP, PLAIN, resumes="epoch 2")
+    yield ended("plain dvc", signal.SIGKILL, moments.IMPORT, PLAIN)
+    for moment in (moments.ENDED, moments.COMMIT, moments.CACHED, moments.LOCK, moments.LOCK_PART, moments.RWLOCK):
+        yield ended("plain dvc", signal.SIGKILL, moment, PLAIN)
+    yield ended("plain dvc", signal.SIGINT, moments.COMMIT, PLAIN)
+    yield ended("dvc", signal.SIGKILL, moments.RWLOCK)
+
+
+def ended_trainers() -> Iterator[Injection]:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        yield ended("trainer", number, moments.STEP, PLAIN, resumes="epoch 2")
+    yield ended("trainer", signal.SIGKILL, moments.STEP, FLOW, resumes="epoch 2")
+    yield ended("trainer", signal.SIGKILL, moments.IMPORT, PLAIN)
+    yield ended("trainer", signal.SIGKILL, moments.VALIDATION, PLAIN, resumes="epoch 2")
+    yield ended("trainer", signal.SIGKILL, moments.HALF, PLAIN, resumes="epoch 2")
+    yield ended("trainer", signal.SIGTERM, moments.HALF, PLAIN, resumes="epoch 2")
+    yield ended("trainer", signal.SIGKILL, moments.UNNAMED, PLAIN, resumes="epoch 2")
+    yield ended("trainer", signal.SIGKILL, moments.MODEL, PLAIN, resumes="the end")
+    yield ended("trainer", signal.SIGTERM, moments.MODEL, PLAIN, resumes="the end")
+    yield ended("trainer", signal.SIGKILL, moments.HISTORY, PLAIN, resumes="the end")
+    yield ended("trainer", signal.SIGKILL, moments.WRITTEN, PLAIN, resumes="the end")
+
+
+def ended_stages() -> Iterator[Injection]:
+    """The others; from here to the end of the DAG, which must be that of an undisturbed run to the byte."""
+    yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target="", state="trained")
+    yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target="", state="trained")
+    yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target="", state="trained")
+    yield ended("report", signal.SIGKILL, moments.REPORTED, PLAIN, target="", state="trained")
+    yield ended("preparer", signal.SIGKILL, moments.PREPARED, PLAIN, target=TARGET, state="empty")
+    yield ended("everything", signal.SIGKILL, replace(moments.STEP), FLOW, resumes="epoch 2", target="")
+
+
+def paused() -> Iterator[Injection]:
+    """What is stopped goes on as if nothing had been; what never wakes is ended all the same."""
+
+    def wakes(kind: str) -> Injection:
+        def inject(scene: Scene) -> None:
+            process = scene.start(*FLOW, TARGET, moment=moments.STEP)
+            scene.signal(kind, signal.SIGSTOP)
+            time.sleep(20)
+            scene.signal(kind, signal.SIGCONT)
+            scene.go()
+            scene.wait(process, "the flow")
+            scene.note("20 s later it went on to its end")
+            scene.nothing_left()
+            scene.as_undisturbed()
+
+        return Injection("stopped for 20 s", kind, "SIGSTOP, SIGCONT", moments.STEP.text, inject)
+
+    def sleeps(kind: str, number: int) -> Injection:
+        def inject(scene: Scene) -> None:
+            process = scene.start(*FLOW, TARGET, moment=moments.STEP)
+            scene.signal(kind, signal.SIGSTOP)
+            scene.end_together(scene.signal("flow", number))
+            scene.ends(process, "the flow")
+            scene.nothing_left()
+            scene.finish(*PLAIN, TARGET, resumes="epoch 2")
+            scene.as_undisturbed()
+
+        return Injection(
+            f"stopped for ever, then the flow ended ({NAMES[number]})", kind, "SIGSTOP", moments.STEP.text, inject
+        )
+
+    yield wakes("trainer")
+    yield wakes("dvc")
+    yield wakes("flow")
+    yield sleeps("trainer", signal.SIGTERM)
+    yield sleeps("trainer", signal.SIGKILL)
+    yield sleeps("dvc", signal.SIGTERM)
+    yield sleeps("dvc", signal.SIGKILL)
+
+
+def full_disks() -> Iterator[Injection]:
+    """The project's file system has not a byte left, from a moment on until the command has ended."""
+
+    def full(moment: Moment, resumes: str | None = None, target: str = TARGET, state: str = "prepared") -> Injection:
+        targets = [target] if target else []
+
+        def inject(scene: Scene) -> None:
+            process = scene.start(*PLAIN, *targets, moment=moment)
+            ballast = fill(scene.place)
+            scene.go()
+            scene.ends(process, "dvc repro", PATIENCE)
+            scene.check("dvc repro ended with an error", process.returncode)
+            scene.check("the error names the disk", "space" in scene.output(), scene.output()[-300:])
+            scene.nothing_left()
+            scene.nothing_half_written()
+            ballast.unlink()
+            scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
+            scene.as_undisturbed(whole=not target)
+
+        who = "dvc" if moment.process == moments.REPRO else _stage_of(moment)
+        return Injection("disk full", who, "", f"from on: {moment.text}", inject, state, disk=100)
+
+    yield full(replace(moments.VALIDATION, text="checkpoint of epoch 2"), resumes="epoch 2")
+    yield full(replace(moments.MODEL, after=False, text="writing the model"), resumes="the end")
+    yield full(moments.ENDED)
+    yield full(moments.COMMIT)
+    yield full(moments.LOCK)
+    yield full(replace(moments.SCORED, after=False, text="writing the scores"), target="", state="trained")
+    yield full(replace(moments.REPORTED, text="writing the report"), target="", state="trained")
+
+
+def two_at_once() -> Iterator[Injection]:
+    def two(first: tuple, second: tuple) -> Injection:
+        def inject(scene: Scene) -> None:
+            one = scene.start(*first)
+            other = scene.start(*second)
+            for process, who in ((one, "the first"), (other, "the second")):
+                scene.wait(process, who)
+            said = scene.output(1) + scene.output(2)
+            scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
+            scene.note(f"both ended well; {len(trained(said))} trainings in all")
+            scene.nothing_left()
+            scene.as_undisturbed(whole=True)
+
+        names = [" ".join(command[1:]).removeprefix("-m ") for command in (first, second)]
+        return Injection("two at once", f"{names[0]} | {names[1]}", "", "from the start", inject)
+
+    def second_trainer(scene: Scene) -> None:
+        process = scene.start(*FLOW, TARGET, moment=moments.STEP)
+        by_hand = [
+            sys.executable,
+            "-m",
+            "stages.train",
+            "--dataset",
+            "scenes",
+            "--variant",
+            "alignformer",
+            "--seed",
+            "0",
+        ]
+        second = scene.start(*by_hand)
+        scene.wait(second, "the second trainer", code=1)
+        scene.check("it says who trains", "is being trained already, by process" in scene.output(), scene.output())
+        scene.go()
+        scene.wait(process, "the flow")
+        scene.note("the second was refused at once, with the first's process number; the first went on")
+        scene.nothing_left()
+        scene.as_undisturbed()
+
+    yield two((*FLOW, "--jobs", "2"), (*FLOW, "--jobs", "2"))
+    yield two(FLOW, PLAIN)
+    yield Injection("two at once", "a second trainer by hand", "", moments.STEP.text, second_trainer)
+
+
+def damaged() -> Iterator[Injection]:
+    """Files that a crash, a disk or a person spoilt, found by the next start."""
+
+    def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str | None = None) -> Injection:
+        """After a training was killed in epoch 3."""
+
+        def inject(scene: Scene) -> None:
+            process = scene.start(*PLAIN, TARGET, moment=replace(moments.STEP, call=17))
+            scene.signal("trainer", signal.SIGKILL)
+            scene.ends(process, "dvc repro", PATIENCE)
+            scene.note(spoil(scene))
+            scene.finish(*PLAIN, TARGET, resumes=resumes)
+            scene.as_undisturbed()
+
+        return Injection("damaged", what, "", "after a kill in epoch 3", inject)
+
+    def lying(spoil: Callable[[Scene], str], what: str, command=FLOW) -> Injection:
+        """In a project where everything is up to date."""
+
+        def inject(scene: Scene) -> None:
+            scene.note(spoil(scene))
+            scene.finish(*command)
+            scene.nothing_left()
+            scene.as_undisturbed(whole=True)
+
+        return Injection("damaged", what, "", f"before {STARTED[command]}, all up to date", inject, "whole")
+
+    def flip(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(data)
+
+    def checkpoints(scene: Scene) -> list[Path]:
+        if len(found := sorted(scene.place.glob("checkpoints/*/*/*.pt"))) != 2:
+            raise InjectionError(f"two checkpoints expected: {found}")
+        return found
+
+    def newest(scene: Scene) -> str:
+        flip(checkpoints(scene)[-1])
+        return "one bit of the newest checkpoint flipped"
+
+    def both(scene: Scene) -> str:
+        for path in checkpoints(scene):
+            path.write_bytes(path.read_bytes()[:5000])
+        return "both checkpoints cut to 5,000 bytes"
+
+    def lock(share: float) -> Callable[[Scene], str]:
+        def cut(scene: Scene) -> str:
+            path = scene.place / "dvc.lock"
+            path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+            return f"dvc.lock cut to {share:.0%}"
+
+        return cut
+
+    def rwlock(content: str, what: str) -> Callable[[Scene], str]:
+        def write(scene: Scene) -> str:
+            (scene.place / ".dvc" / "tmp").mkdir(exist_ok=True)
+            (scene.place / ".dvc" / "tmp" / "rwlock").write_text(content.replace("PLACE", str(scene.place)))
+            return what
+
+        return write
+
+    def held(pid: int) -> str:
+        holder = {"pid": pid, "cmd": "dvc repro"}
+        paths = ("results/scores/scenes/baseline/0.parquet", "results/comparison/scenes.csv")
+        return json.dumps({"write": {f"PLACE/{path}": holder for path in paths}})
+
+    def model(scene: Scene) -> str:
+        flip(scene.place / "results/models/scenes/alignformer/0/model.safetensors")
+        return "one bit of a trained model flipped"
+
+    def cached(scene: Scene) -> str:
+        spoilt = 0
+        for path in (scene.place / ".dvc/cache/files/md5").glob("*/*"):
+            if path.stat().st_size > 100_000:
+                path.chmod(0o644)
+                path.write_bytes(path.read_bytes()[:1000])
+                spoilt += 1
+        (scene.place / "results/models/scenes/alignformer/0/model.safetensors").unlink()
+        return f"{spoilt} files of DVC's cache cut to 1,000 bytes and a trained model deleted"
+
+    def outputs(scene: Scene) -> str:
+        (scene.place / "dvc.lock").unlink()
+        return "dvc.lock deleted"
+
+    yield broken_off(newest, "newest checkpoint, one bit", "epoch 2")
+    yield broken_off(both, "both checkpoints, truncated", "the beginning")
+    yield broken_off(
+        rwlock(json.dumps({"write": {"PLACE/results/models/scenes/alignformer/0": {"pid": 1, "cmd": "dvc repro"}}}),
+               "rwlock names process 1, as after a restart that gave a dead dvc's number to another program"),
+        "rwlock, held by a number that is another program's", "epoch 3",
+    )  # fmt: skip
+    yield lying(lock(0), "dvc.lock, empty")
+    yield lying(lock(0.5), "dvc.lock, truncated in the middle")
+    yield lying(outputs, "dvc.lock, deleted")
+    yield lying(rwlock(held(99_999_999), "rwlock held by a process that is dead"), "rwlock, stale")
+    yield lying(rwlock('{"write": {"', "rwlock cut off"), "rwlock, truncated")
+    yield lying(rwlock("", "rwlock empty"), "rwlock, empty")
+    yield lying(model, "a trained model, one bit")
+    yield lying(cached, "DVC's cache, truncated, and the model away")
+
+
+def databases() -> Iterator[Injection]:
+    @contextmanager
+    def locked(path: Path) -> Iterator[None]:
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
+            connection.execute("ROLLBACK")
+
+    def mlflow_locked(scene: Scene) -> None:
+        process = scene.start(*PLAIN, TARGET, moment=moments.STEP)
+        with locked(scene.place / "mlflow.db"):
+            scene.go()
+            begin = time.monotonic()
+            scene.wait(process, "dvc repro")
+            scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
+        scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+        scene.nothing_left()
+        scene.as_undisturbed()
+
+    def mlflow_locked_for_a_while(scene: Scene) -> None:
+        process = scene.start(*PLAIN, TARGET, moment=moments.STEP)
+        with locked(scene.place / "mlflow.db"):
+            scene.go()
+            time.sleep(10)
+        scene.wait(process, "dvc repro")
+        scene.nothing_left()
+        scene.as_undisturbed()
+        scene.one_finished_run()
+
+    def prefect_locked(scene: Scene) -> None:
+        process = scene.start(*FLOW, TARGET, moment=moments.STEP)
+        with locked(scene.place / ".prefect" / "prefect.db"):
+            scene.go()
+            time.sleep(45)
+        scene.wait(process, "the flow")
+        scene.note("the flow ended well after it was unlocked")
+        scene.nothing_left()
+        scene.as_undisturbed()
+
+    def prefect_gone(scene: Scene) -> None:
+        process = scene.start(*FLOW, TARGET, moment=moments.STEP)
+        scene.signal("Prefect's server", signal.SIGKILL)
+        scene.go()
+        scene.ends(process, "the flow", 120)
+        scene.nothing_left()
+        scene.nothing_half_written()
+        scene.finish(*FLOW, TARGET)
+        scene.as_undisturbed()
+
+    def mlflow_gone(back: bool) -> Callable[[Scene], None]:
+        def inject(scene: Scene) -> None:
+            port = free_port()
+            with mlflow_server(scene, port) as server:
+                process = scene.start(
+                    *PLAIN, TARGET, moment=moments.STEP, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}"
+                )
+                server.end(signal.SIGKILL)
+            begin = time.monotonic()
+            scene.go()
+            if back:
+                time.sleep(5)
+                with mlflow_server(scene, port):
+                    scene.wait(process, "dvc repro")
+                scene.one_finished_run(scene.folder / "mlflow.db")
+            else:
+                scene.wait(process, "dvc repro")
+                scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+            scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
+            scene.nothing_left()
+            scene.as_undisturbed()
+
+        return inject
+
+    yield Injection("database locked", "MLflow's SQLite", "", "from step 3 of epoch 2 to the end", mlflow_locked)
+    yield Injection("database locked", "MLflow's SQLite", "", "10 s from step 3 of epoch 2", mlflow_locked_for_a_while)
+    yield Injection("database locked", "Prefect's SQLite", "", "45 s from step 3 of epoch 2", prefect_locked)
+    yield Injection("server gone", "Prefect's temporary server", "SIGKILL", moments.STEP.text, prefect_gone)
+    yield Injection("server gone", "MLflow server", "SIGKILL", f"{moments.STEP.text}, for ever", mlflow_gone(False))
+    yield Injection(
+        "server gone", "MLflow server", "SIGKILL", f"{moments.STEP.text}, back after 5 s", mlflow_gone(True)
+    )
+
+
+def mlflow_server(scene: Scene, port: int) -> AbstractContextManager[Server]:
+    """A server on loopback that keeps runs and artifacts in the injection's folder."""
+    return mlflow(scene.folder, f"sqlite:///{scene.folder}/mlflow.db", str(scene.folder / "mlartifacts"), port=port)

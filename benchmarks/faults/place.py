@@ -1,0 +1,90 @@
+"""The tiny projects that faults are injected into, and what a run that nobody disturbs makes of them."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from stages import keys
+from tests.project import ENVIRONMENT, clone, run, set_params, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS, BATCH = 3, 4
+STATES = {"prepared": ["prepare"], "trained": ["train"], "whole": []}  # and what is reproduced for it
+OUTPUTS = ("data", "results", "reports")
+RUNS_OF_ITS_OWN = ("mlflow.db", "mlflow.db.lock", "mlartifacts")  # they name the folder that they were made in
+
+Files = dict[str, str]  # path -> SHA-256
+
+
+class Places:
+    """States of one project, made once by plain `dvc repro`: `empty`, `prepared`, `trained` and `whole`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        place = folder / "reference"
+        place.mkdir(parents=True)
+        set_params(
+            tiny(clone(ROOT, place)),
+            recipes__small__training__epochs=EPOCHS,
+            recipes__small__training__batch_size=BATCH,
+        )
+        run(place, sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")
+        self._keep("empty")
+        for state, targets in STATES.items():
+            run(place, "dvc", "repro", *targets)
+            self._keep(state)
+        self.lock = keys.locked_entries(place / keys.LOCK)
+        self.lock_bytes = (place / keys.LOCK).read_bytes()
+        self.files = files(place)
+
+    def _keep(self, state: str) -> None:
+        ignore = shutil.ignore_patterns(*RUNS_OF_ITS_OWN)
+        shutil.copytree(self.folder / "reference", self.folder / state, symlinks=True, ignore=ignore)
+
+    def copy(self, state: str, folder: Path) -> Path:
+        """A project of its own in that state; the folder may be there, empty."""
+        return Path(shutil.copytree(self.folder / state, folder, symlinks=True, dirs_exist_ok=True))
+
+
+def files(place: Path) -> Files:
+    """Every file below the folders of outputs."""
+    found = {}
+    for folder in OUTPUTS:
+        for path in sorted((place / folder).rglob("*")):
+            if path.is_file() and path.name != ".gitignore":
+                with path.open("rb") as file:
+                    found[str(path.relative_to(place))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def environment(mark: dict[str, str], **more: str) -> dict[str, str]:
+    """For a process of an injection: the mark, nothing of the settings of whoever runs the benchmark."""
+    kept = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    return {**kept, "PYTHONUNBUFFERED": "1", **mark, **more}
+
+
+def start(place: Path, *command: str, said: Path, env: dict[str, str]) -> subprocess.Popen:
+    """A command in a session of its own; what it says is added to a file."""
+    with said.open("ab") as file:
+        return subprocess.Popen(
+            command,
+            cwd=place,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def declared(lock: dict[str, dict]) -> list[str]:
+    """Paths of all outputs of the entries of a dvc.lock."""
+    return [out["path"] for entry in lock.values() for out in entry.get("outs", [])]
+
+
+def below(path: str, found: Files) -> Files:
+    """The files that are, or lie below, a path."""
+    return {name: digest for name, digest in found.items() if name == path or name.startswith(path + os.sep)}

@@ -1,0 +1,86 @@
+"""Every process of an injection, found by a variable of its environment, which its children inherit."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import psutil
+
+MARK = "FAULTS_MARK"
+WORDS = {  # of the command line of each kind of process; a shell has them in one argument, which does not count
+    "flow": "pipelines.experiment",
+    "dvc": "pipelines.dvc",
+    "plain dvc": "dvc",
+    "trainer": "stages.train",
+    "evaluator": "stages.evaluate",
+    "preparer": "stages.prepare",
+    "diagnoser": "stages.diagnose",
+    "ablation": "stages.ablate",
+    "report": "stages.report",
+    "Prefect's server": "pipelines.server",
+    "worker": "worker",
+}
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """What lives and has the mark; a dead process that nobody has waited for does not live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+    return found
+
+
+def of_kind(kind: str, mark: str) -> list[psutil.Process]:
+    """Those of a kind of `WORDS`; `everything` is all there are."""
+    if kind == "everything":
+        return marked(mark)
+    return [process for process in marked(mark) if WORDS[kind] in _command(process)]
+
+
+def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """These and all that descend from them, each once."""
+    found = list(heads)
+    for head in list(found):
+        found += [child for child in head.children(recursive=True) if child not in found]
+    return found
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether it is there and not dead."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def within(seconds: float, holds: Callable[[], object]) -> float | None:
+    """Seconds until it held; None where it did not in time."""
+    begin = time.monotonic()
+    while not holds():
+        if time.monotonic() - begin > seconds:
+            return None
+        time.sleep(0.05)
+    return time.monotonic() - begin
+
+
+def shown(processes: Iterable[psutil.Process]) -> str:
+    return "; ".join(f"{process.pid} {' '.join(_command(process))[:100]}" for process in processes)
+
+
+def end(mark: str) -> None:
+    """Kill whatever is left of an injection."""
+    for process in marked(mark):
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []

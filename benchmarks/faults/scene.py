@@ -1,0 +1,218 @@
+"""One injection: a project, its processes, what happened to them, and what was checked."""
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+from dvc.exceptions import DvcException
+
+from benchmarks.faults import place as places
+from benchmarks.faults import processes
+from benchmarks.faults.moments import Moment
+from stages import keys
+
+FLOW = (sys.executable, "-m", "pipelines.experiment")
+PLAIN = (sys.executable, "-m", "dvc", "repro")
+TARGET = "train@scenes-alignformer-0"
+AT_MOST = 10  # seconds that a process may outlive its parent
+REACH, FINISH = 120, 300  # seconds
+RESUMED = re.compile(r"resuming at (epoch \d+|the end)")
+TRAINING = re.compile(r"^.*Running stage '(train@[^']*)'", re.MULTILINE)
+
+
+class InjectionError(Exception):
+    """The fault could not be injected, so nothing is known."""
+
+
+class Scene:
+    """A copy of the project to injure, with the means to do so. Checks never stop: what fails is noted.
+
+    Attributes:
+        place: the project.
+        happened, failed: in words, in their order.
+        checked: what was looked at.
+    """
+
+    def __init__(self, made: places.Places, folder: Path, state: str = "prepared"):
+        self.made, self.folder = made, folder
+        self.place = made.copy(state, folder / "project")
+        self.mark = uuid.uuid4().hex
+        self.happened: list[str] = []
+        self.failed: list[str] = []
+        self.checked: list[str] = []
+        self.starts = 0
+
+    def start(self, *command: str, moment: Moment | None = None, **environment: str) -> subprocess.Popen:
+        """Start a command; with a moment, return when a process waits there."""
+        self.starts += 1
+        waits = moment.environment(self.folder) if moment else {}
+        env = places.environment({processes.MARK: self.mark}, **waits, **environment)
+        process = places.start(self.place, *command, said=self.said(self.starts), env=env)
+        if moment and processes.within(REACH, lambda: self.waits or process.poll() is not None) is None:
+            raise InjectionError(f"nobody came to {moment.text} in {REACH} s:\n{self.output()}")
+        if moment and not self.waits:
+            raise InjectionError(f"{command} ended before {moment.text}:\n{self.output()}")
+        return process
+
+    @property
+    def waits(self) -> bool:
+        return (self.folder / "reached").exists()
+
+    def go(self) -> None:
+        """Let the process that waits go on."""
+        (self.folder / "go").touch()
+
+    def said(self, number: int) -> Path:
+        return self.folder / f"said-{number}"
+
+    def output(self, number: int | None = None) -> str:
+        """What the commands said, the last by default."""
+        return self.said(number or self.starts).read_text(errors="replace")
+
+    def signal(self, kind: str, number: int) -> list[psutil.Process]:
+        """To every process of a kind, a number of `processes.WORDS`; those, and all that descend from them.
+
+        Raises:
+            InjectionError: there is none.
+        """
+        if not (found := processes.of_kind(kind, self.mark)):
+            raise InjectionError(f"no {kind} runs; there are: {processes.shown(processes.marked(self.mark))}")
+        family = processes.family(found)
+        for process in found:
+            process.send_signal(number)
+        return family
+
+    def interrupt(self, process: subprocess.Popen) -> list[psutil.Process]:
+        """Ctrl-C: SIGINT to the process group of the terminal's command; all that descend from it."""
+        family = processes.family([psutil.Process(process.pid)])
+        os.killpg(process.pid, signal.SIGINT)
+        return family
+
+    def note(self, text: str) -> None:
+        self.happened.append(text)
+
+    def check(self, what: str, holds: object, otherwise: str = "") -> None:
+        """Note what was looked at, and that it failed."""
+        if what not in self.checked:
+            self.checked.append(what)
+        if not holds:
+            self.failed.append(f"NOT: {what}{f' ({otherwise})' if otherwise else ''}")
+
+    def ends(self, process: subprocess.Popen, who: str, seconds: float = AT_MOST) -> int | None:
+        """That a command ends in time; its exit code."""
+        took = processes.within(seconds, lambda: process.poll() is not None)
+        self.check(f"ended within {seconds:.0f} s", took is not None, who)
+        if took is not None:
+            self.note(f"{who} ended after {took:.1f} s with code {process.returncode}")
+        return process.returncode
+
+    def end_together(self, family: list[psutil.Process]) -> None:
+        """That none of a family lives 10 s after the signal to its head."""
+        took = processes.within(AT_MOST, lambda: not any(map(processes.alive, family)))
+        left = processes.shown(filter(processes.alive, family)) if took is None else ""
+        self.check(f"nothing outlives its parent by {AT_MOST} s (psutil, all descendants)", not left, left)
+        if took is not None:
+            self.note(f"it and its {len(family) - 1} descendants were gone after {took:.1f} s")
+
+    def nothing_left(self) -> None:
+        """That no process of the injection lives 10 s from now; whatever does is killed."""
+        took = processes.within(AT_MOST, lambda: not processes.marked(self.mark))
+        left = processes.shown(processes.marked(self.mark)) if took is None else ""
+        self.check(f"no process left after {AT_MOST} s (psutil, by a mark in the environment)", not left, left)
+        if took is not None:
+            self.note(f"no process left after {took:.1f} s")
+        processes.end(self.mark)
+
+    def nothing_half_written(self) -> None:
+        """That every output is absent or as in an undisturbed run, and so is every entry of dvc.lock."""
+        found = places.files(self.place)
+        for path in places.declared(self.made.lock):
+            there = places.below(path, found)
+            self.check("no output half written (SHA-256)", there in ({}, places.below(path, self.made.files)), path)
+        try:
+            lock = keys.locked_entries(self.place / keys.LOCK)
+        except DvcException:
+            self.note("dvc.lock was cut off")
+            return
+        wrong = [stage for stage, entry in lock.items() if entry != self.made.lock.get(stage)]
+        self.check("no entry of dvc.lock that an undisturbed run has not", not wrong, ", ".join(wrong))
+
+    def finish(self, *command: str, resumes: str | None = None) -> None:
+        """Start again, undisturbed; that it ends well, and where the interrupted training went on."""
+        begin = time.monotonic()
+        process = self.start(*command)
+        self.wait(process, "the next start")
+        self.note(f"the next start took {time.monotonic() - begin:.0f} s")
+        found = RESUMED.search(self.output())
+        where = found[1] if found else "the beginning" if TRAINING.search(self.output()) else "no training"
+        self.note(f"training went on from {where}" if where != "no training" else "nothing was trained again")
+        if resumes:
+            self.check(f"goes on from {resumes}", where == resumes, where)
+
+    def wait(self, process: subprocess.Popen, who: str, code: int = 0) -> None:
+        """That a command ends by itself with that exit code."""
+        try:
+            process.wait(FINISH)
+        except subprocess.TimeoutExpired:
+            self.check(f"{who} ended", False, f"not in {FINISH} s")
+            processes.end(self.mark)
+            process.wait()
+        said = [line for line in self.output().splitlines() if "rror" in line][-3:]
+        self.check(f"{who} ended with code {code}", process.returncode == code, f"{process.returncode}: {said}")
+
+    def as_undisturbed(self, whole: bool = False) -> None:
+        """That dvc.lock and every file of every output are those of an undisturbed run, and nothing else lies there."""
+        lock = keys.locked_entries(self.place / keys.LOCK)
+        expected = self.made.lock if whole else {stage: self.made.lock[stage] for stage in ("prepare@scenes", TARGET)}
+        same = (self.place / keys.LOCK).read_bytes() == self.made.lock_bytes if whole else lock == expected
+        self.check("dvc.lock as of an undisturbed run", same, f"{len(lock)} entries, {len(expected)} expected")
+        files = {}
+        for path in places.declared(expected):
+            files |= places.below(path, self.made.files)
+        found = places.files(self.place)
+        other = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
+        self.check("every output as of an undisturbed run (SHA-256)", not other, ", ".join(other[:4]))
+        self.check("no checkpoint left", not list(self.place.glob("checkpoints/*/*/*")))
+
+    def one_finished_run(self, database: Path | None = None) -> None:
+        """That MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
+        with closing(sqlite3.connect(database or self.place / "mlflow.db")) as connection:
+            found = connection.execute(
+                "select r.status, (select count(*) from metrics m where m.run_uuid = r.run_uuid and m.key = 'val_mIoU')"
+                " from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'stage' and t.value = ?"
+                " where r.lifecycle_stage = 'active'",
+                (TARGET,),
+            ).fetchall()
+        self.check("MLflow has one run, finished, with every epoch", found == [("FINISHED", places.EPOCHS)], str(found))
+
+    def close(self) -> None:
+        processes.end(self.mark)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def trained(text: str) -> list[str]:
+    """The trainings that a command began, by what DVC said."""
+    return TRAINING.findall(text)
+
+
+def fill(folder: Path) -> Path:
+    """Fill the file system that a folder is on, to the last byte; the file to remove again."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while file.write(b"\0" * size) == size:
+                    pass
+            except OSError:
+                continue
+    os.sync()
+    return ballast

@@ -1,0 +1,28 @@
+"""Which process a run in MLflow belongs to, as tags of the run, and whether that process still lives."""
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Literal
+
+import psutil
+
+HOST, PID, STARTED = "process.host", "process.pid", "process.started"
+SAME = 10  # seconds by which two readings of a start may differ: clocks are set, a number is not given again that soon
+
+
+def tags() -> dict[str, str]:
+    """Host, number and start (seconds since 1970) of this process."""
+    return {HOST: socket.gethostname(), PID: str(os.getpid()), STARTED: f"{psutil.Process().create_time():.2f}"}
+
+
+def fate(tags: Mapping[str, str]) -> Literal["alive", "dead", "elsewhere"]:
+    """What became of the process in the tags of a run; `elsewhere` where that cannot be seen from this host."""
+    if tags.get(HOST) != socket.gethostname() or PID not in tags or STARTED not in tags:
+        return "elsewhere"
+    try:
+        process = psutil.Process(int(tags[PID]))
+        same = abs(process.create_time() - float(tags[STARTED])) < SAME
+        return "alive" if same and process.status() != psutil.STATUS_ZOMBIE else "dead"
+    except psutil.NoSuchProcess:
+        return "dead"

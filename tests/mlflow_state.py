@@ -1,0 +1,96 @@
+"""What an MLflow store holds, without ids and times: two stores that hold the same compare as equal."""
+
+import hashlib
+from pathlib import Path
+
+from stages import store
+
+UNKNOWN = ("git.", "mlflow.source.git.", "process.", "rebuilt")  # tags that cannot be known afterwards
+
+
+def contents() -> dict[str, dict]:
+    """Runs by name, and registered models, of the store that the current folder and the environment name."""
+    with store.opened() as opened:
+        runs = store.search(opened, "")
+        names = {run.info.run_id: run.info.run_name for run in runs}
+        assert len(set(names.values())) == len(names), "two runs have one name"
+        models = {model.model_id: model for run in runs for model in store.models_of(opened, run)}
+        return {
+            "runs": {run.info.run_name: _run(opened, run, names, models) for run in sorted(runs, key=_name)},
+            "registered": {
+                model.name: _registered(opened, model, models) for model in opened.client.search_registered_models()
+            },
+        }
+
+
+def ids() -> set:
+    """Ids, times and states: what changes when anything is written again."""
+    with store.opened() as opened:
+        runs = store.search(opened, "")
+        models = [model for run in runs for model in store.models_of(opened, run)]
+        versions = opened.client.search_model_versions("")
+        return {
+            *((run.info.run_id, run.info.status, run.info.end_time, len(run.data.tags)) for run in runs),
+            *((model.model_id, model.last_updated_timestamp) for model in models),
+            *((version.name, version.version, version.last_updated_timestamp) for version in versions),
+        }
+
+
+def _name(run) -> str:
+    return run.info.run_name
+
+
+def _run(opened, run, names, models) -> dict:
+    tags = {name: value for name, value in run.data.tags.items() if not name.startswith(UNKNOWN)}
+    if "mlflow.parentRunId" in tags:
+        tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
+    outputs = [models[output.model_id].name for output in (run.outputs.model_outputs if run.outputs else [])]
+    return {
+        "status": run.info.status,
+        "tags": dict(sorted(tags.items())),
+        "params": dict(sorted(run.data.params.items())),
+        "metrics": {
+            name: [(point.step, point.value) for point in opened.client.get_metric_history(run.info.run_id, name)]
+            for name in sorted(run.data.metrics)
+        },
+        "files": _files(opened.client.download_artifacts(run.info.run_id, "")),
+        "outputs": outputs,
+        "models": [_model(opened, model) for model in models.values() if model.source_run_id == run.info.run_id],
+    }
+
+
+def _model(opened, model) -> dict:
+    from mlflow.artifacts import download_artifacts
+
+    return {
+        "name": model.name,
+        "type": model.model_type,
+        "status": str(model.status),
+        "tags": dict(sorted(model.tags.items())),
+        "metrics": sorted((metric.key, metric.value) for metric in model.metrics or []),
+        "files": _files(download_artifacts(f"models:/{model.model_id}", tracking_uri=opened.client.tracking_uri)),
+    }
+
+
+def _registered(opened, model, models) -> dict:
+    found = opened.client.get_registered_model(model.name)
+    versions = opened.client.search_model_versions(f"name = '{model.name}'")
+    return {
+        "aliases": {alias: int(version) for alias, version in found.aliases.items()},
+        "versions": {
+            int(version.version): (
+                getattr(models.get(version.source.removeprefix("models:/")), "name", None),
+                version.description,
+                dict(sorted(version.tags.items())),
+            )
+            for version in sorted(versions, key=lambda version: int(version.version))
+        },
+    }
+
+
+def _files(folder: str) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file()
+    }

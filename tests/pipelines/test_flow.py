@@ -1,0 +1,249 @@
+"""The flow in this process, on a temporary Prefect server, with stages that are not DVC's."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextvars import copy_context
+
+import httpx
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.states import Cancelling, Running
+
+from pipelines import claims, dag, reproduce, runs, server
+from pipelines import experiment as module
+from pipelines.claims import ClaimedError
+from pipelines.experiment import experiment
+from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError
+from pipelines.server import ServerError
+from stages import params
+
+DAG = {"prepare": set(), "train@a": {"prepare"}, "train@b": {"prepare"}, "report": {"train@a", "train@b"}}
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory, prefect_database):
+    home = tmp_path_factory.mktemp("prefect")
+    shutil.copy(prefect_database, home)
+    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: None}):
+        patch.setenv("PREFECT_HOME", str(home))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        with server.temporary():
+            yield
+
+
+@pytest.fixture
+def stages(prefect, tmp_path, monkeypatch):
+    """What the stages do when they are run, by name, and the order in which they were."""
+    monkeypatch.chdir(tmp_path)
+    does, ran = {}, []
+
+    def run(stage, say, pull=False):
+        ran.append(stage)
+        return does.get(stage, lambda: Outcome.RAN)()
+
+    monkeypatch.setattr(module, "reproduce", run)
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.1))
+    monkeypatch.setattr(claims, "remote", lambda: None)
+    monkeypatch.setattr(dag, "look", lambda: (DAG, set()))
+    monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
+    does["ran"] = ran
+    return does
+
+
+def fail():
+    raise StageFailedError("it ended with code 1")
+
+
+def failing(*errors):
+    """An error each time, then well."""
+    left = list(errors)
+
+    def run():
+        if left:
+            raise left.pop(0)
+        return Outcome.RAN
+
+    return run
+
+
+def tasks(state) -> dict[str, str]:
+    runs.settle()
+    with get_client(sync_client=True) as client:
+        found = client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [state.state_details.flow_run_id]}})
+        )
+    return {task.name: task.state.name for task in found}
+
+
+def artifacts(state) -> dict[str, str]:
+    with get_client(sync_client=True) as client:
+        found = [item for item in client.read_artifacts() if item.flow_run_id == state.state_details.flow_run_id]
+    return {item.key: str(item.data) for item in found}
+
+
+def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:word@mlflow.example:5000/?token=secret")
+    (tmp_path / "reports/tables").mkdir(parents=True)
+    (tmp_path / "reports/tables/refcoco+.md").write_text("| variant | mIoU |\n| --- | --- |\n| vlba | 61.2 |\n")
+    state = experiment(return_state=True)
+    assert stages["ran"] == list(DAG)
+    assert state.is_completed() and state.message == "4 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
+    assert {name: found for name, found in tasks(state).items() if name != "mlflow"} == dict.fromkeys(DAG, "Ran")
+    shown = artifacts(state)
+    assert shown["progress"] == "100.0" or shown["progress"] == "100"
+    assert "| train@a | ran, 0 s |" in shown["stages"]
+    assert "| vlba | 61.2 |" in shown["comparison-refcoco-plus"]
+    assert str(tmp_path / "reports/index.html") in shown["links"]
+    assert "https://mlflow.example:5000/" in shown["mlflow"] and "https://mlflow.example:5000/" in shown["links"]
+    assert not any(secret in text for text in shown.values() for secret in ("word", "user:", "secret"))
+
+
+def test_a_failed_training_is_not_tried_again_and_stops_only_what_waits_for_it(stages):
+    stages["train@a"] = fail
+    state = experiment(return_state=True)
+    assert stages["ran"] == ["prepare", "train@a", "train@b"]
+    assert state.is_failed()
+    assert state.message == "2 ran, 0 cached, 0 unchanged, 1 failed, 1 skipped; failed: train@a; skipped: report"
+    assert tasks(state)["report"] == "NotReady"
+    assert artifacts(state)["progress"].startswith("50")
+
+
+def test_nothing_starts_after_a_failure_where_it_is_not_to_keep_going(stages):
+    stages["train@a"] = fail
+    state = experiment(keep_going=False, return_state=True)
+    assert stages["ran"] == ["prepare", "train@a"]
+    assert state.is_failed() and "1 failed, 2 skipped" in state.message
+    assert tasks(state)["train@b"] == "Skipped"
+
+
+def test_a_lock_a_claim_and_a_storage_are_waited_for_and_others_have_the_turn(stages):
+    stages["train@a"] = failing(LockedError("busy"), ClaimedError("another machine"), StorageError("away"))
+    state = experiment(return_state=True)
+    assert state.is_completed(), state.message
+    assert Counter(stages["ran"]) == {"prepare": 1, "train@a": 4, "train@b": 1, "report": 1}
+    assert stages["ran"].index("train@b") < len(stages["ran"]) - 2  # with one job, while the other waited
+    assert stages["ran"][-1] == "report"
+
+
+def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
+    monkeypatch.setattr(module, "FAULTS", 3)
+    stages["prepare"] = failing(*[StorageError("no route")] * 9)
+    state = experiment(["prepare"], return_state=True)
+    assert state.is_failed() and stages["ran"] == ["prepare"] * 3
+
+
+def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):
+    monkeypatch.setattr(dag, "look", lambda: (DAG, {"prepare", "train@a", "report"}))
+    state = experiment(return_state=True)
+    assert stages["ran"] == ["train@b", "report"]
+    assert state.message.startswith("2 ran, 0 cached, 2 unchanged")
+
+
+def test_with_a_remote_a_stage_is_claimed_pulled_and_pushed(stages, monkeypatch):
+    done, pushes = [], iter([StorageError("away"), None, None])
+
+    class claimed:
+        def __init__(self, stage, say):
+            self.stage = stage
+
+        def __enter__(self):
+            done.append(f"claim {self.stage}")
+
+        def __exit__(self, *error):
+            done.append(f"release {self.stage}")
+
+    def run(stage, say, pull=False):
+        done.append(f"repro {stage} {pull}")
+        return Outcome.RAN if len(done) < 4 else Outcome.UNCHANGED
+
+    def push(stage, say):
+        done.append(f"push {stage}")
+        if error := next(pushes):
+            raise error
+
+    monkeypatch.setattr(claims, "remote", lambda: "storage")
+    monkeypatch.setattr(claims, "claimed", claimed)
+    monkeypatch.setattr(claims, "push", push)
+    monkeypatch.setattr(module, "reproduce", run)
+    state = experiment(["prepare"], return_state=True)
+    assert done == ["claim prepare", "repro prepare True", "push prepare", "release prepare"] * 2
+    assert state.message.startswith("1 ran, 0 cached, 0 unchanged")
+
+
+def test_cancel_in_prefect_ends_it(stages, monkeypatch):
+    stopped = threading.Event()
+
+    def long():
+        assert stopped.wait(30)
+        fail()
+
+    stages["train@a"] = long
+    monkeypatch.setattr(module, "stop", stopped.set)
+    monkeypatch.setattr(runs, "EVERY", 0.2)
+
+    def cancel():
+        while "train@a" not in stages["ran"]:
+            time.sleep(0.05)
+        with get_client(sync_client=True) as client:
+            run = max(client.read_flow_runs(), key=lambda run: run.created)
+            client.set_flow_run_state(run.id, Cancelling())
+
+    threading.Thread(target=copy_context().run, args=(cancel,)).start()
+    state = experiment(return_state=True)
+    assert state.is_cancelled() and "stopped: train@a" in state.message
+    assert stages["ran"] == ["prepare", "train@a"]
+    assert tasks(state) == {"prepare": "Ran", "train@a": "Stopped", "train@b": "Skipped", "report": "NotReady"}
+
+
+def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    labels = runs._labels(psutil.Process(gone.pid))
+    gone.communicate(b"\n")
+    others = {**labels, "host": "another"}
+    with get_client(sync_client=True) as client:
+        ids = []
+        for marks in (labels, others, runs._labels(psutil.Process())):
+            ids.append(client.create_flow_run(experiment, state=Running()).id)
+            client.update_flow_run_labels(ids[-1], marks)
+        experiment(["prepare"], return_state=True)
+        assert [client.read_flow_run(run).state.type.value for run in ids] == ["CRASHED", "RUNNING", "RUNNING"]
+
+
+def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothing(stages, root, tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    seen = []
+    monkeypatch.setattr(dag, "look", lambda: (seen.append(params.read().experiment.seeds) or DAG, set()))
+    assert experiment(["prepare"], ["experiment.seeds=[7]"], return_state=True).is_completed()
+    assert seen == [[7]]
+    state = experiment(overrides=["experiment.seedz=[7]"], return_state=True)
+    assert state.is_failed() and "did you mean seeds?" in state.message and stages["ran"] == ["prepare"]
+    state = experiment(["nope"], return_state=True)
+    assert state.is_failed() and state.message.startswith("no stage 'nope'")
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(prefect):
+    away = temporary_settings({PREFECT_API_URL: "http://user:word@127.0.0.1:9/api"})
+    with away, pytest.raises(ServerError, match=r"http://127.0.0.1:9/api does not answer.*make unschedule"):
+        server.check()
+    server.check()
+
+
+def test_the_temporary_server_is_on_loopback_and_ends_with_its_flow(prefect):
+    code = "from pipelines import server, runs\nwith server.temporary():\n print(server.address(), flush=True); input()"
+    flow = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    url = flow.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:")
+    (child,) = psutil.Process(flow.pid).children()
+    assert httpx.get(f"{url}/health", trust_env=False).is_success
+    flow.kill()
+    flow.communicate()
+    _, alive = psutil.wait_procs([child], timeout=10)
+    assert not alive
+    assert get_current_settings().api.url and reproduce._stopping.is_set() is False

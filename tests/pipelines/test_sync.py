@@ -1,0 +1,554 @@
+"""MLflow is rebuilt and completed from what DVC keeps, whoever else is at work, and the champion is registered."""
+
+import ast
+import csv
+import hashlib
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipelines import champion
+from pipelines.sync import SyncError, sync
+from stages import keys, mlruns, owner, params, store, tracking
+from stages.run import Run
+from tests import mlflow_state
+
+ROOT = Path(__file__).resolve().parents[2]
+VARIANTS, SEEDS = ("baseline", "vlba", "alignformer"), (0, 1)
+
+PIPELINE = """
+stages:
+  prepare:
+    matrix:
+      dataset: [scenes]
+    cmd: python work.py prepare --dataset ${item.dataset}
+    deps:
+      - work.py
+    outs:
+      - data/${item.dataset}
+  train:
+    matrix:
+      dataset: ${experiment.datasets}
+      variant: ${experiment.variants}
+      seed: ${experiment.seeds}
+    cmd: python work.py train --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
+    params:
+      - recipes.${experiment.recipe}
+      - variants.${item.variant}
+      - evaluation.protocol
+    deps:
+      - data/${item.dataset}
+    outs:
+      - results/models/${item.dataset}/${item.variant}/${item.seed}
+      - results/history/${item.dataset}/${item.variant}/${item.seed}.csv
+  evaluate:
+    matrix:
+      dataset: ${experiment.datasets}
+      variant: ${experiment.variants}
+      seed: ${experiment.seeds}
+    cmd: python work.py evaluate --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
+    params:
+      - evaluation
+    deps:
+      - results/models/${item.dataset}/${item.variant}/${item.seed}
+    outs:
+      - results/scores/${item.dataset}/${item.variant}/${item.seed}.parquet
+      - results/metrics/${item.dataset}/${item.variant}/${item.seed}.json
+  ablate:
+    matrix:
+      dataset: ${experiment.datasets}
+    cmd: python work.py ablate --dataset ${item.dataset}
+    params:
+      - experiment.variants
+      - experiment.seeds
+      - experiment.reference
+    deps:
+      - results/scores/${item.dataset}
+      - supported.txt
+    outs:
+      - results/comparison/${item.dataset}.csv
+  report:
+    cmd: python work.py report --dataset scenes
+    deps:
+      - results/comparison
+    outs:
+      - reports/index.html:
+          cache: false
+      - reports/tables:
+          cache: false
+"""
+
+WORK = """
+import argparse, csv, json, sys
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("stage")
+for name in ("--dataset", "--variant", "--seed"):
+    parser.add_argument(name)
+asked = parser.parse_args()
+name = f"{asked.dataset}/{asked.variant}/{asked.seed}"
+better = {"baseline": 0.0, "vlba": 0.1, "alignformer": 0.2}.get(asked.variant, 0.0) + 0.01 * int(asked.seed or 0)
+
+def write(path, text):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+
+if asked.stage == "prepare":
+    write(f"data/{asked.dataset}/dataset.json", json.dumps({"fingerprint": "f00d", "warnings": ["few"], "partial": True}))
+if asked.stage == "train":
+    write(f"results/models/{name}/config.json", json.dumps(asked.variant))
+    write(f"results/models/{name}/model.safetensors", f"weights of {name}")
+    rows = [f"{epoch},{1 / epoch},,{better + 0.1 * epoch},original" for epoch in (1, 2, 3)]
+    write(f"results/history/{name}.csv", "\\n".join(["epoch,loss,empty,val_Pr@0.5,protocol", *rows]) + "\\n")
+if asked.stage == "evaluate":
+    write(f"results/scores/{name}.parquet", f"scores of {name}")
+    splits = {split: {"expressions": 3, "mIoU": better + 0.3, "Pr@0.5": 1 / 3} for split in ("val", "testA")}
+    write(f"results/metrics/{name}.json", json.dumps({"protocol": "original", **splits}))
+if asked.stage == "ablate":
+    supported = Path("supported.txt").read_text().split()
+    lines = ["variant,split,metric,mean,difference,difference_low,difference_high,p_holm,supported"]
+    for variant, difference in (("baseline", 0.0), ("vlba", 0.1), ("alignformer", 0.2)):
+        p = "" if variant == "baseline" else 0.01
+        for split in ("val", "testA"):
+            mean, low, high = 0.3 + difference, difference - 0.05, difference + 0.05
+            lines.append(f"{variant},{split},mIoU,{mean},{difference},{low},{high},{p},{variant in supported}")
+    write(f"results/comparison/{asked.dataset}.csv", "\\n".join(lines) + "\\n")
+if asked.stage == "report":
+    write("reports/index.html", "page")
+    write(f"reports/tables/{asked.dataset}.csv", "table")
+"""
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory) -> Path:
+    """A project whose stages ran under DVC, and told MLflow nothing."""
+    folder = tmp_path_factory.mktemp("computed")
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "work.py").write_text(WORK)
+    (folder / "supported.txt").write_text("vlba alignformer")
+    content = (ROOT / "params.yaml").read_text()
+    listed = "variants: [baseline, text_to_pixel, pixel_to_text, vlba, vlba_pixel, alignformer]"
+    assert listed in content
+    (folder / "params.yaml").write_text(content.replace(listed, f"variants: [{', '.join(VARIANTS)}]"))
+    for command in (["git", "init", "-q"], dvc("init", "-q"), dvc("repro", "-q")):
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
+    return folder
+
+
+@pytest.fixture
+def project(computed, tmp_path, monkeypatch) -> Path:
+    """A copy of it, as the current folder, without MLflow's database."""
+    return enter(shutil.copytree(computed, tmp_path / "project", symlinks=True), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def synced_once(computed, tmp_path_factory) -> Path:
+    folder = shutil.copytree(computed, tmp_path_factory.mktemp("synced") / "project", symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        assert said()[-1] == "MLflow: 7 runs made, 0 runs completed, 0 runs unchanged, 1 champion"
+    return folder
+
+
+@pytest.fixture
+def synced(synced_once, tmp_path, monkeypatch) -> Path:
+    """A copy of a project that was synced once, as the current folder."""
+    folder = shutil.copytree(synced_once, tmp_path / "project", symlinks=True)
+    places = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
+    for table, column in places.items():
+        change_database(folder, f"UPDATE {table} SET {column} = replace({column}, ?, ?)", str(synced_once), str(folder))
+    return enter(folder, monkeypatch)
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    patch.chdir(folder)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_STAGE"):
+        patch.delenv(name, raising=False)
+    return folder
+
+
+def change_database(folder: Path, statement: str, *values: str) -> int:
+    """How many rows that changed."""
+    with closing(sqlite3.connect(folder / "mlflow.db")) as connection, connection:
+        return connection.execute(statement, values).rowcount
+
+
+def said() -> list[str]:
+    """The lines of a sync, the summary as the last."""
+    lines: list[str] = []
+    lines.append(sync(lines.append))
+    return lines
+
+
+UNCHANGED = ["MLflow: 0 runs made, 0 runs completed, 7 runs unchanged, 1 champion"]
+
+
+def environment() -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))},
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+def dvc(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def python(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, *arguments], env=environment(), text=True, **options)
+
+
+def run_of(name: str):
+    with store.opened() as opened:
+        (run,) = [run for run in store.search(opened, "") if run.info.run_name == name]
+        return run
+
+
+def test_a_run_holds_what_the_stages_wrote(synced):
+    held = mlflow_state.contents()
+    assert set(held["runs"]) == {"scenes small", *(f"{variant}-{seed}" for variant in VARIANTS for seed in SEEDS)}
+    run = held["runs"]["vlba-1"]
+    assert run["status"] == "FINISHED"
+    stage = "train@scenes-vlba-1"
+    described = {
+        "mlflow.parentRunId": "scenes small",
+        "mlflow.source.name": "stages.train",
+        "stage": stage,
+        "key": keys.key(stage, keys.live_inputs(stage)),
+        "key.evaluate": keys.key("evaluate@scenes-vlba-1", keys.live_inputs("evaluate@scenes-vlba-1")),
+        "protocol": "original",
+        "data.fingerprint": "f00d",
+        "data.partial": "true",
+        "data.warnings": "few",
+    }
+    assert described.items() <= run["tags"].items()
+    settings = params.read(ROOT / "params.yaml")
+    knobs = mlruns.flatten(recipe=settings.recipes["small"], variant=settings.variants["vlba"])
+    assert run["params"] == {name: str(value) for name, value in knobs.items()}
+    assert run["metrics"]["loss"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert run["metrics"]["val_Pr_0.5"] == [(epoch, 0.11 + 0.1 * epoch) for epoch in (1, 2, 3)]
+    assert all(math.isnan(value) for _, value in run["metrics"]["empty"])
+    assert run["metrics"]["val/mIoU"] == [(0, 0.11 + 0.3)]
+    assert list(run["files"]) == ["evaluation/1.json"]
+    (model,) = run["models"]
+    assert run["outputs"] == [model["name"]] == ["scenes-vlba-1-model"]
+    assert set(model["files"]) == {"config.json", "model.safetensors"}
+    weights = Path("results/models/scenes/vlba/1/model.safetensors").read_bytes()
+    assert model["files"]["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert ("val/mIoU", 0.11 + 0.3) in model["metrics"]
+
+    parent = held["runs"]["scenes small"]
+    assert parent["status"] == "FINISHED"
+    assert set(parent["files"]) == {"comparison/scenes.csv", "report/index.html", "report/tables/scenes.csv"}
+    assert parent["metrics"]["difference/alignformer/val/mIoU"] == [(0, 0.2)]
+
+
+def test_a_second_sync_changes_nothing(synced):
+    before, ids = mlflow_state.contents(), mlflow_state.ids()
+    assert said() == UNCHANGED
+    assert mlflow_state.ids() == ids
+    assert same(mlflow_state.contents(), before)
+
+
+def test_a_deleted_database_comes_back_the_same(synced):
+    before = mlflow_state.contents()
+    other = synced.with_name("again")
+    other.mkdir()
+    shutil.copytree(
+        synced, other, dirs_exist_ok=True, symlinks=True, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts")
+    )
+    os.chdir(other)
+    assert said()[-1].startswith("MLflow: 7 runs made")
+    assert same(mlflow_state.contents(), before)
+
+
+def test_what_a_run_lost_is_completed(synced):
+    before = mlflow_state.contents()
+    run, other = run_of("vlba-0"), run_of("vlba-1")
+    lost = {
+        "DELETE FROM metrics WHERE run_uuid = ? AND key = 'loss' AND step > 1": run,
+        "DELETE FROM latest_metrics WHERE run_uuid = ? AND key = 'loss'": run,
+        "DELETE FROM params WHERE run_uuid = ? AND key LIKE 'variant.%'": run,
+        "DELETE FROM logged_model_metrics WHERE run_id = ?": run,
+        "UPDATE runs SET status = 'KILLED' WHERE run_uuid = ?": run,
+        "DELETE FROM tags WHERE run_uuid = ? AND key IN ('key.evaluate', 'protocol')": other,
+        "UPDATE logged_models SET status = 1 WHERE source_run_id = ?": other,
+    }
+    for statement, of in lost.items():
+        assert change_database(synced, statement, of.info.run_id), statement
+    (synced / "mlartifacts" / run.info.run_id / "artifacts/evaluation/0.json").unlink()
+    weights = sorted(Path("mlartifacts/models").glob("*/artifacts/model.safetensors"))
+    weights[0].unlink()
+    weights[1].write_text("half")
+    shutil.rmtree(Path("mlartifacts") / run_of("scenes small").info.run_id)
+    lines = said()
+    assert "train@scenes-vlba-0: completed: params, curves, evaluation, end" in [
+        line.replace(" model,", "") for line in lines
+    ]
+    assert "ablate@scenes: completed: report" in lines
+    assert same(mlflow_state.contents(), before)
+    assert run_of("vlba-0").info.run_id == run.info.run_id
+    assert said() == UNCHANGED
+
+
+def test_runs_and_models_deleted_in_mlflow_come_back(synced):
+    before = mlflow_state.contents()
+    with store.opened() as opened:
+        opened.client.delete_run(run_of("baseline-0").info.run_id)
+        store.delete(opened, run_of("alignformer-1"))  # the champion's
+    lines = said()
+    assert {"train@scenes-baseline-0: made", "train@scenes-alignformer-1: made"} <= set(lines)
+    after = mlflow_state.contents()
+    assert same(after["runs"], before["runs"])
+    assert after["registered"]["alignformer-scenes"]["aliases"] == {"champion": 2}
+
+
+def test_a_run_with_other_numbers_is_replaced(synced):
+    before, run = mlflow_state.contents(), run_of("vlba-0")
+    with store.opened() as opened:
+        opened.client.log_metric(run.info.run_id, "loss", 7.0, step=4)
+    assert "train@scenes-vlba-0: made" in said()
+    assert same(mlflow_state.contents(), before)
+    assert run_of("vlba-0").info.run_id != run.info.run_id
+
+
+def test_two_runs_of_one_training_become_one(synced):
+    """Two machines that synced to one server at once."""
+    before, run, parent = mlflow_state.contents(), run_of("vlba-0"), run_of("scenes small")
+    with store.opened() as opened:
+        twin = opened.client.create_run(opened.experiment_id, tags=parent.data.tags, run_name="twin")
+        tags = {**run.data.tags, mlruns.PARENT: twin.info.run_id}
+        opened.client.create_run(opened.experiment_id, tags=tags, run_name="another")
+        opened.client.set_tag(run_of("vlba-1").info.run_id, mlruns.PARENT, twin.info.run_id)
+    said()
+    assert same(mlflow_state.contents(), before)
+    assert said() == UNCHANGED
+
+
+def test_runs_that_never_ended(synced):
+    """A dead process: KILLED. One that lives, or on another host: left alone, and named."""
+    ended = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    dead = ast.literal_eval(ended.communicate()[0])
+    elsewhere = {**owner.tags(), owner.HOST: "another-host"}
+    given = {"killed": dead, "alive": owner.tags(), "far": elsewhere}
+    with store.opened() as opened:
+        for name, tags in given.items():
+            tags = {**tags, "stage": f"train@{name}", "key": name, mlruns.PARENT: run_of("scenes small").info.run_id}
+            opened.client.create_run(opened.experiment_id, tags=tags, run_name=name)
+        opened.client.update_run(run_of("scenes small").info.run_id, status="RUNNING")
+    lines = said()
+    assert "train@killed: its process is gone without a word: KILLED" in lines
+    assert f"train@alive: process {os.getpid()} is at it: left alone" in lines
+    assert any(line.startswith("train@far: still RUNNING on another-host: left alone") for line in lines)
+    states = {name: run["status"] for name, run in mlflow_state.contents()["runs"].items()}
+    assert [states[name] for name in (*given, "scenes small")] == ["KILLED", "RUNNING", "RUNNING", "RUNNING"]
+    with store.opened() as opened:
+        for name in ("alive", "far"):
+            opened.client.set_terminated(run_of(name).info.run_id, "FINISHED")
+    said()
+    assert run_of("scenes small").info.status == "FINISHED"
+
+
+def test_a_training_that_runs_is_left_alone(synced):
+    """The same inputs again, forced: its run is the trainer's business, and so is the parent's state."""
+    with tracking.training_run("scenes", "vlba", 0, {}) as run:
+        run.log({"loss": 9.0}, step=1)
+        lines = said()
+        assert f"train@scenes-vlba-0: process {os.getpid()} is at it: left alone" in lines
+        held = mlflow_state.contents()["runs"]
+        assert held["vlba-0"]["metrics"] == {"loss": [(1, 9.0)]} and held["vlba-0"]["status"] == "RUNNING"
+        assert held["scenes small"]["status"] == "RUNNING"
+
+
+def test_a_killed_training_whose_outputs_came_from_elsewhere_is_completed(synced):
+    """The server was away when it ended, or another machine finished the stage."""
+    before, run = mlflow_state.contents(), run_of("vlba-0")
+    ended = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    with store.opened() as opened:
+        store.send_tags(opened, run.info.run_id, ast.literal_eval(ended.communicate()[0]))
+        opened.client.update_run(run.info.run_id, status="RUNNING")
+    assert "train@scenes-vlba-0: completed: end" in said()
+    assert same(mlflow_state.contents(), before)
+
+
+def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
+    shutil.rmtree("results/models/scenes/vlba/0")
+    Path("results/history/scenes/vlba/1.csv").write_text("other")
+    Path("results/metrics/scenes/baseline/0.json").unlink()
+    Path("results/models/scenes/alignformer/0/model.safetensors").unlink()
+    shutil.rmtree("results/models/scenes/alignformer/0")
+    entry = keys.locked_entries()["train@scenes-alignformer-0"]
+    for out in entry["outs"]:
+        (Path(".dvc/cache/files/md5") / out["md5"][:2] / out["md5"][2:]).unlink()
+    lines = said()
+    asked = "not in the working tree as dvc.lock has them; dvc"
+    assert f"{asked} checkout STAGE brings: train@scenes-vlba-0, evaluate@scenes-baseline-0" in lines
+    assert f"{asked} repro STAGE brings: train@scenes-vlba-1" in lines
+    assert f"{asked} pull STAGE brings: train@scenes-alignformer-0" in lines
+    assert lines[-1] == "MLflow: 4 runs made, 0 runs completed, 0 runs unchanged, 4 stages absent"
+    subprocess.run(dvc("checkout", "-q", "train@scenes-vlba-0", "evaluate@scenes-baseline-0"), check=True)
+    lines = said()
+    assert {"train@scenes-vlba-0: made", "train@scenes-baseline-0: completed: evaluation"} <= set(lines)
+
+
+def test_a_comparison_of_other_scores_is_left_out(synced):
+    before = mlflow_state.contents()["registered"]
+    with Path("work.py").open("a") as script:
+        script.write("\n# another\n")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("epochs: 5", "epochs: 6", 1))
+    subprocess.run(dvc("repro", "-q", "--single-item", "train@scenes-vlba-0"), env=environment(), check=True)
+    lines = said()
+    assert any(line.startswith("ablate@scenes: its comparison is not of the trainings") for line in lines)
+    assert mlflow_state.contents()["registered"] == before
+
+
+def test_the_champion_follows_the_comparison(synced):
+    from mlflow.artifacts import download_artifacts
+
+    def registered() -> dict:
+        return mlflow_state.contents()["registered"]["alignformer-scenes"]
+
+    def decide(supported: str) -> list[str]:
+        Path("supported.txt").write_text(supported)
+        subprocess.run(dvc("repro", "-q", "ablate@scenes"), env=environment(), check=True)
+        return said()
+
+    model, description, tags = registered()["versions"][1]
+    assert registered()["aliases"] == {"champion": 1} and model == "scenes-alignformer-1-model"
+    assert "`alignformer`, seed 1: mIoU 0.5100 on val" in description
+    assert "+0.2000 [+0.1500, +0.2500] against `baseline`" in description
+    assert tags["difference"] == "0.2" and tags["key"] == run_of("alignformer-1").data.tags["key"]
+    uri = f"sqlite:///{synced}/mlflow.db"
+    weights = Path(download_artifacts("models:/alignformer-scenes@champion", tracking_uri=uri), "model.safetensors")
+    assert weights.read_bytes() == Path("results/models/scenes/alignformer/1/model.safetensors").read_bytes()
+
+    decide("vlba")
+    assert registered()["aliases"] == {"champion": 2} and registered()["versions"][2][0] == "scenes-vlba-1-model"
+    assert any("the alias is taken away" in line and "alignformer, +0.2000" in line for line in decide("none"))
+    assert registered()["aliases"] == {} and set(registered()["versions"]) == {1, 2}
+    assert not any("taken away" in line for line in said())
+    decide("vlba alignformer")
+    assert registered()["aliases"] == {"champion": 1} and set(registered()["versions"]) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([("a", "val", 0.6, 0.1, True), ("b", "val", 0.7, 0.2, False)], "a"),
+        ([("a", "val", 0.6, 0.1, True), ("b", "val", 0.7, 0.2, True)], "b"),
+        ([("a", "val", 0.4, -0.1, True), ("b", "testA", 0.7, 0.2, True)], None),
+        ([("a", "x_val", 0.6, 0.1, True), ("a", "y_val", 0.5, 0.1, False)], None),
+        ([("a", "x_val", 0.6, 0.1, True), ("a", "y_val", 0.5, 0.1, True)], "a"),
+    ],
+)
+def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
+    monkeypatch.chdir(tmp_path)
+    splits = {split for _, split, *_ in rows}
+    for seed in (0, 1):
+        for variant in ("a", "b"):
+            path = Path(f"results/metrics/D/{variant}/{seed}.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"protocol": "original", **{split: {"mIoU": seed / 10} for split in splits}}))
+    columns = ["variant", "split", "mean", "difference", "supported"]
+    table = [dict(zip(columns, row, strict=True)) for row in rows]
+    table += [{"variant": "reference", "split": split, "mean": 0.5, "difference": 0.0} for split in splits]
+    given = {"metric": "mIoU", "difference_low": 0.01, "difference_high": 0.4, "p_holm": 0.02}
+    Path("results/comparison").mkdir()
+    with Path("results/comparison/D.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*columns, *given])
+        writer.writeheader()
+        writer.writerows([given | row for row in table])
+    runs = [Run("D", variant, seed) for variant in ("reference", "a", "b") for seed in (0, 1)]
+    chosen = champion.choose("D", runs, "reference", "mIoU")
+    if expected is None:
+        assert isinstance(chosen, str) and "no variant is above reference" in chosen
+    else:
+        assert chosen.cell == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
+
+
+def test_processes_that_start_at_once_on_no_database(project):
+    """Two syncs and a training."""
+    training = (
+        "from stages import tracking\n"
+        "with tracking.training_run('scenes', 'text_to_pixel', 0, {}) as run:\n"
+        "    run.log({'loss': 1.0}, step=0)\n"
+        "assert not run.lost.what\n"
+    )
+    syncs = [python("-m", "pipelines.sync", stdout=subprocess.PIPE) for _ in range(2)]
+    trainer = python("-c", training)
+    assert [process.wait(120) for process in (*syncs, trainer)] == [0, 0, 0]
+    made = [process.communicate()[0].count(": made") for process in syncs]
+    assert sum(made) == 7
+    assert len(mlflow_state.contents()["runs"]) == 9
+
+
+def test_not_a_dvc_project(tmp_path, monkeypatch):
+    enter(tmp_path, monkeypatch)
+    with pytest.raises(SyncError, match="DVC cannot read this project"):
+        sync(print)
+
+
+def test_a_server_that_is_gone(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(SyncError, match="MLFLOW_TRACKING_URI") as caught:
+        sync(print)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server(project, monkeypatch):
+    port = free_port()
+    (project.parent / "server").mkdir()
+    address = f"http://127.0.0.1:{port}"
+    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{project.parent}/server/mlflow.db"]
+    command += ["--artifacts-destination", str(project.parent / "server" / "artifacts")]
+    server = python(*command, start_new_session=True, cwd=project.parent / "server")
+    try:
+        wait_for(f"{address}/health")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert said()[-1].startswith("MLflow: 7 runs made")
+        assert said() == UNCHANGED
+        held = mlflow_state.contents()
+        assert held["registered"]["alignformer-scenes"]["aliases"] == {"champion": 1}
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        said()
+        assert same(mlflow_state.contents(), held)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def wait_for(address: str) -> None:
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(address).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(address)
+
+
+def same(one: dict, other: dict) -> bool:
+    """Equal, not-a-number included."""
+    return repr(one) == repr(other)
