@@ -205,9 +205,11 @@ def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -
 
 
 def _deploy(url: str) -> None:
+    """Without `PWD`, so that the folder of a flow is filled in by the worker, and not here, once, for every machine."""
+    variables = {name: value for name, value in os.environ.items() if name != "PWD"}
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        env={**os.environ, "PREFECT_API_URL": url},
+        env={**variables, "PREFECT_API_URL": url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
