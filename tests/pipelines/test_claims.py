@@ -1,5 +1,6 @@
 """Claims on a real Prefect server: one holder at a time, whatever happens to holders and server."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.deployments.steps.core import run_steps
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.templating import apply_values
+from ruamel.yaml import YAML
 
 from pipelines import claims
 from pipelines.reproduce import StorageError
@@ -108,6 +112,14 @@ def test_a_server_that_is_away_is_an_outage_that_is_named(project):
         claims.claimed("train"),
     ):
         raise AssertionError("held without a server")
+
+
+def test_a_flow_runs_in_the_clone_of_its_worker_not_of_the_deployer(project, tmp_path, monkeypatch):
+    pull = YAML(typ="safe").load(ROOT / "prefect.yaml")["pull"]
+    stored = apply_values(pull, {}, remove_notset=False)  # as `prefect deploy` does
+    monkeypatch.setenv("PWD", str(tmp_path))  # as a worker hands it on to its flows
+    asyncio.run(run_steps(stored))
+    assert Path.cwd() == tmp_path
 
 
 def test_never_two_holders_when_many_try(server):
