@@ -4,7 +4,7 @@ Starts PostgreSQL, an S3 store (moto), an MLflow server and a Prefect server on 
 two clones of the project. Two flow runs of one deployment split an ablation between them. In the middle of its second
 training, one worker and its flow are killed with SIGKILL; the other finishes, the killed training too. Then the dead
 worker is started again and brings its clone up to date. `dvc.lock` and `reports/` of both are compared with those of a
-clone that did everything alone, with `dvc repro`; Prefect's logs say which stage ran where, MLflow which runs there are.
+clone that did everything alone, with `dvc repro`. Prefect's logs say which stage ran where, MLflow which runs it has.
 
 Needs PostgreSQL and about 8 minutes. Adds a row to `benchmarks/results/machines.csv`. Ends with exit code 1 where
 something differs.
