@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,10 +50,17 @@ with claims.claimed("train"):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, prefect_database):
     often = {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "1"}
-    with servers.prefect(tmp_path_factory.mktemp("server"), **often) as running:
+    folder = tmp_path_factory.mktemp("server")
+    with_database(folder, prefect_database)
+    with servers.prefect(folder, **often) as running:
         yield running
+
+
+def with_database(folder: Path, database: Path) -> None:
+    (folder / "prefect").mkdir()
+    shutil.copy(database, folder / "prefect")
 
 
 @pytest.fixture
@@ -177,8 +185,9 @@ def test_a_lease_that_ended_while_the_server_was_away_is_taken_again(project, se
     assert limits() == []
 
 
-def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
+def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(tmp_path, monkeypatch, prefect_database):
     port = servers.free_port()
+    with_database(tmp_path, prefect_database)
     monkeypatch.setattr(claims, "RENEWAL", 0.5)
     with servers.prefect(tmp_path, port=port) as first, temporary_settings({PREFECT_API_URL: first.url}):
         clone(tmp_path / "clone", monkeypatch)
