@@ -90,7 +90,7 @@ def _never_in_the_way() -> Iterator[None]:
 
 
 def _table(states: dict[str, str]) -> str:
-    lines = [f"| {stage} | {state} |" for stage, state in states.items()]
+    lines = [f"| {stage} | {state.replace('|', '/')} |" for stage, state in states.items()]
     return "\n".join(["| stage | state |", "| --- | --- |", *lines])
 
 

@@ -41,6 +41,12 @@ class DagError(Exception):
     """The DAG cannot be read, or a target is not in it; the message names the way out."""
 
 
+def check_root() -> None:
+    """Raises DagError where the current folder is not the root of a DVC project."""
+    if not Path(".dvc").is_dir():
+        raise DagError(f"{Path.cwd()} is not the root of a DVC project: run from the project's root")
+
+
 def read() -> Dag:
     """Every stage of the project in the current folder, in the order of `dvc repro`: each after those it waits for.
 

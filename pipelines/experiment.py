@@ -11,13 +11,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, NoReturn
 from uuid import UUID
 
 from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -49,9 +50,9 @@ class Work:
 
     def __init__(self, stages: Dag, unchanged: set[str], jobs: int, keep_going: bool):
         self.progress = artifacts.Progress(list(stages))
+        self.turns = Turns(stages, jobs)
         self.cancelled = False
         self._stages, self._unchanged = stages, unchanged
-        self._turns = Turns(stages, jobs)
         self._keep_going = keep_going
         self._ended = False
         self._remote = claims.remote()
@@ -59,10 +60,6 @@ class Work:
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
         self._pushing: dict[str, Outcome] = {}
-
-    def order(self) -> Iterator[str]:
-        """Every stage, when its turn comes."""
-        return self._turns.order()
 
     def do(self, stage: str, say: Callable[[str], None]) -> Outcome:
         """One stage.
@@ -72,7 +69,7 @@ class Work:
             StageFailedError: see there.
             ClosedError, EndedError: nothing starts any more, or the stage was ended with the flow.
         """
-        self._turns.check_open()
+        self.turns.check(stage)
         self.progress.set(stage, "running")
         started = time.monotonic()
         try:
@@ -83,8 +80,6 @@ class Work:
         except StageFailedError:
             if self._ended:
                 raise EndedError("stopped with the flow") from None
-            if not self._keep_going:
-                self._turns.close(f"{stage} failed")
             raise
         self._outcomes[stage] = outcome
         took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
@@ -96,12 +91,14 @@ class Work:
         outcome = _outcome(future)
         if outcome not in set(Outcome):
             self.progress.set(stage, outcome)
-        self._turns.ended(stage, outcome in set(Outcome))
+        if outcome == "failed" and not self._keep_going:
+            self.turns.close(f"{stage} failed")
+        self.turns.ended(stage, outcome in set(Outcome))
 
     def end(self) -> None:
         """Start no further stage, and end at once what runs or waits."""
         self._ended = True
-        self._turns.close("the flow is being ended")
+        self.turns.close("the flow is being ended")
         stop()
 
     def cancel(self) -> None:
@@ -111,7 +108,7 @@ class Work:
     def _reproduce(self, stage: str, say: Callable[[str], None]) -> Outcome:
         """With a DVC remote, other machines may do the same stages: one does each, and the others pull its outputs."""
         if self._remote:
-            with claims.claimed(stage, say):
+            with claims.claimed(stage, say) if server.is_shared() else nullcontext():
                 outcome = reproduce(stage, say, pull=True)
                 outcome = self._pushing.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
                 claims.push(stage, say)
@@ -133,7 +130,7 @@ class Work:
         reason = str(error).strip().splitlines()[-1]
         say(f"{stage} is tried again in {pause} s: {reason}")
         self.progress.set(stage, f"waits: {reason}")
-        self._turns.pause(stage, pause)
+        self.turns.pause(stage, pause)
 
 
 def _is_passing(task, task_run, state: State) -> bool:
@@ -194,6 +191,7 @@ def experiment(
     runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
+        dag.check_root()
         with knobs.held(overrides or [], say):
             repair(say)
             whole, unchanged = dag.look()
@@ -208,8 +206,9 @@ def _run(whole: Dag, stages: Dag, work: Work) -> State:
     with runs.watched(UUID(runtime.flow_run.id), work.cancel, work.progress.show):
         try:
             outcomes = _outcomes(stages, work)
-        except BaseException:  # Ctrl-C, SIGTERM, cancelled by a worker: Prefect would wait for every task
+        except BaseException as error:  # Ctrl-C, SIGTERM, cancelled by a worker: Prefect would wait for every task
             work.end()
+            _exit_later(error)
             raise
     work.progress.show()
     if outcomes.get("report") in set(Outcome):
@@ -218,11 +217,20 @@ def _run(whole: Dag, stages: Dag, work: Work) -> State:
     return _summary(outcomes, work.cancelled)
 
 
+def _exit_later(error: BaseException) -> None:
+    """In any case: Prefect would tell a server that is away for minutes."""
+    if isinstance(error, SystemExit | TerminationSignal):
+        code = error.code if isinstance(error, SystemExit) else 128 + error.signal
+        deadline = threading.Timer(ENDING, os._exit, [code])
+        deadline.daemon = True
+        deadline.start()
+
+
 def _outcomes(stages: Dag, work: Work) -> dict[str, str]:
     """What became of every stage: one of `Outcome`, failed, skipped or stopped."""
     running: dict[str, PrefectFuture] = {}
-    for name in work.order():
-        running[name] = stage.submit(name, work, wait_for=[running[needed] for needed in stages[name]])
+    for name in work.turns.order():
+        running[name] = stage.submit(name, work, wait_for=[running[needed] for needed in work.turns.well(stages[name])])
         running[name].add_done_callback(partial(work.ended, name))
     outcomes = {name: _outcome(running[name]) for name in stages}
     if not work.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
@@ -233,9 +241,7 @@ def _outcomes(stages: Dag, work: Work) -> dict[str, str]:
 def _outcome(future: PrefectFuture) -> str:
     future.wait()
     state = future.state
-    if state.is_completed() or state.is_cancelled():
-        return state.name.lower()
-    return "skipped" if state.is_pending() else "failed"
+    return state.name.lower() if state.is_completed() or state.is_cancelled() else "failed"
 
 
 def _summary(outcomes: dict[str, str], cancelled: bool) -> State:
@@ -257,8 +263,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
     try:
+        dag.check_root()
         repair()
-        if not knobs.check(options.set):  # which may change what stages there are
+        if not knobs.check(options.set) and options.targets:  # what is set may change what stages there are
             dag.restrict(dag.read(), options.targets)
         with _server():
             state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
@@ -283,12 +290,8 @@ def _server() -> Iterator[None]:
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
-    """Ctrl-C or SIGTERM: the stages first, since Prefect waits for its tasks. Prefect is then told, if it listens."""
-    stop()
-    print("interrupted: running stages were stopped, finished stages stay", file=sys.stderr)
-    deadline = threading.Timer(ENDING, os._exit, [128 + number])
-    deadline.daemon = True
-    deadline.start()
+    """Ctrl-C or SIGTERM: the flow ends its stages, and tells Prefect, if that listens."""
+    print("interrupted: running stages are stopped, finished stages stay", file=sys.stderr)
     sys.exit(128 + number)
 
 
@@ -316,9 +319,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(text: str) -> int:
-    if (jobs := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return jobs
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

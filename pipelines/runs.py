@@ -3,6 +3,7 @@
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
@@ -96,13 +97,18 @@ def settle() -> None:
 
 
 def _labels(process: psutil.Process) -> dict[str, str]:
-    return {"host": platform.node(), "pid": str(process.pid), "started": str(process.create_time())}
+    return {"host": _host(), "pid": str(process.pid), "started": str(process.create_time())}
+
+
+def _host() -> str:
+    """Name and hardware address: several machines at one server may be called `localhost`."""
+    return f"{platform.node()} {uuid.getnode():012x}"
 
 
 def _is_dead(run: FlowRun) -> bool:
     """Of this machine, and its process is not there, or is a later one with the same number."""
     labels = {name: run.labels.get(name) for name in ("host", "pid", "started")}
-    if labels["host"] != platform.node():
+    if labels["host"] != _host():
         return False
     try:
         process = psutil.Process(int(labels["pid"]))

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -30,6 +31,8 @@ from stages import parent
 
 PATIENCE = 10  # seconds for the server's end
 
+_is_temporary = threading.Event()
+
 
 class ServerError(Exception):
     """No Prefect server; the message says where, and the way out."""
@@ -39,6 +42,11 @@ def address() -> str | None:
     """The server that is set, by `PREFECT_API_URL` or a profile, without credentials; None where none is."""
     url = get_current_settings().api.url
     return url and without_secrets(url)
+
+
+def is_shared() -> bool:
+    """Whether other flows may use the server too: not in `temporary`."""
+    return not _is_temporary.is_set()
 
 
 def without_secrets(url: str) -> str:
@@ -85,6 +93,7 @@ def temporary() -> Iterator[None]:
     atexit.register(_end, process)  # Prefect sends its last log lines before that, but after the block
     _wait(process, url)
     logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith("View at "))
+    _is_temporary.set()
     with temporary_settings({PREFECT_API_URL: url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
         yield
 

@@ -60,7 +60,8 @@ def sync(say: Say) -> str:
     except (MlflowException, sqlite3.Error) as error:
         raise SyncError(
             f"MLflow could not be told everything: {store.in_words(error)}. What was told stays. See that the store "
-            "answers (the server of MLFLOW_TRACKING_URI, or mlflow.db here) and sync again"
+            "answers (the server of MLFLOW_TRACKING_URI, or mlflow.db here) and sync again. A damaged mlflow.db may be "
+            "deleted, with mlartifacts: the sync makes both again"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Which stage starts when: at most so many at once, and of those that could, the first in the order of the DAG."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pipelines.dag import Dag
 
@@ -18,7 +18,7 @@ class Turns:
         self._jobs = jobs
         self._having: set[str] = set()
         self._well: set[str] = set()
-        self._not_well: set[str] = set()
+        self._not_well: dict[str, str] = {}  # and why
         self._closed: str | None = None
         self._changed = threading.Condition()
 
@@ -41,17 +41,20 @@ class Turns:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed, seconds)
             self._changed.wait_for(lambda: self._closed or self._is_free())
-            self.check_open()
+            self.check(stage)
             self._having.add(stage)
 
     def ended(self, stage: str, well: bool) -> None:
         """A stage is over: it gives its turn back, and what waits for it may start, or never can."""
         with self._changed:
             self._having.discard(stage)
-            (self._well if well else self._not_well).add(stage)
+            if well:
+                self._well.add(stage)
+            else:
+                self._not_well.setdefault(stage, f"{stage} did not end well")
             for other, needed in self._stages.items():
-                if needed & self._not_well:
-                    self._not_well.add(other)
+                for reason in (self._not_well[name] for name in needed if name in self._not_well):
+                    self._not_well.setdefault(other, reason)
             self._changed.notify_all()
 
     def close(self, reason: str) -> None:
@@ -60,10 +63,14 @@ class Turns:
             self._closed = self._closed or reason
             self._changed.notify_all()
 
-    def check_open(self) -> None:
-        """Raises ClosedError after `close`."""
-        if self._closed:
-            raise ClosedError(self._closed)
+    def check(self, stage: str) -> None:
+        """Raises ClosedError where the stage is to do nothing: after `close`, or a failure of what it waits for."""
+        if reason := self._closed or self._not_well.get(stage):
+            raise ClosedError(reason)
+
+    def well(self, stages: Iterable[str]) -> list[str]:
+        """Those that have ended well."""
+        return [stage for stage in stages if stage in self._well]
 
     def _next(self, waiting: list[str]) -> str | None:
         if self._closed:

@@ -29,7 +29,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_database(tmp_path_factory) -> Path:
-    """An empty database of Prefect, to be copied into a home: its migrations take Prefect 10 s, so once for all tests."""
+    """An empty database of Prefect, to be copied into a home: making one takes Prefect 10 s, so once for all tests."""
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # one for all processes
     home.mkdir(exist_ok=True)

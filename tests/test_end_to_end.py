@@ -1,5 +1,6 @@
 """The real commands, in a clone, on a tiny setting: the whole DAG, what reruns, and what comes out."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import sys
 import pytest
 
 from tests.project import ENVIRONMENT, VARIANTS, clone, ran, run, set_params, tiny
+
+SYNC = ("-m", "pipelines.sync")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,17 @@ for run in mlflow.search_runs(search_all_experiments=True, output_format="list")
     runs = sorted(line.split()[:2] for line in lines if line.startswith("FINISHED"))
     assert runs == [["FINISHED", "child"], ["FINISHED", "child"], ["FINISHED", "parent"]]
     assert sum("child" in line and "None" not in line for line in lines) == 2
+
+
+def test_mlflow_deleted_comes_back_from_what_dvc_keeps(project):
+    folder, _ = project
+    held = "import json; from tests import mlflow_state; print(json.dumps(mlflow_state.contents()))"
+    before = json.loads(run(folder, sys.executable, "-c", held).splitlines()[-1])
+    shutil.rmtree(folder / "mlartifacts")
+    (folder / "mlflow.db").unlink()
+    assert "MLflow: 3 runs made, 0 runs completed, 0 runs unchanged" in run(folder, sys.executable, *SYNC)
+    assert json.loads(run(folder, sys.executable, "-c", held).splitlines()[-1]) == before
+    assert "MLflow: 0 runs made, 0 runs completed, 3 runs unchanged" in run(folder, sys.executable, *SYNC)
 
 
 def test_running_from_nothing_gives_the_same_lock(project, root, tmp_path):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pipelines import dag
+from pipelines.experiment import main
 from pipelines.reproduce import Outcome, StageFailedError, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +121,9 @@ def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(dag.DagError, match="DVC"):
         dag.read()
+    with pytest.raises(SystemExit, match="not the root of a DVC project"):
+        main([])
+    assert not list(tmp_path.iterdir())
 
 
 def test_failure_names_the_stage(project):

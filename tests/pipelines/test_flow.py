@@ -42,6 +42,7 @@ def prefect(tmp_path_factory, prefect_database):
 def stages(prefect, tmp_path, monkeypatch):
     """What the stages do when they are run, by name, and the order in which they were."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
     does, ran = {}, []
 
     def run(stage, say, pull=False):
@@ -111,7 +112,7 @@ def test_a_failed_training_is_not_tried_again_and_stops_only_what_waits_for_it(s
     assert stages["ran"] == ["prepare", "train@a", "train@b"]
     assert state.is_failed()
     assert state.message == "2 ran, 0 cached, 0 unchanged, 1 failed, 1 skipped; failed: train@a; skipped: report"
-    assert tasks(state)["report"] == "NotReady"
+    assert tasks(state)["report"] == "Skipped"
     assert artifacts(state)["progress"].startswith("50")
 
 
@@ -169,6 +170,7 @@ def test_with_a_remote_a_stage_is_claimed_pulled_and_pushed(stages, monkeypatch)
             raise error
 
     monkeypatch.setattr(claims, "remote", lambda: "storage")
+    monkeypatch.setattr(server, "is_shared", lambda: True)
     monkeypatch.setattr(claims, "claimed", claimed)
     monkeypatch.setattr(claims, "push", push)
     monkeypatch.setattr(module, "reproduce", run)
@@ -199,7 +201,7 @@ def test_cancel_in_prefect_ends_it(stages, monkeypatch):
     state = experiment(return_state=True)
     assert state.is_cancelled() and "stopped: train@a" in state.message
     assert stages["ran"] == ["prepare", "train@a"]
-    assert tasks(state) == {"prepare": "Ran", "train@a": "Stopped", "train@b": "Skipped", "report": "NotReady"}
+    assert tasks(state) == {"prepare": "Ran", "train@a": "Stopped", "train@b": "Skipped", "report": "Skipped"}
 
 
 def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):

@@ -42,6 +42,9 @@ def test_a_failure_takes_only_what_waits_for_it_and_takes_no_turn():
         elif stage == "a":
             turns.ended(stage, well=False)
     assert started[:2] == ["prepare", "a"] and set(started) == set(DAG)
+    assert turns.well(DAG) == ["prepare", "b"]
+    with pytest.raises(ClosedError, match="a did not end well"):
+        turns.check("report")
 
 
 def test_a_stage_that_pauses_leaves_its_turn_to_others_and_comes_back():
@@ -72,4 +75,4 @@ def test_close_wakes_everybody():
     assert raised.wait(5)
     assert next(order) == "b"
     with pytest.raises(ClosedError, match="a failed"):
-        turns.check_open()
+        turns.check("b")
