@@ -1,7 +1,9 @@
 """Claims on a real Prefect server: one holder at a time, whatever happens to holders and server."""
 
+import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,10 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.deployments.steps.core import run_steps
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.templating import apply_values
+from ruamel.yaml import YAML
 
 from pipelines import claims
 from pipelines.reproduce import StorageError
@@ -45,10 +50,17 @@ with claims.claimed("train"):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, prefect_database):
     often = {"PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "1"}
-    with servers.prefect(tmp_path_factory.mktemp("server"), **often) as running:
+    folder = tmp_path_factory.mktemp("server")
+    with_database(folder, prefect_database)
+    with servers.prefect(folder, **often) as running:
         yield running
+
+
+def with_database(folder: Path, database: Path) -> None:
+    (folder / "prefect").mkdir()
+    shutil.copy(database, folder / "prefect")
 
 
 @pytest.fixture
@@ -110,6 +122,14 @@ def test_a_server_that_is_away_is_an_outage_that_is_named(project):
         raise AssertionError("held without a server")
 
 
+def test_a_flow_runs_in_the_clone_of_its_worker_not_of_the_deployer(project, tmp_path, monkeypatch):
+    pull = YAML(typ="safe").load(ROOT / "prefect.yaml")["pull"]
+    stored = apply_values(pull, {}, remove_notset=False)  # as `prefect deploy` does
+    monkeypatch.setenv("PWD", str(tmp_path))  # as a worker hands it on to its flows
+    asyncio.run(run_steps(stored))
+    assert Path.cwd() == tmp_path
+
+
 def test_never_two_holders_when_many_try(server):
     """The limit is made and removed with each claim: the moments between are where two could get in."""
     inside, most, held = 0, 0, 0
@@ -165,8 +185,9 @@ def test_a_lease_that_ended_while_the_server_was_away_is_taken_again(project, se
     assert limits() == []
 
 
-def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
+def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(tmp_path, monkeypatch, prefect_database):
     port = servers.free_port()
+    with_database(tmp_path, prefect_database)
     monkeypatch.setattr(claims, "RENEWAL", 0.5)
     with servers.prefect(tmp_path, port=port) as first, temporary_settings({PREFECT_API_URL: first.url}):
         clone(tmp_path / "clone", monkeypatch)
