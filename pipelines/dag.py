@@ -12,14 +12,28 @@ Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in wh
 
 READ = """
 import json, sys
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import plan_repro
+
+def is_unchanged(stage):
+    try:
+        return not stage.changed()
+    except DvcException:
+        return False
+
 with Repo() as repo:
     graph = repo.index.graph
-    dag = {
-        stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in plan_repro(graph)
-    }
-    json.dump(dag, sys.stdout)
+    stages = plan_repro(graph)
+    dag = {stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in stages}
+    unchanged = []
+    if "unchanged" in sys.argv:
+        try:
+            with repo.lock:
+                unchanged = [stage.addressing for stage in stages if is_unchanged(stage)]
+        except DvcException:
+            pass
+    json.dump([dag, unchanged], sys.stdout)
 """
 
 
@@ -35,10 +49,23 @@ def read() -> Dag:
     Raises:
         DagError: with DVC's own message, where this is no DVC project or its files are wrong.
     """
-    done = subprocess.run([sys.executable, "-c", READ], capture_output=True, text=True)
+    return _ask()[0]
+
+
+def look() -> tuple[Dag, set[str]]:
+    """The same, and the stages that `dvc repro` would skip as things are: a second for all, where one takes as long.
+
+    Of those that another DVC process is at work on, none is among them. Raises DagError as `read`.
+    """
+    return _ask("unchanged")
+
+
+def _ask(*arguments: str) -> tuple[Dag, set[str]]:
+    done = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip().splitlines()[-1]}")
-    return {stage: set(needed) for stage, needed in json.loads(done.stdout).items()}
+    dag, unchanged = json.loads(done.stdout)
+    return {stage: set(needed) for stage, needed in dag.items()}, set(unchanged)
 
 
 def sort_lock(dag: Dag) -> None:

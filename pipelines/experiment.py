@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, NoReturn
 from uuid import UUID
@@ -47,9 +47,10 @@ class EndedError(ClosedError):
 class Work:
     """What the tasks of one flow run share: whose turn it is, how far they are, and how they end."""
 
-    def __init__(self, stages: Dag, jobs: int, keep_going: bool):
+    def __init__(self, stages: Dag, unchanged: set[str], jobs: int, keep_going: bool):
         self.progress = artifacts.Progress(list(stages))
         self.cancelled = False
+        self._stages, self._unchanged = stages, unchanged
         self._turns = Turns(stages, jobs)
         self._keep_going = keep_going
         self._ended = False
@@ -57,6 +58,7 @@ class Work:
         self._tries: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
+        self._pushing: dict[str, Outcome] = {}
 
     def order(self) -> Iterator[str]:
         """Every stage, when its turn comes."""
@@ -84,6 +86,7 @@ class Work:
             if not self._keep_going:
                 self._turns.close(f"{stage} failed")
             raise
+        self._outcomes[stage] = outcome
         took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
         self.progress.set(stage, f"{outcome}{took}")
         return outcome
@@ -107,13 +110,17 @@ class Work:
 
     def _reproduce(self, stage: str, say: Callable[[str], None]) -> Outcome:
         """With a DVC remote, other machines may do the same stages: one does each, and the others pull its outputs."""
-        if not self._remote:
-            return reproduce(stage, say)
-        with claims.claimed(stage, say):
-            outcome = reproduce(stage, say, pull=True)
-            outcome = self._outcomes.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
-            claims.push(stage, say)
-        return outcome
+        if self._remote:
+            with claims.claimed(stage, say):
+                outcome = reproduce(stage, say, pull=True)
+                outcome = self._pushing.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
+                claims.push(stage, say)
+            return outcome
+        before = {self._outcomes[needed] for needed in self._stages[stage]}
+        if stage in self._unchanged and before <= {Outcome.UNCHANGED}:
+            say(f"Stage '{stage}' didn't change, skipping")
+            return Outcome.UNCHANGED
+        return reproduce(stage, say)
 
     def _pause(self, stage: str, error: Exception, say: Callable[[str], None]) -> None:
         """Before Prefect tries the stage again. Its own pause would keep the turn, and be deaf to Ctrl-C."""
@@ -189,9 +196,9 @@ def experiment(
     try:
         with knobs.held(overrides or [], say):
             repair(say)
-            whole = dag.read()
+            whole, unchanged = dag.look()
             stages = dag.restrict(whole, targets or [])
-            return _run(whole, stages, Work(stages, jobs, keep_going))
+            return _run(whole, stages, Work(stages, unchanged, jobs, keep_going))
     except (OverrideError, DagError) as error:
         return Failed(message=str(error))
 
@@ -253,13 +260,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         repair()
         if not knobs.check(options.set):  # which may change what stages there are
             dag.restrict(dag.read(), options.targets)
-        with server.temporary() if server.address() is None else nullcontext(server.check()):
+        with _server():
             state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
     except (OverrideError, DagError, ServerError) as error:
         sys.exit(f"error: {error}")
     if not state.is_completed():
         sys.exit(f"error: {state.message}")
     print(state.message)
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    if server.address():
+        server.check()
+        yield
+        return
+    with server.temporary():
+        try:
+            yield
+        finally:
+            runs.settle()
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:

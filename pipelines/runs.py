@@ -2,8 +2,9 @@
 
 import platform
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from uuid import UUID
 
@@ -13,12 +14,14 @@ from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Crashed
 
 EVERY = 3  # seconds between two looks at the run's state
 OPEN = ["RUNNING", "CANCELLING"]
+SETTLING = 5  # seconds
 OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
 
 
@@ -76,6 +79,20 @@ def own(run: UUID, flow_name: str) -> None:
                 get_run_logger().info("flow run %r of a process that is gone: set to Crashed", dead.name)
     except httpx.HTTPError as error:
         get_run_logger().warning("runs of processes that are gone may be shown as running: %s", error)
+
+
+def settle() -> None:
+    """Wait, a few seconds at most, until the server has written down how the tasks of this process's runs ended."""
+    unsettled = {"name": {"any_": ["Pending", "Running", "Retrying"]}}
+    deadline = time.monotonic() + SETTLING
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=20)
+        mine = [run.id for run in runs if _labels(psutil.Process()).items() <= run.labels.items()]
+        while time.monotonic() < deadline and client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": mine}}),
+            task_run_filter=TaskRunFilter.model_validate({"state": unsettled}),
+        ):
+            time.sleep(0.1)
 
 
 def _labels(process: psutil.Process) -> dict[str, str]:
