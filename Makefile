@@ -10,10 +10,10 @@ FLOCK := $(if $(shell command -v flock),flock $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint check ui
+.PHONY: help install repro test lint check ui schedule unschedule
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## the packages of requirements.lock, into .venv
 
@@ -39,6 +39,12 @@ ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or anothe
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 		exec mlflow ui --backend-store-uri sqlite:///mlflow.db \
 		--host 127.0.0.1 --port $(PORT) --workers 1
+
+schedule: $(INSTALLED)  ## Prefect's server, a worker and the schedules of prefect.yaml, on http://127.0.0.1:4200 or PORT=...
+	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))
+
+unschedule: $(INSTALLED)  ## ends them, and what they run
+	@python -m pipelines.schedule down
 
 # One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every
 # program of the environment, the switches that stages/__init__.py lists.
