@@ -107,7 +107,8 @@ def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> 
     )
     if (version := _version(opened, name, model)) is None:
         source = f"models:/{model.model_id}"
-        version = client.create_model_version(name, source, model.source_run_id, model_id=model.model_id)
+        of = {"run_id": model.source_run_id, "model_id": model.model_id, "await_creation_for": 0}
+        version = client.create_model_version(name, source, **of)
         new.append(f"version {version.version}")
     cell = {"dataset": champion.cell.dataset, "variant": champion.cell.variant, "seed": str(champion.cell.seed)}
     tags = {**cell, "key": key, "protocol": model.tags["protocol"], **champion.tags()}

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "alignformer"
 LOCK_PATIENCE = 60  # seconds
+CLIENT = {  # of MLflow; an address that it prints may hold a password
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits
 
 Scalar = str | int | float | bool | None
@@ -40,7 +45,7 @@ def opened() -> Iterator[Store]:
     """
     from filelock import FileLock
 
-    for name, value in {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}.items():
+    for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """What an MLflow store holds, without ids and times: two stores that hold the same compare as equal."""
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 from stages import store
@@ -12,11 +13,15 @@ def contents() -> dict[str, dict]:
     """Runs by name, and registered models, of the store that the current folder and the environment name."""
     with store.opened() as opened:
         runs = store.search(opened, "")
-        names = {run.info.run_id: run.info.run_name for run in runs}
-        assert len(set(names.values())) == len(names), "two runs have one name"
+        often = Counter(run.info.run_name for run in runs)
+        names = {
+            run.info.run_id: run.info.run_name + (f" {run.data.tags['key']}" if often[run.info.run_name] > 1 else "")
+            for run in runs
+        }
+        assert len(set(names.values())) == len(names), "two runs have one name and one key"
         models = {model.model_id: model for run in runs for model in store.models_of(opened, run)}
         return {
-            "runs": {run.info.run_name: _run(opened, run, names, models) for run in sorted(runs, key=_name)},
+            "runs": {names[run.info.run_id]: _run(opened, run, names, models) for run in runs},
             "registered": {
                 model.name: _registered(opened, model, models) for model in opened.client.search_registered_models()
             },
@@ -36,10 +41,6 @@ def ids() -> set:
         }
 
 
-def _name(run) -> str:
-    return run.info.run_name
-
-
 def _run(opened, run, names, models) -> dict:
     tags = {name: value for name, value in run.data.tags.items() if not name.startswith(UNKNOWN)}
     if "mlflow.parentRunId" in tags:
@@ -47,13 +48,15 @@ def _run(opened, run, names, models) -> dict:
     outputs = [models[output.model_id].name for output in (run.outputs.model_outputs if run.outputs else [])]
     return {
         "status": run.info.status,
-        "tags": dict(sorted(tags.items())),
-        "params": dict(sorted(run.data.params.items())),
+        "tags": tags,
+        "params": run.data.params,
         "metrics": {
-            name: [(point.step, point.value) for point in opened.client.get_metric_history(run.info.run_id, name)]
-            for name in sorted(run.data.metrics)
+            name: [(point.step, repr(point.value)) for point in opened.client.get_metric_history(run.info.run_id, name)]
+            for name in run.data.metrics
         },
-        "files": _files(opened.client.download_artifacts(run.info.run_id, "")),
+        "files": _files(opened.client.download_artifacts(run.info.run_id, ""))
+        if store.files_of_run(opened, run.info.run_id)
+        else {},
         "outputs": outputs,
         "models": [_model(opened, model) for model in models.values() if model.source_run_id == run.info.run_id],
     }
@@ -66,7 +69,7 @@ def _model(opened, model) -> dict:
         "name": model.name,
         "type": model.model_type,
         "status": str(model.status),
-        "tags": dict(sorted(model.tags.items())),
+        "tags": {name: value for name, value in model.tags.items() if not name.startswith("mlflow.")},
         "metrics": sorted((metric.key, metric.value) for metric in model.metrics or []),
         "files": _files(download_artifacts(f"models:/{model.model_id}", tracking_uri=opened.client.tracking_uri)),
     }
@@ -81,9 +84,9 @@ def _registered(opened, model, models) -> dict:
             int(version.version): (
                 getattr(models.get(version.source.removeprefix("models:/")), "name", None),
                 version.description,
-                dict(sorted(version.tags.items())),
+                version.tags,
             )
-            for version in sorted(versions, key=lambda version: int(version.version))
+            for version in versions
         },
     }
 
@@ -91,6 +94,6 @@ def _registered(opened, model, models) -> dict:
 def _files(folder: str) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(Path(folder).rglob("*"))
+        for path in Path(folder).rglob("*")
         if path.is_file()
     }

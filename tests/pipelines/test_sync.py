@@ -4,7 +4,6 @@ import ast
 import csv
 import hashlib
 import json
-import math
 import os
 import shutil
 import signal
@@ -107,7 +106,8 @@ def write(path, text):
     Path(path).write_text(text)
 
 if asked.stage == "prepare":
-    write(f"data/{asked.dataset}/dataset.json", json.dumps({"fingerprint": "f00d", "warnings": ["few"], "partial": True}))
+    summary = {"fingerprint": "f00d", "warnings": ["few"], "partial": True}
+    write(f"data/{asked.dataset}/dataset.json", json.dumps(summary))
 if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
     write(f"results/models/{name}/model.safetensors", f"weights of {name}")
@@ -166,6 +166,9 @@ def synced_once(computed, tmp_path_factory) -> Path:
 @pytest.fixture
 def synced(synced_once, tmp_path, monkeypatch) -> Path:
     """A copy of a project that was synced once, as the current folder."""
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()  # by the ids of runs, which are those of other copies
     folder = shutil.copytree(synced_once, tmp_path / "project", symlinks=True)
     places = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
     for table, column in places.items():
@@ -239,10 +242,10 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     settings = params.read(ROOT / "params.yaml")
     knobs = mlruns.flatten(recipe=settings.recipes["small"], variant=settings.variants["vlba"])
     assert run["params"] == {name: str(value) for name, value in knobs.items()}
-    assert run["metrics"]["loss"] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    assert run["metrics"]["val_Pr_0.5"] == [(epoch, 0.11 + 0.1 * epoch) for epoch in (1, 2, 3)]
-    assert all(math.isnan(value) for _, value in run["metrics"]["empty"])
-    assert run["metrics"]["val/mIoU"] == [(0, 0.11 + 0.3)]
+    assert run["metrics"]["loss"] == [(1, "1.0"), (2, "0.5"), (3, repr(1 / 3))]
+    assert run["metrics"]["val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
+    assert run["metrics"]["empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
+    assert run["metrics"]["val/mIoU"] == [(0, repr(0.11 + 0.3))]
     assert list(run["files"]) == ["evaluation/1.json"]
     (model,) = run["models"]
     assert run["outputs"] == [model["name"]] == ["scenes-vlba-1-model"]
@@ -254,14 +257,14 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     parent = held["runs"]["scenes small"]
     assert parent["status"] == "FINISHED"
     assert set(parent["files"]) == {"comparison/scenes.csv", "report/index.html", "report/tables/scenes.csv"}
-    assert parent["metrics"]["difference/alignformer/val/mIoU"] == [(0, 0.2)]
+    assert parent["metrics"]["difference/alignformer/val/mIoU"] == [(0, "0.2")]
 
 
 def test_a_second_sync_changes_nothing(synced):
     before, ids = mlflow_state.contents(), mlflow_state.ids()
     assert said() == UNCHANGED
     assert mlflow_state.ids() == ids
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
 
 
 def test_a_deleted_database_comes_back_the_same(synced):
@@ -273,7 +276,7 @@ def test_a_deleted_database_comes_back_the_same(synced):
     )
     os.chdir(other)
     assert said()[-1].startswith("MLflow: 7 runs made")
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
 
 
 def test_what_a_run_lost_is_completed(synced):
@@ -300,20 +303,21 @@ def test_what_a_run_lost_is_completed(synced):
         line.replace(" model,", "") for line in lines
     ]
     assert "ablate@scenes: completed: report" in lines
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
     assert run_of("vlba-0").info.run_id == run.info.run_id
     assert said() == UNCHANGED
 
 
 def test_runs_and_models_deleted_in_mlflow_come_back(synced):
     before = mlflow_state.contents()
+    run, of_champion = run_of("baseline-0"), run_of("alignformer-1")
     with store.opened() as opened:
-        opened.client.delete_run(run_of("baseline-0").info.run_id)
-        store.delete(opened, run_of("alignformer-1"))  # the champion's
+        opened.client.delete_run(run.info.run_id)
+        store.delete(opened, of_champion)
     lines = said()
     assert {"train@scenes-baseline-0: made", "train@scenes-alignformer-1: made"} <= set(lines)
     after = mlflow_state.contents()
-    assert same(after["runs"], before["runs"])
+    assert after["runs"] == before["runs"]
     assert after["registered"]["alignformer-scenes"]["aliases"] == {"champion": 2}
 
 
@@ -322,20 +326,21 @@ def test_a_run_with_other_numbers_is_replaced(synced):
     with store.opened() as opened:
         opened.client.log_metric(run.info.run_id, "loss", 7.0, step=4)
     assert "train@scenes-vlba-0: made" in said()
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
     assert run_of("vlba-0").info.run_id != run.info.run_id
 
 
 def test_two_runs_of_one_training_become_one(synced):
     """Two machines that synced to one server at once."""
-    before, run, parent = mlflow_state.contents(), run_of("vlba-0"), run_of("scenes small")
+    before, parent = mlflow_state.contents(), run_of("scenes small")
+    run, other = run_of("vlba-0"), run_of("vlba-1")
     with store.opened() as opened:
-        twin = opened.client.create_run(opened.experiment_id, tags=parent.data.tags, run_name="twin")
-        tags = {**run.data.tags, mlruns.PARENT: twin.info.run_id}
-        opened.client.create_run(opened.experiment_id, tags=tags, run_name="another")
-        opened.client.set_tag(run_of("vlba-1").info.run_id, mlruns.PARENT, twin.info.run_id)
+        twin = opened.client.create_run(opened.experiment_id, tags=parent.data.tags)
+        again = opened.client.create_run(opened.experiment_id, tags={**run.data.tags, mlruns.PARENT: twin.info.run_id})
+        opened.client.set_terminated(again.info.run_id, "FINISHED")
+        opened.client.set_tag(other.info.run_id, mlruns.PARENT, twin.info.run_id)
     said()
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
     assert said() == UNCHANGED
 
 
@@ -345,11 +350,17 @@ def test_runs_that_never_ended(synced):
     dead = ast.literal_eval(ended.communicate()[0])
     elsewhere = {**owner.tags(), owner.HOST: "another-host"}
     given = {"killed": dead, "alive": owner.tags(), "far": elsewhere}
+    parent = run_of("scenes small").info.run_id
     with store.opened() as opened:
-        for name, tags in given.items():
-            tags = {**tags, "stage": f"train@{name}", "key": name, mlruns.PARENT: run_of("scenes small").info.run_id}
-            opened.client.create_run(opened.experiment_id, tags=tags, run_name=name)
-        opened.client.update_run(run_of("scenes small").info.run_id, status="RUNNING")
+        ids = {
+            name: opened.client.create_run(
+                opened.experiment_id,
+                tags={**tags, "stage": f"train@{name}", "key": name, mlruns.PARENT: parent},
+                run_name=name,
+            ).info.run_id
+            for name, tags in given.items()
+        }
+        opened.client.update_run(parent, status="RUNNING")
     lines = said()
     assert "train@killed: its process is gone without a word: KILLED" in lines
     assert f"train@alive: process {os.getpid()} is at it: left alone" in lines
@@ -358,7 +369,7 @@ def test_runs_that_never_ended(synced):
     assert [states[name] for name in (*given, "scenes small")] == ["KILLED", "RUNNING", "RUNNING", "RUNNING"]
     with store.opened() as opened:
         for name in ("alive", "far"):
-            opened.client.set_terminated(run_of(name).info.run_id, "FINISHED")
+            opened.client.set_terminated(ids[name], "FINISHED")
     said()
     assert run_of("scenes small").info.status == "FINISHED"
 
@@ -370,7 +381,7 @@ def test_a_training_that_runs_is_left_alone(synced):
         lines = said()
         assert f"train@scenes-vlba-0: process {os.getpid()} is at it: left alone" in lines
         held = mlflow_state.contents()["runs"]
-        assert held["vlba-0"]["metrics"] == {"loss": [(1, 9.0)]} and held["vlba-0"]["status"] == "RUNNING"
+        assert held["vlba-0"]["metrics"] == {"loss": [(1, "9.0")]} and held["vlba-0"]["status"] == "RUNNING"
         assert held["scenes small"]["status"] == "RUNNING"
 
 
@@ -382,7 +393,7 @@ def test_a_killed_training_whose_outputs_came_from_elsewhere_is_completed(synced
         store.send_tags(opened, run.info.run_id, ast.literal_eval(ended.communicate()[0]))
         opened.client.update_run(run.info.run_id, status="RUNNING")
     assert "train@scenes-vlba-0: completed: end" in said()
-    assert same(mlflow_state.contents(), before)
+    assert mlflow_state.contents() == before
 
 
 def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
@@ -396,7 +407,7 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
         (Path(".dvc/cache/files/md5") / out["md5"][:2] / out["md5"][2:]).unlink()
     lines = said()
     asked = "not in the working tree as dvc.lock has them; dvc"
-    assert f"{asked} checkout STAGE brings: train@scenes-vlba-0, evaluate@scenes-baseline-0" in lines
+    assert f"{asked} checkout STAGE brings: evaluate@scenes-baseline-0, train@scenes-vlba-0" in lines
     assert f"{asked} repro STAGE brings: train@scenes-vlba-1" in lines
     assert f"{asked} pull STAGE brings: train@scenes-alignformer-0" in lines
     assert lines[-1] == "MLflow: 4 runs made, 0 runs completed, 0 runs unchanged, 4 stages absent"
@@ -480,20 +491,12 @@ def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
         assert chosen.cell == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
 
 
-def test_processes_that_start_at_once_on_no_database(project):
-    """Two syncs and a training."""
-    training = (
-        "from stages import tracking\n"
-        "with tracking.training_run('scenes', 'text_to_pixel', 0, {}) as run:\n"
-        "    run.log({'loss': 1.0}, step=0)\n"
-        "assert not run.lost.what\n"
-    )
+def test_two_syncs_at_once_on_no_database(project):
     syncs = [python("-m", "pipelines.sync", stdout=subprocess.PIPE) for _ in range(2)]
-    trainer = python("-c", training)
-    assert [process.wait(120) for process in (*syncs, trainer)] == [0, 0, 0]
-    made = [process.communicate()[0].count(": made") for process in syncs]
-    assert sum(made) == 7
-    assert len(mlflow_state.contents()["runs"]) == 9
+    printed = [process.communicate(timeout=120)[0] for process in syncs]
+    assert [process.returncode for process in syncs] == [0, 0]
+    assert sum(lines.count(": made") for lines in printed) == 7
+    assert said() == UNCHANGED
 
 
 def test_not_a_dvc_project(tmp_path, monkeypatch):
@@ -527,7 +530,7 @@ def test_a_server(project, monkeypatch):
         assert held["registered"]["alignformer-scenes"]["aliases"] == {"champion": 1}
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         said()
-        assert same(mlflow_state.contents(), held)
+        assert mlflow_state.contents() == held
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -547,8 +550,3 @@ def wait_for(address: str) -> None:
         except OSError:
             time.sleep(0.1)
     raise TimeoutError(address)
-
-
-def same(one: dict, other: dict) -> bool:
-    """Equal, not-a-number included."""
-    return repr(one) == repr(other)
