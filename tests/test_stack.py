@@ -27,6 +27,16 @@ def test_no_switch_against_calls_home_is_missing():
     assert done.stdout.strip() == "True", done.stderr
 
 
+def test_a_password_in_the_address_of_mlflow_is_taken_out_of_it():
+    """MLflow prints the address at the end of a run, and in errors."""
+    script = (
+        "import os, stages; print(*(os.environ[f'MLFLOW_TRACKING_{name}'] for name in ('URI', 'USERNAME', 'PASSWORD')))"
+    )
+    address = {"MLFLOW_TRACKING_URI": "https://some%40one:pass%2Fword@host:5000/base"}
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | address, capture_output=True, text=True)
+    assert done.stdout.split() == ["https://host:5000/base", "some@one", "pass/word"], done.stderr
+
+
 def test_mlflow_server_reads_its_store(tmp_path):
     script = """
 import os
