@@ -12,10 +12,9 @@ import csv
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks import table
@@ -29,23 +28,26 @@ COLUMNS = ("fault", "process", "signal", "when", "what happened", "checked by", 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="only injections whose row has each of these words (default: all)")
+    parser.add_argument("words", nargs="*", help="only injections whose row has one of these texts (default: all)")
     parser.add_argument("--list", action="store_true", help="name the injections and end")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="injections at once (default: 1)")
     options = parser.parse_args()
-    chosen = [item for item in all_injections() if all(word in item.name for word in options.words)]
+    chosen = [item for word in options.words or [""] for item in all_injections() if word in item.name]
     if options.list:
         print("\n".join(item.name for item in chosen))
         return
     surroundings = table.surroundings("torch", "dvc", "prefect", "mlflow")
-    failed, writing = 0, threading.Lock()
+    failed = 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         places = Places(Path(folder) / "made")
-        for item, row in zip(chosen, pool.map(lambda item: inject(item, places), chosen), strict=True):
+        for done in as_completed([pool.submit(inject, item, places) for item in chosen]):
+            row = done.result()
             failed += row["ok"] != "yes"
-            print(f"{row['ok']:>3}  {item.name}\n     {row['what happened']}", flush=True)
-            with writing:
-                record(surroundings | row)
+            print(
+                f"{row['ok']:>3}  {' / '.join(row[name] for name in COLUMNS[:4])}\n     {row['what happened']}",
+                flush=True,
+            )
+            record(surroundings | row)
     print(f"{len(chosen)} injections, {failed} with a check that failed")
     sys.exit(failed > 0)
 

@@ -112,16 +112,20 @@ class Scene:
         took = processes.within(seconds, lambda: process.poll() is not None)
         self.check(f"ended within {seconds:.0f} s", took is not None, who)
         if took is not None:
-            self.note(f"{who} ended after {took:.1f} s with code {process.returncode}")
+            self.note(f"{who} ended with code {process.returncode}")
         return process.returncode
 
     def end_together(self, family: list[psutil.Process]) -> None:
-        """That none of a family lives 10 s after the signal to its head."""
-        took = processes.within(AT_MOST, lambda: not any(map(processes.alive, family)))
-        left = processes.shown(filter(processes.alive, family)) if took is None else ""
+        """That the head of a family ends after its signal, and none of the others lives 10 s longer."""
+        head, *others = family
+        begin = time.monotonic()
+        self.check("ended after the signal", processes.within(FINISH, lambda: not processes.alive(head)) is not None)
+        ended = time.monotonic() - begin
+        took = processes.within(AT_MOST, lambda: not any(map(processes.alive, others)))
+        left = processes.shown(filter(processes.alive, others)) if took is None else ""
         self.check(f"nothing outlives its parent by {AT_MOST} s (psutil, all descendants)", not left, left)
         if took is not None:
-            self.note(f"it and its {len(family) - 1} descendants were gone after {took:.1f} s")
+            self.note(f"it ended after {ended:.1f} s, the last of its {len(others)} descendants {took:.1f} s later")
 
     def nothing_left(self) -> None:
         """That no process of the injection lives 10 s from now; whatever does is killed."""
