@@ -10,9 +10,11 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.faults import moments
+import httpx
+
+from benchmarks.faults import moments, processes
 from benchmarks.faults.moments import Moment
-from benchmarks.faults.scene import FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
+from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
 from tests.servers import Server, free_port, mlflow
 
 PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
@@ -57,6 +59,7 @@ def all_injections() -> list[Injection]:
         *two_at_once(),
         *damaged(),
         *databases(),
+        *deployed(),
     ]
 
 
@@ -437,3 +440,111 @@ def databases() -> Iterator[Injection]:
 def mlflow_server(scene: Scene, port: int) -> AbstractContextManager[Server]:
     """A server on loopback that keeps runs and artifacts in the injection's folder."""
     return mlflow(scene.folder, f"sqlite:///{scene.folder}/mlflow.db", str(scene.folder / "mlartifacts"), port=port)
+
+
+def deployed() -> Iterator[Injection]:
+    """Runs that a worker starts for a server, as `make schedule` brings both up."""
+
+    def scheduled(act: Callable[[Scene, "Schedule", str], None], process: str, sent: str, when: str) -> Injection:
+        def inject(scene: Scene) -> None:
+            schedule = Schedule(scene)
+            schedule.up(moments.STEP)
+            run = schedule.start(TARGET)
+            scene.wait_for(moments.STEP)
+            act(scene, schedule, run)
+            schedule.down()
+            scene.nothing_left()
+            scene.as_undisturbed()
+
+        return Injection("ended, on make schedule", process, sent, when, inject)
+
+    def again(scene: Scene, schedule: Schedule) -> None:
+        run = schedule.start(TARGET)
+        state = schedule.ends(run)
+        scene.check("a new run of the deployment ends as COMPLETED", state == "COMPLETED", state)
+        scene.note(f"a new run of the deployment ended as {state}")
+
+    def over(scene: Scene, schedule: Schedule, run: str, expected: str) -> None:
+        state = schedule.ends(run, 240)
+        scene.check(f"Prefect shows the run as {expected}", state == expected, state)
+        scene.note(f"Prefect shows the run as {state}")
+
+    def worker(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("worker", signal.SIGKILL))
+        scene.nothing_half_written()
+        schedule.up()
+        over(scene, schedule, run, "CRASHED")
+        again(scene, schedule)
+
+    def flow(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("flow run", signal.SIGKILL))
+        scene.nothing_half_written()
+        over(scene, schedule, run, "CRASHED")
+        again(scene, schedule)
+
+    def server(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("server", signal.SIGKILL))
+        time.sleep(30)
+        scene.go()
+        schedule.up()
+        over(scene, schedule, run, "COMPLETED")
+
+    def cancel(scene: Scene, schedule: Schedule, run: str) -> None:
+        family = processes.family(processes.of_kind("dvc", scene.mark))
+        schedule.ask("POST", f"flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+        gone = processes.within(20, lambda: not any(map(processes.alive, family)))
+        scene.check("dvc and trainer gone 20 s after the click", gone is not None)
+        scene.note(f"dvc and trainer gone after {gone or 20:.1f} s")
+        over(scene, schedule, run, "CANCELLED")
+        again(scene, schedule)
+
+    def everything(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("everything", signal.SIGKILL))
+        scene.nothing_half_written()
+        schedule.up()
+        again(scene, schedule)
+        over(scene, schedule, run, "CRASHED")
+
+    yield scheduled(worker, "worker", "SIGKILL", moments.STEP.text)
+    yield scheduled(flow, "flow run", "SIGKILL", moments.STEP.text)
+    yield scheduled(server, "server", "SIGKILL", f"{moments.STEP.text}, back after 30 s")
+    yield scheduled(cancel, "Cancel, as in the UI", "", moments.STEP.text)
+    yield scheduled(everything, "everything, as when the machine goes off", "SIGKILL", moments.STEP.text)
+
+
+class Schedule:
+    """`make schedule` in a scene: server, worker and deployments."""
+
+    def __init__(self, scene: Scene):
+        self.scene, self.port = scene, free_port()
+
+    def up(self, moment: Moment | None = None) -> None:
+        self._run("up", "--port", str(self.port), moment=moment)
+
+    def down(self) -> None:
+        self._run("down")
+
+    def start(self, target: str) -> str:
+        """Run a target as a click in the UI does; the id of the flow run."""
+        deployment = self.ask("GET", "deployments/name/experiment/on-demand")["id"]
+        return self.ask("POST", f"deployments/{deployment}/create_flow_run", parameters={"targets": [target]})["id"]
+
+    def ends(self, run: str, seconds: float = FINISH) -> str:
+        """The state it ended in, or is in after so long."""
+        processes.within(seconds, lambda: self._state(run) in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
+        return self._state(run)
+
+    def ask(self, method: str, path: str, **body) -> dict:
+        """The API's answer; 503 is what it says while another of its own transactions holds SQLite."""
+        address = f"http://127.0.0.1:{self.port}/api/{path}"
+        while (answer := httpx.request(method, address, json=body or None, timeout=60)).status_code == 503:
+            time.sleep(0.5)
+        return answer.raise_for_status().json()
+
+    def _state(self, run: str) -> str:
+        return self.ask("GET", f"flow_runs/{run}")["state"]["type"]
+
+    def _run(self, *arguments: str, moment: Moment | None = None) -> None:
+        command = (sys.executable, "-m", "pipelines.schedule", *arguments)
+        process = self.scene.start(*command, later=moment, PREFECT_WORKER_QUERY_SECONDS="2")
+        self.scene.wait(process, f"pipelines.schedule {arguments[0]}")

@@ -51,17 +51,25 @@ class Scene:
         self.checked: list[str] = []
         self.starts = 0
 
-    def start(self, *command: str, moment: Moment | None = None, **environment: str) -> subprocess.Popen:
-        """Start a command; with a moment, return when a process waits there."""
+    def start(
+        self, *command: str, moment: Moment | None = None, later: Moment | None = None, **environment: str
+    ) -> subprocess.Popen:
+        """Start a command; with a moment, return when a process waits there, unless that is for `later`."""
         self.starts += 1
-        waits = moment.environment(self.folder) if moment else {}
+        waits = (moment or later).environment(self.folder) if moment or later else {}
         env = places.environment({processes.MARK: self.mark}, **waits, **environment)
         process = places.start(self.place, *command, said=self.said(self.starts), env=env)
-        if moment and processes.within(REACH, lambda: self.waits or process.poll() is not None) is None:
-            raise InjectionError(f"nobody came to {moment.text} in {REACH} s:\n{self.output()}")
-        if moment and not self.waits:
-            raise InjectionError(f"{command} ended before {moment.text}:\n{self.output()}")
+        if moment:
+            self.wait_for(moment, process)
         return process
+
+    def wait_for(self, moment: Moment, process: subprocess.Popen | None = None) -> None:
+        """Return when a process waits at the moment. Raises InjectionError where none does, or the command ends."""
+        ended = lambda: process is not None and process.poll() is not None  # noqa: E731
+        if processes.within(REACH, lambda: self.waits or ended()) is None:
+            raise InjectionError(f"nobody came to {moment.text} in {REACH} s:\n{self.output()}")
+        if not self.waits:
+            raise InjectionError(f"the command ended before {moment.text}:\n{self.output()}")
 
     @property
     def waits(self) -> bool:
