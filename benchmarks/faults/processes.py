@@ -19,7 +19,7 @@ WORDS = {  # of the command line of each kind of process; a shell has them in on
     "Prefect's server": "pipelines.server",
     "server": "server",
     "worker": "worker",
-    "flow run": "?",
+    "flow run": "prefect.engine",
 }
 
 
