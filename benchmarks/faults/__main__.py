@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import table
@@ -54,37 +56,40 @@ def main() -> None:
 
 def inject(item: Injection, places: Places) -> dict[str, str]:
     """The row of one injection."""
-    with tempfile.TemporaryDirectory() as folder:
-        if item.disk and not mounted(Path(folder), item.disk):
+    scene, begin = None, time.monotonic()
+    with tempfile.TemporaryDirectory() as name, disk(Path(name) / "disk", item.disk) as there:
+        if not there:
             return row(item, ["not injected: a file system of its own needs leave to mount"], [], "not run")
-        scene, begin = None, time.monotonic()
         try:
-            scene = Scene(places, Path(folder), item.state)
+            scene = Scene(places, Path(name), item.state)
             item.inject(scene)
-            happened = [*scene.happened, *scene.failed]
-            return row(item, happened, scene.checked, "no" if scene.failed else "yes")
+            return row(item, [*scene.happened, *scene.failed], scene.checked, "no" if scene.failed else "yes")
         except Exception as error:
             what = str(error) if isinstance(error, InjectionError) else traceback.format_exc()
-            return row(
-                item,
-                [*(scene.failed if scene else []), f"after {time.monotonic() - begin:.0f} s: {what}"],
-                [],
-                "not run",
-            )
+            after = f"after {time.monotonic() - begin:.0f} s: {what}"
+            return row(item, [*(scene.failed if scene else []), after], [], "not run")
         finally:
             if scene:
                 scene.close()
-            if item.disk:
-                subprocess.run(["umount", "--lazy", folder], check=False)
 
 
-def mounted(folder: Path, megabytes: int) -> bool:
-    """Whether a small file system lies on the folder now."""
+@contextmanager
+def disk(folder: Path, megabytes: int | None) -> Iterator[bool]:
+    """A folder; with a size, a file system of its own, in memory. False where that cannot be mounted."""
+    folder.mkdir()
+    if not megabytes:
+        yield True
+        return
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "faults", str(folder)]
     try:
-        return subprocess.run(command, capture_output=True).returncode == 0
+        there = subprocess.run(command, capture_output=True).returncode == 0
     except FileNotFoundError:
-        return False
+        there = False
+    try:
+        yield there
+    finally:
+        if there:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def row(item: Injection, happened: list[str], checked: list[str], ok: str) -> dict[str, str]:

@@ -254,7 +254,7 @@ def two_at_once() -> Iterator[Injection]:
 def damaged() -> Iterator[Injection]:
     """Files that a crash, a disk or a person spoilt, found by the next start."""
 
-    def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str | None = None) -> Injection:
+    def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str, command=PLAIN) -> Injection:
         """After a training was killed in epoch 3."""
 
         def inject(scene: Scene) -> None:
@@ -262,7 +262,7 @@ def damaged() -> Iterator[Injection]:
             scene.signal("trainer", signal.SIGKILL)
             scene.ends(process, "dvc repro", PATIENCE)
             scene.note(spoil(scene))
-            scene.finish(*PLAIN, TARGET, resumes=resumes)
+            scene.finish(*command, TARGET, resumes=resumes)
             scene.as_undisturbed()
 
         return Injection("damaged", what, "", "after a kill in epoch 3", inject)
@@ -342,7 +342,7 @@ def damaged() -> Iterator[Injection]:
     yield broken_off(
         rwlock(json.dumps({"write": {"PLACE/results/models/scenes/alignformer/0": {"pid": 1, "cmd": "dvc repro"}}}),
                "rwlock names process 1, as after a restart that gave a dead dvc's number to another program"),
-        "rwlock, held by a number that is another program's", "epoch 3",
+        "rwlock, held by a number that is another program's", "epoch 3", FLOW,
     )  # fmt: skip
     yield lying(lock(0), "dvc.lock, empty")
     yield lying(lock(0.5), "dvc.lock, truncated in the middle")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -44,7 +43,7 @@ class Scene:
 
     def __init__(self, made: places.Places, folder: Path, state: str = "prepared"):
         self.made, self.folder = made, folder
-        self.place = made.copy(state, folder / "project")
+        self.place = made.copy(state, folder / "disk" / "project")
         self.mark = uuid.uuid4().hex
         self.happened: list[str] = []
         self.failed: list[str] = []
@@ -207,8 +206,8 @@ class Scene:
         self.check("MLflow has one run, finished, with every epoch", found == [("FINISHED", places.EPOCHS)], str(found))
 
     def close(self) -> None:
+        """Kill whatever is left."""
         processes.end(self.mark)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def trained(text: str) -> list[str]:
