@@ -49,7 +49,7 @@ def main() -> None:
                 f"{row['ok']:>3}  {' / '.join(row[name] for name in COLUMNS[:4])}\n     {row['what happened']}",
                 flush=True,
             )
-            record(surroundings | row)
+            record(row | surroundings)
     print(f"{len(chosen)} injections, {failed} with a check that failed")
     sys.exit(failed > 0)
 
