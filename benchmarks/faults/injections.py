@@ -17,6 +17,7 @@ from benchmarks.faults.moments import Moment
 from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
 from tests.servers import Server, free_port, mlflow
 
+EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
 PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
 CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK, moments.SORTING)  # the flow repairs, plain dvc refuses
 NAMES = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL", signal.SIGSTOP: "SIGSTOP"}
@@ -69,7 +70,6 @@ def ended(
     """A process gets a signal that ends it while another, or itself, waits at a moment."""
 
     def inject(scene: Scene) -> None:
-        whole = target != TARGET
         targets = [target] if target else []
         process = scene.start(*command, *targets, moment=moment)
         scene.end_together(scene.interrupt(process) if kind == "group" else scene.signal(kind, number))
@@ -77,7 +77,7 @@ def ended(
         scene.nothing_left()
         scene.nothing_half_written()
         scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
-        scene.as_undisturbed(whole)
+        scene.as_undisturbed(target)
 
     who = {"group": f"the terminal's group of {STARTED[command]} (Ctrl-C)"}.get(kind, kind)
     under = "" if kind in ("flow", "plain dvc", "group") else f" under {STARTED[command]}"
@@ -128,13 +128,13 @@ def ended_trainers() -> Iterator[Injection]:
 
 
 def ended_stages() -> Iterator[Injection]:
-    """The others; from here to the end of the DAG, which must be that of an undisturbed run to the byte."""
-    yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target="", state="trained")
-    yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target="", state="trained")
-    yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target="", state="trained")
-    yield ended("report", signal.SIGKILL, moments.REPORTED, PLAIN, target="", state="trained")
+    """The others, and all at once."""
+    yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target=EVALUATE, state="trained")
+    yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target=DIAGNOSE, state="trained")
+    yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target=ABLATE, state="evaluated")
+    yield ended("report", signal.SIGKILL, moments.REPORTED, PLAIN, target="", state="compared")
     yield ended("preparer", signal.SIGKILL, moments.PREPARED, PLAIN, target=TARGET, state="empty")
-    yield ended("everything", signal.SIGKILL, replace(moments.STEP), FLOW, resumes="epoch 2", target="")
+    yield ended("everything", signal.SIGKILL, moments.STEP, FLOW, resumes="epoch 2", target="")
 
 
 def paused() -> Iterator[Injection]:
@@ -194,7 +194,7 @@ def full_disks() -> Iterator[Injection]:
             scene.nothing_half_written()
             ballast.unlink()
             scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
-            scene.as_undisturbed(whole=not target)
+            scene.as_undisturbed(target)
 
         who = "dvc" if moment.process == moments.REPRO else _stage_of(moment)
         return Injection("disk full", who, "", f"from on: {moment.text}", inject, state, disk=100)
@@ -204,8 +204,8 @@ def full_disks() -> Iterator[Injection]:
     yield full(moments.ENDED)
     yield full(moments.COMMIT)
     yield full(moments.LOCK)
-    yield full(replace(moments.SCORED, after=False, text="writing the scores"), target="", state="trained")
-    yield full(replace(moments.REPORTED, text="writing the report"), target="", state="trained")
+    yield full(replace(moments.SCORED, after=False, text="writing the scores"), target=EVALUATE, state="trained")
+    yield full(replace(moments.REPORTED, text="writing the report"), target="", state="compared")
 
 
 def two_at_once() -> Iterator[Injection]:
@@ -219,7 +219,7 @@ def two_at_once() -> Iterator[Injection]:
             scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
             scene.note(f"both ended well; {len(trained(said))} trainings in all")
             scene.nothing_left()
-            scene.as_undisturbed(whole=True)
+            scene.as_undisturbed("")
 
         names = [" ".join(command[1:]).removeprefix("-m ") for command in (first, second)]
         return Injection("two at once", f"{names[0]} | {names[1]}", "", "from the start", inject)
@@ -274,7 +274,7 @@ def damaged() -> Iterator[Injection]:
             scene.note(spoil(scene))
             scene.finish(*command)
             scene.nothing_left()
-            scene.as_undisturbed(whole=True)
+            scene.as_undisturbed("")
 
         return Injection("damaged", what, "", f"before {STARTED[command]}, all up to date", inject, "whole")
 
