@@ -48,9 +48,11 @@ def repair(say: Callable[[str], None] = print) -> None:
 
 
 def _is_cut_off() -> bool:
-    """Whether DVC would refuse to read its lock file."""
+    """Whether DVC would refuse to read its lock file, or take half a hash for one and run that stage again."""
     if not LOCK.exists():
         return False
+    if not LOCK.read_bytes().endswith(b"\n"):
+        return True
     from dvc.exceptions import DvcException
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import load_yaml

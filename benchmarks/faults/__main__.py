@@ -12,10 +12,11 @@ import csv
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import table
@@ -29,60 +30,66 @@ COLUMNS = ("fault", "process", "signal", "when", "what happened", "checked by", 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="only injections whose row has each of these words (default: all)")
+    parser.add_argument("words", nargs="*", help="only injections whose row has one of these texts (default: all)")
     parser.add_argument("--list", action="store_true", help="name the injections and end")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="injections at once (default: 1)")
     options = parser.parse_args()
-    chosen = [item for item in all_injections() if all(word in item.name for word in options.words)]
+    chosen = [item for word in options.words or [""] for item in all_injections() if word in item.name]
     if options.list:
         print("\n".join(item.name for item in chosen))
         return
     surroundings = table.surroundings("torch", "dvc", "prefect", "mlflow")
-    failed, writing = 0, threading.Lock()
+    failed = 0
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         places = Places(Path(folder) / "made")
-        for item, row in zip(chosen, pool.map(lambda item: inject(item, places), chosen), strict=True):
+        for done in as_completed([pool.submit(inject, item, places) for item in chosen]):
+            row = done.result()
             failed += row["ok"] != "yes"
-            print(f"{row['ok']:>3}  {item.name}\n     {row['what happened']}", flush=True)
-            with writing:
-                record(surroundings | row)
+            print(
+                f"{row['ok']:>3}  {' / '.join(row[name] for name in COLUMNS[:4])}\n     {row['what happened']}",
+                flush=True,
+            )
+            record(row | surroundings)
     print(f"{len(chosen)} injections, {failed} with a check that failed")
     sys.exit(failed > 0)
 
 
 def inject(item: Injection, places: Places) -> dict[str, str]:
     """The row of one injection."""
-    with tempfile.TemporaryDirectory() as folder:
-        if item.disk and not mounted(Path(folder), item.disk):
+    scene, begin = None, time.monotonic()
+    with tempfile.TemporaryDirectory() as name, disk(Path(name) / "disk", item.disk) as there:
+        if not there:
             return row(item, ["not injected: a file system of its own needs leave to mount"], [], "not run")
-        scene, begin = None, time.monotonic()
         try:
-            scene = Scene(places, Path(folder), item.state)
+            scene = Scene(places, Path(name), item.state)
             item.inject(scene)
-            happened = [*scene.happened, *scene.failed]
-            return row(item, happened, scene.checked, "no" if scene.failed else "yes")
+            return row(item, [*scene.happened, *scene.failed], scene.checked, "no" if scene.failed else "yes")
         except Exception as error:
             what = str(error) if isinstance(error, InjectionError) else traceback.format_exc()
-            return row(
-                item,
-                [*(scene.failed if scene else []), f"after {time.monotonic() - begin:.0f} s: {what}"],
-                [],
-                "not run",
-            )
+            after = f"after {time.monotonic() - begin:.0f} s: {what}"
+            return row(item, [*(scene.failed if scene else []), after], [], "not run")
         finally:
             if scene:
                 scene.close()
-            if item.disk:
-                subprocess.run(["umount", "--lazy", folder], check=False)
 
 
-def mounted(folder: Path, megabytes: int) -> bool:
-    """Whether a small file system lies on the folder now."""
+@contextmanager
+def disk(folder: Path, megabytes: int | None) -> Iterator[bool]:
+    """A folder; with a size, a file system of its own, in memory. False where that cannot be mounted."""
+    folder.mkdir()
+    if not megabytes:
+        yield True
+        return
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "faults", str(folder)]
     try:
-        return subprocess.run(command, capture_output=True).returncode == 0
+        there = subprocess.run(command, capture_output=True).returncode == 0
     except FileNotFoundError:
-        return False
+        there = False
+    try:
+        yield there
+    finally:
+        if there:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def row(item: Injection, happened: list[str], checked: list[str], ok: str) -> dict[str, str]:

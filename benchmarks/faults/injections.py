@@ -10,11 +10,14 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.faults import moments
+import httpx
+
+from benchmarks.faults import moments, processes
 from benchmarks.faults.moments import Moment
-from benchmarks.faults.scene import FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
+from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
 from tests.servers import Server, free_port, mlflow
 
+EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
 PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
 CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK, moments.SORTING)  # the flow repairs, plain dvc refuses
 NAMES = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL", signal.SIGSTOP: "SIGSTOP"}
@@ -57,6 +60,7 @@ def all_injections() -> list[Injection]:
         *two_at_once(),
         *damaged(),
         *databases(),
+        *deployed(),
     ]
 
 
@@ -66,7 +70,6 @@ def ended(
     """A process gets a signal that ends it while another, or itself, waits at a moment."""
 
     def inject(scene: Scene) -> None:
-        whole = target != TARGET
         targets = [target] if target else []
         process = scene.start(*command, *targets, moment=moment)
         scene.end_together(scene.interrupt(process) if kind == "group" else scene.signal(kind, number))
@@ -74,7 +77,7 @@ def ended(
         scene.nothing_left()
         scene.nothing_half_written()
         scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
-        scene.as_undisturbed(whole)
+        scene.as_undisturbed(target)
 
     who = {"group": f"the terminal's group of {STARTED[command]} (Ctrl-C)"}.get(kind, kind)
     under = "" if kind in ("flow", "plain dvc", "group") else f" under {STARTED[command]}"
@@ -125,13 +128,13 @@ def ended_trainers() -> Iterator[Injection]:
 
 
 def ended_stages() -> Iterator[Injection]:
-    """The others; from here to the end of the DAG, which must be that of an undisturbed run to the byte."""
-    yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target="", state="trained")
-    yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target="", state="trained")
-    yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target="", state="trained")
-    yield ended("report", signal.SIGKILL, moments.REPORTED, PLAIN, target="", state="trained")
+    """The others, and all at once."""
+    yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target=EVALUATE, state="trained")
+    yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target=DIAGNOSE, state="trained")
+    yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target=ABLATE, state="evaluated")
+    yield ended("report", signal.SIGKILL, moments.REPORTED, PLAIN, target="", state="compared")
     yield ended("preparer", signal.SIGKILL, moments.PREPARED, PLAIN, target=TARGET, state="empty")
-    yield ended("everything", signal.SIGKILL, replace(moments.STEP), FLOW, resumes="epoch 2", target="")
+    yield ended("everything", signal.SIGKILL, moments.STEP, FLOW, resumes="epoch 2", target="")
 
 
 def paused() -> Iterator[Injection]:
@@ -191,7 +194,7 @@ def full_disks() -> Iterator[Injection]:
             scene.nothing_half_written()
             ballast.unlink()
             scene.finish(*(FLOW if moment in CUT_OFF else PLAIN), *targets, resumes=resumes)
-            scene.as_undisturbed(whole=not target)
+            scene.as_undisturbed(target)
 
         who = "dvc" if moment.process == moments.REPRO else _stage_of(moment)
         return Injection("disk full", who, "", f"from on: {moment.text}", inject, state, disk=100)
@@ -201,8 +204,8 @@ def full_disks() -> Iterator[Injection]:
     yield full(moments.ENDED)
     yield full(moments.COMMIT)
     yield full(moments.LOCK)
-    yield full(replace(moments.SCORED, after=False, text="writing the scores"), target="", state="trained")
-    yield full(replace(moments.REPORTED, text="writing the report"), target="", state="trained")
+    yield full(replace(moments.SCORED, after=False, text="writing the scores"), target=EVALUATE, state="trained")
+    yield full(replace(moments.REPORTED, text="writing the report"), target="", state="compared")
 
 
 def two_at_once() -> Iterator[Injection]:
@@ -216,7 +219,7 @@ def two_at_once() -> Iterator[Injection]:
             scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
             scene.note(f"both ended well; {len(trained(said))} trainings in all")
             scene.nothing_left()
-            scene.as_undisturbed(whole=True)
+            scene.as_undisturbed("")
 
         names = [" ".join(command[1:]).removeprefix("-m ") for command in (first, second)]
         return Injection("two at once", f"{names[0]} | {names[1]}", "", "from the start", inject)
@@ -251,7 +254,7 @@ def two_at_once() -> Iterator[Injection]:
 def damaged() -> Iterator[Injection]:
     """Files that a crash, a disk or a person spoilt, found by the next start."""
 
-    def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str | None = None) -> Injection:
+    def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str, command=PLAIN) -> Injection:
         """After a training was killed in epoch 3."""
 
         def inject(scene: Scene) -> None:
@@ -259,7 +262,7 @@ def damaged() -> Iterator[Injection]:
             scene.signal("trainer", signal.SIGKILL)
             scene.ends(process, "dvc repro", PATIENCE)
             scene.note(spoil(scene))
-            scene.finish(*PLAIN, TARGET, resumes=resumes)
+            scene.finish(*command, TARGET, resumes=resumes)
             scene.as_undisturbed()
 
         return Injection("damaged", what, "", "after a kill in epoch 3", inject)
@@ -271,7 +274,7 @@ def damaged() -> Iterator[Injection]:
             scene.note(spoil(scene))
             scene.finish(*command)
             scene.nothing_left()
-            scene.as_undisturbed(whole=True)
+            scene.as_undisturbed("")
 
         return Injection("damaged", what, "", f"before {STARTED[command]}, all up to date", inject, "whole")
 
@@ -339,7 +342,7 @@ def damaged() -> Iterator[Injection]:
     yield broken_off(
         rwlock(json.dumps({"write": {"PLACE/results/models/scenes/alignformer/0": {"pid": 1, "cmd": "dvc repro"}}}),
                "rwlock names process 1, as after a restart that gave a dead dvc's number to another program"),
-        "rwlock, held by a number that is another program's", "epoch 3",
+        "rwlock, held by a number that is another program's", "epoch 3", FLOW,
     )  # fmt: skip
     yield lying(lock(0), "dvc.lock, empty")
     yield lying(lock(0.5), "dvc.lock, truncated in the middle")
@@ -437,3 +440,111 @@ def databases() -> Iterator[Injection]:
 def mlflow_server(scene: Scene, port: int) -> AbstractContextManager[Server]:
     """A server on loopback that keeps runs and artifacts in the injection's folder."""
     return mlflow(scene.folder, f"sqlite:///{scene.folder}/mlflow.db", str(scene.folder / "mlartifacts"), port=port)
+
+
+def deployed() -> Iterator[Injection]:
+    """Runs that a worker starts for a server, as `make schedule` brings both up."""
+
+    def scheduled(act: Callable[[Scene, "Schedule", str], None], process: str, sent: str, when: str) -> Injection:
+        def inject(scene: Scene) -> None:
+            schedule = Schedule(scene)
+            schedule.up(moments.STEP)
+            run = schedule.start(TARGET)
+            scene.wait_for(moments.STEP)
+            act(scene, schedule, run)
+            schedule.down()
+            scene.nothing_left()
+            scene.as_undisturbed()
+
+        return Injection("ended, on make schedule", process, sent, when, inject)
+
+    def again(scene: Scene, schedule: Schedule) -> None:
+        run = schedule.start(TARGET)
+        state = schedule.ends(run)
+        scene.check("a new run of the deployment ends as COMPLETED", state == "COMPLETED", state)
+        scene.note(f"a new run of the deployment ended as {state}")
+
+    def over(scene: Scene, schedule: Schedule, run: str, expected: str) -> None:
+        state = schedule.ends(run, 240)
+        scene.check(f"Prefect shows the run as {expected}", state == expected, state)
+        scene.note(f"Prefect shows the run as {state}")
+
+    def worker(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("worker", signal.SIGKILL))
+        scene.nothing_half_written()
+        schedule.up()
+        over(scene, schedule, run, "CRASHED")
+        again(scene, schedule)
+
+    def flow(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("flow run", signal.SIGKILL))
+        scene.nothing_half_written()
+        over(scene, schedule, run, "CRASHED")
+        again(scene, schedule)
+
+    def server(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("server", signal.SIGKILL))
+        time.sleep(30)
+        scene.go()
+        schedule.up()
+        over(scene, schedule, run, "COMPLETED")
+
+    def cancel(scene: Scene, schedule: Schedule, run: str) -> None:
+        family = processes.family(processes.of_kind("dvc", scene.mark))
+        schedule.ask("POST", f"flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+        gone = processes.within(20, lambda: not any(map(processes.alive, family)))
+        scene.check("dvc and trainer gone 20 s after the click", gone is not None)
+        scene.note(f"dvc and trainer gone after {gone or 20:.1f} s")
+        over(scene, schedule, run, "CANCELLED")
+        again(scene, schedule)
+
+    def everything(scene: Scene, schedule: Schedule, run: str) -> None:
+        scene.end_together(scene.signal("everything", signal.SIGKILL))
+        scene.nothing_half_written()
+        schedule.up()
+        again(scene, schedule)
+        over(scene, schedule, run, "CRASHED")
+
+    yield scheduled(worker, "worker", "SIGKILL", moments.STEP.text)
+    yield scheduled(flow, "flow run", "SIGKILL", moments.STEP.text)
+    yield scheduled(server, "server", "SIGKILL", f"{moments.STEP.text}, back after 30 s")
+    yield scheduled(cancel, "Cancel, as in the UI", "", moments.STEP.text)
+    yield scheduled(everything, "everything, as when the machine goes off", "SIGKILL", moments.STEP.text)
+
+
+class Schedule:
+    """`make schedule` in a scene: server, worker and deployments."""
+
+    def __init__(self, scene: Scene):
+        self.scene, self.port = scene, free_port()
+
+    def up(self, moment: Moment | None = None) -> None:
+        self._run("up", "--port", str(self.port), moment=moment)
+
+    def down(self) -> None:
+        self._run("down")
+
+    def start(self, target: str) -> str:
+        """Run a target as a click in the UI does; the id of the flow run."""
+        deployment = self.ask("GET", "deployments/name/experiment/on-demand")["id"]
+        return self.ask("POST", f"deployments/{deployment}/create_flow_run", parameters={"targets": [target]})["id"]
+
+    def ends(self, run: str, seconds: float = FINISH) -> str:
+        """The state it ended in, or is in after so long."""
+        processes.within(seconds, lambda: self._state(run) in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
+        return self._state(run)
+
+    def ask(self, method: str, path: str, **body) -> dict:
+        """The API's answer; 503 is what it says while another of its own transactions holds SQLite."""
+        address = f"http://127.0.0.1:{self.port}/api/{path}"
+        while (answer := httpx.request(method, address, json=body or None, timeout=60)).status_code == 503:
+            time.sleep(0.5)
+        return answer.raise_for_status().json()
+
+    def _state(self, run: str) -> str:
+        return self.ask("GET", f"flow_runs/{run}")["state"]["type"]
+
+    def _run(self, *arguments: str, moment: Moment | None = None) -> None:
+        command = (sys.executable, "-m", "pipelines.schedule", *arguments)
+        process = self.scene.start(*command, later=moment, PREFECT_WORKER_QUERY_SECONDS="2")
+        self.scene.wait(process, f"pipelines.schedule {arguments[0]}")

@@ -12,7 +12,13 @@ from tests.project import ENVIRONMENT, clone, run, set_params, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 3, 4
-STATES = {"prepared": ["prepare"], "trained": ["train"], "whole": []}  # and what is reproduced for it
+STATES = {  # and what is reproduced for each, after the one before
+    "prepared": ["prepare"],
+    "trained": ["train"],
+    "evaluated": ["evaluate"],
+    "compared": ["diagnose", "ablate"],
+    "whole": [],
+}
 OUTPUTS = ("data", "results", "reports")
 RUNS_OF_ITS_OWN = ("mlflow.db", "mlflow.db.lock", "mlartifacts")  # they name the folder that they were made in
 
@@ -20,7 +26,7 @@ Files = dict[str, str]  # path -> SHA-256
 
 
 class Places:
-    """States of one project, made once by plain `dvc repro`: `empty`, `prepared`, `trained` and `whole`."""
+    """States of one project, made once by plain `dvc repro`: `empty`, and those of `STATES`."""
 
     def __init__(self, folder: Path):
         self.folder = folder

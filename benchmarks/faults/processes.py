@@ -17,7 +17,9 @@ WORDS = {  # of the command line of each kind of process; a shell has them in on
     "ablation": "stages.ablate",
     "report": "stages.report",
     "Prefect's server": "pipelines.server",
+    "server": "server",
     "worker": "worker",
+    "flow run": "prefect.engine",
 }
 
 

@@ -1,0 +1,107 @@
+"""What the flow costs beside plain `dvc repro`, and what `--jobs 2` gains.
+
+`noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. Plain and flow take turns in
+projects of their own, so that whatever else the machine does hits both. `default`: the experiment of `params.yaml` from
+nothing by the flow, once with each of `--jobs`; about 40 minutes on two cores, and a row as soon as each has ended.
+
+Adds rows to `benchmarks/results/overhead.csv`.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks import table
+from tests.project import ENVIRONMENT, clone, run, tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path("benchmarks/results/overhead.csv")
+FLOW = (sys.executable, "-m", "pipelines.experiment")
+COMMANDS = {
+    "dvc repro": (sys.executable, "-m", "dvc", "repro"),
+    "flow": FLOW,
+    "flow, --jobs 2": (*FLOW, "--jobs", "2"),
+}
+ROUNDS = {"noop": 5, "tiny": 2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["noop", "tiny", "default"])
+    parser.add_argument("--jobs", type=int, nargs="+", default=[2, 1], metavar="N", help="of default (default: 2 1)")
+    options = parser.parse_args()
+    if options.what == "default":
+        for jobs in options.jobs:
+            with project(small=False) as folder:
+                record("default", f"flow, --jobs {jobs}", [seconds(folder, *FLOW, "--jobs", str(jobs))])
+        return
+    measured = noop() if options.what == "noop" else from_nothing()
+    for how, times in measured.items():
+        record(options.what, how, times, measured["dvc repro"])
+
+
+def noop() -> dict[str, list[float]]:
+    """Seconds of each in one project where all is up to date."""
+    measured = {how: [] for how in COMMANDS}
+    with project(small=True) as folder:
+        seconds(folder, *COMMANDS["flow"])
+        for _ in range(ROUNDS["noop"]):
+            for how, command in COMMANDS.items():
+                measured[how].append(seconds(folder, *command))
+    return measured
+
+
+def from_nothing() -> dict[str, list[float]]:
+    """Seconds of each for the whole DAG."""
+    measured = {how: [] for how in COMMANDS}
+    for _ in range(ROUNDS["tiny"]):
+        for how, command in COMMANDS.items():
+            with project(small=True) as folder:
+                measured[how].append(seconds(folder, *command))
+    return measured
+
+
+@contextmanager
+def project(small: bool) -> Iterator[Path]:
+    """A clone of the checkout in a folder of its own, with Prefect's database, which is made once a clone."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = clone(ROOT, Path(folder))
+        run(place, sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")
+        yield tiny(place) if small else place
+
+
+def seconds(folder: Path, *command: str) -> float:
+    begin = time.monotonic()
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    took = time.monotonic() - begin
+    if done.returncode:
+        sys.exit(f"error: {command} ended with code {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    print(f"{took:.1f} s: {' '.join(command[1:])}", flush=True)
+    return took
+
+
+def record(what: str, how: str, times: list[float], against: list[float] | None = None) -> None:
+    """A row: the median time, and what it is more than that of plain `dvc repro`, in seconds and as a ratio."""
+    median, plain = statistics.median(times), statistics.median(against) if against else None
+    row = {
+        **table.surroundings("dvc", "prefect", "torch"),
+        "what": what,
+        "how": how,
+        "seconds": round(median, 1),
+        "rounds": len(times),
+        "more than dvc repro, s": round(median - plain, 1) if plain else "",
+        "ratio to dvc repro": round(median / plain, 2) if plain else "",
+        "command": f"python -m benchmarks.overhead {what}",
+    }
+    print(f"{what}, {how}: {median:.1f} s", flush=True)
+    table.append(RESULTS, [row])
+
+
+if __name__ == "__main__":
+    main()
