@@ -136,6 +136,7 @@ def ended(place: Path, cell: Run, process: subprocess.Popen) -> str:
     outputs = place / layout.model(*cell) / "model.safetensors", place / layout.history(*cell)
     hashes = [hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in outputs]
     shutil.rmtree(place / layout.RESULTS)
+    shutil.rmtree(place / layout.checkpoints(*cell))
     return f"model {hashes[0]}, history {hashes[1]}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages import layout
 from stages.run import Run
-from stages.store import Store, all_pages
+from stages.tracking.store import Store, all_pages
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel

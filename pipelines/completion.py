@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages import layout, mlruns, store
+from stages import layout
 from stages.run import Run
-from stages.store import Scalar, Store
+from stages.tracking import mlruns, store
+from stages.tracking.store import Scalar, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from stages import keys, layout
-from stages.mlruns import flatten, run_name
 from stages.params import Recipe, Variant
 from stages.run import Run
-from stages.store import Scalar
+from stages.tracking.mlruns import flatten, run_name
+from stages.tracking.store import Scalar
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

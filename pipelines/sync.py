@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from pipelines import champion, completion, recorded
 from pipelines.recorded import Comparison, Entries, Training, Tree
-from stages import keys, layout, mlruns, owner, store
-from stages.store import Store
+from stages import keys, layout
+from stages.tracking import mlruns, owner, store
+from stages.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from stages import store
+from stages.tracking import store
 
 UNKNOWN = ("git.", "mlflow.source.git.", "process.", "rebuilt")  # tags that cannot be known afterwards
 

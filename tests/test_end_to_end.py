@@ -24,6 +24,7 @@ def test_every_stage_runs_and_leaves_its_outputs(project):
     assert ran(output) == {"prepare@scenes", "ablate@scenes", "report", *each}
     for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
         assert (folder / "reports" / name).stat().st_size > 0
+    assert not list((folder / "checkpoints").glob("*/*"))
     page = (folder / "reports" / "index.html").read_text()
     assert all(variant in page for variant in VARIANTS)
 

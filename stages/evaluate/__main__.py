@@ -1,7 +1,10 @@
 """Model + evaluation splits -> the score of every expression, and metrics by split."""
 
 import json
+import shutil
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -13,6 +16,7 @@ from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.evaluate.score import frame, score
 from stages.params import Params
 from stages.samples import Expressions, PictureError
+from stages.train.lock import RunTakenError, only_trainer
 
 
 def main() -> None:
@@ -36,6 +40,7 @@ def evaluate(cell: run.Run, settings: Params) -> None:
         scores = scored(cell, settings, process.device)
         if process.is_main_process:
             write(cell, scores, PROTOCOLS[settings.evaluation.protocol])
+            remove_checkpoints(layout.checkpoints(*cell))
 
 
 def scored(cell: run.Run, settings: Params, device: torch.device) -> pd.DataFrame:
@@ -71,6 +76,12 @@ def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol) -> None:
     print(f"protocol {protocol.name}")
     for split, values in metrics.items():
         print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """The training is recorded, or DVC would not evaluate its model; one that is under way anew keeps its own."""
+    with suppress(RunTakenError), only_trainer(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ def train(cell: run.Run, settings: Params, checkpoint_seconds: float = SECONDS) 
             if not main:
                 return
             write(cell, model, start.processor, pd.DataFrame(history).assign(protocol=start.protocol.name))
-            checkpoints.remove()
             tracked.log_folder(layout.model(*cell), "model")
 
 

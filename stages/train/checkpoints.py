@@ -31,7 +31,10 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """Every method but `remove` is called by every process of the run; the main one alone writes and removes.
+    """Every method is called by every process of the run; the main one alone writes and removes.
+
+    The last ones stay when the run has ended: DVC has not recorded its outputs yet, and would remove them where it is
+    killed before that. `stages.evaluate` removes them.
 
     Args:
         folder: of the run.
@@ -66,10 +69,6 @@ class Checkpoints:
         if here().is_main_process:
             self._write(content, f"{state.epoch:05d}-{state.step:08d}")
         self.last = time.monotonic()
-
-    def remove(self) -> None:
-        """Remove every checkpoint: for when the outputs of the run are written."""
-        shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def newest_first(self) -> list[Path]:
         """The files there are, unchecked."""

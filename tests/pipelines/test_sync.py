@@ -20,8 +20,9 @@ import pytest
 
 from pipelines import champion
 from pipelines.sync import SyncError, sync
-from stages import keys, mlruns, owner, params, store, tracking
+from stages import keys, params, tracking
 from stages.run import Run
+from stages.tracking import mlruns, owner, store
 from tests import mlflow_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -346,7 +347,7 @@ def test_two_runs_of_one_training_become_one(synced):
 
 def test_runs_that_never_ended(synced):
     """A dead process: KILLED. One that lives, or on another host: left alone, and named."""
-    ended = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    ended = python("-c", "from stages.tracking import owner; print(owner.tags())", stdout=subprocess.PIPE)
     dead = ast.literal_eval(ended.communicate()[0])
     elsewhere = {**owner.tags(), owner.HOST: "another-host"}
     given = {"killed": dead, "alive": owner.tags(), "far": elsewhere}
@@ -388,7 +389,7 @@ def test_a_training_that_runs_is_left_alone(synced):
 def test_a_killed_training_whose_outputs_came_from_elsewhere_is_completed(synced):
     """The server was away when it ended, or another machine finished the stage."""
     before, run = mlflow_state.contents(), run_of("vlba-0")
-    ended = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    ended = python("-c", "from stages.tracking import owner; print(owner.tags())", stdout=subprocess.PIPE)
     with store.opened() as opened:
         store.send_tags(opened, run.info.run_id, ast.literal_eval(ended.communicate()[0]))
         opened.client.update_run(run.info.run_id, status="RUNNING")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import keys, mlruns, owner, params, store, tracking
+from stages import keys, params, tracking
+from stages.tracking import mlruns, owner, store
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"epochs": 3, "learning_rate": 1e-3}
@@ -223,7 +224,7 @@ def test_a_run_names_its_process(migrated):
     assert run.run_id and owner.fate(tags) == "alive"
     assert owner.fate({**tags, owner.STARTED: str(float(tags[owner.STARTED]) - 3600)}) == "dead"
     assert owner.fate({**tags, owner.HOST: "another"}) == owner.fate({}) == "elsewhere"
-    process = python("-c", "from stages import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    process = python("-c", "from stages.tracking import owner; print(owner.tags())", stdout=subprocess.PIPE)
     tags = ast.literal_eval(process.communicate()[0])
     assert tags[owner.PID] == str(process.pid) and owner.fate(tags) == "dead"
 

@@ -4,7 +4,7 @@ One parent run an ablation (what all variants of a dataset share: data, code, re
 are found by a key made of their inputs (`stages.keys`), so a stage that runs again replaces its run.
 
 Nothing here stops a stage. What MLflow could not be told is warned of, once a run, and named;
-`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.store` says which store it is.
+`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
 """
 
 import logging
@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages import keys, layout, mlruns, store
+from stages import keys, layout
 from stages import params as parameters
-from stages.mlruns import flatten as flatten
-from stages.store import Scalar, Store
+from stages.tracking import mlruns, store
+from stages.tracking.mlruns import flatten as flatten
+from stages.tracking.store import Scalar, Store
 
 log = logging.getLogger(__name__)
 

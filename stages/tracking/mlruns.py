@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from stages import keys, layout, owner, store
-from stages.store import Scalar, Store
+from stages import keys, layout
+from stages.tracking import owner, store
+from stages.tracking.store import Scalar, Store
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
