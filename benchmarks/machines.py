@@ -6,7 +6,7 @@ training, one worker and its flow are killed with SIGKILL; the other finishes, t
 worker is started again and brings its clone up to date. `dvc.lock` and `reports/` of both are compared with those of a
 clone that did everything alone, with `dvc repro`. Prefect's logs say which stage ran where, MLflow which runs it has.
 
-Needs PostgreSQL and about 8 minutes. Adds a row to `benchmarks/results/machines.csv`. Ends with exit code 1 where
+Needs PostgreSQL and 10 to 30 minutes. Adds a row to `benchmarks/results/machines.csv`. Ends with exit code 1 where
 something differs.
 """
 
