@@ -372,6 +372,8 @@ def databases() -> Iterator[Injection]:
         scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
         scene.nothing_left()
         scene.as_undisturbed()
+        scene.sync()
+        scene.one_finished_run()
 
     def mlflow_locked_for_a_while(scene: Scene) -> None:
         process = scene.start(*PLAIN, TARGET, moment=moments.STEP)
@@ -381,6 +383,7 @@ def databases() -> Iterator[Injection]:
         scene.wait(process, "dvc repro")
         scene.nothing_left()
         scene.as_undisturbed()
+        scene.sync()
         scene.one_finished_run()
 
     def prefect_locked(scene: Scene) -> None:
@@ -417,6 +420,7 @@ def databases() -> Iterator[Injection]:
                 time.sleep(5)
                 with mlflow_server(scene, port):
                     scene.wait(process, "dvc repro")
+                    scene.sync(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
                 scene.one_finished_run(scene.folder / "mlflow.db")
             else:
                 scene.wait(process, "dvc repro")

@@ -200,6 +200,11 @@ class Scene:
         self.check("every output as of an undisturbed run (SHA-256)", not other, ", ".join(other[:4]))
         self.check("no checkpoint left", not list(self.place.glob("checkpoints/*/*/*")))
 
+    def sync(self, **environment: str) -> None:
+        """Bring MLflow into step, as the flow and `make ui` do."""
+        self.wait(self.start(sys.executable, "-m", "pipelines.sync", **environment), "the sync")
+        self.note("a sync followed")
+
     def one_finished_run(self, database: Path | None = None) -> None:
         """That MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
         with closing(sqlite3.connect(database or self.place / "mlflow.db")) as connection:
