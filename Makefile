@@ -36,9 +36,7 @@ check: $(INSTALLED)  ## whether reports/ is what the results, or dvc.lock and th
 ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or another PORT=...
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
-		exec mlflow ui --backend-store-uri sqlite:///mlflow.db \
-		--host 127.0.0.1 --port $(PORT) --workers 1
+	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 schedule: $(INSTALLED)  ## Prefect's server, a worker and the schedules of prefect.yaml, on http://127.0.0.1:4200 or PORT=...
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))

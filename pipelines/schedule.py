@@ -181,7 +181,7 @@ def _start_worker(url: str, client: SyncPrefectClient) -> None:
     log = get_current_settings().home / "worker.log"
     started = daemons.start(
         "worker",
-        ["--pool", POOL, "--type", "process", "--name", name, "--install-policy", "never"],
+        ["--pool", POOL, "--type", "process", "--limit", "1", "--name", name, "--install-policy", "never"],
         {"PREFECT_API_URL": url},
         log,
     )
