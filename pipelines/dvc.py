@@ -13,6 +13,7 @@ from stages import parent
 
 if __name__ == "__main__":
     starter = os.getppid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
     parent.watch(whole_group=True)
     try:
         sys.exit(main())

@@ -6,13 +6,14 @@ Prefect's own temporary server outlives a flow that is killed.
 import atexit
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -30,6 +31,7 @@ from prefect.settings import (
 from stages import parent
 
 PATIENCE = 10  # seconds for the server's end
+RESTARTS = 5
 
 _is_temporary = threading.Event()
 
@@ -82,19 +84,13 @@ def temporary() -> Iterator[None]:
         ServerError: it ended, or did not answer in time.
     """
     _prepare_database()
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.server", str(listening.fileno())],
-            pass_fds=[listening.fileno()],
-            env={**os.environ, "PREFECT_UI_ENABLED": "false"},
-            start_new_session=True,  # Ctrl-C is for the flow, which then still has something to tell
-        )
-    atexit.register(_end, process)  # Prefect sends its last log lines before that, but after the block
-    _wait(process, url)
+    server = _Server()
+    atexit.register(server.end)  # Prefect sends its last log lines before that, but after the block
+    server.wait()
+    threading.Thread(target=server.keep, daemon=True).start()
     logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith("View at "))
     _is_temporary.set()
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
         yield
 
 
@@ -107,23 +103,54 @@ def _prepare_database() -> None:
             subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], check=True)
 
 
-def _wait(process: subprocess.Popen, url: str) -> None:
-    patience = get_current_settings().server.ephemeral.startup_timeout_seconds
-    deadline = time.monotonic() + patience
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", timeout=patience, trust_env=False).is_success:
+class _Server:
+    """A process on a socket of this one: where it is killed, the flow's calls wait there for the next."""
+
+    def __init__(self):
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        self._ended = False
+        self._process = self._started()
+
+    def wait(self) -> None:
+        """Until it answers. Raises ServerError."""
+        patience = get_current_settings().server.ephemeral.startup_timeout_seconds
+        deadline = time.monotonic() + patience
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=patience, trust_env=False).is_success:
+                    return
+            time.sleep(0.1)
+        raise ServerError(
+            f"Prefect's temporary server did not start within {patience} s, or ended; see the lines above"
+        )
+
+    def keep(self) -> None:
+        """Start it again where it is killed, a few times; then the flow is ended, which could tell nobody anything."""
+        for _ in range(RESTARTS):
+            self._process.wait()
+            if self._ended:
                 return
-        time.sleep(0.1)
-    raise ServerError(f"Prefect's temporary server did not start within {patience} s, or ended; its lines are above")
+            self._process = self._started()
+        self._process.wait()
+        if not self._ended:
+            os.kill(os.getpid(), signal.SIGTERM)
 
+    def end(self) -> None:
+        self._ended = True
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        self._process.kill()
+        self._process.wait()
 
-def _end(process: subprocess.Popen) -> None:
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-    process.kill()
-    process.wait()
+    def _started(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines.server", str(self._listening.fileno())],
+            pass_fds=[self._listening.fileno()],
+            env={**os.environ, "PREFECT_UI_ENABLED": "false"},
+            start_new_session=True,  # Ctrl-C is for the flow, which then still has something to tell
+        )
 
 
 def main() -> None:
