@@ -22,7 +22,7 @@ repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at 
 	@python -m pipelines.experiment --jobs $(JOBS)
 
 test: $(INSTALLED)  ## every test, files side by side on JOBS cores
-	@python -m pytest --numprocesses $(JOBS) --dist loadfile
+	@python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## style, import arrows, params.yaml
 	@ruff check .

@@ -8,7 +8,7 @@ import time
 import psutil
 
 EVERY = 1.0  # seconds between two looks
-PATIENCE = 5.0  # seconds between the interrupt and the kill
+PATIENCE = 6.0  # seconds between the interrupt and the kill
 SHELLS = ("sh", "bash", "dash", "zsh", "fish")
 
 

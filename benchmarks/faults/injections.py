@@ -107,7 +107,8 @@ def ended_dvcs() -> Iterator[Injection]:
     yield ended("group", signal.SIGINT, moments.STEP, PLAIN, resumes="epoch 2")
     yield ended("plain dvc", signal.SIGKILL, moments.IMPORT, PLAIN)
     for moment in (moments.ENDED, moments.COMMIT, moments.CACHED, moments.LOCK, moments.LOCK_PART, moments.RWLOCK):
-        yield ended("plain dvc", signal.SIGKILL, moment, PLAIN)
+        resumes = "the end" if moment in (moments.ENDED, moments.COMMIT) else None
+        yield ended("plain dvc", signal.SIGKILL, moment, PLAIN, resumes=resumes)
     yield ended("plain dvc", signal.SIGINT, moments.COMMIT, PLAIN)
     yield ended("dvc", signal.SIGKILL, moments.RWLOCK)
 

@@ -58,6 +58,14 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
+def dead_but_listed(pid: int) -> bool:
+    """Whether it has ended, and the system has yet to collect it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def within(seconds: float, holds: Callable[[], object]) -> float | None:
     """Seconds until it held; None where it did not in time."""
     begin = time.monotonic()

@@ -383,7 +383,7 @@ def execute(folder: Path, *command: str) -> str:
 def alone(project, monkeypatch) -> pd.DataFrame:
     """The history of the run, trained here."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr(stage.tracking, "_store", None)
+    monkeypatch.setattr(stage.tracking.store, "opened", None)
     threads = torch.get_num_threads()
     stage.train(Run("scenes", "alignformer", 0), params.read())
     torch.use_deterministic_algorithms(False)

@@ -373,7 +373,7 @@ def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
 def place(squares, small_params, tmp_path, monkeypatch) -> Run:
     """A run that the stage can train here: parameters and a prepared dataset in the working folder, no MLflow."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.tracking, "_store", None)
+    monkeypatch.setattr(stage.tracking.store, "opened", None)
     small_params["recipes"]["small"]["training"].update(epochs=5, batch_size=1)
     Path("params.yaml").write_text(yaml.safe_dump(small_params))
     instances = squares.prepared.instances.reset_index()

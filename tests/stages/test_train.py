@@ -244,7 +244,7 @@ def torch_as_it_was():
 def test_the_stage_validates_under_the_protocol_on_every_val_split(squares, small_params, tmp_path, monkeypatch):
     """Under `lavt` I and U are counted on 480 x 480 pixels, whatever the recipe's input; a mix has several vals."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.tracking, "_store", None)
+    monkeypatch.setattr(stage.tracking.store, "opened", None)
     small_params["evaluation"]["protocol"] = "lavt"
     Path("params.yaml").write_text(yaml.safe_dump(small_params))
     expressions = squares.prepared.expressions.copy()
