@@ -2,7 +2,7 @@
 
 `noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. Plain and flow take turns in
 projects of their own, so that whatever else the machine does hits both. `default`: the experiment of `params.yaml` from
-nothing by the flow, once with each of `--jobs`; about 40 minutes on two cores, and a row as soon as each has ended.
+nothing by the flow, once with each of `--jobs`; about 40 minutes on two cores, 15 with `--epochs 1`.
 
 Adds rows to `benchmarks/results/overhead.csv`.
 """
@@ -28,18 +28,21 @@ COMMANDS = {
     "flow": FLOW,
     "flow, --jobs 2": (*FLOW, "--jobs", "2"),
 }
-ROUNDS = {"noop": 5, "tiny": 2}
+ROUNDS = {"noop": 5, "tiny": 1}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["noop", "tiny", "default"])
     parser.add_argument("--jobs", type=int, nargs="+", default=[2, 1], metavar="N", help="of default (default: 2 1)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each training of default (default: the recipe's)")
     options = parser.parse_args()
     if options.what == "default":
+        fewer = ["--set", f"recipes.small.training.epochs={options.epochs}"] if options.epochs else []
         for jobs in options.jobs:
             with project(small=False) as folder:
-                record("default", f"flow, --jobs {jobs}", [seconds(folder, *FLOW, "--jobs", str(jobs))])
+                command = (*FLOW, "--jobs", str(jobs), *fewer)
+                record(" ".join(["default", *fewer]), f"flow, --jobs {jobs}", [seconds(folder, *command)])
         return
     measured = noop() if options.what == "noop" else from_nothing()
     for how, times in measured.items():

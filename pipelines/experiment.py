@@ -28,6 +28,7 @@ from pipelines import artifacts, claims, dag, runs, server
 from pipelines import overrides as knobs
 from pipelines.claims import ClaimedError
 from pipelines.dag import Dag, DagError
+from pipelines.gpus import Gpus
 from pipelines.overrides import OverrideError
 from pipelines.repair import repair
 from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
@@ -56,6 +57,7 @@ class Work:
         self._keep_going = keep_going
         self._ended = False
         self._remote = claims.remote()
+        self._gpus = Gpus()
         self._tries: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
@@ -109,7 +111,8 @@ class Work:
         """With a DVC remote, other machines may do the same stages: one does each, and the others pull its outputs."""
         if self._remote:
             with claims.claimed(stage, say) if server.is_shared() else nullcontext():
-                outcome = reproduce(stage, say, pull=True)
+                with self._gpus.one() as environment:
+                    outcome = reproduce(stage, say, pull=True, environment=environment)
                 outcome = self._pushing.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
                 claims.push(stage, say)
             return outcome
@@ -117,7 +120,8 @@ class Work:
         if stage in self._unchanged and before <= {Outcome.UNCHANGED}:
             say(f"Stage '{stage}' didn't change, skipping")
             return Outcome.UNCHANGED
-        return reproduce(stage, say)
+        with self._gpus.one() as environment:
+            return reproduce(stage, say, environment=environment)
 
     def _pause(self, stage: str, error: Exception, say: Callable[[str], None]) -> None:
         """Before Prefect tries the stage again. Its own pause would keep the turn, and be deaf to Ctrl-C."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 PATIENCE = 6  # seconds between the interrupt and the kill
@@ -39,24 +39,27 @@ class StorageError(StageFailedError):
     """The DVC remote does not answer: the stage may be tried again."""
 
 
-def reproduce(stage: str, say: Callable[[str], None], pull: bool = False) -> Outcome:
+def reproduce(
+    stage: str, say: Callable[[str], None], pull: bool = False, environment: Mapping[str, str] | None = None
+) -> Outcome:
     """Bring one stage up to date.
 
     Args:
         say: is told every line.
         pull: look in the DVC remote too, for inputs that are absent and for a run with the same inputs.
+        environment: what the stage has in its environment beside all that this process has.
 
     Raises:
         LockedError, StorageError: see there.
         StageFailedError: the stage failed, or `stop` was called.
     """
-    lines = dvc("repro", "--single-item", *(["--pull"] if pull else []), stage, say=say)
+    lines = dvc("repro", "--single-item", *(["--pull"] if pull else []), stage, say=say, environment=environment)
     if any(SKIPPED in line for line in lines):
         return Outcome.UNCHANGED
     return Outcome.CACHED if any(CACHED in line for line in lines) else Outcome.RAN
 
 
-def dvc(*arguments: str, say: Callable[[str], None]) -> list[str]:
+def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> list[str]:
     """The lines of a `dvc` command. However this is left, the process and all its children are gone.
 
     Raises:
@@ -65,6 +68,7 @@ def dvc(*arguments: str, say: Callable[[str], None]) -> list[str]:
     called = f"dvc {' '.join(arguments)}"
     if _stopping.is_set():
         raise StageFailedError(f"{called} not started: everything is being stopped")
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.dvc", *arguments],
         stdout=subprocess.PIPE,
@@ -72,7 +76,7 @@ def dvc(*arguments: str, say: Callable[[str], None]) -> list[str]:
         text=True,
         errors="replace",
         start_new_session=True,
-        env={**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"},
+        env={**os.environ, "PATH": path, **(environment or {})},
     )
     _running.add(process)
     lines = []

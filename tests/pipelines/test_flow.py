@@ -45,7 +45,7 @@ def stages(prefect, tmp_path, monkeypatch):
     (tmp_path / ".dvc").mkdir()
     does, ran = {}, []
 
-    def run(stage, say, pull=False):
+    def run(stage, say, pull=False, environment=None):
         ran.append(stage)
         return does.get(stage, lambda: Outcome.RAN)()
 
@@ -160,7 +160,7 @@ def test_with_a_remote_a_stage_is_claimed_pulled_and_pushed(stages, monkeypatch)
         def __exit__(self, *error):
             done.append(f"release {self.stage}")
 
-    def run(stage, say, pull=False):
+    def run(stage, say, pull=False, environment=None):
         done.append(f"repro {stage} {pull}")
         return Outcome.RAN if len(done) < 4 else Outcome.UNCHANGED
 
