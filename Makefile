@@ -21,8 +21,8 @@ repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at 
 	@python -m stages.params --check
 	@python -m pipelines.experiment --jobs $(JOBS)
 
-test: $(INSTALLED)  ## every test, files side by side on JOBS cores
-	@python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED)  ## every test, files side by side: one more than JOBS, since some wait for servers
+	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## style, import arrows, params.yaml
 	@ruff check .
