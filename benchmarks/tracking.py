@@ -45,6 +45,7 @@ def main() -> None:
         place = copy_of_project(Path(folder), cell.dataset)
         for database in ("new", "there"):
             row = {"run": "-".join(map(str, cell)), "database": database, **rounded(trained(place, cell))}
+            shutil.rmtree(place / layout.CHECKPOINTS)  # from which the next training would go on
             table.append(RESULTS, [surroundings | row | command])
             print(row, flush=True)
 
