@@ -77,7 +77,11 @@ def within(seconds: float, holds: Callable[[], object]) -> float | None:
 
 
 def shown(processes: Iterable[psutil.Process]) -> str:
-    return "; ".join(f"{process.pid} {' '.join(_command(process))[:100]}" for process in processes)
+    def words(process: psutil.Process) -> str:
+        program, *arguments = _command(process) or [""]
+        return " ".join([Path(program).name, *arguments])[:100]
+
+    return "; ".join(f"{process.pid} {words(process)}" for process in processes)
 
 
 def end(mark: str) -> None:
