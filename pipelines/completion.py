@@ -83,10 +83,3 @@ def send_files(opened: Store, run: "MlflowRun", files: Sequence[tuple[Path, str]
             store.send_file(opened, run.info.run_id, path, folder)
             sent += 1
     return sent
-
-
-def report_of(dataset: str) -> list[Path]:
-    """The files that the report stage logs."""
-    files = sorted(path for path in layout.REPORTS.rglob("*") if path.is_file())
-    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-"))]
-    return [*own, layout.REPORTS / "index.html"]

@@ -16,6 +16,8 @@ from typing import Literal
 
 import psutil
 
+from stages.parent import alive
+
 Kind = Literal["server", "worker"]
 
 PATIENCE = 12  # seconds between SIGTERM and the kill; a flow needs up to 8 to end its stages
@@ -64,13 +66,6 @@ def end(processes: Iterable[psutil.Process]) -> None:
         for process in processes:
             _signal(process, signal.SIGKILL)
         _ended(processes)
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether it runs: one that ended and was not waited for does not."""
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _of_this_folder() -> Iterable[psutil.Process]:

@@ -1,12 +1,13 @@
 """The stages of `dvc.yaml` and what each waits for, as DVC itself reads them."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from stages import whole
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
 
@@ -84,15 +85,15 @@ def sort_lock(dag: Dag) -> None:
     from dvc.utils.serialize import dump_yaml, load_yaml
 
     order = {stage: position for position, stage in enumerate(dag)}
-    lock, new = Path("dvc.lock"), Path("dvc.lock.new")
+    lock = Path("dvc.lock")
     with suppress(LockError), Repo() as repo, repo.lock:
         if lock.exists():
             content = load_yaml(lock)
             entries = content["stages"]
             content["stages"] = dict(sorted(entries.items(), key=lambda item: order.get(item[0], len(order))))
             if list(content["stages"]) != list(entries):
-                dump_yaml(new, content)
-                os.replace(new, lock)
+                with whole.written(lock) as new:
+                    dump_yaml(new, content)
 
 
 def restrict(dag: Dag, targets: Sequence[str]) -> Dag:

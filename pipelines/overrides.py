@@ -7,7 +7,6 @@ only to what the schema allows. A flow holds the clone's lock: another one may n
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
 
-from stages import layout, params
+from stages import layout, params, whole
 
 LOCK = Path(".dvc/tmp/experiment.lock")
 
@@ -70,18 +69,11 @@ def apply(overrides: Sequence[str]) -> str:
     """Write them into `params.yaml`, and return its text. Raises OverrideError as `check`."""
     path = layout.PARAMS.resolve()
     _, text = _changed(overrides)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as new:
-        try:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-            os.chmod(new.name, path.stat().st_mode)
-            os.replace(new.name, path)
-        except BaseException:
-            os.unlink(new.name)
-            raise
+    with whole.written(path) as partial, partial.open("w", encoding="utf-8") as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+        os.chmod(partial, path.stat().st_mode)
     return text
 
 

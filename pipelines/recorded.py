@@ -136,7 +136,7 @@ def comparisons(entries: Entries) -> list[Comparison]:
 def _comparison(stage: str, entry: dict) -> Comparison | None:
     dataset, knobs = _arguments(entry["cmd"]).get("dataset"), entry.get("params", {}).get(layout.PARAMS.name, {})
     outs = [out for out in entry.get("outs", []) if dataset and Path(out["path"]) == layout.comparison(dataset)]
-    scores = [dep for dep in entry.get("deps", []) if dep["path"] == f"results/scores/{dataset}"]
+    scores = [dep for dep in entry.get("deps", []) if Path(dep["path"]) == layout.RESULTS / "scores" / str(dataset)]
     if not outs or not scores or not {"experiment.variants", "experiment.seeds", "experiment.reference"} <= set(knobs):
         return None
     runs = [Run(dataset, name, seed) for name in knobs["experiment.variants"] for seed in knobs["experiment.seeds"]]

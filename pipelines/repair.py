@@ -47,6 +47,12 @@ def repair(say: Callable[[str], None] = print) -> None:
             say(f"{RWLOCK} was cut off, or held by a process that is not DVC's: removed")
 
 
+def holders(rwlock: Path) -> list[dict]:
+    """`pid` and `cmd` of who signed DVC's lock of paths. Raises FileNotFoundError, ValueError where it is cut off."""
+    held = json.loads(rwlock.read_text(encoding="utf-8"))
+    return [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
+
+
 def _is_cut_off() -> bool:
     """Whether DVC would refuse to read its lock file, or take half a hash for one and run that stage again."""
     if not LOCK.exists():
@@ -68,12 +74,11 @@ def _is_cut_off() -> bool:
 def _is_stale() -> bool:
     """Whether it cannot be read, or DVC would wait for a process in it that is no DVC, while none in it is one."""
     try:
-        held = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        signed = holders(RWLOCK)
     except FileNotFoundError:
         return False
     except ValueError:
         return True
-    signed = [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
     alive = [info for info in signed if psutil.pid_exists(info["pid"])]
     return bool(alive) and not any(_signed(**info) for info in alive)
 

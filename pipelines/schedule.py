@@ -38,6 +38,7 @@ from prefect.states import Cancelled, Cancelling
 
 from pipelines import daemons
 from pipelines.server import without_secrets
+from stages.parent import alive
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200
@@ -80,13 +81,18 @@ def down() -> None:
             with _client(url) as client:
                 runs = _underway(client, everybodys=not elsewhere)
                 _cancel(client, runs)
-                daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
+                _end_worker()
                 _settle(client, runs)
-        daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
+        else:
+            _end_worker()
         if not elsewhere:
             daemons.end(daemons.running("server"))
             update_current_profile({PREFECT_API_URL: None})
         print("Prefect: worker ended" if elsewhere else "Prefect: server and worker ended")
+
+
+def _end_worker() -> None:
+    daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
 
 
 def status() -> bool:
@@ -200,7 +206,7 @@ def _heartbeat(client: SyncPrefectClient, name: str):
 def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -> None:
     deadline = time.monotonic() + START
     while not answers():
-        if not daemons.alive(started) or time.monotonic() > deadline:
+        if not alive(started) or time.monotonic() > deadline:
             daemons.end([started])
             lines = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise ScheduleError(f"`{' '.join(started.cmdline())}` did not start; the end of {log}:\n{lines}")

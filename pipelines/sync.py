@@ -172,7 +172,7 @@ class _Sync:
         entry = self.entries.get("report", {"outs": [], "deps": []})
         made_of = [dep for dep in entry["deps"] if Path(dep["path"]) == layout.comparison(dataset).parent]
         if made_of and self.tree.holds(*made_of, *entry["outs"]):
-            files += mlruns.report_files(completion.report_of(dataset))
+            files += mlruns.report_files(dataset, filter(Path.is_file, sorted(layout.REPORTS.rglob("*"))))
             tags = {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
         again = not tags.items() <= parent.data.tags.items()
         sent = completion.send_files(opened, parent, files, again)

@@ -8,8 +8,6 @@ list into the virtual environment.
 import os
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from stages import parent
-
 SWITCHES = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
@@ -25,14 +23,14 @@ for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
 
 _tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-if (
-    _tracking.scheme in ("http", "https") and "@" in _tracking.netloc
-):  # MLflow prints this address at the end of each run
-    _user, _, _host = _tracking.netloc.rpartition("@")
+if _tracking.scheme in ("http", "https") and "@" in _tracking.netloc:  # MLflow prints the address as each run ends
+    _secret, _, _host = _tracking.netloc.rpartition("@")
+    _user, _, _password = _secret.partition(":")
     os.environ["MLFLOW_TRACKING_URI"] = urlunsplit(_tracking._replace(netloc=_host))
-    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = map(
-        unquote, (_user.partition(":")[0], _user.partition(":")[2])
-    )
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(_user)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(_password)
 
 if "DVC_STAGE" in os.environ:  # here, since the imports of a stage take seconds, in which DVC may be killed too
+    from stages import parent
+
     parent.watch()

@@ -32,7 +32,7 @@ def _starters() -> list[psutil.Process]:
 
 
 def _outlive_by_little(starters: list[psutil.Process], whole_group: bool) -> None:
-    while all(map(_runs, starters)):
+    while all(map(alive, starters)):
         time.sleep(EVERY)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE + EVERY)  # ends this one if Python, ending, stops this thread first
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -43,8 +43,8 @@ def _outlive_by_little(starters: list[psutil.Process], whole_group: bool) -> Non
         time.sleep(PATIENCE)
 
 
-def _runs(process: psutil.Process) -> bool:
-    """Whether it is there and not dead: a parent that nobody has waited for yet is still listed."""
+def alive(process: psutil.Process) -> bool:
+    """Whether it is there and not dead: one that nobody has waited for yet is still listed."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

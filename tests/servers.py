@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,14 +142,7 @@ def mlflow(
     variables |= {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     url = f"http://127.0.0.1:{port}"
-    with _running(
-        url,
-        [*command, *options],
-        environment(**variables),
-        folder / "mlflow.log",
-        lambda: _answers(f"{url}/health"),
-        cwd=folder,
-    ) as server:
+    with _healthy(url, [*command, *options], variables, folder / "mlflow.log") as server:
         yield server
 
 
@@ -161,15 +154,13 @@ def prefect(folder: Path, database: str | None = None, port: int | None = None, 
     variables |= {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with _running(
-        url,
-        command,
-        environment(**{**LEASES, **variables}),
-        folder / "prefect.log",
-        lambda: _answers(f"{url}/health"),
-        cwd=folder,
-    ) as server:
+    with _healthy(url, command, {**LEASES, **variables}, folder / "prefect.log") as server:
         yield server
+
+
+def _healthy(url: str, command: list, variables: Mapping[str, str], log: Path) -> AbstractContextManager[Server]:
+    """A server in the folder of its log, which runs when it says that it is well."""
+    return _running(url, command, environment(**variables), log, lambda: _answers(f"{url}/health"), cwd=log.parent)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
 
@@ -48,14 +49,6 @@ def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:
     for head in list(found):
         found += [child for child in head.children(recursive=True) if child not in found]
     return found
-
-
-def alive(process: psutil.Process) -> bool:
-    """Whether it is there and not dead."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def dead_but_listed(pid: int) -> bool:

@@ -1,6 +1,5 @@
 """One injection: a project, its processes, what happened to them, and what was checked."""
 
-import json
 import os
 import re
 import signal
@@ -10,7 +9,6 @@ import sys
 import time
 import uuid
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -19,7 +17,9 @@ from dvc.exceptions import DvcException
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
+from pipelines import repair
 from stages import keys
+from stages.parent import alive
 
 FLOW = (sys.executable, "-m", "pipelines.experiment")
 PLAIN = (sys.executable, "-m", "dvc", "repro")
@@ -128,10 +128,10 @@ class Scene:
         """That the head of a family ends after its signal, and none of the others lives 10 s longer."""
         head, *others = family
         begin = time.monotonic()
-        self.check("ended after the signal", processes.within(FINISH, lambda: not processes.alive(head)) is not None)
+        self.check("ended after the signal", processes.within(FINISH, lambda: not alive(head)) is not None)
         ended = time.monotonic() - begin
-        took = processes.within(AT_MOST, lambda: not any(map(processes.alive, others)))
-        left = processes.shown(filter(processes.alive, others)) if took is None else ""
+        took = processes.within(AT_MOST, lambda: not any(map(alive, others)))
+        left = processes.shown(filter(alive, others)) if took is None else ""
         self.check(f"nothing outlives its parent by {AT_MOST} s (psutil, all descendants)", not left, left)
         if took is not None:
             self.note(f"it ended after {ended:.1f} s, the last of its {len(others)} descendants {took:.1f} s later")
@@ -175,10 +175,9 @@ class Scene:
     def held_by_the_dead(self) -> bool:
         """Whether DVC takes a process for alive that has ended, as long as the system has not collected it."""
         try:
-            held = json.loads((self.place / ".dvc/tmp/rwlock").read_text())
+            signed = repair.holders(self.place / repair.RWLOCK)
         except (FileNotFoundError, ValueError):
             return False
-        signed = [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
         return any(processes.dead_but_listed(info["pid"]) for info in signed)
 
     def wait(self, process: subprocess.Popen, who: str, code: int = 0) -> None:

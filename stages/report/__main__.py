@@ -25,10 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     _write(made, layout.REPORTS)
     for name in settings.experiment.datasets:
-        own = [path for path in made if path.name.startswith((f"{name}.", f"{name}-"))]
-        tracking.log_report(
-            name, layout.comparison(name), [layout.REPORTS / path for path in (*own, Path("index.html"))]
-        )
+        tracking.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
 
 
 def _check(settings: Params) -> None:

@@ -117,7 +117,11 @@ def log_evaluation(
 
 
 def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> None:
-    """The comparison and the report's files, on the parent run of the dataset's ablation, which is then finished."""
+    """The comparison and the report, on the parent run of the dataset's ablation, which is then finished.
+
+    Args:
+        files: of the report; those of other datasets are left out.
+    """
     lost = _Lost(f"report of {dataset}")
     with lost.unless_told(f"the comparison {comparison}"):
         experiment = parameters.read().experiment
@@ -127,7 +131,7 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
             parent = _parent(opened, dataset, inputs)
         run_id = parent.info.run_id
         mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
-        for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files([*map(Path, files)])]:
+        for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
             with lost.unless_told(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)
         if not lost.what:

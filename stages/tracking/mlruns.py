@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 EVALUATION, COMPARISON, REPORT = "evaluation", "comparison", "report"  # folders of artifacts
+PAGE = layout.REPORTS / "index.html"
 PARENT = "mlflow.parentRunId"
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: which entry of dvc.lock metrics and files are of
 
@@ -126,10 +127,10 @@ def compared(table: Path) -> dict[str, float]:
     return {name: float(cell) for name, cell in {**means, **differences}.items() if cell}
 
 
-def report_files(files: Iterable[Path]) -> list[tuple[Path, str]]:
-    """Files of the report, and the folder of artifacts of each: as they lie in `reports/`."""
-    folders = [path.parent.relative_to(layout.REPORTS) if layout.REPORTS in path.parents else Path() for path in files]
-    return [(path, (Path(REPORT) / folder).as_posix()) for path, folder in zip(files, folders, strict=True)]
+def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The page and, of files of `reports/`, those of a dataset, with the folder of artifacts of each, as they lie."""
+    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == PAGE]
+    return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 
 def send_new(opened: Store, run: "MlflowRun", values: Mapping[str, float], model: "LoggedModel | None" = None) -> int:

@@ -73,6 +73,15 @@ def ended(pid: int) -> bool:
     return True
 
 
+def started(file: Path) -> int:
+    """The number of a process, as soon as it, or its shell, has written it."""
+    for _ in range(600):
+        if file.exists() and file.read_text().strip():
+            break
+        time.sleep(0.1)
+    return int(file.read_text())
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch, prefect_database):
     monkeypatch.chdir(tmp_path)
@@ -150,12 +159,7 @@ def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
         [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
         start_new_session=True,
     )
-    pids = [project / f"pid{index}" for index in (1, 2)]
-    for _ in range(600):
-        if all(pid.exists() and pid.read_text().strip() for pid in pids):
-            break
-        time.sleep(0.1)
-    stages = [int(pid.read_text()) for pid in pids]
+    stages = [started(project / f"pid{index}") for index in (1, 2)]
     flow.terminate()
     assert flow.wait(timeout=30) == 128 + signal.SIGTERM
     assert all(map(ended, stages))
@@ -173,12 +177,7 @@ def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
         [sys.executable, "-c", "from pipelines.reproduce import reproduce; reproduce('long', print)"],
         env={**os.environ, "SHELL": shell},
     )
-    pid = project / "pid"
-    for _ in range(600):
-        if pid.exists() and pid.read_text():
-            break
-        time.sleep(0.1)
-    stage = psutil.Process(int(pid.read_text()))
+    stage = psutil.Process(started(project / "pid"))
     dvc = next(process for process in stage.parents() if "pipelines.dvc" in process.cmdline())
     starter.kill()
     starter.wait()
@@ -191,11 +190,7 @@ def test_a_stage_ends_with_a_plain_dvc(project):
     )
     (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py\n")
     dvc = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
-    pid = project / "pid"
-    for _ in range(600):
-        if pid.exists() and pid.read_text():
-            break
-        time.sleep(0.1)
+    stage = started(project / "pid")
     dvc.kill()
     dvc.wait()
-    assert ended(int(pid.read_text()))
+    assert ended(stage)
