@@ -9,6 +9,8 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more test processes than cores: threads would wait for each other
+
 ROOT = Path(__file__).parents[1]
 LONG = ("test_end_to_end.py", "test_processes.py", "test_samples.py", "test_photographs.py", "test_machines.py")
 

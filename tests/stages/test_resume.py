@@ -46,8 +46,12 @@ class Break(Exception):
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
+def as_a_training_computes(monkeypatch):
+    """On the CPU, and without the sums whose order torch leaves to chance, as `stages.train.assembly` sees to."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @dataclass

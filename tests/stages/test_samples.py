@@ -1,5 +1,6 @@
 """Samples: what a model sees of each expression, and which expressions an epoch has."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -428,14 +429,22 @@ class Objects(Dataset):
 
 
 def private_memory_grown(loader: DataLoader) -> int:
-    """Bytes of its own that a loader's worker has more after all batches than after the first."""
-    batches = iter(loader)
-    next(batches)
-    (worker,) = multiprocessing.active_children()
-    before = psutil.Process(worker.pid).memory_full_info().uss
-    for _ in batches:
-        pass
-    return psutil.Process(worker.pid).memory_full_info().uss - before
+    """Bytes of its own that a loader's worker has more after all batches than after the first.
+
+    What the tests before left behind is frozen: a collection of garbage there would write to its pages.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        batches = iter(loader)
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        before = psutil.Process(worker.pid).memory_full_info().uss
+        for _ in batches:
+            pass
+        return psutil.Process(worker.pid).memory_full_info().uss - before
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, and private memory is measured, on Linux")
