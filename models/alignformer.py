@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
@@ -66,6 +66,13 @@ class AlignFormer(PreTrainedModel):
             if config.contrastive != "none":
                 self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As of transformers; channels last, as the model was scored, so that it answers the same to the bit."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded).to(memory_format=torch.channels_last)
+        return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -206,3 +213,6 @@ class AlignFormer(PreTrainedModel):
         else:
             output.contrastive_loss = torch.zeros_like(output.mask_loss)
         output.loss = output.mask_loss + config.contrastive_weight * output.contrastive_loss
+
+
+AutoModel.register(AlignFormerConfig, AlignFormer)

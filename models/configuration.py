@@ -53,3 +53,6 @@ def _sub_config(config: dict | PreTrainedConfig | None, default_kind: str) -> Pr
         return config
     values = dict(config or {})
     return AutoConfig.for_model(values.pop("model_type", default_kind), **values)
+
+
+AutoConfig.register(AlignFormerConfig.model_type, AlignFormerConfig)

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, ProcessorMixin
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+from transformers.utils import ModelOutput
+
+from models.configuration import AlignFormerConfig
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -112,7 +115,7 @@ def _sampled(values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, mo
 
 
 class AlignFormerProcessor(ProcessorMixin):
-    """Stretches and normalises images, tokenizes expressions, and turns logits back into masks."""
+    """Images and expressions -> what `AlignFormer.forward` takes; what it answers -> masks at the original size."""
 
     def __init__(self, image_processor: ViTImageProcessorPil, tokenizer: PreTrainedTokenizerFast, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
@@ -122,21 +125,76 @@ class AlignFormerProcessor(ProcessorMixin):
         """The frame the model is trained in."""
         return Stretch(self.image_processor.size["height"])
 
+    def __call__(
+        self, images: Image.Image | Sequence[Image.Image], text: str | Sequence[str], truncation: bool = False
+    ) -> BatchFeature:
+        """A batch of pairs: one image an expression, or one image that all expressions are about.
+
+        Args:
+            images: P pictures of any size and mode, P = B or P = 1.
+            text: B expressions.
+            truncation: read only the first words of an expression that is longer than the model reads.
+
+        Returns:
+            pixel_values (P, 3, S, S) float32, the same to the bit as in training; input_ids and attention_mask (B, L)
+            int64; where one image has several expressions also pictures (B,) int64, so that it is encoded once.
+
+        Raises:
+            ValueError: an expression is empty, or longer than the model reads and not to be truncated, or the numbers
+                of images and expressions do not fit together. The message names the expression.
+        """
+        images = [images] if isinstance(images, Image.Image) else list(images)
+        text = [text] if isinstance(text, str) else list(text)
+        if len(images) not in (1, len(text)) or not text:
+            raise ValueError(f"{len(images)} images and {len(text)} expressions: give one image each, or one for all")
+        for expression in text:
+            self.check(expression, truncation)
+        mean, std = self.image_processor.image_mean, self.image_processor.image_std
+        pixels = [self.frame.pixels(image.convert("RGB"), mean, std) for image in images]
+        words = self.tokenizer(text, padding=True, truncation=True, return_tensors="pt", return_token_type_ids=False)
+        inputs = {"pixel_values": torch.stack(pixels), **words}
+        if len(images) < len(text):
+            inputs["pictures"] = torch.zeros(len(text), dtype=torch.int64)
+        return BatchFeature(inputs)
+
+    def check(self, expression: str, truncation: bool = False) -> None:
+        """Raise ValueError where an expression is empty or, unless it may be truncated, longer than the model reads."""
+        if not expression.strip():
+            raise ValueError("the expression is empty")
+        tokens, most = len(self.tokenizer(expression, verbose=False)["input_ids"]), self.tokenizer.model_max_length
+        if tokens > most and not truncation:
+            raise ValueError(
+                f"the expression has {tokens} tokens and the model reads {most}, both with those at its beginning and "
+                f"its end: {expression!r}"
+            )
+
+    def unknown_words(self, expression: str) -> list[str]:
+        """Words of an expression that the model's vocabulary lacks: it reads each as the same unknown word."""
+        tokenizer = self.tokenizer
+        ids = tokenizer(expression, verbose=False, return_offsets_mapping=True)
+        pairs = zip(ids["input_ids"], ids["offset_mapping"], strict=True)
+        return [expression[start:end] for token, (start, end) in pairs if token == tokenizer.unk_token_id]
+
     def post_process_referring_segmentation(
-        self, logits: torch.Tensor, target_sizes: list[tuple[int, int]], threshold: float = 0.5
-    ) -> list[np.ndarray]:
+        self,
+        outputs: ModelOutput,
+        target_sizes: Sequence[tuple[int, int]] | None = None,
+        threshold: float = 0.5,
+    ) -> list[torch.Tensor]:
         """Masks at the original size: logits resized bilinearly, then sigmoid > threshold.
 
         Args:
-            logits: (B, H, W).
-            target_sizes: (height, width) of each original image, pixels.
+            outputs: of AlignFormer; its logits (B, H, W) are read.
+            target_sizes: (height, width) of each original image, pixels; None for the model's own size.
             threshold: probability above which a pixel is inside.
 
         Returns:
-            B arrays of bool, each of its target size.
+            B tensors of bool on the CPU, each of its target size.
         """
+        logits = outputs.logits.float().cpu()
         cut = float(torch.logit(torch.tensor(threshold, dtype=torch.float64)))
-        return [
-            (self.frame.restore(sample, size) > cut).numpy()
-            for sample, size in zip(logits.float().cpu(), target_sizes, strict=True)
-        ]
+        target_sizes = [tuple(logits.shape[1:])] * len(logits) if target_sizes is None else target_sizes
+        return [self.frame.restore(sample, size) > cut for sample, size in zip(logits, target_sizes, strict=True)]
+
+
+AutoProcessor.register(AlignFormerConfig, AlignFormerProcessor)

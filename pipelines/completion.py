@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stages import layout
 from stages.run import Run
-from stages.tracking import mlruns, store
+from stages.tracking import flavour, mlruns, store
 from stages.tracking.store import Scalar, Store
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _curves(history: Path) -> dict[str, list[tuple[int, float]]]:
 def send_model(opened: Store, run: "MlflowRun", cell: Run) -> bool:
     """The model folder as the run's logged model; whether it or one of its files lacked."""
     folder = layout.model(*cell)
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    files = {f"{flavour.FOLDER}/{path.name}": path.stat().st_size for path in folder.iterdir()}
     models = store.models_of(opened, run)
     if not models:
         store.send_model(opened, run, folder, mlruns.model_name(*cell))

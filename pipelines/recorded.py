@@ -109,8 +109,9 @@ def _training(stage: str, entry: dict) -> Training | None:
         protocol = knobs["evaluation.protocol"]
     except (KeyError, ValueError, ValidationError):
         return None
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (layout.model(*cell), layout.history(*cell))]
-    if stage != f"train@{run_name(*cell)}" or len(outs) < 2:
+    given_outs = {*_model_files(cell), layout.history(*cell)}
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in given_outs]
+    if stage != f"train@{run_name(*cell)}" or len(outs) < len(given_outs):
         return None
     name, select_by = recipe.removeprefix("recipes."), recorded.training.select_by
     return Training(stage, cell, keys.inputs_of(entry), name, params, protocol, select_by, outs)
@@ -121,9 +122,10 @@ def evaluation(training: Training, entries: Entries) -> Evaluation | None:
     stage = f"evaluate@{run_name(*training.cell)}"
     if (entry := entries.get(stage)) is None:
         return None
-    metrics, model = layout.metrics(*training.cell), layout.model(*training.cell)
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) == metrics]
-    if _md5(entry.get("deps", []), model) != _md5(training.outs, model) or not outs:
+    metrics, files = layout.metrics(*training.cell), _model_files(training.cell)
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.card(*training.cell))]
+    given, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
+    if given != trained or not outs:
         return None
     return Evaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs)
 
@@ -147,6 +149,10 @@ def _arguments(command: str) -> dict[str, str]:
     """`python -m stages.train --seed 0` -> `{"seed": "0"}`."""
     words = shlex.split(command)
     return {name.removeprefix("--"): value for name, value in itertools.pairwise(words) if name.startswith("--")}
+
+
+def _model_files(cell: Run) -> list[Path]:
+    return [layout.model(*cell) / name for name in layout.MODEL_FILES]
 
 
 def _md5(items: Iterable[Mapping], path: Path) -> str | None:

@@ -8,6 +8,7 @@ RESULTS = Path("results")
 REPORTS = Path("reports")
 SOURCES = Path("sources")
 CHECKPOINTS = Path("checkpoints")
+MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 def prepared(dataset: str) -> Path:
@@ -26,8 +27,13 @@ def inspection(dataset: str) -> Path:
 
 
 def model(dataset: str, variant: str, seed: int) -> Path:
-    """The model folder of one run: config, safetensors, processor."""
+    """The model folder of one run: `MODEL_FILES` of its training, and the card of its evaluation."""
     return RESULTS / "models" / dataset / variant / str(seed)
+
+
+def card(dataset: str, variant: str, seed: int) -> Path:
+    """What a model is and how well it does, for people; in its folder."""
+    return model(dataset, variant, seed) / "README.md"
 
 
 def history(dataset: str, variant: str, seed: int) -> Path:

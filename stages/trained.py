@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from transformers.utils import logging
 
 from models.alignformer import AlignFormer
@@ -34,4 +33,4 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
             f"{folder}: {len(wrong)} tensors are not this AlignFormer's ({', '.join(wrong[:3])}, ...): "
             "it was trained by other code. Train it again, or use the code it was trained by"
         )
-    return model.to(memory_format=torch.channels_last), AlignFormerProcessor.from_pretrained(folder)
+    return model, AlignFormerProcessor.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Model + evaluation splits -> the score of every expression, and metrics by split."""
+"""Model + evaluation splits -> the score of every expression, metrics by split, and the model's card."""
 
 import json
 import shutil
@@ -10,11 +10,14 @@ import pandas as pd
 import torch
 
 from models.alignformer import AlignFormer
+from models.processing import AlignFormerProcessor
 from stages import layout, prepared, processes, run, tracking, trained, whole
+from stages.card import card
 from stages.evaluate.metrics import summarise_splits
 from stages.evaluate.protocols import PROTOCOLS, Protocol
 from stages.evaluate.score import frame, score
-from stages.params import Params
+from stages.params import Evaluation, Params
+from stages.prepared import PreparedDataset
 from stages.samples import Expressions, PictureError
 from stages.train.lock import RunTakenError, only_trainer
 
@@ -35,21 +38,22 @@ def main() -> None:
 
 
 def evaluate(cell: run.Run, settings: Params) -> None:
-    """Score every expression of every split but train, under the protocol of `params.yaml`."""
+    """Score every expression of every split but train, under the protocol of `params.yaml`, and write the card."""
+    protocol = PROTOCOLS[settings.evaluation.protocol]
     with processes.group() as process:
-        scores = scored(cell, settings, process.device)
+        torch.set_num_threads(settings.evaluation.threads)
+        dataset = prepared.read(layout.prepared(cell.dataset))
+        model, processor = trained.load(layout.model(*cell))
+        scores = scored(dataset, model.to(process.device), processor, settings.evaluation)
         if process.is_main_process:
-            write(cell, scores, PROTOCOLS[settings.evaluation.protocol])
+            write(cell, scores, protocol, card(cell, settings, dataset, model, processor, scores, protocol))
             remove_checkpoints(layout.checkpoints(*cell))
 
 
-def scored(cell: run.Run, settings: Params, device: torch.device) -> pd.DataFrame:
-    evaluation = settings.evaluation
+def scored(
+    dataset: PreparedDataset, model: AlignFormer, processor: AlignFormerProcessor, evaluation: Evaluation
+) -> pd.DataFrame:
     protocol = PROTOCOLS[evaluation.protocol]
-    torch.set_num_threads(evaluation.threads)
-    dataset = prepared.read(layout.prepared(cell.dataset))
-    model, processor = trained.load(layout.model(*cell))
-    model.to(device)
     processes.here().print(_shared_work(model))
 
     def of(split: str) -> pd.DataFrame:
@@ -66,13 +70,15 @@ def _shared_work(model: AlignFormer) -> str:
     return f"{once} of {stages} vision stages run once per picture, not once per expression{why}"
 
 
-def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol) -> None:
+def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol, card: str) -> None:
     metrics = summarise_splits(scores, protocol)
     with whole.written(layout.scores(*cell)) as path:
         scores.to_parquet(path, index=False)
     with whole.written(layout.metrics(*cell)) as path:
         path.write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
-    tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)])
+    with whole.written(layout.card(*cell)) as path:
+        path.write_text(card, encoding="utf-8")
+    tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)], card=layout.card(*cell))
     print(f"protocol {protocol.name}")
     for split, values in metrics.items():
         print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")

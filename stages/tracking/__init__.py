@@ -93,11 +93,17 @@ class TrainingRun:
 
 
 def log_evaluation(
-    dataset: str, variant: str, seed: int, metrics: Mapping[str, Mapping[str, float]], files: Iterable[Path] = ()
+    dataset: str,
+    variant: str,
+    seed: int,
+    metrics: Mapping[str, Mapping[str, float]],
+    files: Iterable[Path] = (),
+    card: Path | None = None,
 ) -> None:
     """Metrics of every split and files, on the run that trained the model: `{"val": {"mIoU": 0.5}}` becomes `val/mIoU`.
 
-    Where that run is not there (the model came from DVC's cache, the database was deleted), it is made.
+    The card joins the logged model. Where that run is not there (the model came from DVC's cache, the database was
+    deleted), it is made.
     """
     name = mlruns.run_name(dataset, variant, seed)
     lost = _Lost(f"evaluate@{name}")
@@ -112,6 +118,9 @@ def log_evaluation(
         for path in files:
             with lost.unless_told(f"the file {path}"):
                 store.send_file(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
+        if card and models:
+            with lost.unless_told(f"the file {card}"):
+                store.add_to_model(opened, models[0], card)
         complete = {} if lost.what else {mlruns.EVALUATED: key}
         store.send_tags(opened, run.info.run_id, complete | _conditions(dataset))
 

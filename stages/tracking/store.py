@@ -6,12 +6,16 @@
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stages.tracking import flavour
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,17 +51,21 @@ def opened() -> Iterator[Store]:
 
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
-    for name in ("alembic", "mlflow.store.db.utils"):
+    for name in ("alembic", "mlflow.pyfunc", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     root = _root()
     with FileLock(root / "mlflow.db.lock", timeout=LOCK_PATIENCE):
-        if not (uri := os.environ.get("MLFLOW_TRACKING_URI")):
+        if not os.environ.get("MLFLOW_TRACKING_URI"):
             _check_writable(root / "mlflow.db")
-            uri = f"sqlite:///{root / 'mlflow.db'}"
-        client = MlflowClient(uri)
+        client = MlflowClient(address())
         yield Store(client, _experiment_id(client, root))
+
+
+def address() -> str:
+    """Of the store: `MLFLOW_TRACKING_URI`, or this project's database."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
 
 
 def _root() -> Path:
@@ -178,11 +186,21 @@ def fill_model(store: Store, run: "MlflowRun", model: "LoggedModel", folder: Pat
     """The files of a logged model, again where some are there; then it is an output of the run, and READY."""
     from mlflow.entities import LoggedModelOutput
 
-    store.client.log_model_artifacts(model.model_id, str(folder))
+    with flavour.packaged(folder, run.info.run_id, model.model_id) as package:
+        store.client.log_model_artifacts(model.model_id, str(package))
     outputs = store.client.get_run(run.info.run_id).outputs
     if model.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
         store.client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
     return store.client.finalize_logged_model(model.model_id, "READY")
+
+
+def add_to_model(store: Store, model: "LoggedModel", path: Path) -> None:
+    """One more file of the model folder."""
+    with TemporaryDirectory() as place:
+        folder = Path(place, flavour.FOLDER)
+        folder.mkdir(parents=True)
+        shutil.copy(path, folder)
+        store.client.log_model_artifacts(model.model_id, place)
 
 
 def files_of_run(store: Store, run_id: str) -> dict[str, int]:

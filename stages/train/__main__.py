@@ -94,6 +94,8 @@ def write(cell: run.Run, model: AlignFormer, processor: AlignFormerProcessor, hi
         with whole.written(folder) as partial:
             model.save_pretrained(partial)
             processor.save_pretrained(partial)
+            if {path.name for path in partial.iterdir()} != set(layout.MODEL_FILES):
+                raise OSError(f"DVC would keep {layout.MODEL_FILES}, transformers wrote {sorted(partial.iterdir())}")
         with whole.written(table) as partial:
             history.to_csv(partial, index=False)
     except (OSError, SafetensorError) as error:

@@ -1,0 +1,194 @@
+"""Images and referring expressions -> masks."""
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from models.alignformer import AlignFormer
+from models.prediction import Prediction, segment
+from models.processing import AlignFormerProcessor
+from stages import prepared, processes, trained, whole
+from stages.predict import drawing, source
+
+COLUMNS = {"image", "text"}
+
+
+class RequestError(Exception):
+    """What is asked for cannot be predicted; the message says which of it, and why."""
+
+
+class Request(NamedTuple):
+    image: Path
+    text: str
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Predict what is asked for; exit code 1 where some of it could not be, 2 for a wrong command line."""
+    command = parser()
+    options = command.parse_args(arguments)
+    if bool(options.csv) == bool(options.image) or bool(options.image) != bool(options.text):
+        command.error("give --image and --text, or --csv")
+    if not 0 < options.threshold < 1:
+        command.error(f"--threshold {options.threshold:g} is not between 0 and 1")
+    try:
+        asked = (
+            from_csv(options.csv) if options.csv else [Request(*pair) for pair in product(options.image, options.text)]
+        )
+        model, processor = trained.load(source.folder(options.model))
+        check(asked, processor)
+        failed = predict(asked, model.to(processes.here().device).eval(), processor, options)
+    except (RequestError, source.NoModelError, trained.OtherModelError, OSError) as error:
+        sys.exit(f"error: {error}")
+    if failed:
+        sys.exit(f"error: {failed} of {len(asked)} were not predicted, for the reasons above")
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m stages.predict",
+        description="Segment what referring expressions mean in images: for each an overlay and a mask as PNG, and "
+        "predictions.json with scores and masks as COCO RLE.",
+        epilog="example: python -m stages.predict --model scenes/alignformer/0 --image a.png b.png --text 'red circle'",
+    )
+    command.add_argument(
+        "--model",
+        required=True,
+        help="a folder; DATASET/VARIANT/SEED, a run of this project; or of MLflow NAME@ALIAS, models:/NAME/VERSION",
+    )
+    command.add_argument("--image", nargs="+", type=Path, metavar="FILE", help="images; every text is asked of each")
+    command.add_argument("--text", nargs="+", metavar="EXPRESSION", help="referring expressions")
+    command.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="columns image (a path, relative to the CSV's folder) and text, instead",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions"),
+        metavar="FOLDER",
+        help="where to write; files of the same name are replaced (default: %(default)s)",
+    )
+    command.add_argument(
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="probability above which a pixel is inside (default: %(default)s)",
+    )
+    return command
+
+
+def from_csv(path: Path) -> list[Request]:
+    """The requests of a CSV, in its order. Raises RequestError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if missing := COLUMNS - set(rows.fieldnames or []):
+                raise RequestError(f"{path} has no column {' and no column '.join(sorted(missing))}")
+            asked = []
+            for row in rows:
+                if not row["image"] or row["text"] is None:
+                    raise RequestError(f"{path}, line {rows.line_num}: a row needs an image and a text")
+                asked.append(Request(path.parent / row["image"], row["text"]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path} is no CSV in UTF-8: {error}") from error
+    if not asked:
+        raise RequestError(f"{path} has no row")
+    return asked
+
+
+def check(asked: Sequence[Request], processor: AlignFormerProcessor) -> None:
+    """Raise RequestError before any work where a text cannot be read; say which words the model does not know."""
+    problems, unknown = [], {}
+    for text in dict.fromkeys(request.text for request in asked):
+        try:
+            processor.check(text)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        unknown |= dict.fromkeys(processor.unknown_words(text))
+    if problems:
+        raise RequestError("; ".join(problems[:5]) + f"; and {len(problems) - 5} more" * (len(problems) > 5))
+    if unknown:
+        print(
+            f"note: the model has never seen {', '.join(map(repr, unknown))} and reads each as unknown", file=sys.stderr
+        )
+
+
+def predict(asked: Sequence[Request], model: AlignFormer, processor: AlignFormerProcessor, options) -> int:
+    """Write every prediction. Returns how many requests failed, each of which is told on the way."""
+    entries, failed = [], 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tqdm(total=len(asked), desc="predict", disable=None if len(asked) > 1 else True, leave=False) as bar:
+            for number, request in enumerate(asked, 1):
+                try:
+                    picture = opened(request.image)
+                except RequestError as error:
+                    tqdm.write(f"error: {error}", file=sys.stderr)
+                    failed += 1
+                else:
+                    (found,) = segment(model, processor, [picture], [request.text], options.threshold)
+                    entries.append(written(options.out, number, request, picture, found))
+                    tqdm.write(told(entries[-1], options.out))
+                bar.update()
+    finally:
+        with whole.written(options.out / "predictions.json") as path:
+            content = {"model": options.model, "threshold": options.threshold, "predictions": entries}
+            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return failed
+
+
+def opened(path: Path) -> Image.Image:
+    """A picture in RGB, turned as its EXIF data say. Raises RequestError."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such image") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RequestError(f"{path} cannot be read as an image: {error}") from error
+
+
+def written(out: Path, number: int, request: Request, picture: Image.Image, found: Prediction) -> dict:
+    """Write mask and overlay; what predictions.json says of them."""
+    words = re.sub(r"\W+", "-", request.text.lower()).strip("-")[:40]
+    name = f"{number:04}-{request.image.stem}-{words}"
+    files = {
+        "mask": (f"{name}.mask.png", Image.fromarray(np.uint8(255 * found.mask))),
+        "overlay": (f"{name}.overlay.png", drawing.overlay(picture, found.mask)),
+    }
+    for file, content in files.values():
+        with whole.written(out / file) as path:
+            content.save(path, format="PNG")
+    return {
+        "image": str(request.image),
+        "text": request.text,
+        "score": found.score,
+        "area": int(found.mask.sum()),
+        "segmentation": {"size": list(found.mask.shape), "counts": prepared.encode_mask(found.mask)},
+        **{kind: file for kind, (file, _) in files.items()},
+    }
+
+
+def told(entry: dict, out: Path) -> str:
+    height, width = entry["segmentation"]["size"]
+    share = entry["area"] / (height * width)
+    what = f"score {entry['score']:.3f}, {share:.1%} of the image" if entry["area"] else "nothing"
+    return f"{entry['image']}: {entry['text']!r}: {what}, {out / entry['overlay']}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The model as MLflow serves it: `stages.tracking` puts this file and `models/` beside the weights, and MLflow runs it.
+
+A row of the input is an image, the bytes of its file (base64 in JSON), and an expression; a row of the output has the
+mask as COCO RLE at the image's size, and the score.
+"""
+
+import io
+
+import pandas as pd
+from PIL import Image, ImageOps
+from pycocotools import mask as coco
+
+from models.alignformer import AlignFormer
+from models.prediction import Prediction, segment
+from models.processing import AlignFormerProcessor
+
+
+class ReferringSegmentation:
+    """What `mlflow.pyfunc.load_model` gives and `mlflow models serve` asks."""
+
+    def __init__(self, folder: str):
+        self.model = AlignFormer.from_pretrained(folder).eval()
+        self.processor = AlignFormerProcessor.from_pretrained(folder)
+
+    def predict(self, rows: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
+        """Columns image and text -> segmentation and score. Raises ValueError with the number of the row."""
+        threshold = (params or {}).get("threshold", 0.5)
+        return pd.DataFrame([self._row(number, *row, threshold) for number, row in enumerate(_pairs(rows))])
+
+    def _row(self, number: int, content: bytes, text: str, threshold: float) -> dict:
+        try:
+            with Image.open(io.BytesIO(content)) as file:
+                image = ImageOps.exif_transpose(file).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"row {number}: the image cannot be read: {error}") from error
+        try:
+            (found,) = segment(self.model, self.processor, [image], [text], threshold)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from error
+        return _answer(found)
+
+
+def _pairs(rows: pd.DataFrame):
+    return zip(rows["image"], rows["text"], strict=True)
+
+
+def _answer(found: Prediction) -> dict:
+    encoded = coco.encode(found.mask.astype("uint8", order="F"))
+    size = [int(side) for side in encoded["size"]]
+    return {"segmentation": {"size": size, "counts": encoded["counts"].decode()}, "score": found.score}
+
+
+def _load_pyfunc(folder: str) -> ReferringSegmentation:
+    """MLflow calls this with the model folder."""
+    return ReferringSegmentation(folder)

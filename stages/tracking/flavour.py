@@ -1,0 +1,48 @@
+"""A model folder as a model of MLflow's pyfunc flavour: weights as safetensors, code as files, nothing pickled."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+FOLDER = "data/model"  # of a logged model, where the model folder lies in it
+SERVED = Path(__file__).parents[1] / "predict" / "served.py"
+MODELS = Path(__file__).parents[2] / "models"
+PACKAGES = ("numpy", "pandas", "pillow", "pycocotools", "safetensors", "tokenizers", "torch", "transformers")
+
+
+@contextmanager
+def packaged(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
+    """A temporary folder with the model, `models/`, `stages/predict/served.py`, a signature and an input example."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, Object, Property
+    from PIL import Image
+
+    segmentation = Object([Property("size", Array(DataType.long)), Property("counts", DataType.string)])
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.binary, "image"), ColSpec(DataType.string, "text")]),
+        outputs=Schema([ColSpec(segmentation, "segmentation"), ColSpec(DataType.double, "score")]),
+        params=ParamSchema([ParamSpec("threshold", DataType.double, 0.5)]),
+    )
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    example = pd.DataFrame({"image": [picture.getvalue()], "text": ["the red thing"]})
+    with TemporaryDirectory() as place:
+        named = Path(place, Path(FOLDER).name)
+        named.symlink_to(folder.resolve())
+        mlflow.pyfunc.save_model(
+            path=Path(place, "packaged"),
+            loader_module=SERVED.stem,
+            data_path=named,
+            code_paths=[str(SERVED), str(MODELS)],
+            mlflow_model=Model(run_id=run_id, model_id=model_id),
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES],
+        )
+        yield Path(place, "packaged")
