@@ -10,7 +10,7 @@ FLOCK := $(if $(shell command -v flock),flock $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint check ui schedule unschedule
+.PHONY: help install repro test lint check ui demo schedule unschedule
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,16 @@ ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or anothe
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
+demo: $(INSTALLED)  ## a page to try trained models on, on http://127.0.0.1:8050 or another PORT=...
+	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
+
 schedule: $(INSTALLED)  ## Prefect's server, a worker and the schedules of prefect.yaml, on http://127.0.0.1:4200 or PORT=...
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
-unschedule: $(INSTALLED)  ## ends them, and what they run
+undemo: $(INSTALLED)  ## a page to try trained models on, on http://127.0.0.1:8050 or another PORT=...
+	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
+
+schedule: $(INSTALLED)  ## ends them, and what they run
 	@python -m pipelines.schedule down
 
 # One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every

@@ -126,14 +126,21 @@ class AlignFormerProcessor(ProcessorMixin):
         return Stretch(self.image_processor.size["height"])
 
     def __call__(
-        self, images: Image.Image | Sequence[Image.Image], text: str | Sequence[str], truncation: bool = False
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        text: str | Sequence[str],
+        padding: bool | str = True,
+        truncation: bool = False,
+        return_tensors: Literal["pt"] = "pt",
     ) -> BatchFeature:
         """A batch of pairs: one image an expression, or one image that all expressions are about.
 
         Args:
             images: P pictures of any size and mode, P = B or P = 1.
             text: B expressions.
+            padding: as of the tokenizer.
             truncation: read only the first words of an expression that is longer than the model reads.
+            return_tensors: tensors are of torch.
 
         Returns:
             pixel_values (P, 3, S, S) float32, the same to the bit as in training; input_ids and attention_mask (B, L)
@@ -151,8 +158,9 @@ class AlignFormerProcessor(ProcessorMixin):
             self.check(expression, truncation)
         mean, std = self.image_processor.image_mean, self.image_processor.image_std
         pixels = [self.frame.pixels(image.convert("RGB"), mean, std) for image in images]
-        words = self.tokenizer(text, padding=True, truncation=True, return_tensors="pt", return_token_type_ids=False)
-        inputs = {"pixel_values": torch.stack(pixels), **words}
+        words = self.tokenizer(text, padding=padding, truncation=True, return_tensors=return_tensors)
+        inputs = {"pixel_values": torch.stack(pixels)}
+        inputs |= {name: words[name] for name in ("input_ids", "attention_mask")}
         if len(images) < len(text):
             inputs["pictures"] = torch.zeros(len(text), dtype=torch.int64)
         return BatchFeature(inputs)

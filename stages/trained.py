@@ -6,6 +6,7 @@ from transformers.utils import logging
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
+from stages import layout
 
 
 class OtherModelError(RuntimeError):
@@ -16,13 +17,13 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     """The model, ready to predict, and its processor.
 
     Raises:
-        FileNotFoundError: there is none; the message has the command that trains it.
+        FileNotFoundError: there is none; the message has the command that trains one of this project.
         OtherModelError: its weights are not those of the model that this code builds.
     """
     if not (folder / "model.safetensors").exists():
-        raise FileNotFoundError(
-            f"{folder} holds no model; train it with: dvc repro train@{'-'.join(folder.parts[-3:])}"
-        )
+        ours = folder.is_relative_to(layout.RESULTS)
+        train = f"; train it with: dvc repro train@{'-'.join(folder.parts[-3:])}" if ours else ""
+        raise FileNotFoundError(f"{folder} holds no model: it has no model.safetensors{train}")
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # the tokenizer's loader warns that it does not know this kind of model
     model, report = AlignFormer.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)

@@ -28,7 +28,7 @@ def code(root) -> dict[str, list[str]]:
     """Stage -> files and folders of code among its dependencies."""
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     return {
-        name: [path for path in stage["deps"] if path.startswith(("models", "stages/"))]
+        name: [path for path in stage["deps"] if path.startswith(("models", "stages/")) and not path.endswith(".j2")]
         for name, stage in stages.items()
         if "deps" in stage
     }

@@ -136,7 +136,7 @@ def write_samples(folder: Path, subject: Subject) -> None:
     expressions = subject.expressions(rows)
     regions = regions_by_row(subject.dataset, expressions)
     batch = expressions[list(range(len(rows)))]
-    inner = closeup.look_inside(subject.model, batch)
+    inner = closeup.look_inside(subject.model, batch.inputs(subject.model.device))
     samples, embeddings, attention = [], [], []
     for place, row in enumerate(rows.itertuples()):
         ids = batch.input_ids[batch.expressions[place]][batch.attention_mask[batch.expressions[place]].bool()]

@@ -1,6 +1,7 @@
 """A few samples from close up: a map of their pixel embeddings and centers, and VLBA's attention word by word."""
 
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from torch.nn import functional as F
 from models.alignformer import AlignFormer
 from models.losses import cosine
 from stages.diagnose.regions import Regions
-from stages.samples import Batch
 
 SAMPLES = 6
 DIRECTIONS = ("text_to_pixel", "pixel_to_text")
@@ -60,11 +60,10 @@ def choose(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def look_inside(model: AlignFormer, batch: Batch) -> Inner:
-    """Run a batch and keep what happens on the way."""
+def look_inside(model: AlignFormer, inputs: Mapping[str, torch.Tensor | None]) -> Inner:
+    """Run a batch, of what `AlignFormer.forward` takes, and keep what happens on the way."""
     model.eval()
     attention: dict[int, dict[str, torch.Tensor]] = {}
-    inputs = batch.inputs(model.device)
     names = ("pixel_values", "input_ids", "attention_mask", "pictures", "expressions")
     with ExitStack() as hooks:
         for stage, vlba in model.vlba.items():
@@ -76,7 +75,7 @@ def look_inside(model: AlignFormer, batch: Batch) -> Inner:
                 attention[stage] = {name: values.float().cpu() for name, values in there if values is not None}
 
             hooks.callback(vlba.register_forward_pre_hook(keep).remove)
-        pixels, center = model.project(*model.represent(**{name: inputs[name] for name in names}))
+        pixels, center = model.project(*model.represent(**{name: inputs.get(name) for name in names}))
     similarity = cosine(pixels, center)
     pixels, center = F.normalize(pixels, dim=-1), F.normalize(center, dim=-1)
     return Inner(pixels.float().cpu(), center.float().cpu(), similarity.float().cpu(), attention)

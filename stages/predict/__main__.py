@@ -5,8 +5,8 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from stages import prepared, processes, trained, whole
 from stages.predict import drawing, source
 
 COLUMNS = {"image", "text"}
+BATCH = 16  # expressions of one image at once
 
 
 class RequestError(Exception):
@@ -133,22 +134,31 @@ def predict(asked: Sequence[Request], model: AlignFormer, processor: AlignFormer
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         with tqdm(total=len(asked), desc="predict", disable=None if len(asked) > 1 else True, leave=False) as bar:
-            for number, request in enumerate(asked, 1):
+            for image, batch in batches(asked):
                 try:
-                    picture = opened(request.image)
+                    picture = opened(image)
                 except RequestError as error:
                     tqdm.write(f"error: {error}", file=sys.stderr)
-                    failed += 1
+                    failed += len(batch)
                 else:
-                    (found,) = segment(model, processor, [picture], [request.text], options.threshold)
-                    entries.append(written(options.out, number, request, picture, found))
-                    tqdm.write(told(entries[-1], options.out))
-                bar.update()
+                    found = segment(model, processor, [picture], [text for _, text in batch], options.threshold)
+                    for (number, text), prediction in zip(batch, found, strict=True):
+                        entries.append(written(options.out, number, Request(image, text), picture, prediction))
+                        tqdm.write(told(entries[-1], options.out))
+                bar.update(len(batch))
     finally:
         with whole.written(options.out / "predictions.json") as path:
             content = {"model": options.model, "threshold": options.threshold, "predictions": entries}
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return failed
+
+
+def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, str]]]]:
+    """Requests of one image that follow each other, at most `BATCH`: the image, and number and text of each."""
+    for image, numbered in groupby(enumerate(asked, 1), key=lambda pair: pair[1].image):
+        pairs = [(number, request.text) for number, request in numbered]
+        for start in range(0, len(pairs), BATCH):
+            yield image, pairs[start : start + BATCH]
 
 
 def opened(path: Path) -> Image.Image:

@@ -3,15 +3,15 @@
 import numpy as np
 from PIL import Image
 
-INSIDE = np.array([213, 94, 0])  # Okabe and Ito's vermilion
-STRENGTH = 0.5
+LINE = np.array([255, 255, 255])
+DIMMED = 0.55  # grey, of what is outside
 
 
 def overlay(picture: Image.Image, mask: np.ndarray) -> Image.Image:
-    """An RGB picture with a mask (height, width), bool, coloured, and a white line inside its border."""
-    canvas = np.asarray(picture, dtype=np.float64).copy()  # (height, width, 3)
-    canvas[mask] = (1 - STRENGTH) * canvas[mask] + STRENGTH * INSIDE
-    canvas[outline(mask)] = 255
+    """An RGB picture in which a mask (height, width), bool, keeps its colours, with a white line inside its border."""
+    grey = DIMMED * np.asarray(picture.convert("L"), dtype=np.float64)[..., None]  # (height, width, 1)
+    canvas = np.where(mask[..., None], np.asarray(picture), grey)
+    canvas[outline(mask)] = LINE
     return Image.fromarray(np.uint8(canvas.round()))
 
 

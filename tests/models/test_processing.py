@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from models.alignformer import AlignFormerOutput
 from models.processing import AlignFormerProcessor, Letterbox, Stretch
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
@@ -205,29 +206,64 @@ def test_a_saved_processor_gives_the_same_tensors(processor, pictures, tmp_path)
 def test_masks_at_the_original_size_equal_an_independent_resize(processor, threshold):
     sizes = [(16, 16), (23, 31), (5, 40), (7, 3), (1, 1)]
     logits = 3 * torch.randn(len(sizes), 16, 16, generator=torch.Generator().manual_seed(0))
-    masks = processor.post_process_referring_segmentation(logits, sizes, threshold)
+    masks = processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits), sizes, threshold)
     for mask, size, sample in zip(masks, sizes, logits.double().numpy(), strict=True):
         assert mask.shape == size
-        assert mask.dtype == bool
+        assert mask.dtype == torch.bool
         probability = 1 / (1 + np.exp(-bilinear(sample, *size)))
         clear = np.abs(probability - threshold) > 1e-5
         assert clear.mean() > 0.95
-        np.testing.assert_array_equal(mask[clear], probability[clear] > threshold)
+        np.testing.assert_array_equal(mask.numpy()[clear], probability[clear] > threshold)
 
 
 def test_a_pixel_exactly_at_the_threshold_is_outside(processor):
     logits = torch.tensor([[[0.0, 1e-6], [-1e-6, 5.0]]])
-    (mask,) = processor.post_process_referring_segmentation(logits, [(2, 2)])
+    (mask,) = processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits), [(2, 2)])
     assert mask.tolist() == [[False, True], [False, True]]
     cut = math.log(0.35 / 0.65)
     logits = torch.tensor([[[cut + 1e-4, cut - 1e-4]]])
-    (mask,) = processor.post_process_referring_segmentation(logits, [(1, 2)], threshold=0.35)
+    (mask,) = processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits), [(1, 2)], threshold=0.35)
     assert mask.tolist() == [[True, False]]
 
 
 def test_half_precision_logits_and_a_size_too_few(processor):
     logits = torch.ones(2, 4, 4, dtype=torch.bfloat16)
-    masks = processor.post_process_referring_segmentation(logits, [(8, 8), (4, 4)])
+    masks = processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits), [(8, 8), (4, 4)])
     assert all(mask.all() for mask in masks)
     with pytest.raises(ValueError):
-        processor.post_process_referring_segmentation(logits, [(8, 8)])
+        processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits), [(8, 8)])
+    masks = processor.post_process_referring_segmentation(AlignFormerOutput(logits=logits))
+    assert [tuple(mask.shape) for mask in masks] == [(4, 4), (4, 4)]
+
+
+def test_a_batch_is_pictures_and_words_side_by_side(processor, pictures):
+    found = processor(images=pictures, text=["the red cup", "cup"], padding=True, return_tensors="pt")
+    assert list(found) == ["pixel_values", "input_ids", "attention_mask"]
+    expected = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(found["pixel_values"], expected, rtol=0, atol=1e-5)
+    assert found["input_ids"].tolist() == [[2, 3, 4], [4, 0, 0]]
+    grey = pictures[0].convert("L")
+    assert torch.equal(processor(grey, "cup")["pixel_values"], processor(grey.convert("RGB"), "cup")["pixel_values"])
+
+
+def test_one_picture_of_several_expressions_is_there_once(processor, pictures):
+    found = processor(pictures[0], ["the red cup", "cup", "red"])
+    assert found["pixel_values"].shape == (1, 3, 16, 16)
+    assert found["pictures"].tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="2 images and 3 expressions"):
+        processor(pictures, ["a", "b", "c"])
+
+
+def test_an_expression_that_cannot_be_read_is_an_error(processor, pictures):
+    for nothing in ("", " \n"):
+        with pytest.raises(ValueError, match="is empty"):
+            processor(pictures[0], nothing)
+    long = "the red cup the red"
+    with pytest.raises(ValueError, match=f"has 5 tokens and the model reads 4.*{long}"):
+        processor(pictures[0], ["cup", long])
+    assert processor(pictures[0], long, truncation=True)["input_ids"].tolist() == [[2, 3, 4, 2]]
+
+
+def test_words_that_the_vocabulary_lacks_are_named(processor):
+    assert processor.unknown_words("the red giraffe") == ["giraffe"]
+    assert processor.unknown_words("the red cup") == []

@@ -266,7 +266,7 @@ def test_the_samples_follow_from_the_dataset_alone():
 def test_the_map_of_embeddings_is_the_plane_of_the_first_two_singular_vectors(squares):
     model, expressions = squares.model(), squares.expressions("val")
     batch = expressions[[0, 1]]
-    inner = closeup.look_inside(model, batch)
+    inner = closeup.look_inside(model, batch.inputs(model.device))
     with torch.no_grad():
         output = model(**batch.inputs(torch.device("cpu")))
     torch.testing.assert_close(inner.similarity, output.similarity)
@@ -292,7 +292,7 @@ def test_attention_is_shares(squares, vlba):
     batch = expressions[[0, 1, 2]]
     lengths = batch.attention_mask.sum(dim=1)[batch.expressions]
     assert lengths.min() < lengths.max()
-    inner = closeup.look_inside(model, batch)
+    inner = closeup.look_inside(model, batch.inputs(model.device))
     assert not any(module._forward_pre_hooks for module in model.vlba.values())
     for sample, length in enumerate(lengths.tolist()):
         words = [f"word{index}" for index in range(length)]
@@ -307,7 +307,9 @@ def test_attention_is_shares(squares, vlba):
         for direction, rows in table.groupby("direction"):
             sums = rows.groupby(["stage", *by_direction[direction]])["share"].sum()
             np.testing.assert_allclose(sums, 1, atol=1e-5)
-        alone = closeup.attention_table(closeup.look_inside(model, expressions[[sample]]), 0, words)
+        alone = closeup.attention_table(
+            closeup.look_inside(model, expressions[[sample]].inputs(model.device)), 0, words
+        )
         pd.testing.assert_frame_equal(table, alone, atol=1e-5)
 
 

@@ -1,0 +1,51 @@
+"""A page on which trained models are tried."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from stages import layout
+from stages.demo import answers
+
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the page until Ctrl-C."""
+    options = parser().parse_args(arguments)
+    if find_spec("dash") is None:
+        sys.exit("error: the page needs dash: `make install`, or pip install 'alignformer[demo]'")
+    models = answers.models()
+    if unknown := [model for model in options.models if model not in models]:
+        sys.exit(f"error: no model {', '.join(unknown)}; trained here: {', '.join(models) or 'none'}")
+    if not models:
+        sys.exit(f"error: no model lies in {layout.RESULTS / 'models'}: `make repro` trains some")
+    from stages.demo.page import app
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    first, *others = options.models or models
+    page = app(models, (first, (others or [first])[-1]), answers.datasets())
+    print(f"AlignFormer: http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
+    page.run(host=HOST, port=options.port)
+
+
+def parser() -> argparse.ArgumentParser:
+    command = argparse.ArgumentParser(
+        prog="python -m stages.demo",
+        description="A page on which two trained models of this project are tried side by side: mask, similarity of "
+        "pixel and center, VLBA word by word. For this machine alone: it is served on 127.0.0.1.",
+    )
+    command.add_argument(
+        "models",
+        nargs="*",
+        metavar="DATASET/VARIANT/SEED",
+        help="the two to begin with (default: the first and the last that lie here)",
+    )
+    command.add_argument("--port", type=int, default=8050, help="(default: %(default)s)")
+    return command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What the page shows: models and samples to choose from, and what a model makes of an image and an expression."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from models.alignformer import AlignFormer
+from models.prediction import segment
+from models.processing import AlignFormerProcessor
+from stages import layout, prepared, trained
+from stages.diagnose import closeup
+from stages.predict import drawing
+from stages.prepared import PreparedDataset
+from stages.report import attention
+from stages.report.attention import Words
+
+SAMPLES = 12
+HEAT = matplotlib.colormaps["viridis"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture of a dataset, with what is said of it: text -> true mask (height, width), bool."""
+
+    dataset: str
+    image_id: int
+    picture: Image.Image
+    expressions: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one model makes of one expression.
+
+    Attributes:
+        overlay: the picture with the mask.
+        score: see `models.prediction`.
+        share: of the picture that is inside the mask.
+        iou: with the true mask, where there is one.
+        heat: similarity of each pixel with the center, over the picture.
+        least, most: similarity at the two ends of the colours.
+        words: attention word by word, a direction each; none where the variant has no VLBA.
+        unknown: words that the model has never seen.
+    """
+
+    overlay: Image.Image
+    score: float
+    share: float
+    iou: float | None
+    heat: Image.Image
+    least: float
+    most: float
+    words: list[Words]
+    unknown: list[str]
+
+
+def models() -> list[str]:
+    """DATASET/VARIANT/SEED of every trained model of the project."""
+    found = layout.RESULTS.glob("models/*/*/*/model.safetensors")
+    return ["/".join(path.parts[-4:-1]) for path in sorted(found)]
+
+
+def datasets() -> list[str]:
+    """Every prepared dataset."""
+    return sorted(path.parent.name for path in layout.DATA.glob("*/dataset.json"))
+
+
+@lru_cache
+def samples(dataset: str) -> list[Sample]:
+    """`SAMPLES` pictures of the evaluation splits, evenly spaced by image_id."""
+    table = _read(dataset)
+    images = np.unique(table.expressions.loc[table.expressions["split"] != "train", "image_id"])
+    count = min(SAMPLES, len(images))
+    return [_sample(dataset, table, image) for image in images[(2 * np.arange(count) + 1) * len(images) // (2 * count)]]
+
+
+def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:
+    """What a model makes of an expression.
+
+    Args:
+        name: one of `models`.
+        picture: RGB.
+        truth: the true mask, where it is known.
+
+    Raises:
+        ValueError: the expression is empty or too long.
+        FileNotFoundError, OtherModelError: there is no such model, or no longer.
+    """
+    model, processor = _load(name)
+    (found,) = segment(model, processor, [picture], [text])
+    inputs = processor([picture], [text])
+    inner = closeup.look_inside(model, inputs)
+    words = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    shares = closeup.attention_table(inner, 0, words).assign(sent_id=0)
+    similarity = inner.similarity[0].numpy()
+    return Answer(
+        overlay=drawing.overlay(picture, found.mask),
+        score=found.score,
+        share=float(found.mask.mean()),
+        iou=None if truth is None else float((found.mask & truth).sum() / max(1, (found.mask | truth).sum())),
+        heat=_heat(picture, similarity),
+        least=float(similarity.min()),
+        most=float(similarity.max()),
+        words=attention.tiles(shares, text, 0, picture, found.mask, None),
+        unknown=processor.unknown_words(text),
+    )
+
+
+@lru_cache(maxsize=4)
+def _load(name: str) -> tuple[AlignFormer, AlignFormerProcessor]:
+    dataset, variant, seed = name.split("/")
+    model, processor = trained.load(layout.model(dataset, variant, int(seed)))
+    return model.eval(), processor
+
+
+@lru_cache
+def _read(dataset: str) -> PreparedDataset:
+    return prepared.read(layout.prepared(dataset))
+
+
+def _sample(dataset: str, table: PreparedDataset, image_id: int) -> Sample:
+    rows = table.expressions[table.expressions["image_id"] == image_id]
+    first = table.instances.loc[rows["ann_id"].iloc[0]]
+    with Image.open(first["image"]) as file:
+        picture = file.convert("RGB")
+    return Sample(dataset, int(image_id), picture, dict(_meant(table, rows)))
+
+
+def _meant(table: PreparedDataset, rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    for row in rows.itertuples():
+        instance = table.instances.loc[row.ann_id]
+        yield row.text, prepared.decode_mask(instance["mask"], instance["height"], instance["width"]).astype(bool)
+
+
+def _heat(picture: Image.Image, similarity: np.ndarray) -> Image.Image:
+    """A map (h, w) over the grey picture, in colours from its least to its most."""
+    spread = similarity.max() - similarity.min()
+    scaled = (similarity - similarity.min()) / (spread or 1)
+    cells = Image.fromarray(np.uint8(255 * HEAT(scaled)[..., :3])).resize(picture.size, Image.Resampling.NEAREST)
+    return Image.blend(picture.convert("L").convert("RGB"), cells, 0.65)

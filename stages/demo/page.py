@@ -1,0 +1,189 @@
+"""The page: a picture, an expression, and what two models make of it, side by side."""
+
+import base64
+import binascii
+import io
+
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from PIL import Image, ImageOps
+
+from stages import trained
+from stages.demo import answers
+from stages.demo.answers import Answer, Sample
+from stages.report.attention import Words
+
+WIDTH, THUMBNAIL = 320, 80  # pixels
+LARGEST_UPLOAD = 32 * 2**20  # bytes
+SIDES = ("left", "right")
+
+
+class PictureError(ValueError):
+    """What was dropped is no picture; the message says why."""
+
+
+def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
+    """The page's application.
+
+    Args:
+        models: those to choose from, as `answers.models` names them.
+        shown: the two that it begins with.
+        datasets: those to take samples from.
+    """
+    page = Dash(__name__, title="AlignFormer, side by side", update_title=None, serve_locally=True)
+    page.layout = _layout(models, shown, datasets)
+    page.callback(Output("samples", "children"), Input("dataset", "value"))(_thumbnails)
+    page.callback(
+        Output("picture", "data"),
+        Output("expressions", "children"),
+        Output("text", "value"),
+        Input({"sample": ALL}, "n_clicks"),
+        Input("upload", "contents"),
+        State("dataset", "value"),
+    )(_choose)
+    said = Output("text", "value", allow_duplicate=True)
+    page.callback(said, Input({"said": ALL}, "n_clicks"), State("picture", "data"), prevent_initial_call=True)(_say)
+    for side in SIDES:
+        asked = Input("picture", "data"), Input("text", "value"), Input(f"{side}-model", "value")
+        page.callback(Output(side, "children"), *asked)(_panel)
+    return page
+
+
+def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> html.Main:
+    def side(name: str, model: str) -> html.Section:
+        choice = dcc.Dropdown(models, model, id=f"{name}-model", clearable=False)
+        return html.Section([html.Label(["Model", choice]), dcc.Loading(html.Div(id=name), delay_show=500)])
+
+    return html.Main(
+        [
+            html.H1("AlignFormer, side by side"),
+            html.P("Pick a picture or drop one, say what is meant, and see what two models take it for."),
+            html.Label(["Dataset", dcc.Dropdown(datasets, datasets[0] if datasets else None, id="dataset")]),
+            html.Div(id="samples", className="row"),
+            dcc.Upload("Drop a picture here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
+            html.Label(["Referring expression", dcc.Input(id="text", type="text", debounce=True, maxLength=500)]),
+            html.Div(id="expressions", className="row"),
+            html.Div([side(*pair) for pair in zip(SIDES, shown, strict=True)], className="sides"),
+            dcc.Store(id="picture"),
+        ]
+    )
+
+
+def _thumbnails(dataset: str | None) -> list[html.Button]:
+    found = answers.samples(dataset) if dataset else []
+    return [
+        html.Button(
+            html.Img(src=_png(_scaled(sample.picture, THUMBNAIL)), alt=f"image {sample.image_id}"), id={"sample": place}
+        )
+        for place, sample in enumerate(found)
+    ]
+
+
+def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
+    """The picture as the page keeps it, the expressions that belong to it, and the first of them.
+
+    At first, and where another dataset is chosen, that is the first sample.
+    """
+    if ctx.triggered_id == "upload" and upload:
+        return {"upload": upload}, [], no_update
+    if not clicks:
+        return no_update, no_update, no_update
+    place = ctx.triggered_id["sample"] if ctx.triggered_id and any(clicks) else 0
+    said = list(answers.samples(dataset)[place].expressions)
+    chips = [html.Button(text, id={"said": number}) for number, text in enumerate(said)]
+    return {"dataset": dataset, "sample": place}, chips, said[0]
+
+
+def _say(clicks: list[int | None], picture: dict | None):
+    if not any(clicks) or not picture or "sample" not in picture:
+        return no_update
+    return list(_sample(picture).expressions)[ctx.triggered_id["said"]]
+
+
+def _panel(picture: dict | None, text: str | None, model: str | None):
+    """What one model makes of it, or why nothing."""
+    if not picture or not model:
+        return html.P("No picture yet." if model else "No model yet: `make repro` trains some.")
+    try:
+        if "sample" in picture:
+            sample = _sample(picture)
+            return _shown(answers.ask(model, sample.picture, text or "", sample.expressions.get(text)))
+        return _shown(answers.ask(model, _uploaded(picture["upload"]), text or ""))
+    except (ValueError, FileNotFoundError, trained.OtherModelError) as error:
+        return html.P(f"{error}", className="error")
+
+
+def _sample(picture: dict) -> Sample:
+    return answers.samples(picture["dataset"])[picture["sample"]]
+
+
+def _uploaded(content: str) -> Image.Image:
+    """A data URI -> the picture, RGB, turned as its EXIF data say. Raises PictureError."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(content.partition(",")[2]))) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PictureError(f"this file cannot be read as a picture: {error}") from error
+
+
+def _shown(answer: Answer) -> list:
+    said = [f"score {answer.score:.3f}, {answer.share:.1%} of the picture"]
+    said += [f", IoU {answer.iou:.3f} with the true mask"] if answer.iou is not None else []
+    never = [f"Never seen, read as unknown: {', '.join(answer.unknown)}."] if answer.unknown else []
+    words = [_table(part) for part in answer.words]
+    return [
+        html.Div(
+            [
+                _figure(answer.overlay, ["Mask: ", *said], "mask"),
+                _figure(
+                    answer.heat,
+                    f"Similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}",
+                    "similarity",
+                ),
+            ],
+            className="row",
+        ),
+        *[html.P(line, className="error") for line in never],
+        *(words or [html.P("No VLBA in this variant: no word gathers pixels, and no pixel reads words.")]),
+    ]
+
+
+def _figure(picture: Image.Image, caption, name: str) -> html.Figure:
+    return html.Figure(
+        [html.Img(src=_png(_scaled(picture, WIDTH)), alt=name, className=name), html.Figcaption(caption)]
+    )
+
+
+def _table(part: Words) -> html.Div:
+    """A row a vision stage, a column a word."""
+    head = html.Tr([html.Th("stage"), *map(html.Th, part.words)])
+    rows = [
+        html.Tr(
+            [
+                html.Th(stage),
+                *(
+                    html.Td([html.Img(src=_png(tile.picture), alt=word), html.Br(), tile.number])
+                    for word, tile in pairs
+                ),
+            ]
+        )
+        for stage, pairs in (
+            (stage, zip(part.words, tiles, strict=True)) for stage, tiles in zip(part.stages, part.tiles, strict=True)
+        )
+    ]
+    return html.Div(
+        [html.H2(part.title), html.P(f"Number: {part.number}."), html.Table([html.Thead(head), html.Tbody(rows)])],
+        className=f"words {part.direction}",
+    )
+
+
+def _scaled(picture: Image.Image, width: int) -> Image.Image:
+    """As wide as asked: smaller pictures in whole pixels, larger ones smoothed."""
+    how = Image.Resampling.NEAREST if picture.width < width else Image.Resampling.LANCZOS
+    return picture.resize((width, max(1, round(width * picture.height / picture.width))), how)
+
+
+def _png(picture: Image.Image) -> str:
+    """A picture as a data URI."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
