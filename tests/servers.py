@@ -147,6 +147,17 @@ def mlflow(
 
 
 @contextmanager
+def mlflow_model(folder: Path, model: str, store: str) -> Iterator[Server]:
+    """`mlflow models serve` of a model of a store, with the packages of this environment; it runs in `folder`."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    variables = {"MLFLOW_TRACKING_URI": store, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    with _healthy(f"http://127.0.0.1:{port}", command, variables, folder / "serve.log") as server:
+        yield server
+
+
+@contextmanager
 def prefect(folder: Path, database: str | None = None, port: int | None = None, **variables: str) -> Iterator[Server]:
     """A Prefect server, its home in `folder`, on SQLite or on `database`. The URL is that of its API."""
     port = port or free_port()
@@ -156,6 +167,13 @@ def prefect(folder: Path, database: str | None = None, port: int | None = None, 
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with _healthy(url, command, {**LEASES, **variables}, folder / "prefect.log") as server:
         yield server
+
+
+def running(
+    url: str, command: list, variables: Mapping[str, str], log: Path, **options
+) -> AbstractContextManager[Server]:
+    """Any server, which runs when it answers at its URL. Options: of `subprocess.Popen`."""
+    return _running(url, command, variables, log, lambda: _answers(url), **options)
 
 
 def _healthy(url: str, command: list, variables: Mapping[str, str], log: Path) -> AbstractContextManager[Server]:

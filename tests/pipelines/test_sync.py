@@ -26,6 +26,7 @@ from stages.tracking import mlruns, owner, store
 from tests import mlflow_state
 
 ROOT = Path(__file__).resolve().parents[2]
+MODEL = "data/model"  # where the model folder lies in a logged model
 VARIANTS, SEEDS = ("baseline", "vlba", "alignformer"), (0, 1)
 
 PIPELINE = """
@@ -51,7 +52,11 @@ stages:
     deps:
       - data/${item.dataset}
     outs:
-      - results/models/${item.dataset}/${item.variant}/${item.seed}
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/config.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/model.safetensors
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/processor_config.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer_config.json
       - results/history/${item.dataset}/${item.variant}/${item.seed}.csv
   evaluate:
     matrix:
@@ -62,10 +67,15 @@ stages:
     params:
       - evaluation
     deps:
-      - results/models/${item.dataset}/${item.variant}/${item.seed}
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/config.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/model.safetensors
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/processor_config.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer_config.json
     outs:
       - results/scores/${item.dataset}/${item.variant}/${item.seed}.parquet
       - results/metrics/${item.dataset}/${item.variant}/${item.seed}.json
+      - results/models/${item.dataset}/${item.variant}/${item.seed}/README.md
   ablate:
     matrix:
       dataset: ${experiment.datasets}
@@ -112,12 +122,15 @@ if asked.stage == "prepare":
 if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
     write(f"results/models/{name}/model.safetensors", f"weights of {name}")
+    for file in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        write(f"results/models/{name}/{file}", "{}")
     rows = [f"{epoch},{1 / epoch},,{better + 0.1 * epoch},original" for epoch in (1, 2, 3)]
     write(f"results/history/{name}.csv", "\\n".join(["epoch,loss,empty,val_Pr@0.5,protocol", *rows]) + "\\n")
 if asked.stage == "evaluate":
     write(f"results/scores/{name}.parquet", f"scores of {name}")
     splits = {split: {"expressions": 3, "mIoU": better + 0.3, "Pr@0.5": 1 / 3} for split in ("val", "testA")}
     write(f"results/metrics/{name}.json", json.dumps({"protocol": "original", **splits}))
+    write(f"results/models/{name}/README.md", f"card of {name}")
 if asked.stage == "ablate":
     supported = Path("supported.txt").read_text().split()
     lines = ["variant,split,metric,mean,difference,difference_low,difference_high,p_holm,supported"]
@@ -250,9 +263,12 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert list(run["files"]) == ["evaluation/1.json"]
     (model,) = run["models"]
     assert run["outputs"] == [model["name"]] == ["scenes-vlba-1-model"]
-    assert set(model["files"]) == {"config.json", "model.safetensors"}
+    folder = {path.name for path in Path("results/models/scenes/vlba/1").iterdir()}
+    assert {name.removeprefix("data/model/") for name in model["files"] if name.startswith("data/")} == folder
+    assert "README.md" in folder
+    assert {"MLmodel", "code/served.py", "code/models/alignformer.py"} <= set(model["files"])
     weights = Path("results/models/scenes/vlba/1/model.safetensors").read_bytes()
-    assert model["files"]["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert model["files"]["data/model/model.safetensors"] == hashlib.sha256(weights).hexdigest()
     assert ("val/mIoU", 0.11 + 0.3) in model["metrics"]
 
     parent = held["runs"]["scenes small"]
@@ -295,7 +311,7 @@ def test_what_a_run_lost_is_completed(synced):
     for statement, of in lost.items():
         assert change_database(synced, statement, of.info.run_id), statement
     (synced / "mlartifacts" / run.info.run_id / "artifacts/evaluation/0.json").unlink()
-    weights = sorted(Path("mlartifacts/models").glob("*/artifacts/model.safetensors"))
+    weights = sorted(Path("mlartifacts/models").glob("*/artifacts/data/model/model.safetensors"))
     weights[0].unlink()
     weights[1].write_text("half")
     shutil.rmtree(Path("mlartifacts") / run_of("scenes small").info.run_id)
@@ -445,7 +461,9 @@ def test_the_champion_follows_the_comparison(synced):
     assert "+0.2000 [+0.1500, +0.2500] against `baseline`" in description
     assert tags["difference"] == "0.2" and tags["key"] == run_of("alignformer-1").data.tags["key"]
     uri = f"sqlite:///{synced}/mlflow.db"
-    weights = Path(download_artifacts("models:/alignformer-scenes@champion", tracking_uri=uri), "model.safetensors")
+    weights = Path(
+        download_artifacts("models:/alignformer-scenes@champion", tracking_uri=uri), MODEL, "model.safetensors"
+    )
     assert weights.read_bytes() == Path("results/models/scenes/alignformer/1/model.safetensors").read_bytes()
 
     decide("vlba")

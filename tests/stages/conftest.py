@@ -75,6 +75,27 @@ def shared_squares(tmp_path_factory) -> Squares:
     return squares_in(tmp_path_factory.mktemp("squares"))
 
 
+@pytest.fixture(scope="module")
+def taught(shared_squares, tmp_path_factory) -> Path:
+    """The folder of a model that has learned the squares."""
+    return teach(shared_squares, tmp_path_factory.mktemp("taught") / "model", contrastive="instance")
+
+
+def teach(squares: "Squares", folder: Path, **changes) -> Path:
+    """Train until masks are neither empty nor full, and save model and processor."""
+    model = squares.model(**changes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    expressions = squares.expressions("train")
+    batch = expressions[list(range(len(expressions)))].inputs(torch.device("cpu"))
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(**{**batch, "masks": batch["masks"].float()}).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    squares.processor.save_pretrained(folder)
+    return folder
+
+
 def squares_in(folder: Path) -> Squares:
     expressions, instances, masks = [], [], {}
     for image_id, (height, width, places) in PLACES.items():

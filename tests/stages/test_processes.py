@@ -237,7 +237,7 @@ def test_some_batches_are_shared_and_some_are_not(job):
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_two_processes_train_as_one_does(one, two, case):
-    """In float32, with no dropout: gradients to 1e-3 of the largest and losses to 1e-3, as rounding grows with steps."""
+    """In float32, with no dropout: gradients to 1e-3 of the largest, losses to 1e-3; rounding grows with the steps."""
     alone, (first, second) = one["fitted"][case], [process["fitted"][case] for process in two]
     assert len(alone["gradients"]) == 6
     for expected, *found in zip(alone["gradients"], first["gradients"], second["gradients"], strict=True):

@@ -125,8 +125,10 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
         run.log_folder(model, "model")
     scores = migrated / "metrics.json"
     scores.write_text("{}")
+    card = migrated / "README.md"
+    card.write_text("card")
     for _ in range(2):
-        tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5, "Pr@0.5": 0.25}}, [scores])
+        tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5, "Pr@0.5": 0.25}}, [scores], card)
     comparison = migrated / "scenes.csv"
     comparison.write_text(
         "dataset,protocol,variant,split,metric,seeds,mean,std,min,max,difference\n"
@@ -161,7 +163,8 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
             "report/index.html",
         }
     assert {metric.key: metric.value for metric in logged.metrics} == {"val/mIoU": 0.5, "val/Pr_0.5": 0.25}
-    assert len(list((migrated / "mlartifacts").rglob("model.safetensors"))) == 1
+    (weights,) = (migrated / "mlartifacts").rglob("model.safetensors")
+    assert weights.with_name("README.md").read_text() == "card"
 
 
 def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
