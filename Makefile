@@ -44,10 +44,7 @@ demo: $(INSTALLED)  ## a page to try trained models on, on http://127.0.0.1:8050
 schedule: $(INSTALLED)  ## Prefect's server, a worker and the schedules of prefect.yaml, on http://127.0.0.1:4200 or PORT=...
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
-undemo: $(INSTALLED)  ## a page to try trained models on, on http://127.0.0.1:8050 or another PORT=...
-	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
-
-schedule: $(INSTALLED)  ## ends them, and what they run
+unschedule: $(INSTALLED)  ## ends them, and what they run
 	@python -m pipelines.schedule down
 
 # One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every

@@ -1,24 +1,20 @@
 """The page: a picture, an expression, and what two models make of it, side by side."""
 
 import base64
-import binascii
 import io
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
-from PIL import Image, ImageOps
+from PIL import Image
 
 from stages import trained
 from stages.demo import answers
 from stages.demo.answers import Answer, Sample
+from stages.predict import served
 from stages.report.attention import Words
 
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
 SIDES = ("left", "right")
-
-
-class PictureError(ValueError):
-    """What was dropped is no picture; the message says why."""
 
 
 def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
@@ -117,12 +113,8 @@ def _sample(picture: dict) -> Sample:
 
 
 def _uploaded(content: str) -> Image.Image:
-    """A data URI -> the picture, RGB, turned as its EXIF data say. Raises PictureError."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(content.partition(",")[2]))) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except (binascii.Error, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PictureError(f"this file cannot be read as a picture: {error}") from error
+    """A data URI -> the picture, as `served.decoded`."""
+    return served.decoded(base64.b64decode(content.partition(",")[2]))
 
 
 def _shown(answer: Answer) -> list:

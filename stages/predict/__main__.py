@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
 from stages import prepared, processes, trained, whole
-from stages.predict import drawing, source
+from stages.predict import drawing, served, source
 
 COLUMNS = {"image", "text"}
 BATCH = 16  # expressions of one image at once
@@ -162,14 +162,12 @@ def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, st
 
 
 def opened(path: Path) -> Image.Image:
-    """A picture in RGB, turned as its EXIF data say. Raises RequestError."""
+    """The picture of a file, as `served.decoded`. Raises RequestError."""
     try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{path} cannot be read as an image: {error}") from error
+        return served.decoded(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(f"{path}: {reason}") from error
 
 
 def written(out: Path, number: int, request: Request, picture: Image.Image, found: Prediction) -> dict:

@@ -1,7 +1,7 @@
 """The model as MLflow serves it: `stages.tracking` puts this file and `models/` beside the weights, and MLflow runs it.
 
-A row of the input is an image, the bytes of its file (base64 in JSON), and an expression; a row of the output has the
-mask as COCO RLE at the image's size, and the score.
+So it imports nothing else of the project. A row of the input is an image, the bytes of its file (base64 in JSON), and
+an expression; a row of the output has the mask as COCO RLE at the image's size, and the score.
 """
 
 import io
@@ -29,15 +29,19 @@ class ReferringSegmentation:
 
     def _row(self, number: int, content: bytes, text: str, threshold: float) -> dict:
         try:
-            with Image.open(io.BytesIO(content)) as file:
-                image = ImageOps.exif_transpose(file).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"row {number}: the image cannot be read: {error}") from error
-        try:
-            (found,) = segment(self.model, self.processor, [image], [text], threshold)
+            (found,) = segment(self.model, self.processor, [decoded(content)], [text], threshold)
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from error
         return _answer(found)
+
+
+def decoded(content: bytes) -> Image.Image:
+    """The content of an image file -> RGB, turned as its EXIF data say. Raises ValueError: it is no whole image."""
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            return ImageOps.exif_transpose(file).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it cannot be read as an image: {error}") from error
 
 
 def _pairs(rows: pd.DataFrame):

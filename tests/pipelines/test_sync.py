@@ -123,7 +123,7 @@ if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
     write(f"results/models/{name}/model.safetensors", f"weights of {name}")
     for file in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
-        write(f"results/models/{name}/{file}", "{}")
+        write(f"results/models/{name}/{file}", json.dumps([file, name]))
     rows = [f"{epoch},{1 / epoch},,{better + 0.1 * epoch},original" for epoch in (1, 2, 3)]
     write(f"results/history/{name}.csv", "\\n".join(["epoch,loss,empty,val_Pr@0.5,protocol", *rows]) + "\\n")
 if asked.stage == "evaluate":
@@ -424,10 +424,11 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
         (Path(".dvc/cache/files/md5") / out["md5"][:2] / out["md5"][2:]).unlink()
     lines = said()
     asked = "not in the working tree as dvc.lock has them; dvc"
-    assert f"{asked} checkout STAGE brings: evaluate@scenes-baseline-0, train@scenes-vlba-0" in lines
+    cards = "evaluate@scenes-vlba-0, evaluate@scenes-alignformer-0"  # which lay in the folders
+    assert f"{asked} checkout STAGE brings: evaluate@scenes-baseline-0, train@scenes-vlba-0, {cards}" in lines
     assert f"{asked} repro STAGE brings: train@scenes-vlba-1" in lines
     assert f"{asked} pull STAGE brings: train@scenes-alignformer-0" in lines
-    assert lines[-1] == "MLflow: 4 runs made, 0 runs completed, 0 runs unchanged, 4 stages absent"
+    assert lines[-1] == "MLflow: 4 runs made, 0 runs completed, 0 runs unchanged, 6 stages absent"
     subprocess.run(dvc("checkout", "-q", "train@scenes-vlba-0", "evaluate@scenes-baseline-0"), check=True)
     lines = said()
     assert {"train@scenes-vlba-0: made", "train@scenes-baseline-0: completed: evaluation"} <= set(lines)

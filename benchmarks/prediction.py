@@ -1,0 +1,98 @@
+"""How long does an answer take, and how much of that is the model?
+
+Expressions of val, each with its own picture, are answered in batches in three ways, in turn: `forward` is the model
+alone, on tensors that are at hand; `segment` goes from decoded pictures and text to masks at the original size, as
+every tool of the project does; `file` also decodes the picture files and encodes the masks as COCO RLE. A row a batch
+size; milliseconds are of one expression, medians over rounds; ratios are of those medians, to `forward`. First of all,
+in a process that has answered nothing yet, come the seconds for loading the model and for the first answer from a file.
+
+Needs a trained model: `dvc repro train@scenes-alignformer-0`. Adds its rows to `benchmarks/results/prediction.csv`.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks import table
+from benchmarks.steps import device, in_turn
+from models.prediction import segment
+from stages import layout, params, prepared, trained
+from stages.dry_run import describe
+from stages.predict import served, source
+
+RESULTS = Path("benchmarks/results/prediction.csv")
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def main() -> None:
+    settings = params.read_or_exit()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="scenes/alignformer/0", help="as of `python -m stages.predict`")
+    parser.add_argument("--dataset", default="scenes", choices=settings.datasets, metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        dataset = prepared.read(layout.prepared(arguments.dataset))
+        rows = dataset.validation
+        folder = source.folder(arguments.model)
+        start = time.perf_counter()
+        model, processor = trained.load(folder)
+        model = model.to(device()).eval()
+    except (FileNotFoundError, prepared.MissingSplitError, source.NoModelError, trained.OtherModelError) as error:
+        sys.exit(f"error: {error}")
+    loaded = time.perf_counter()
+    paths = [Path(dataset.instances.loc[ann_id]["image"]) for ann_id in rows["ann_id"]]
+    texts = rows["text"].tolist()
+    ready = time.perf_counter()
+    segment(model, processor, [served.decoded(paths[0].read_bytes())], texts[:1])
+    once = {"load, s": round(loaded - start, 3), "first answer, s": round(time.perf_counter() - ready, 3)}
+
+    found = []
+    for batch in BATCHES:
+        pictures, said = [served.decoded(path.read_bytes()) for path in paths[:batch]], texts[:batch]
+        inputs = processor(pictures, said).to(model.device)
+        repeats = max(1, 64 // batch)
+
+        def forward(inputs=inputs):
+            with torch.inference_mode():
+                model(**inputs)
+
+        def whole(pictures=pictures, said=said):
+            return segment(model, processor, pictures, said)
+
+        def file(batch=batch, said=said):
+            answers = segment(model, processor, [served.decoded(path.read_bytes()) for path in paths[:batch]], said)
+            return [prepared.encode_mask(answer.mask) for answer in answers]
+
+        ways = {
+            name: lambda way=way, repeats=repeats: [way() for _ in range(repeats)]
+            for name, way in (("forward", forward), ("segment", whole), ("file", file))
+        }
+        times = in_turn(ways, arguments.rounds)
+        each = {name: 1000 * median(values) / (repeats * batch) for name, values in times.items()}
+        found.append(
+            {
+                "model": arguments.model,
+                **once,
+                "batch": batch,
+                **{f"{name}, ms": round(value, 3) for name, value in each.items()},
+                **{f"{name} / forward": round(each[name] / each["forward"], 2) for name in ("segment", "file")},
+                "expressions/s, file": round(1000 / each["file"], 1),
+                "rounds": arguments.rounds,
+                "device": describe(device()),
+                **table.surroundings("torch", "transformers"),
+                "command": " ".join(["python -m benchmarks.prediction", *sys.argv[1:]]),
+            }
+        )
+        print(", ".join(f"{key} {value}" for key, value in list(found[-1].items())[1:10]), flush=True)
+    table.append(RESULTS, found)
+
+
+if __name__ == "__main__":
+    main()
