@@ -102,5 +102,5 @@ def _files(folder: str) -> dict[str, str]:
 def _content(path: Path) -> bytes:
     """Of an `MLmodel`, what is not of the one time that it was written."""
     lines = path.read_bytes().splitlines(keepends=True)
-    changing = (b"model_id:", b"model_uuid:", b"run_id:", b"utc_time_created:")
+    changing = (b"model_id:", b"model_size_bytes:", b"model_uuid:", b"run_id:", b"utc_time_created:")
     return b"".join(line for line in lines if path.name != "MLmodel" or not line.startswith(changing))

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from threading import Lock
 
 import matplotlib
 import numpy as np
@@ -21,6 +23,7 @@ from stages.report.attention import Words
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
+ONE_AT_A_TIME = Lock()  # both sides may ask one model, and looking inside hangs hooks on it
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,12 @@ def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = N
         ValueError: the expression is empty or too long.
         FileNotFoundError, OtherModelError: there is no such model, or no longer.
     """
-    model, processor = _load(name)
-    (found,) = segment(model, processor, [picture], [text])
+    folder = layout.RESULTS / "models" / name
+    model, processor = _load(folder, (folder / "model.safetensors").stat().st_mtime_ns)
     inputs = processor([picture], [text])
-    inner = closeup.look_inside(model, inputs)
+    with ONE_AT_A_TIME:
+        (found,) = segment(model, processor, [picture], [text])
+        inner = closeup.look_inside(model, inputs)
     words = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
     shares = closeup.attention_table(inner, 0, words).assign(sent_id=0)
     similarity = inner.similarity[0].numpy()
@@ -112,9 +117,9 @@ def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = N
 
 
 @lru_cache(maxsize=4)
-def _load(name: str) -> tuple[AlignFormer, AlignFormerProcessor]:
-    dataset, variant, seed = name.split("/")
-    model, processor = trained.load(layout.model(dataset, variant, int(seed)))
+def _load(folder: Path, changed: int) -> tuple[AlignFormer, AlignFormerProcessor]:
+    """The model, loaded once until its weights change."""
+    model, processor = trained.load(folder)
     return model.eval(), processor
 
 

@@ -21,6 +21,7 @@ from stages import prepared, processes, trained, whole
 from stages.predict import drawing, served, source
 
 COLUMNS = {"image", "text"}
+PREDICTIONS = "predictions.json"
 BATCH = 16  # expressions of one image at once
 
 
@@ -146,8 +147,10 @@ def predict(asked: Sequence[Request], model: AlignFormer, processor: AlignFormer
                         entries.append(written(options.out, number, Request(image, text), picture, prediction))
                         tqdm.write(told(entries[-1], options.out))
                 bar.update(len(batch))
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted after {len(entries)} of {len(asked)}; {options.out / PREDICTIONS} has them")
     finally:
-        with whole.written(options.out / "predictions.json") as path:
+        with whole.written(options.out / PREDICTIONS) as path:
             content = {"model": options.model, "threshold": options.threshold, "predictions": entries}
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return failed

@@ -115,7 +115,7 @@ def squares_in(folder: Path) -> Squares:
     prepared = PreparedDataset(
         expressions=table,
         instances=pd.DataFrame(instances, columns=INSTANCE_COLUMNS).set_index("ann_id"),
-        summary={"name": "squares"},
+        summary={"name": "squares", "counts": {}, "warnings": [], "notes": [], "fingerprint": "f00d"},
     )
     return Squares(prepared, masks, AlignFormerProcessor(image_processor(), tokenizer(table["text"].tolist())))
 
