@@ -19,7 +19,7 @@ from tests.servers import Server, free_port, mlflow
 
 EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
 PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
-CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK, moments.SORTING)  # the flow repairs, plain dvc refuses
+CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK)  # the flow repairs, plain dvc refuses
 NAMES = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL", signal.SIGSTOP: "SIGSTOP"}
 STARTED = {FLOW: "flow", PLAIN: "dvc repro"}
 
@@ -97,7 +97,6 @@ def ended_flows() -> Iterator[Injection]:
     yield ended("flow", signal.SIGKILL, moments.HISTORY, resumes="the end")
     yield ended("flow", signal.SIGKILL, moments.LOCK)
     yield ended("flow", signal.SIGTERM, moments.COMMIT)
-    yield ended("flow", signal.SIGKILL, moments.SORTING)
 
 
 def ended_dvcs() -> Iterator[Injection]:

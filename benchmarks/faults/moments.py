@@ -45,7 +45,7 @@ UNNAMED = Moment(
 )
 MODEL = Moment("model half written", "models.alignformer:AlignFormer.save_pretrained", TRAINER, after=True)
 HISTORY = Moment("model written, history not", "pandas:DataFrame.to_csv", TRAINER)
-WRITTEN = Moment("outputs written, trainer at its last lines", "stages.train.__main__:write", TRAINER, after=True)
+WRITTEN = Moment("outputs written, trainer at its last lines", "stages.tracking:TrainingRun.log_folder", TRAINER)
 
 REPRO = "train@scenes-alignformer-0"  # of `dvc repro`, plain or as the flow starts it
 ENDED = Moment("trainer ended, outputs not yet hashed", "dvc.stage:Stage.save", REPRO)
@@ -54,12 +54,6 @@ CACHED = Moment("run-cache written, dvc.lock not", "dvc.stage.cache:StageCache.s
 LOCK = Moment("dvc.lock open and empty", "dvc.utils.serialize._yaml:_dump", REPRO, mentions="dvc.lock")
 LOCK_PART = Moment("dvc.lock partly written", "dvc.utils.serialize._yaml:_dump", REPRO, after=True, mentions="dvc.lock")
 RWLOCK = Moment(".dvc/tmp/rwlock open and empty", "json:dump", REPRO, call=4, mentions="rwlock")
-SORTING = Moment(
-    "dvc.lock, which the flow sorts, open and empty",
-    "dvc.utils.serialize._yaml:_dump",
-    "pipelines.experiment",
-    mentions="dvc.lock",
-)
 
 PREPARED = Moment("tables half written", "pandas:DataFrame.to_parquet", "stages.prepare --dataset", after=True)
 SCORED = Moment(

@@ -4,12 +4,12 @@ import numpy as np
 from PIL import Image
 
 LINE = np.array([255, 255, 255])
-DIMMED = 0.55  # grey, of what is outside
+FLOOR, CONTRAST = 50, 0.5  # of the grey that is outside
 
 
 def overlay(picture: Image.Image, mask: np.ndarray) -> Image.Image:
     """An RGB picture in which a mask (height, width), bool, keeps its colours, with a white line inside its border."""
-    grey = DIMMED * np.asarray(picture.convert("L"), dtype=np.float64)[..., None]  # (height, width, 1)
+    grey = FLOOR + CONTRAST * np.asarray(picture.convert("L"), dtype=np.float64)[..., None]  # (height, width, 1)
     canvas = np.where(mask[..., None], np.asarray(picture), grey)
     canvas[outline(mask)] = LINE
     return Image.fromarray(np.uint8(canvas.round()))

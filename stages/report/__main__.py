@@ -37,14 +37,18 @@ def _check(settings: Params) -> None:
 
 
 def _write(made: Files, folder: Path) -> None:
+    """Folder by folder, as DVC keeps them, and the files beside them; what an earlier report had more of goes."""
     for part in FOLDERS:
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        for path in (folder / part).rglob("*"):
-            if path.is_file() and path.relative_to(folder) not in made:
-                path.unlink()
+        with whole.written(folder / part) as partial:
+            for path, content in made.items():
+                if path.is_relative_to(part):
+                    place = partial / path.relative_to(part)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
     for path, content in made.items():
-        with whole.written(folder / path) as partial:
-            partial.write_bytes(content)
+        if path.parts[0] not in FOLDERS:
+            with whole.written(folder / path) as partial:
+                partial.write_bytes(content)
 
 
 def _parser() -> argparse.ArgumentParser:
