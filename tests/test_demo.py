@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from models.prediction import segment
-from stages import layout, prepared, trained
-from stages.predict import drawing
+from stages import drawing, layout, prepared, trained
 from tests import servers
 from tests.stages.conftest import squares_in, teach
 

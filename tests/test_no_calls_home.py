@@ -3,17 +3,15 @@
 import os
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests import servers
 from tests.project import ENVIRONMENT, clone, tiny
 from tests.servers import free_port
 
-PATIENCE = 120  # seconds
 PYTHON_M = (sys.executable, "-m")
 
 
@@ -34,22 +32,9 @@ class Watched:
         assert done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    @contextmanager
     def running(self, *command: str, url: str):
         """A server, from when it answers."""
-        process = subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True)
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                with suppress(httpx.HTTPError):
-                    httpx.get(url, timeout=5)
-                    break
-                assert process.poll() is None and time.monotonic() < deadline, f"{command} does not answer at {url}"
-                time.sleep(0.2)
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
+        return servers.running(url, list(command), self.environment, self.log.with_name("server.log"), cwd=self.folder)
 
     def tried(self, *needed: str) -> list[str]:
         """What was refused so far; each of the needed words is in the command of a process that was watched."""

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from stages import layout
 from stages.demo import answers
+from stages.predict import source
 
 HOST = "127.0.0.1"
 
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if find_spec("dash") is None:
         sys.exit("error: the page needs dash: `make install`, or pip install 'alignformer[demo]'")
-    models = answers.models()
+    models = source.runs()
     if unknown := [model for model in options.models if model not in models]:
         sys.exit(f"error: no model {', '.join(unknown)}; trained here: {', '.join(models) or 'none'}")
     if not models:

@@ -14,9 +14,8 @@ from PIL import Image
 from models.alignformer import AlignFormer
 from models.prediction import segment
 from models.processing import AlignFormerProcessor
-from stages import layout, prepared, trained
+from stages import drawing, layout, prepared, trained
 from stages.diagnose import closeup
-from stages.predict import drawing
 from stages.prepared import PreparedDataset
 from stages.report import attention
 from stages.report.attention import Words
@@ -62,12 +61,6 @@ class Answer:
     unknown: list[str]
 
 
-def models() -> list[str]:
-    """DATASET/VARIANT/SEED of every trained model of the project."""
-    found = layout.RESULTS.glob("models/*/*/*/model.safetensors")
-    return ["/".join(path.parts[-4:-1]) for path in sorted(found)]
-
-
 def datasets() -> list[str]:
     """Every prepared dataset."""
     return sorted(path.parent.name for path in layout.DATA.glob("*/dataset.json"))
@@ -86,7 +79,7 @@ def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = N
     """What a model makes of an expression.
 
     Args:
-        name: one of `models`.
+        name: one of `source.runs`.
         picture: RGB.
         truth: the true mask, where it is known.
 

@@ -10,7 +10,7 @@ from stages import trained
 from stages.demo import answers
 from stages.demo.answers import Answer, Sample
 from stages.predict import served
-from stages.report.attention import Words
+from stages.report.attention import Tile, Words
 
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
@@ -21,7 +21,7 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
     """The page's application.
 
     Args:
-        models: those to choose from, as `answers.models` names them.
+        models: those to choose from, as `source.runs` names them.
         shown: the two that it begins with.
         datasets: those to take samples from.
     """
@@ -118,28 +118,21 @@ def _uploaded(content: str) -> Image.Image:
 
 
 def _shown(answer: Answer) -> list:
-    said = [f"score {answer.score:.3f}, {answer.share:.1%} of the picture"]
-    said += [f", IoU {answer.iou:.3f} with the true mask"] if answer.iou is not None else []
+    known = f", IoU {answer.iou:.3f} with the true mask" if answer.iou is not None else ""
+    mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the picture{known}"
+    similarity = f"Similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
     never = [f"Never seen, read as unknown: {', '.join(answer.unknown)}."] if answer.unknown else []
     words = [_table(part) for part in answer.words]
     return [
         html.Div(
-            [
-                _figure(answer.overlay, ["Mask: ", *said], "mask"),
-                _figure(
-                    answer.heat,
-                    f"Similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}",
-                    "similarity",
-                ),
-            ],
-            className="row",
+            [_figure(answer.overlay, mask, "mask"), _figure(answer.heat, similarity, "similarity")], className="row"
         ),
         *[html.P(line, className="error") for line in never],
         *(words or [html.P("No VLBA in this variant: no word gathers pixels, and no pixel reads words.")]),
     ]
 
 
-def _figure(picture: Image.Image, caption, name: str) -> html.Figure:
+def _figure(picture: Image.Image, caption: str, name: str) -> html.Figure:
     return html.Figure(
         [html.Img(src=_png(_scaled(picture, WIDTH)), alt=name, className=name), html.Figcaption(caption)]
     )
@@ -149,23 +142,17 @@ def _table(part: Words) -> html.Div:
     """A row a vision stage, a column a word."""
     head = html.Tr([html.Th("stage"), *map(html.Th, part.words)])
     rows = [
-        html.Tr(
-            [
-                html.Th(stage),
-                *(
-                    html.Td([html.Img(src=_png(tile.picture), alt=word), html.Br(), tile.number])
-                    for word, tile in pairs
-                ),
-            ]
-        )
-        for stage, pairs in (
-            (stage, zip(part.words, tiles, strict=True)) for stage, tiles in zip(part.stages, part.tiles, strict=True)
-        )
+        html.Tr([html.Th(stage), *map(_cell, part.words, tiles)])
+        for stage, tiles in zip(part.stages, part.tiles, strict=True)
     ]
     return html.Div(
         [html.H2(part.title), html.P(f"Number: {part.number}."), html.Table([html.Thead(head), html.Tbody(rows)])],
         className=f"words {part.direction}",
     )
+
+
+def _cell(word: str, tile: Tile) -> html.Td:
+    return html.Td([html.Img(src=_png(tile.picture), alt=word), html.Br(), tile.number])
 
 
 def _scaled(picture: Image.Image, width: int) -> Image.Image:

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
-from stages import prepared, processes, trained, whole
-from stages.predict import drawing, served, source
+from stages import drawing, prepared, processes, trained, whole
+from stages.predict import served, source
 
 COLUMNS = {"image", "text"}
 PREDICTIONS = "predictions.json"

@@ -30,13 +30,18 @@ def folder(name: str) -> Path:
         return layout.model(*run.groups())
     if registered := REGISTERED.fullmatch(name):
         return _downloaded(f"models:/{registered[1] or registered[2]}")
-    here = [path.parent for path in sorted(layout.RESULTS.glob("models/*/*/*/config.json"))]
-    runs = ", ".join("/".join(path.parts[-3:]) for path in here) or "none; `make repro` trains some"
+    there = ", ".join(runs()) or "none; `make repro` trains some"
     train = f" `dvc repro train@{'-'.join(run.groups())}` trains it." if run else ""
     raise NoModelError(
         f"no model {name!r}: neither a folder with a config.json nor a run that lies in {layout.RESULTS / 'models'}."
-        f"{train} Runs there: {runs}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
+        f"{train} Runs there: {there}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
     )
+
+
+def runs() -> list[str]:
+    """DATASET/VARIANT/SEED of every trained model of this project."""
+    found = layout.RESULTS.glob("models/*/*/*/model.safetensors")
+    return ["/".join(path.parts[-4:-1]) for path in sorted(found)]
 
 
 def _downloaded(uri: str) -> Path:

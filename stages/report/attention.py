@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
+from stages import drawing
 from stages.report.figures import SOFT, Figure, Panel
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -76,7 +77,7 @@ def tiles(
     own = attention[attention["sent_id"] == sent_id]
     height = max(1, round(TILE * photo.height / photo.width))
     grey = _grey(photo.resize((TILE, height), Image.Resampling.BICUBIC))
-    outline = _outline(np.asarray(Image.fromarray(truth).resize((TILE, height), Image.Resampling.NEAREST)))
+    outline = drawing.outline(np.asarray(Image.fromarray(truth).resize((TILE, height), Image.Resampling.NEAREST)))
     found = []
     for direction in DIRECTIONS:
         rows = own[own["direction"] == direction]
@@ -132,13 +133,6 @@ def caption(variant: str) -> str:
 def _grey(photo: Image.Image) -> np.ndarray:
     """(height, width, 3), dimmed so that yellow stands out."""
     return 25 + 0.5 * np.asarray(photo.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask that have a neighbour outside it."""
-    padded = np.pad(mask.astype(bool), 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return padded[1:-1, 1:-1] & ~inner
 
 
 def _shares(part: pd.DataFrame) -> np.ndarray:

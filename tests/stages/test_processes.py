@@ -155,12 +155,17 @@ class Normed(nn.Module):
         return ((gathered(values, shard) * targets).sum(dim=1).exp().sum()).log()
 
 
+def plain(found: dict) -> dict:
+    """What a job found, without anything that only a pickle can hold."""
+    return found | {"scores": [table.to_dict("list") for table in found["scores"]]}
+
+
 def one_of_several(index: int, count: int, port: int, job: Job, folder: Path) -> None:
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
     with processes.group():
-        torch.save(job(), folder / f"{index}.pt")
+        torch.save(plain(job()), folder / f"{index}.pt")
 
 
 def in_processes(count: int, job: Job, folder: Path) -> list[dict]:
@@ -168,7 +173,8 @@ def in_processes(count: int, job: Job, folder: Path) -> list[dict]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start_processes(one_of_several, (count, port, job, folder), nprocs=count, start_method="spawn")
-    return [torch.load(folder / f"{index}.pt", weights_only=False) for index in range(count)]
+    found = [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(count)]
+    return [part | {"scores": [pd.DataFrame(table) for table in part["scores"]]} for part in found]
 
 
 @pytest.fixture(autouse=True)
@@ -215,9 +221,12 @@ def two(job, tmp_path_factory) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def one(job, two) -> dict:
-    """After `two`, which has the models as they were."""
-    return job()
+def one(job, two):
+    """After `two`, which has the models as they were; with the threads of both together."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield job()
+    torch.set_num_threads(threads)
 
 
 # One process and two
@@ -237,7 +246,7 @@ def test_some_batches_are_shared_and_some_are_not(job):
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_two_processes_train_as_one_does(one, two, case):
-    """In float32, with no dropout: gradients to 1e-3 of the largest, losses to 1e-3; rounding grows with the steps."""
+    """In float32, with no dropout: gradients to 1e-4 of the largest, losses to 1e-4, the same history otherwise."""
     alone, (first, second) = one["fitted"][case], [process["fitted"][case] for process in two]
     assert len(alone["gradients"]) == 6
     for expected, *found in zip(alone["gradients"], first["gradients"], second["gradients"], strict=True):
@@ -245,9 +254,9 @@ def test_two_processes_train_as_one_does(one, two, case):
         for gradients in found:
             assert gradients.keys() == expected.keys()
             for name, gradient in gradients.items():
-                torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-3 * largest, msg=name)
+                torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
     for expected, found in zip(alone["history"], first["history"], strict=True):
-        assert found == pytest.approx(expected, rel=1e-3)
+        assert found == pytest.approx(expected, rel=1e-4)
     assert first["history"] == second["history"]
 
 
