@@ -15,6 +15,7 @@ import httpx
 from benchmarks.faults import moments, processes
 from benchmarks.faults.moments import Moment
 from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
+from stages.parent import alive
 from tests.servers import Server, free_port, mlflow
 
 EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
@@ -209,15 +210,23 @@ def full_disks() -> Iterator[Injection]:
 
 
 def two_at_once() -> Iterator[Injection]:
-    def two(first: tuple, second: tuple) -> Injection:
+    def two(first: tuple, second: tuple, refused: tuple[int, str] | None = None) -> Injection:
+        """Args: refused: the exit code and the words of a second that gives way to the first."""
+
         def inject(scene: Scene) -> None:
             one = scene.start(*first)
             other = scene.start(*second)
-            for process, who in ((one, "the first"), (other, "the second")):
-                scene.wait(process, who)
+            scene.wait(one, "the first")
+            if refused:
+                code, words = refused
+                scene.wait(other, "the second", code)
+                scene.check("the second says who is at it", words in scene.output(2), scene.output(2)[-300:])
+            else:
+                scene.wait(other, "the second")
             said = scene.output(1) + scene.output(2)
             scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
-            scene.note(f"both ended well; {len(trained(said))} trainings in all")
+            scene.note(f"the first ended well, the second {'gave way' if refused else 'too'}")
+            scene.note(f"{len(trained(said))} trainings in all")
             scene.nothing_left()
             scene.as_undisturbed("")
 
@@ -247,7 +256,7 @@ def two_at_once() -> Iterator[Injection]:
         scene.as_undisturbed()
 
     yield two((*FLOW, "--jobs", "2"), (*FLOW, "--jobs", "2"))
-    yield two(FLOW, PLAIN)
+    yield two(FLOW, PLAIN, refused=(255, "is busy, it is being blocked by"))
     yield Injection("two at once", "a second trainer by hand", "", moments.STEP.text, second_trainer)
 
 
@@ -267,16 +276,16 @@ def damaged() -> Iterator[Injection]:
 
         return Injection("damaged", what, "", "after a kill in epoch 3", inject)
 
-    def lying(spoil: Callable[[Scene], str], what: str, command=FLOW) -> Injection:
+    def lying(spoil: Callable[[Scene], str], what: str, keeps_checkpoints: bool = False) -> Injection:
         """In a project where everything is up to date."""
 
         def inject(scene: Scene) -> None:
             scene.note(spoil(scene))
-            scene.finish(*command)
+            scene.finish(*FLOW)
             scene.nothing_left()
-            scene.as_undisturbed("")
+            scene.as_undisturbed("", keeps_checkpoints)
 
-        return Injection("damaged", what, "", f"before {STARTED[command]}, all up to date", inject, "whole")
+        return Injection("damaged", what, "", f"before {STARTED[FLOW]}, all up to date", inject, "whole")
 
     def flip(path: Path) -> None:
         data = bytearray(path.read_bytes())
@@ -351,7 +360,7 @@ def damaged() -> Iterator[Injection]:
     yield lying(rwlock('{"write": {"', "rwlock cut off"), "rwlock, truncated")
     yield lying(rwlock("", "rwlock empty"), "rwlock, empty")
     yield lying(model, "a trained model, one bit")
-    yield lying(cached, "DVC's cache, truncated, and the model away")
+    yield lying(cached, "DVC's cache, truncated, and the model away", keeps_checkpoints=True)
 
 
 def databases() -> Iterator[Injection]:
@@ -496,7 +505,7 @@ def deployed() -> Iterator[Injection]:
     def cancel(scene: Scene, schedule: Schedule, run: str) -> None:
         family = processes.family(processes.of_kind("dvc", scene.mark))
         schedule.ask("POST", f"flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
-        gone = processes.within(20, lambda: not any(map(processes.alive, family)))
+        gone = processes.within(20, lambda: not any(map(alive, family)))
         scene.check("dvc and trainer gone 20 s after the click", gone is not None)
         scene.note(f"dvc and trainer gone after {gone or 20:.1f} s")
         over(scene, schedule, run, "CANCELLED")

@@ -191,11 +191,12 @@ class Scene:
         said = [line for line in self.output().splitlines() if "ERROR" in line or "rror:" in line][-3:]
         self.check(f"{who} ended with code {code}", process.returncode == code, f"{process.returncode}: {said}")
 
-    def as_undisturbed(self, target: str = TARGET) -> None:
+    def as_undisturbed(self, target: str = TARGET, keeps_checkpoints: bool = False) -> None:
         """That dvc.lock and every file of every output are those of an undisturbed run, and nothing else lies there.
 
         Args:
             target: what was asked for; empty for everything, and then dvc.lock is compared byte by byte.
+            keeps_checkpoints: of the run of `TARGET`, which was trained again and not evaluated again.
         """
         lock = keys.locked_entries(self.place / keys.LOCK)
         if target:
@@ -210,7 +211,10 @@ class Scene:
         other = sorted(name for name in {*files, *found} if files.get(name) != found.get(name))
         self.check("every output as of an undisturbed run (SHA-256)", not other, ", ".join(other[:4]))
         if not target:
-            self.check("no checkpoint left", not list(self.place.glob("checkpoints/*/*/*")))
+            kept = {path.parts[-3] for path in self.place.glob("checkpoints/*/*/*")}
+            own = {TARGET.removeprefix("train@")} if keeps_checkpoints else set()
+            what = f"no checkpoint left{', but of the run trained again' if keeps_checkpoints else ''}"
+            self.check(what, kept == own, ", ".join(kept))
 
     def sync(self, **environment: str) -> None:
         """Bring MLflow into step, as the flow and `make ui` do."""
