@@ -56,16 +56,19 @@ def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], lo
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """SIGTERM to those that no other of them started; what is left after `PATIENCE` is killed. They are gone then."""
-    processes = list(processes)
-    started = {child for process in processes for child in _children(process)}
-    for process in processes:
+    """SIGTERM to those that no other of them started. They are gone then, with all that they started.
+
+    What is left after `PATIENCE` is killed.
+    """
+    heads = list(processes)
+    started = {child for process in heads for child in _children(process)}
+    for process in heads:
         if process not in started:
             _signal(process, signal.SIGTERM)
-    if not _ended(processes):
-        for process in processes:
+    if not _ended({*heads, *started}):
+        for process in {*heads, *started}:
             _signal(process, signal.SIGKILL)
-        _ended(processes)
+        _ended({*heads, *started})
 
 
 def _of_this_folder() -> Iterable[psutil.Process]:
@@ -89,7 +92,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def _ended(processes: list[psutil.Process]) -> bool:
+def _ended(processes: set[psutil.Process]) -> bool:
     deadline = time.monotonic() + PATIENCE
     while any(map(alive, processes)):
         if time.monotonic() > deadline:

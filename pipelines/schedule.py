@@ -92,7 +92,9 @@ def down() -> None:
 
 
 def _end_worker() -> None:
-    daemons.end([*daemons.running("worker", POOL), *daemons.flow_runs()])
+    """And the runs, also one that it started while it was being ended."""
+    while left := [*daemons.running("worker", POOL), *daemons.flow_runs()]:
+        daemons.end(left)
 
 
 def status() -> bool:

@@ -5,6 +5,8 @@ not set them, before any library that reads them is imported. They are listed in
 list into the virtual environment.
 """
 
+import atexit
+import gc
 import os
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -21,6 +23,11 @@ SWITCHES = {
 
 for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
+
+# torch and transformers bring a million objects that live to the end. By default Python looks through all of them again
+# and again while they come, and at exit: a third of the start and end of a stage (benchmarks/startup.py).
+gc.set_threshold(50_000, 10, 10)
+atexit.register(gc.freeze)
 
 _tracking = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
 if _tracking.scheme in ("http", "https") and "@" in _tracking.netloc:  # MLflow prints the address as each run ends

@@ -276,14 +276,14 @@ def damaged() -> Iterator[Injection]:
 
         return Injection("damaged", what, "", "after a kill in epoch 3", inject)
 
-    def lying(spoil: Callable[[Scene], str], what: str, keeps_checkpoints: bool = False) -> Injection:
+    def lying(spoil: Callable[[Scene], str], what: str) -> Injection:
         """In a project where everything is up to date."""
 
         def inject(scene: Scene) -> None:
             scene.note(spoil(scene))
             scene.finish(*FLOW)
             scene.nothing_left()
-            scene.as_undisturbed("", keeps_checkpoints)
+            scene.as_undisturbed("", trained_again=trained(scene.output()))
 
         return Injection("damaged", what, "", f"before {STARTED[FLOW]}, all up to date", inject, "whole")
 
@@ -360,7 +360,7 @@ def damaged() -> Iterator[Injection]:
     yield lying(rwlock('{"write": {"', "rwlock cut off"), "rwlock, truncated")
     yield lying(rwlock("", "rwlock empty"), "rwlock, empty")
     yield lying(model, "a trained model, one bit")
-    yield lying(cached, "DVC's cache, truncated, and the model away", keeps_checkpoints=True)
+    yield lying(cached, "DVC's cache, truncated, and the model away")
 
 
 def databases() -> Iterator[Injection]:

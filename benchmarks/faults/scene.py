@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -191,12 +192,13 @@ class Scene:
         said = [line for line in self.output().splitlines() if "ERROR" in line or "rror:" in line][-3:]
         self.check(f"{who} ended with code {code}", process.returncode == code, f"{process.returncode}: {said}")
 
-    def as_undisturbed(self, target: str = TARGET, keeps_checkpoints: bool = False) -> None:
+    def as_undisturbed(self, target: str = TARGET, trained_again: Collection[str] = ()) -> None:
         """That dvc.lock and every file of every output are those of an undisturbed run, and nothing else lies there.
 
         Args:
             target: what was asked for; empty for everything, and then dvc.lock is compared byte by byte.
-            keeps_checkpoints: of the run of `TARGET`, which was trained again and not evaluated again.
+            trained_again: stages whose runs keep their checkpoints, as their models came out the same and were not
+                evaluated again.
         """
         lock = keys.locked_entries(self.place / keys.LOCK)
         if target:
@@ -212,8 +214,8 @@ class Scene:
         self.check("every output as of an undisturbed run (SHA-256)", not other, ", ".join(other[:4]))
         if not target:
             kept = {path.parts[-3] for path in self.place.glob("checkpoints/*/*/*")}
-            own = {TARGET.removeprefix("train@")} if keeps_checkpoints else set()
-            what = f"no checkpoint left{', but of the run trained again' if keeps_checkpoints else ''}"
+            own = {stage.removeprefix("train@") for stage in trained_again}
+            what = f"no checkpoint left{', but of runs trained again' if trained_again else ''}"
             self.check(what, kept == own, ", ".join(kept))
 
     def sync(self, **environment: str) -> None:
