@@ -2,8 +2,7 @@
 
 `noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. Plain and flow take turns in
 projects of their own, so that whatever else the machine does hits both. `default`: the experiment of `params.yaml` from
-nothing by the flow, or the named stages of it and what they are made from, once with each of `--jobs`; all of it takes
-about 40 minutes on two cores, 15 with `--epochs 1`.
+nothing by the flow, once with each of `--jobs`; about 40 minutes on two cores, 15 with `--epochs 1`.
 
 Adds rows to `benchmarks/results/overhead.csv`.
 """
@@ -35,7 +34,6 @@ ROUNDS = {"noop": 5, "tiny": 1}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["noop", "tiny", "default"])
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="of default (default: all)")
     parser.add_argument("--jobs", type=int, nargs="+", default=[2, 1], metavar="N", help="of default (default: 2 1)")
     parser.add_argument("--epochs", type=int, metavar="N", help="of each training of default (default: the recipe's)")
     options = parser.parse_args()
@@ -43,9 +41,8 @@ def main() -> None:
         fewer = ["--set", f"recipes.small.training.epochs={options.epochs}"] if options.epochs else []
         for jobs in options.jobs:
             with project(small=False) as folder:
-                command = (*FLOW, *options.stages, "--jobs", str(jobs), *fewer)
-                what = " ".join(["default", *options.stages, *fewer])
-                record(what, f"flow, --jobs {jobs}", [seconds(folder, *command)])
+                command = (*FLOW, "--jobs", str(jobs), *fewer)
+                record(" ".join(["default", *fewer]), f"flow, --jobs {jobs}", [seconds(folder, *command)])
         return
     measured = noop() if options.what == "noop" else from_nothing()
     for how, times in measured.items():

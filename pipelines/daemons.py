@@ -60,15 +60,14 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
     What is left after `PATIENCE` is killed.
     """
-    heads = list(processes)
+    heads = set(processes)
     started = {child for process in heads for child in _children(process)}
-    for process in heads:
-        if process not in started:
-            _signal(process, signal.SIGTERM)
-    if not _ended({*heads, *started}):
-        for process in {*heads, *started}:
+    for process in heads - started:
+        _signal(process, signal.SIGTERM)
+    if not _ended(heads | started):
+        for process in heads | started:
             _signal(process, signal.SIGKILL)
-        _ended({*heads, *started})
+        _ended(heads | started)
 
 
 def _of_this_folder() -> Iterable[psutil.Process]:

@@ -92,7 +92,7 @@ def down() -> None:
 
 
 def _end_worker() -> None:
-    """And the runs, also one that it started while it was being ended."""
+    """With its flow runs, also one that it began while it was being ended."""
     while left := [*daemons.running("worker", POOL), *daemons.flow_runs()]:
         daemons.end(left)
 

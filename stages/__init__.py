@@ -25,7 +25,7 @@ for _name, _value in SWITCHES.items():
     os.environ.setdefault(_name, _value)
 
 # torch and transformers bring a million objects that live to the end. By default Python looks through all of them again
-# and again while they come, and at exit: a third of the start and end of a stage (benchmarks/startup.py).
+# and again while they come, and at exit: a fifth of the start and end of a stage (benchmarks/startup.py).
 gc.set_threshold(50_000, 10, 10)
 atexit.register(gc.freeze)
 

@@ -217,12 +217,10 @@ def two_at_once() -> Iterator[Injection]:
             one = scene.start(*first)
             other = scene.start(*second)
             scene.wait(one, "the first")
+            code, words = refused or (0, "")
+            scene.wait(other, "the second", code)
             if refused:
-                code, words = refused
-                scene.wait(other, "the second", code)
                 scene.check("the second says who is at it", words in scene.output(2), scene.output(2)[-300:])
-            else:
-                scene.wait(other, "the second")
             said = scene.output(1) + scene.output(2)
             scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
             scene.note(f"the first ended well, the second {'gave way' if refused else 'too'}")
