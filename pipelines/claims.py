@@ -25,7 +25,7 @@ from stages import keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
-PATIENCE = 5  # seconds that giving a claim back may take; without an answer its lease ends by itself
+PATIENCE = 10  # seconds that giving a claim back may take; without an answer its lease ends by itself
 
 _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
@@ -57,7 +57,7 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
     with get_client(sync_client=True) as client:
         claim = _Claim(client, name)
         try:
-            with _at_once():
+            with _soon():
                 claim.take()
         except httpx.HTTPError as error:
             raise StorageError(
@@ -76,9 +76,12 @@ def push(stage: str, say: Callable[[str], None] = print) -> None:
     dvc("push", "--run-cache", stage, say=say)
 
 
-def _at_once() -> AbstractContextManager:
-    """An answer now or an error: Prefect's client would try again after pauses that are longer than a lease."""
-    return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})
+def _soon() -> AbstractContextManager:
+    """An answer within seconds or an error: Prefect's client would ask again for longer than a lease.
+
+    It asks twice more, after 2 and 4 seconds: a server on SQLite answers 503 where another transaction came first.
+    """
+    return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2})
 
 
 class _Claim:
@@ -120,7 +123,7 @@ class _Claim:
 
     def _keep(self, ended: threading.Event, say: Callable[[str], None]) -> None:
         try:
-            with _at_once():
+            with _soon():
                 while not ended.wait(RENEWAL):
                     with suppress(httpx.HTTPError):
                         self._renew()

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.deployments.steps.core import run_steps
@@ -128,6 +129,26 @@ def test_a_flow_runs_in_the_clone_of_its_worker_not_of_the_deployer(project, tmp
     monkeypatch.setenv("PWD", str(tmp_path))  # as a worker hands it on to its flows
     asyncio.run(run_steps(stored))
     assert Path.cwd() == tmp_path
+
+
+def test_a_busy_server_is_asked_again(project, monkeypatch):
+    """Prefect answers 503 where SQLite let another transaction go first."""
+    monkeypatch.setattr("prefect.client.base.clamped_poisson_interval", lambda *_: 0.01)
+    answer, busy = httpx.HTTPTransport.handle_request, []
+
+    def busy_once(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        asked = f"{request.method} {request.url.path}"
+        if "concurrency_limits" not in asked or asked in busy:
+            return answer(transport, request)
+        busy.append(asked)
+        return httpx.Response(503, request=request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(httpx.HTTPTransport, "handle_request", busy_once)
+        with claims.claimed("train"):
+            pass
+    assert [asked.split()[0] for asked in busy] == ["POST", "POST", "POST", "DELETE", "POST"]
+    assert limits() == []
 
 
 def test_never_two_holders_when_many_try(server):
