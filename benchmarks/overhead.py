@@ -2,7 +2,7 @@
 
 `noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. Plain and flow take turns in
 projects of their own, so that whatever else the machine does hits both. `default`: the experiment of `params.yaml` from
-nothing by the flow, once with each of `--jobs`; about 40 minutes on two cores, 15 with `--epochs 1`.
+nothing by the flow, once with each of `--jobs`; 40 to 100 minutes on two cores, 15 with `--epochs 1`.
 
 Adds rows to `benchmarks/results/overhead.csv`.
 """
