@@ -95,6 +95,8 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
     third = _flow_run(second, shared)
     _wait(lambda: _state(shared, third) in ("COMPLETED", "FAILED", "CRASHED"), "the second clone, brought up to date")
     again = _ran(shared, third)
+    if (state := _state(shared, third)) != "COMPLETED":
+        print(f"the second clone, brought up to date, ended as {state}:\n{log.read_text(errors='replace')}", flush=True)
 
     times = Counter(name for stages in ran.values() for name in stages if name.startswith("train@"))
     once = len(times) == len(VARIANTS) * len(SEEDS) and times == Counter([*times, stage])
