@@ -12,7 +12,15 @@ from contextlib import suppress
 
 PATIENCE = 6  # seconds between the interrupt and the kill
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
-UNREACHABLE = ("Could not connect", "Connect timeout", "Cannot connect to host", "Connection refused", "Read timeout")
+UNREACHABLE = (
+    "Could not connect",
+    "Connect timeout",
+    "Cannot connect to host",
+    "Connection refused",
+    "Read timeout",
+    "Connection was closed before",
+    "(reached max retries",  # botocore, of what it holds for passing: 500, 503, SlowDown
+)
 CACHED, SKIPPED = "is cached - skipping run", "didn't change, skipping"
 
 _running: set[subprocess.Popen] = set()
@@ -36,7 +44,7 @@ class LockedError(StageFailedError):
 
 
 class StorageError(StageFailedError):
-    """The DVC remote does not answer: the stage may be tried again."""
+    """The DVC remote does not answer, or not well (5xx, connections cut): the stage may be tried again."""
 
 
 def reproduce(

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -87,5 +89,24 @@ def test_a_second_clone_takes_from_s3_what_the_first_made(root, tmp_path, store)
 def test_a_store_that_is_away_is_an_outage_not_a_failure(root, tmp_path):
     folder = clone(tmp_path / "clone", f"http://127.0.0.1:{servers.free_port()}")
     [outcome] = reproduced(folder, root, "prepare")
+    assert outcome.startswith("prepare StorageError")
+    assert not (folder / "ran.log").exists()
+
+
+@pytest.mark.parametrize("status", [500, 503, None], ids=["error", "busy", "connection cut"])
+def test_a_store_in_trouble_is_an_outage_too(root, tmp_path, status):
+    class Troubled(BaseHTTPRequestHandler):
+        def answer(self):
+            self.close_connection = True
+            if status:
+                self.send_error(status)
+
+        do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Troubled) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        folder = clone(tmp_path / "clone", f"http://127.0.0.1:{server.server_port}")
+        [outcome] = reproduced(folder, root, "prepare")
+        server.shutdown()
     assert outcome.startswith("prepare StorageError")
     assert not (folder / "ran.log").exists()
