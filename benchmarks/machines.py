@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,6 +170,8 @@ def _end(worker: psutil.Popen) -> None:
     if worker.is_running():
         os.killpg(worker.pid, signal.SIGTERM)
         psutil.wait_procs([worker], timeout=30)
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
 
 
 def _prefect(place: Path, shared: Shared, *arguments: str) -> None:

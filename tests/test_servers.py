@@ -101,7 +101,7 @@ def test_a_store_in_trouble_is_an_outage_too(root, tmp_path, status):
             if status:
                 self.send_error(status)
 
-        do_GET = do_HEAD = do_PUT = do_POST = answer  # noqa: N815
+        do_GET = do_HEAD = do_PUT = do_POST = answer
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Troubled) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
