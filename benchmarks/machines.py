@@ -13,7 +13,6 @@ something differs.
 import argparse
 import filecmp
 import json
-import os
 import re
 import signal
 import subprocess
@@ -22,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ import mlflow
 import psutil
 
 from benchmarks import table
+from pipelines import daemons
 from tests import servers
 from tests.project import clone, run, set_params
 
@@ -90,13 +90,14 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
     told |= {"done after the kill, s": round(time.monotonic() - killed)}
     told |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
 
-    _end(lasting)
+    daemons.end([lasting])
     stack.enter_context(_worker(second, shared))
     third = _flow_run(second, shared)
-    _wait(lambda: _state(shared, third) in ("COMPLETED", "FAILED", "CRASHED"), "the second clone, brought up to date")
+    over = {"COMPLETED", "FAILED", "CRASHED"}
+    ended = _wait(lambda: over & {_state(shared, third)}, "the second clone, brought up to date")
     again = _ran(shared, third)
-    if (state := _state(shared, third)) != "COMPLETED":
-        print(f"the second clone, brought up to date, ended as {state}:\n{log.read_text(errors='replace')}", flush=True)
+    if "COMPLETED" not in ended:
+        print(f"the second clone, brought up to date, ended as {ended}:\n{log.read_text(errors='replace')}", flush=True)
 
     times = Counter(name for stages in ran.values() for name in stages if name.startswith("train@"))
     once = len(times) == len(VARIANTS) * len(SEEDS) and times == Counter([*times, stage])
@@ -163,15 +164,7 @@ def _worker(place: Path, shared: Shared) -> Iterator[psutil.Popen]:
         _wait(lambda: pools.get("/work_pools/experiments").status_code == 200, "the work pool")
         yield process
     finally:
-        _end(process)
-
-
-def _end(worker: psutil.Popen) -> None:
-    if worker.is_running():
-        os.killpg(worker.pid, signal.SIGTERM)
-        psutil.wait_procs([worker], timeout=30)
-    with suppress(ProcessLookupError):
-        os.killpg(worker.pid, signal.SIGKILL)
+        daemons.end([process])
 
 
 def _prefect(place: Path, shared: Shared, *arguments: str) -> None:
