@@ -214,16 +214,18 @@ def two_at_once() -> Iterator[Injection]:
         """Args: refused: the exit code and the words of a second that gives way to the first."""
 
         def inject(scene: Scene) -> None:
+            begin = time.monotonic()
             one = scene.start(*first)
             other = scene.start(*second)
             scene.wait(one, "the first")
+            took = time.monotonic() - begin
             code, words = refused or (0, "")
             scene.wait(other, "the second", code)
             if refused:
                 scene.check("the second says who is at it", words in scene.output(2), scene.output(2)[-300:])
             said = scene.output(1) + scene.output(2)
             scene.check("each training ran once", len(trained(said)) == len(set(trained(said))), str(trained(said)))
-            scene.note(f"the first ended well, the second {'gave way' if refused else 'too'}")
+            scene.note(f"the first ended after {took:.0f} s, the second {'gave way' if refused else 'too'}")
             scene.note(f"{len(trained(said))} trainings in all")
             scene.nothing_left()
             scene.as_undisturbed("")
