@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from stages import prepared
+from stages.data import prepared
 
 
 def everything(image: np.ndarray, text: str) -> np.ndarray:

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import table
-from stages import params
-from stages.ablate import comparison
-from stages.ablate.bootstrap import RESAMPLES
-from stages.ablate.scored import Scored
-from stages.evaluate.protocols import PROTOCOLS
+from stages.runtime import params
+from stages.scoring.protocols import PROTOCOLS
+from stages.statistics import comparison
+from stages.statistics.bootstrap import RESAMPLES
+from stages.statistics.scored import Scored
 
 RESULTS = Path("benchmarks/results/bootstrap.csv")
 EXPRESSIONS, PICTURES, SEEDS = 10_834, 1_500, [0, 1, 2]

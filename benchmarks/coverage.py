@@ -21,7 +21,7 @@ from scipy.stats import norm
 from tqdm import tqdm
 
 from benchmarks import table
-from stages.ablate.bootstrap import LEVEL, Estimates, estimates, holm
+from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
 
 RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]

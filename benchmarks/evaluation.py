@@ -19,13 +19,14 @@ import torch
 from benchmarks import table
 from benchmarks.steps import device, in_turn
 from models.alignformer import AlignFormer
-from stages import layout, params, prepared
-from stages.dry_run import describe
-from stages.evaluate.protocols import PROTOCOLS
-from stages.evaluate.score import frame, score
-from stages.samples import Expressions
-from stages.train import build
-from stages.train.pretrained import WeightsError
+from stages.data import prepared
+from stages.data.samples import Expressions
+from stages.estimate.estimate import describe
+from stages.runtime import layout, params
+from stages.scoring.protocols import PROTOCOLS
+from stages.scoring.score import frame, score
+from stages.setup import build
+from stages.setup.pretrained import WeightsError
 
 RESULTS = Path("benchmarks/results/evaluation.csv")
 

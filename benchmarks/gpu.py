@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 from benchmarks import steps, table
-from stages import params
-from stages.dry_run import by_part, seconds
-from stages.params import Training
-from stages.train.optimisation import optimiser
+from stages.estimate.estimate import by_part, seconds
+from stages.runtime import params
+from stages.runtime.params import Training
+from stages.setup.optimizer import optimiser
 
 RESULTS = Path("benchmarks/results/gpu.csv")
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # FLOP/s by a part of the name; of H100 the SXM one

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 from benchmarks import table
-from stages import layout
-from stages.run import Run
+from stages.runtime import layout
+from stages.runtime.run import Run
 
 RESULTS = Path("benchmarks/results/kills.csv")
 PROJECT = ("models", "stages", "params.yaml")

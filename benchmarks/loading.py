@@ -20,10 +20,11 @@ from PIL import Image, features
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import table
-from stages import layout, params, prepared, samples
-from stages.samplers import OneExpressionPerRef
-from stages.samples import Expressions
-from stages.train import build
+from stages.data import prepared, samples
+from stages.data.samplers import OneExpressionPerRef
+from stages.data.samples import Expressions
+from stages.runtime import layout, params
+from stages.setup import build
 
 RESULTS = Path("benchmarks/results/loading.csv")
 CASES = (("refer_mini", 256, 1), ("refer_true", 480, 10))  # dataset, input size, passes over it in a round

@@ -29,10 +29,9 @@ import httpx
 import mlflow
 import psutil
 
-from benchmarks import table
-from pipelines import daemons
-from tests import servers
-from tests.project import clone, run, set_params
+from benchmarks import servers, table
+from benchmarks.clones import clone, run, set_params
+from pipelines.prefect import daemons
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results/machines.csv")

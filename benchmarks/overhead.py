@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import table
-from tests.project import ENVIRONMENT, clone, run, tiny
+from benchmarks.clones import ENVIRONMENT, clone, run, tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results/overhead.csv")

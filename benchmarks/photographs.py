@@ -7,7 +7,7 @@ Scored under protocol `original` on val, testA and testB of `refer_mini` (predic
 - everything: the whole picture is the answer; centre box: a box in the middle with half the picture's sides;
 - a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
 
-Intervals are those of `stages/ablate/bootstrap.py`, over pictures alone, as one model has no spread of seeds. The
+Intervals are those of `stages/statistics/bootstrap.py`, over pictures alone, as one model has no spread of seeds. The
 quoted head is a constant in its difference, its own spread unknown.
 With the 24 pictures of `refer_true` such an interval is somewhat too narrow.
 
@@ -33,14 +33,17 @@ from PIL import Image
 from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import dry_run, layout, params, prepared, processes, run, trained
-from stages.ablate import bootstrap
-from stages.ablate.bootstrap import Estimates, Interval
-from stages.evaluate.metrics import iou
-from stages.evaluate.protocols import PROTOCOLS
-from stages.evaluate.score import score
-from stages.report import gallery
-from stages.samples import Expressions, PictureError
+from stages.data import prepared
+from stages.data.samples import Expressions, PictureError
+from stages.estimate import estimate
+from stages.report.figures import gallery
+from stages.runtime import layout, params, processes, run
+from stages.scoring import trained
+from stages.scoring.metrics import iou
+from stages.scoring.protocols import PROTOCOLS
+from stages.scoring.score import score
+from stages.statistics import bootstrap
+from stages.statistics.bootstrap import Estimates, Interval
 
 RESULTS = Path("benchmarks/results/photographs.csv")
 TRAINED_ON, TRUE_MASKS, ALL = "refer_mini", "refer_true", "all"
@@ -88,7 +91,7 @@ def main() -> None:
     found["model"] = np.where(of_model, describe(model, layout.model(*cell)), None)
     print(found.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
     command = f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}"
-    device = dry_run.describe(processes.here().device)
+    device = estimate.describe(processes.here().device)
     write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
     if arguments.sheet:
         draw(arguments.sheet, true, scored[TRUE_MASKS, ALL][MODEL])

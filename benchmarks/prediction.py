@@ -20,9 +20,11 @@ import torch
 from benchmarks import table
 from benchmarks.steps import device, in_turn
 from models.prediction import segment
-from stages import layout, params, prepared, trained
-from stages.dry_run import describe
-from stages.predict import served, source
+from stages.data import prepared
+from stages.estimate.estimate import describe
+from stages.runtime import layout, params
+from stages.scoring import trained
+from stages.serving import served, source
 
 RESULTS = Path("benchmarks/results/prediction.csv")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -18,12 +18,14 @@ from PIL import Image, ImageFilter
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks import baselines, table
-from stages import layout, params, prepared, trained
-from stages.evaluate.metrics import summarise
-from stages.evaluate.protocols import PROTOCOLS
-from stages.evaluate.score import score
+from stages.data import prepared
+from stages.data.samples import Expressions
 from stages.prepare.scenes.arrangement import COLOURS
-from stages.samples import Expressions
+from stages.runtime import layout, params
+from stages.scoring import trained
+from stages.scoring.metrics import summarise
+from stages.scoring.protocols import PROTOCOLS
+from stages.scoring.score import score
 
 RESULTS = Path("benchmarks/results/shortcuts.csv")
 PROTOCOL = PROTOCOLS["original"]

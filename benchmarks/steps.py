@@ -35,10 +35,10 @@ from transformers import (
 from benchmarks import table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
-from stages import params
-from stages.dry_run import describe, peak_memory, seconds
-from stages.params import Params, Recipe
-from stages.train import build
+from stages.estimate.estimate import describe, peak_memory, seconds
+from stages.runtime import params
+from stages.runtime.params import Params, Recipe
+from stages.setup import build
 
 RESULTS = Path("benchmarks/results/steps.csv")
 ALONE = "encoders alone"

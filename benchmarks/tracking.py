@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import table
-from stages import layout
-from stages.run import Run
+from stages.runtime import layout
+from stages.runtime.run import Run
 
 RESULTS = Path("benchmarks/results/tracking.csv")
 PROJECT = (".dvc/config", "benchmarks", "dvc.yaml", "models", "params.yaml", "stages")

@@ -24,17 +24,18 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from pipelines import artifacts, claims, dag, runs, server
-from pipelines import overrides as knobs
-from pipelines.claims import ClaimedError
-from pipelines.dag import Dag, DagError
-from pipelines.gpus import Gpus
-from pipelines.overrides import OverrideError
-from pipelines.repair import repair
-from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
-from pipelines.server import ServerError
-from pipelines.turns import ClosedError, Turns
-from stages import parent
+from pipelines.dvc import dag
+from pipelines.dvc.dag import Dag, DagError
+from pipelines.dvc.repair import repair
+from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
+from pipelines.flow import overrides as knobs
+from pipelines.flow.gpus import Gpus
+from pipelines.flow.overrides import OverrideError
+from pipelines.flow.scheduler import ClosedError, Turns
+from pipelines.prefect import artifacts, claims, runs, server
+from pipelines.prefect.claims import ClaimedError
+from pipelines.prefect.server import ServerError
+from stages.runtime import parent
 
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 RETRIES = 100_000  # a lock or a claim may last as long as a training
@@ -164,12 +165,12 @@ def stage(name: str, work: Work) -> State:
 def mlflow() -> State:
     """Bring MLflow into step with DVC's outputs. A view: where that fails, the flow does not."""
     try:
-        from pipelines.sync import sync
+        from pipelines.mlflow.sync import sync
 
         return Completed(message=sync(get_run_logger().info))
     except Exception as error:
         get_run_logger().warning(
-            "MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
+            "MLflow is not in step (python -m pipelines.mlflow.sync): %s: %s", type(error).__name__, error
         )
         return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
 

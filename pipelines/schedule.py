@@ -36,9 +36,9 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled, Cancelling
 
-from pipelines import daemons
-from pipelines.server import without_secrets
-from stages.parent import alive
+from pipelines.prefect import daemons
+from pipelines.prefect.server import without_secrets
+from stages.runtime.parent import alive
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200

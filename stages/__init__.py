@@ -38,6 +38,6 @@ if _tracking.scheme in ("http", "https") and "@" in _tracking.netloc:  # MLflow 
     os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(_password)
 
 if "DVC_STAGE" in os.environ:  # here, since the imports of a stage take seconds, in which DVC may be killed too
-    from stages import parent
+    from stages.runtime import parent
 
     parent.watch()

@@ -7,11 +7,11 @@ from ruamel.yaml import YAML
 from stages.train import identity
 
 NO_OUTPUT_FOLLOWS_FROM = {  # names and places, parameters (which are `params` in dvc.yaml), what is said and logged
-    "stages.keys",
-    "stages.layout",
-    "stages.params",
-    "stages.parent",
-    "stages.run",
+    "stages.runtime.keys",
+    "stages.runtime.layout",
+    "stages.runtime.params",
+    "stages.runtime.parent",
+    "stages.runtime.run",
     "stages.tracking",
 }
 
@@ -19,7 +19,7 @@ NO_OUTPUT_FOLLOWS_FROM = {  # names and places, parameters (which are `params` i
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
     graph = grimp.build_graph("models", "stages", cache_dir=None)
-    graph.remove_module("stages.dry_run")  # and with it what a dry run alone imports
+    graph.remove_module("stages.estimate.estimate")  # and with it what a dry run alone imports
     return graph
 
 

@@ -13,7 +13,7 @@ from prefect.utilities.templating import apply_values
 from prefect_kubernetes.worker import KubernetesWorker, KubernetesWorkerJobConfiguration
 from ruamel.yaml import YAML
 
-from pipelines import claims
+from pipelines.prefect import claims
 
 VARIABLE = re.compile(r"\$\{(\w+)")
 PIN = re.compile(r".+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?$")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.project import ENVIRONMENT, VARIANTS, clone, ran, run, set_params, tiny
+from benchmarks.clones import ENVIRONMENT, VARIANTS, clone, ran, run, set_params, tiny
 
 SYNC = ("-m", "pipelines.sync")
 

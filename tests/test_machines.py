@@ -20,8 +20,8 @@ import httpx
 import psutil
 import pytest
 
-from tests import servers
-from tests.project import clone, run, set_params, tiny
+from benchmarks import servers
+from benchmarks.clones import clone, run, set_params, tiny
 
 SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
 pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine")

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import servers
-from tests.project import ENVIRONMENT, clone, tiny
-from tests.servers import free_port
+from benchmarks import servers
+from benchmarks.clones import ENVIRONMENT, clone, tiny
+from benchmarks.servers import free_port
 
 PYTHON_M = (sys.executable, "-m")
 
@@ -81,7 +81,10 @@ def test_dvc_repro(watched):
 def test_a_flow_and_a_sync(watched):
     watched.run(*PYTHON_M, "pipelines.experiment", "diagnose@scenes-baseline-0")
     watched.run(*PYTHON_M, "pipelines.sync")
-    assert watched.tried("pipelines.experiment", "pipelines.server", "pipelines.dvc", "stages.diagnose", "sync") == []
+    assert (
+        watched.tried("pipelines.experiment", "pipelines.prefect.server", "pipelines.dvc", "stages.diagnose", "sync")
+        == []
+    )
 
 
 def test_the_ui_of_mlflow(watched):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
-from tests.project import clone, run, set_params
+from benchmarks.clones import clone, run, set_params
 
 SIDE = 48  # pixels
 COLOURS = ("red", "blue")

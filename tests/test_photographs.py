@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-from tests.project import ENVIRONMENT, clone, ran, run, set_params, tiny
+from benchmarks.clones import ENVIRONMENT, clone, ran, run, set_params, tiny
 
 
 def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_path):

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from tests.project import clone, run
+from benchmarks.clones import clone, run
 
 SHOWN = {
     "results/history/scenes/vlba/0.csv": {"epoch": [1, 2], "val_mIoU": [0.3, 0.4]},

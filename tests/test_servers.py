@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
+from benchmarks import servers
 
 CONFIG = """
 [core]

@@ -15,8 +15,8 @@ import httpx
 from benchmarks.faults import moments, processes
 from benchmarks.faults.moments import Moment
 from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
-from stages.parent import alive
-from tests.servers import Server, free_port, mlflow
+from benchmarks.servers import Server, free_port, mlflow
+from stages.runtime.parent import alive
 
 EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
 PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed

@@ -37,8 +37,8 @@ class Moment:
 
 TRAINER = "stages.train --dataset scenes --variant alignformer"
 IMPORT = Moment("imports", "models.alignformer:", TRAINER)
-STEP = Moment("step 3 of epoch 2", "stages.train.losses:Losses.add", TRAINER, call=10)
-VALIDATION = Moment("validation of epoch 2", "stages.evaluate.score:score", TRAINER, call=2)
+STEP = Moment("step 3 of epoch 2", "stages.train.loss_meter:Losses.add", TRAINER, call=10)
+VALIDATION = Moment("validation of epoch 2", "stages.scoring.score:score", TRAINER, call=2)
 HALF = Moment("checkpoint of epoch 2 half written", "stages.train.checkpoints:_Hashing.write", TRAINER, call=8700)
 UNNAMED = Moment(
     "checkpoint of epoch 2 not yet named", "stages.train.checkpoints:_write_through", TRAINER, 2, after=True

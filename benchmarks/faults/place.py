@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages import keys
-from tests.project import ENVIRONMENT, clone, run, set_params, tiny
+from benchmarks.clones import ENVIRONMENT, clone, run, set_params, tiny
+from stages.runtime import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 3, 4

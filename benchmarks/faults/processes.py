@@ -17,7 +17,7 @@ WORDS = {  # of the command line of each kind of process; a shell has them in on
     "diagnoser": "stages.diagnose",
     "ablation": "stages.ablate",
     "report": "stages.report",
-    "Prefect's server": "pipelines.server",
+    "Prefect's server": "pipelines.prefect.server",
     "server": "server",
     "worker": "worker",
     "flow run": "prefect.engine",

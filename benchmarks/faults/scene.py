@@ -18,9 +18,9 @@ from dvc.exceptions import DvcException
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
-from pipelines import repair
-from stages import keys
-from stages.parent import alive
+from pipelines.dvc import repair
+from stages.runtime import keys
+from stages.runtime.parent import alive
 
 FLOW = (sys.executable, "-m", "pipelines.experiment")
 PLAIN = (sys.executable, "-m", "dvc", "repro")

@@ -4,9 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from stages import layout, params, prepared, whole
-from stages.ablate import comparison, scored, slices
-from stages.evaluate.protocols import PROTOCOLS
+from stages.data import prepared
+from stages.runtime import layout, params
+from stages.runtime.atomic_write import atomic_write
+from stages.scoring.protocols import PROTOCOLS
+from stages.statistics import comparison, scored, slices
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (layout.contrasts(options.dataset), comparison.contrasts(runs, found, settings.variants)),
         (layout.slices(options.dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
-        with whole.written(path) as partial:
+        with atomic_write(path) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
 
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from stages import layout
 from stages.demo import answers
-from stages.predict import source
+from stages.runtime import layout
+from stages.serving import source
 
 HOST = "127.0.0.1"
 

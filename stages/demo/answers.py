@@ -14,11 +14,14 @@ from PIL import Image
 from models.alignformer import AlignFormer
 from models.prediction import segment
 from models.processing import AlignFormerProcessor
-from stages import drawing, layout, prepared, trained
+from stages.data import prepared
+from stages.data.prepared import PreparedDataset
 from stages.diagnose import closeup
-from stages.prepared import PreparedDataset
-from stages.report import attention
-from stages.report.attention import Words
+from stages.drawing import overlays
+from stages.report.figures import attention
+from stages.report.figures.attention import Words
+from stages.runtime import layout
+from stages.scoring import trained
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
@@ -97,7 +100,7 @@ def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = N
     shares = closeup.attention_table(inner, 0, words).assign(sent_id=0)
     similarity = inner.similarity[0].numpy()
     return Answer(
-        overlay=drawing.overlay(picture, found.mask),
+        overlay=overlays.overlay(picture, found.mask),
         score=found.score,
         share=float(found.mask.mean()),
         iou=None if truth is None else float((found.mask & truth).sum() / max(1, (found.mask | truth).sum())),

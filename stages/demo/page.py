@@ -6,11 +6,11 @@ import io
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from PIL import Image
 
-from stages import trained
 from stages.demo import answers
 from stages.demo.answers import Answer, Sample
-from stages.predict import served
-from stages.report.attention import Tile, Words
+from stages.report.figures.attention import Tile, Words
+from stages.scoring import trained
+from stages.serving import served
 
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes

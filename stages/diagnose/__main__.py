@@ -18,18 +18,22 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from models import costs
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import costs, layout, prepared, processes, run, trained, whole
+from stages.data import prepared
+from stages.data.prepared import PreparedDataset
+from stages.data.samples import Expressions, PictureError
 from stages.diagnose import alignment, closeup
 from stages.diagnose.calibration import Calibration, best_threshold
 from stages.diagnose.predictions import predictions
 from stages.diagnose.regions import regions_by_row, ring_width
-from stages.evaluate.protocols import PROTOCOLS, Protocol
-from stages.evaluate.score import frame
-from stages.params import Evaluation, Params
-from stages.prepared import PreparedDataset
-from stages.samples import Expressions, PictureError
+from stages.runtime import layout, processes, run
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.params import Evaluation, Params
+from stages.scoring import trained
+from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.scoring.score import frame
 
 
 def main() -> None:
@@ -55,7 +59,7 @@ def diagnose(cell: run.Run, settings: Params) -> None:
     dataset = prepared.read(layout.prepared(cell.dataset))
     model, processor = trained.load(layout.model(*cell))
     subject = Subject(dataset, model.to(process.device), processor, PROTOCOLS[settings.evaluation.protocol])
-    with whole.written(layout.diagnosis(*cell)) as folder:
+    with atomic_write(layout.diagnosis(*cell)) as folder:
         folder.mkdir()
         write_samples(folder, subject)
         summary = {**write_splits(folder, subject, settings.evaluation), **cost(subject)}

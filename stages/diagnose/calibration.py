@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 
 from models.processing import Frame
-from stages.evaluate.metrics import iou
-from stages.evaluate.protocols import Protocol
+from stages.scoring.metrics import iou
+from stages.scoring.protocols import Protocol
 
 BINS = 20  # of probability, of equal width; a bin holds its upper end, as thresholds are to be exceeded
 THRESHOLDS = np.arange(1, BINS) / BINS

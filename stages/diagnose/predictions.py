@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
-from stages.samples import Expressions
+from stages.data.samples import Expressions
 
 
 class Prediction(NamedTuple):

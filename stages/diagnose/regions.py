@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from models.processing import Frame
-from stages.prepared import PreparedDataset
-from stages.samples import Expressions
+from stages.data.prepared import PreparedDataset
+from stages.data.samples import Expressions
 
 INSIDE = 0.5  # share of a cell's area from which it counts as covered, as in the pixel contrast
 RING = 0.02  # of the grid's diagonal, to each side of the border: the width of Boundary IoU (Cheng et al., CVPR 2021)

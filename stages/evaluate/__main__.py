@@ -11,15 +11,19 @@ import torch
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import layout, prepared, processes, run, tracking, trained, whole
-from stages.card import card
-from stages.evaluate.metrics import summarise_splits
-from stages.evaluate.protocols import PROTOCOLS, Protocol
-from stages.evaluate.score import frame, score
-from stages.params import Evaluation, Params
-from stages.prepared import PreparedDataset
-from stages.samples import Expressions, PictureError
-from stages.train.lock import RunTakenError, only_trainer
+from stages import tracking
+from stages.card.card import card
+from stages.data import prepared
+from stages.data.prepared import PreparedDataset
+from stages.data.samples import Expressions, PictureError
+from stages.runtime import layout, processes, run
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.params import Evaluation, Params
+from stages.runtime.run_lock import RunTakenError, only_trainer
+from stages.scoring import trained
+from stages.scoring.metrics import summarise_splits
+from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.scoring.score import frame, score
 
 
 def main() -> None:
@@ -72,11 +76,11 @@ def _shared_work(model: AlignFormer) -> str:
 
 def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol, card: str) -> None:
     metrics = summarise_splits(scores, protocol)
-    with whole.written(layout.scores(*cell)) as path:
+    with atomic_write(layout.scores(*cell)) as path:
         scores.to_parquet(path, index=False)
-    with whole.written(layout.metrics(*cell)) as path:
+    with atomic_write(layout.metrics(*cell)) as path:
         path.write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
-    with whole.written(layout.card(*cell)) as path:
+    with atomic_write(layout.card(*cell)) as path:
         path.write_text(card, encoding="utf-8")
     tracking.log_evaluation(*cell, metrics=metrics, files=[layout.metrics(*cell)], card=layout.card(*cell))
     print(f"protocol {protocol.name}")

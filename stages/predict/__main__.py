@@ -17,8 +17,12 @@ from tqdm import tqdm
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
-from stages import drawing, prepared, processes, trained, whole
-from stages.predict import served, source
+from stages.data import prepared
+from stages.drawing import overlays
+from stages.runtime import processes
+from stages.runtime.atomic_write import atomic_write
+from stages.scoring import trained
+from stages.serving import served, source
 
 COLUMNS = {"image", "text"}
 PREDICTIONS = "predictions.json"
@@ -150,7 +154,7 @@ def predict(asked: Sequence[Request], model: AlignFormer, processor: AlignFormer
     except KeyboardInterrupt:
         sys.exit(f"interrupted after {len(entries)} of {len(asked)}; {options.out / PREDICTIONS} has them")
     finally:
-        with whole.written(options.out / PREDICTIONS) as path:
+        with atomic_write(options.out / PREDICTIONS) as path:
             content = {"model": options.model, "threshold": options.threshold, "predictions": entries}
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return failed
@@ -179,10 +183,10 @@ def written(out: Path, number: int, request: Request, picture: Image.Image, foun
     name = f"{number:04}-{request.image.stem}-{words}"
     files = {
         "mask": (f"{name}.mask.png", Image.fromarray(np.uint8(255 * found.mask))),
-        "overlay": (f"{name}.overlay.png", drawing.overlay(picture, found.mask)),
+        "overlay": (f"{name}.overlay.png", overlays.overlay(picture, found.mask)),
     }
     for file, content in files.values():
-        with whole.written(out / file) as path:
+        with atomic_write(out / file) as path:
             content.save(path, format="PNG")
     return {
         "image": str(request.image),

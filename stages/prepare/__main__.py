@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages import layout, params, prepared, whole
+from stages.data import prepared
 from stages.prepare import inspection, sources
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import count
+from stages.runtime import layout, params
+from stages.runtime.atomic_write import atomic_write
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 def prepare(name: str, source: params.Source) -> None:
     """Read and check the source, write its tables and their summary to data/NAME."""
     folder = layout.prepared(name)
-    with whole.written(folder) as partial:
+    with atomic_write(folder) as partial:
         partial.mkdir()
         tables = sources.read(source, partial)
         counts = count(tables.expressions)
@@ -62,7 +64,7 @@ def fingerprint(name: str, source: params.Source) -> None:
     if source.kind == "scenes":
         raise DatasetError(f"{name} is rendered by the project: it has no files outside")
     content = json.dumps(sources.outside(source), indent=2, ensure_ascii=False) + "\n"
-    with whole.written(layout.fingerprint(name)) as path:
+    with atomic_write(layout.fingerprint(name)) as path:
         path.write_text(content, encoding="utf-8")
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from stages.data.prepared import BOX_COLUMNS, boxes_of
 from stages.prepare.coco import BEYOND, Annotations, Wrong, encode
 from stages.prepare.problems import Malformed, field
-from stages.prepared import BOX_COLUMNS, boxes_of
 
 AGREEING = 0.5  # least intersection over union of a stated box and that of its mask
 NUMBERS = {int, float}

@@ -11,8 +11,8 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from stages.data.prepared import INSTANCE_COLUMNS
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
-from stages.prepared import INSTANCE_COLUMNS
 
 LARGEST_SIDE = 65535  # pixels, of a JPEG
 LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds of each

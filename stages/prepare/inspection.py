@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
-from stages import prepared
+from stages.data import prepared
+from stages.data.prepared import PreparedDataset
+from stages.drawing.templates import template
 from stages.prepare.problems import DatasetError
-from stages.prepared import PreparedDataset
-from stages.templates import template
 
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 CATEGORIES = 10  # named of all

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from stages.data.prepared import SPACE
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import Tables
-from stages.prepared import SPACE
 
 OWN_IDS = ["sent_id", "ref_id", "ann_id"]  # image_id is COCO's in every set
 

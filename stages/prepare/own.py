@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from stages.data.prepared import EXPRESSION_COLUMNS, SPLITS
 from stages.prepare import boxes, coco, pictures
 from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables
-from stages.prepared import EXPRESSION_COLUMNS, SPLITS
 
 HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
 NEEDED = ("train", "val")  # to train, and to choose the best epoch

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.data.prepared import EXPRESSION_COLUMNS
 from stages.prepare import boxes, coco, pictures, plain_pickle
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, check_splits, check_unique
-from stages.prepared import EXPRESSION_COLUMNS
 
 IMAGE_FOLDERS = (
     "images/mscoco/images/train2014",

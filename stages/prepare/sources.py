@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
 from stages.prepare import mix, pictures, published, refer, scenes
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import Release
 from stages.prepare.tables import Tables
+from stages.runtime.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
 
 
 def read(source: Source, folder: Path) -> Tables:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.data.prepared import SPLITS
 from stages.prepare.problems import Problems, shown
-from stages.prepared import SPLITS
 
 
 @dataclass
@@ -14,7 +14,7 @@ class Tables:
     """A source, read and checked.
 
     Attributes:
-        expressions: `EXPRESSION_COLUMNS` of `stages.prepared`.
+        expressions: `EXPRESSION_COLUMNS` of `stages.data.prepared`.
         instances: `INSTANCE_COLUMNS`; an instance that several refs mean is one row.
         boxes: `BOX_COLUMNS`, of everything annotated on the pictures of the instances.
         files: the annotation files it was read from.

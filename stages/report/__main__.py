@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import layout, params, tracking, whole
-from stages.params import Params
-from stages.report import check, files
-from stages.report.files import FOLDERS, Files
-from stages.report.inputs import ReportError
+from stages import tracking
+from stages.report import assemble, check
+from stages.report.assemble import FOLDERS, Files
+from stages.report.dataset_results import ReportError
+from stages.runtime import layout, params
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.params import Params
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check(settings)
         return
     try:
-        made = files.of_results(settings)
+        made = assemble.of_results(settings)
     except (ReportError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
     _write(made, layout.REPORTS)
@@ -39,7 +41,7 @@ def _check(settings: Params) -> None:
 def _write(made: Files, folder: Path) -> None:
     """Folder by folder, as DVC keeps them, and the files beside them; what an earlier report had more of goes."""
     for part in FOLDERS:
-        with whole.written(folder / part) as partial:
+        with atomic_write(folder / part) as partial:
             for path, content in made.items():
                 if path.is_relative_to(part):
                     place = partial / path.relative_to(part)
@@ -47,7 +49,7 @@ def _write(made: Files, folder: Path) -> None:
                     place.write_bytes(content)
     for path, content in made.items():
         if path.parts[0] not in FOLDERS:
-            with whole.written(folder / path) as partial:
+            with atomic_write(folder / path) as partial:
                 partial.write_bytes(content)
 
 

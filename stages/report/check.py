@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages import keys, layout
-from stages.params import Params
-from stages.report import files, provenance
-from stages.report.files import Files
-from stages.report.inputs import MissingInputError, ReportError
+from stages.report import assemble, provenance
+from stages.report.assemble import Files
+from stages.report.dataset_results import MissingInputError, ReportError
+from stages.runtime import keys, layout
+from stages.runtime.params import Params
 
 AGAIN = "dvc repro report"
 BY_FORCE = "dvc repro --force --single-item report"
@@ -21,17 +21,17 @@ def check(params: Params) -> tuple[list[str], str]:
     """
     stale = [*_stages(params), *_recorded_outputs()]
     try:
-        wanted, looked = files.of_results(params), "every file made again from the outputs of all stages"
+        wanted, looked = assemble.of_results(params), "every file made again from the outputs of all stages"
     except (MissingInputError, FileNotFoundError) as absent:
         looked = f"tables made again from {layout.REPORTS / 'data'}, hashes compared; no more, as outputs are absent"
         try:
-            wanted = files.of_kept_data(params)
+            wanted = assemble.of_kept_data(params)
         except ReportError as error:
             return [*stale, str(error)], looked
         return [*stale, *_differing(wanted, [layout.REPORTS / "tables"])], f"{looked} ({absent})"
     except ReportError as error:
         return [*stale, str(error)], "the outputs of all stages"
-    return [*stale, *_differing(wanted, [layout.REPORTS / folder for folder in files.FOLDERS])], looked
+    return [*stale, *_differing(wanted, [layout.REPORTS / folder for folder in assemble.FOLDERS])], looked
 
 
 def _stages(params: Params) -> list[str]:

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
-from stages import keys, layout
-from stages.params import Params
-from stages.report.inputs import Numbers
-from stages.report.tables import COMMAND
+from stages.report.dataset_results import Numbers
+from stages.report.tables.comparison_tables import COMMAND
+from stages.runtime import keys, layout
+from stages.runtime.params import Params
 
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")

@@ -1,10 +1,10 @@
 """What MLflow is told. A view: deleting `mlflow.db` and `mlartifacts/` loses nothing that DVC does not keep.
 
 One parent run an ablation (what all variants of a dataset share: data, code, recipe), one child a variant x seed. Both
-are found by a key made of their inputs (`stages.keys`), so a stage that runs again replaces its run.
+are found by a key made of their inputs (`stages.runtime.keys`), so a stage that runs again replaces its run.
 
 Nothing here stops a stage. What MLflow could not be told is warned of, once a run, and named;
-`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
+`python -m pipelines.mlflow.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
 """
 
 import logging
@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from stages import keys, layout
-from stages import params as parameters
+from stages.runtime import keys, layout
+from stages.runtime import params as parameters
 from stages.tracking import mlruns, store
 from stages.tracking.mlruns import flatten as flatten
 from stages.tracking.store import Scalar, Store
@@ -163,7 +163,7 @@ class _Lost:
             if not self.what:
                 log.warning(
                     "MLflow was not told of %s: %s. The first reason: %s. The stage goes on; its outputs and "
-                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` tells it later.",
+                    "dvc.lock are complete without MLflow, and `python -m pipelines.mlflow.sync` tells it later.",
                     self.who, what, store.in_words(error),
                 )  # fmt: skip
             self.what.append(what)

@@ -8,14 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 FOLDER = "data/model"  # of a logged model, where the model folder lies in it
-SERVED = Path(__file__).parents[1] / "predict" / "served.py"
+SERVED = Path(__file__).parents[1] / "serving" / "served.py"
 MODELS = Path(__file__).parents[2] / "models"
 PACKAGES = ("numpy", "pandas", "pillow", "pycocotools", "safetensors", "tokenizers", "torch", "transformers")
 
 
 @contextmanager
 def packaged(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
-    """A temporary folder with the model, `models/`, `stages/predict/served.py`, a signature and an input example."""
+    """A temporary folder with the model, `models/`, `stages/serving/served.py`, a signature and an input example."""
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model, ModelSignature

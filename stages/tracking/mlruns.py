@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from stages import keys, layout
+from stages.runtime import keys, layout
 from stages.tracking import owner, store
 from stages.tracking.store import Scalar, Store
 

@@ -9,16 +9,20 @@ from safetensors import SafetensorError
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
-from stages import dry_run, layout, prepared, processes, run, tracking, whole
-from stages.params import Params
-from stages.samples import PictureError
-from stages.train.assembly import assemble
+from stages import tracking
+from stages.data import prepared
+from stages.data.samples import PictureError
+from stages.estimate import estimate
+from stages.runtime import layout, processes, run
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.params import Params
+from stages.runtime.run_lock import RunTakenError, only_trainer
+from stages.setup.pretrained import WeightsError
+from stages.setup.training_setup import assemble
 from stages.train.checkpoints import SECONDS, CheckpointError, Checkpoints
 from stages.train.identity import key
-from stages.train.lock import RunTakenError, only_trainer
 from stages.train.loop import fit
-from stages.train.losses import NonFiniteLossError
-from stages.train.pretrained import WeightsError
+from stages.train.loss_meter import NonFiniteLossError
 
 
 class OutputError(RuntimeError):
@@ -44,7 +48,7 @@ def main() -> None:
         settings = run.with_recipe(command, settings, arguments.recipe)
     try:
         if arguments.dry_run:
-            print(dry_run.report(cell, settings))
+            print(estimate.report(cell, settings))
         else:
             train(cell, settings, arguments.checkpoint_seconds)
     except (
@@ -91,12 +95,12 @@ def write(cell: run.Run, model: AlignFormer, processor: AlignFormerProcessor, hi
     """Write what DVC keeps. Raises OutputError, and leaves nothing half written."""
     folder, table = layout.model(*cell), layout.history(*cell)
     try:
-        with whole.written(folder) as partial:
+        with atomic_write(folder) as partial:
             model.save_pretrained(partial)
             processor.save_pretrained(partial)
             if {path.name for path in partial.iterdir()} != set(layout.MODEL_FILES):
                 raise OSError(f"DVC would keep {layout.MODEL_FILES}, transformers wrote {sorted(partial.iterdir())}")
-        with whole.written(table) as partial:
+        with atomic_write(table) as partial:
             history.to_csv(partial, index=False)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from accelerate.utils import broadcast_object_list
 
-from stages.processes import here
+from stages.runtime.processes import here
 from stages.train.state import State
 
 KEPT = 2

@@ -8,22 +8,22 @@ from pathlib import Path
 import torch
 import transformers
 
-from stages import layout
-from stages.evaluate.protocols import Protocol
-from stages.params import Recipe, Variant
-from stages.processes import here
-from stages.run import Run
+from stages.runtime import layout
+from stages.runtime.params import Recipe, Variant
+from stages.runtime.processes import here
+from stages.runtime.run import Run
+from stages.scoring.protocols import Protocol
 
 PROJECT = Path(__file__).parents[2]
 SOURCES = (
     "models",
     "stages/evaluate",
-    "stages/prepared.py",
-    "stages/processes.py",
-    "stages/samplers.py",
-    "stages/samples.py",
+    "stages/data/prepared.py",
+    "stages/runtime/processes.py",
+    "stages/data/samplers.py",
+    "stages/data/samples.py",
     "stages/train",
-    "stages/whole.py",
+    "stages/runtime/atomic_write.py",
 )
 
 

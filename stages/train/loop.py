@@ -6,17 +6,17 @@ import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
-from stages import processes
-from stages.evaluate.metrics import METRICS, summarise
-from stages.evaluate.protocols import Protocol
-from stages.evaluate.score import score
-from stages.params import Training
-from stages.samplers import OneExpressionPerRef
-from stages.samples import Expressions
+from stages.data.samplers import OneExpressionPerRef
+from stages.data.samples import Expressions
+from stages.runtime import processes
+from stages.runtime.params import Training
+from stages.scoring.metrics import METRICS, summarise
+from stages.scoring.protocols import Protocol
+from stages.scoring.score import score
+from stages.setup.optimizer import optimiser, schedule
 from stages.train.batch_norm import over_all_processes
 from stages.train.checkpoints import Checkpoints
-from stages.train.losses import Losses
-from stages.train.optimisation import optimiser, schedule
+from stages.train.loss_meter import Losses
 from stages.train.state import State
 
 

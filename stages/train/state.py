@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from stages.processes import here
+from stages.runtime.processes import here
 
 PARTS = ("model", "optimizer", "scheduler", "scaler")
 PROGRESS = ("epoch", "step", "totals", "learning_rate", "history", "best", "best_weights")

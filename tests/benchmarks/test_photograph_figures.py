@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import baselines, photographs
-from stages import params, prepared
-from stages.evaluate.metrics import summarise
+from stages.data import prepared
 from stages.prepare.__main__ import prepare
+from stages.runtime import params
+from stages.scoring.metrics import summarise
 
 KNOWN = {  # mIoU in percent, measured elsewhere on the same expressions
     ("refer_mini", "val"): {"everything": 14.3, "centre_box": 14.4},

@@ -9,7 +9,7 @@ from transformers import BertConfig, Dinov2Config, SwinConfig
 from benchmarks import evaluation, gpu, steps, table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
-from stages import params
+from stages.runtime import params
 
 TEXT = BertConfig(
     vocab_size=40,

@@ -20,9 +20,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.templating import apply_values
 from ruamel.yaml import YAML
 
-from pipelines import claims
-from pipelines.reproduce import StorageError
-from tests import servers
+from benchmarks import servers
+from pipelines.dvc.reproduce import StorageError
+from pipelines.prefect import claims
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """

@@ -5,8 +5,8 @@ import sys
 
 import psutil
 
-from pipelines import daemons
-from stages.parent import alive
+from pipelines.prefect import daemons
+from stages.runtime.parent import alive
 
 STUBBORN = """
 import signal, subprocess, sys, time

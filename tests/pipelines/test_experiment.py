@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines import dag
+from pipelines.dvc import dag
+from pipelines.dvc.reproduce import Outcome, StageFailedError, reproduce
 from pipelines.experiment import main
-from pipelines.reproduce import Outcome, StageFailedError, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -174,7 +174,7 @@ def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
     deaf = "sleep 600 & echo $! > background"  # what a shell puts there ignores the interrupt
     (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {deaf}; {sys.executable} stage.py; true\n")
     starter = subprocess.Popen(
-        [sys.executable, "-c", "from pipelines.reproduce import reproduce; reproduce('long', print)"],
+        [sys.executable, "-c", "from pipelines.dvc.reproduce import reproduce; reproduce('long', print)"],
         env={**os.environ, "SHELL": shell},
     )
     stage = psutil.Process(started(project / "pid"))

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
-from pipelines.repair import DAMAGED, LOCK, RWLOCK, repair
+from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """

@@ -16,13 +16,14 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
 from prefect.states import Cancelling, Running
 
-from pipelines import claims, dag, reproduce, runs, server
 from pipelines import experiment as module
-from pipelines.claims import ClaimedError
+from pipelines.dvc import dag, reproduce
+from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
 from pipelines.experiment import experiment
-from pipelines.reproduce import LockedError, Outcome, StageFailedError, StorageError
-from pipelines.server import ServerError
-from stages import params
+from pipelines.prefect import claims, runs, server
+from pipelines.prefect.claims import ClaimedError
+from pipelines.prefect.server import ServerError
+from stages.runtime import params
 
 DAG = {"prepare": set(), "train@a": {"prepare"}, "train@b": {"prepare"}, "report": {"train@a", "train@b"}}
 

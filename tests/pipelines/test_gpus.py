@@ -3,8 +3,8 @@ import stat
 
 import pytest
 
-from pipelines import gpus
-from pipelines.gpus import Gpus
+from pipelines.flow import gpus
+from pipelines.flow.gpus import Gpus
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import sys
 import pytest
 from dvc.utils.serialize import load_yaml
 
-from pipelines import overrides
-from pipelines.overrides import OverrideError
-from stages import params
+from pipelines.flow import overrides
+from pipelines.flow.overrides import OverrideError
+from stages.runtime import params
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_not_under_another_flow(clone):
 
 
 def test_a_flow_that_is_killed_holds_nothing(clone, root):
-    code = "from pipelines.overrides import held\nwith held([], print): print('held', flush=True); input()"
+    code = "from pipelines.flow.overrides import held\nwith held([], print): print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

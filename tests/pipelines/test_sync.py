@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import champion
-from pipelines.sync import SyncError, sync
-from stages import keys, params, tracking
-from stages.run import Run
+from pipelines.mlflow import champion
+from pipelines.mlflow.sync import SyncError, sync
+from stages import tracking
+from stages.runtime import keys, params
+from stages.runtime.run import Run
 from stages.tracking import mlruns, owner, store
 from tests import mlflow_state
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from pipelines.turns import ClosedError, Turns
+from pipelines.flow.scheduler import ClosedError, Turns
 
 DAG = {"prepare": set(), "a": {"prepare"}, "b": {"prepare"}, "c": {"a"}, "report": {"b", "c"}}
 

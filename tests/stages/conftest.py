@@ -14,9 +14,9 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
 from models.processing import AlignFormerProcessor
-from stages.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
-from stages.samples import Expressions
-from stages.train.build import word_tokenizer
+from stages.data.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
+from stages.data.samples import Expressions
+from stages.setup.build import word_tokenizer
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30), "yellow": (220, 220, 30)}
 PLACES = {  # picture -> height, width, colour -> top, left, side

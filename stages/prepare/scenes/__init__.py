@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from stages.params import ScenesSource
 from stages.prepare.scenes import arrangement, rendering, wording
 from stages.prepare.scenes.arrangement import Scene
 from stages.prepare.scenes.grammar import Expression, Finder, Kind
 from stages.prepare.scenes.shapes import SHAPES
+from stages.runtime.params import ScenesSource
 
 NAME = "scenes"
 IMAGES = Path("images/mscoco/images/train2014")

@@ -1,0 +1,64 @@
+"""What a model costs, exactly: parameters by part, and FLOPs of one picture with one expression."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from stages.data.samples import Expressions
+
+
+class Part(NamedTuple):
+    """A part of the model: parameters, those of them that are trained, and FLOPs of a forward pass."""
+
+    name: str
+    parameters: int
+    trained: int
+    flops: int
+
+
+def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[Part]:
+    """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
+
+    FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
+    all known to the counter. A multiply-add counts as 2; element by element work does not count.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(**inputs)
+    model.train(was_training)
+    flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
+    found = [
+        Part(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
+        for name, part in model.named_children()
+    ]
+    parameters, trained = count_parameters(model)
+    rest = Part(
+        "rest",
+        parameters - sum(part.parameters for part in found),
+        trained - sum(part.trained for part in found),
+        counter.get_total_flops() - sum(part.flops for part in found),
+    )
+    return [*found, rest]
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """All parameters, and those that are trained."""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
+
+
+def outermost(flops: dict[str, int], part: str) -> int:
+    """FLOPs of a part by its path: its own, or where only modules inside it were called, those not inside others."""
+    inside = [name for name in flops if name == part or name.startswith(f"{part}.")]
+    return sum(flops[name] for name in inside if not any(name.startswith(f"{other}.") for other in inside))
+
+
+def sample(expressions: Expressions, words: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """The first picture and an expression of so many tokens, as inputs of the model."""
+    inputs = expressions[[0]].inputs(device)
+    ids = inputs["input_ids"][:, :1].expand(-1, words)
+    return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}

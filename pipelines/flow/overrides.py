@@ -1,0 +1,196 @@
+"""`--set experiment.seeds=[0,1,2]`: knobs of `params.yaml` changed in place, as `dvc exp run -S` does.
+
+The file is changed where the values stand and nowhere else, so that comments and layout stay; it is changed whole, and
+only to what the schema allows. A flow holds the clone's lock: another one may not change the knobs under it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.nodes import CollectionNode, MappingNode, Node
+
+from stages.runtime import layout, params
+from stages.runtime.atomic_write import atomic_write
+
+LOCK = Path(".dvc/tmp/experiment.lock")
+
+
+class OverrideError(Exception):
+    """A wrong key or value, or another flow at work; nothing was changed. The message names it and the way out."""
+
+
+class Change(NamedTuple):
+    """One knob that is to have another value. A knob that is not there yet has no old one."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        old = "nothing" if self.old is None else json.dumps(self.old)
+        return f"{self.key}: {old} -> {json.dumps(self.new)}"
+
+
+@contextmanager
+def held(overrides: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the clone for a flow, with the overrides in `params.yaml`; what they change is said.
+
+    Raises:
+        OverrideError: see there.
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:  # closed, also by kill -9, is unlocked
+        if changes := check(overrides):
+            _hold_alone(lock.fileno())
+            text = apply(overrides)
+            _hold_with_others(lock.fileno(), text)
+            for change in changes:
+                say(f"params.yaml: {change}")
+        else:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+def check(overrides: Sequence[str]) -> list[Change]:
+    """What the overrides would change.
+
+    Raises:
+        OverrideError: a key or a value is wrong.
+    """
+    return _changed(overrides)[0] if overrides else []
+
+
+def apply(overrides: Sequence[str]) -> str:
+    """Write them into `params.yaml`, and return its text. Raises OverrideError as `check`."""
+    path = layout.PARAMS.resolve()
+    _, text = _changed(overrides)
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+        os.chmod(partial, path.stat().st_mode)
+    return text
+
+
+def _hold_alone(lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OverrideError(
+            "another flow runs in this folder, and --set would change params.yaml under it: wait for its end, "
+            "run without --set, or run in another clone"
+        ) from None
+
+
+def _hold_with_others(lock: int, text: str) -> None:
+    """There is a moment between the two locks."""
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if layout.PARAMS.read_text(encoding="utf-8") != text:
+        raise OverrideError(
+            "another flow changed params.yaml in the moment after this one did: run one after the other"
+        )
+
+
+def _changed(overrides: Sequence[str]) -> tuple[list[Change], str]:
+    """What would change, and the text of `params.yaml` with it."""
+    try:
+        wanted, text = params.content(), layout.PARAMS.read_text(encoding="utf-8")
+        params.check(wanted)
+    except params.ParamsError as error:
+        raise OverrideError(str(error)) from None
+    changes = []
+    for override in overrides:
+        key, value, raw = _parsed(override)
+        old = _set(wanted, key, value)
+        if type(old) is not type(value) or old != value:
+            changes.append(Change(".".join(key), old, value))
+            text = _spliced(text, key, value, raw, wanted)
+    try:
+        params.check(wanted)
+    except params.ParamsError as error:
+        _, *wrong = str(error).splitlines()
+        raise OverrideError("\n".join([f"--set {' --set '.join(overrides)}: nothing changed,", *wrong])) from None
+    return changes, text
+
+
+def _parsed(override: str) -> tuple[list[str], Any, str]:
+    """`a.b=[1, 2]` -> the parts of the key, the value as YAML reads it, and its text."""
+    name, equals, raw = override.partition("=")
+    key = name.strip().split(".")
+    if not equals or not all(key):
+        raise OverrideError(f"--set {override}: expected KEY=VALUE, as in experiment.seeds=[0,1,2]")
+    try:
+        return key, YAML(typ="safe").load(raw), raw.strip()
+    except YAMLError as error:
+        raise OverrideError(f"--set {override}: the value is not YAML: {str(error).splitlines()[0]}") from None
+
+
+def _set(content: dict, key: Sequence[str], value: Any) -> Any:
+    """Change a content in place; the old value, None where there was none."""
+    *sections, last = key
+    for depth, section in enumerate(sections, start=1):
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise OverrideError(f"{'.'.join(key)}: {'.'.join(key[:depth])} is no section but {json.dumps(content)}")
+    old = content.get(last)
+    content[last] = value
+    return old
+
+
+def _spliced(text: str, key: Sequence[str], value: Any, raw: str, wanted: dict) -> str:
+    """The text with one value replaced, or added to the section that is to hold it. It is read again: it says what is
+    wanted, and nothing else has changed. The value stands as the user wrote it, where that can stand there.
+    """
+    for written in (raw, json.dumps(value, ensure_ascii=False)):
+        new = _with(text, key, written)
+        try:
+            if YAML(typ="safe").load(new) == wanted:
+                return new
+        except YAMLError:
+            pass
+    raise OverrideError(f"{'.'.join(key)} cannot be changed in the layout that params.yaml has: edit it by hand")
+
+
+def _with(text: str, key: Sequence[str], written: str) -> str:
+    section, place = YAML().compose(text), 0
+    while isinstance(section, MappingNode) and (found := _entry(section, key[place])):
+        name, node = found
+        place += 1
+        if place == len(key):
+            start, end = (name.end_mark.index, _end(node)) if _is_block(node) else (node.start_mark.index, _end(node))
+            return f"{text[:start]}{': ' if _is_block(node) else ''}{written}{text[end:]}"
+        section = node
+    for part in reversed(key[place + 1 :]):
+        written = f"{{{part}: {written}}}"
+    return _added(text, section, f"{key[place]}: {written}")
+
+
+def _added(text: str, section: MappingNode, entry: str) -> str:
+    if not _is_block(section):
+        end = section.end_mark.index - 1
+        return f"{text[:end].rstrip()}{', ' if section.value else ''}{entry}{text[end:]}"
+    line_end = text.find("\n", _end(section))
+    line_end = len(text) if line_end < 0 else line_end
+    return f"{text[:line_end]}\n{' ' * section.start_mark.column}{entry}{text[line_end:]}"
+
+
+def _entry(section: MappingNode, key: str) -> tuple[Node, Node] | None:
+    return next(((name, node) for name, node in section.value if name.value == key), None)
+
+
+def _is_block(node: Node) -> bool:
+    return isinstance(node, CollectionNode) and not node.flow_style
+
+
+def _end(node: Node) -> int:
+    """Where it ends; YAML's own mark of a block lies behind the comments that follow it."""
+    while _is_block(node) and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return node.end_mark.index

@@ -1,0 +1,295 @@
+"""MLflow brought up to what DVC keeps, whatever it has lost or was never told.
+
+Every training in `dvc.lock` whose outputs lie in the working tree gets its run, and every comparison its parent run, as
+the stages write them; a run that lacks something is completed, and the best model of a dataset is registered. Done
+again it changes nothing.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.dvc import recorded
+from pipelines.dvc.recorded import Comparison, Entries, Training, Tree
+from pipelines.mlflow import champion, completion
+from stages.runtime import keys, layout
+from stages.tracking import mlruns, owner, store
+from stages.tracking.store import Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+Say = Callable[[str], None]
+
+RUN = "run"
+MADE, COMPLETED, UNCHANGED, KILLED, LEFT, CHAMPION = (
+    "made", "completed", "unchanged", "marked as KILLED", "left alone", "champion"
+)  # fmt: skip
+
+
+class SyncError(RuntimeError):
+    """MLflow, or `dvc.lock`, cannot be used; the message says what is wrong and what to do."""
+
+
+def sync(say: Say) -> str:
+    """Bring MLflow up to what DVC keeps.
+
+    Args:
+        say: is told each change, and what is left alone or absent, a line each.
+
+    Returns:
+        One line that sums up.
+
+    Raises:
+        SyncError: MLflow or `dvc.lock` cannot be used. What was done before stays.
+    """
+    from dvc.exceptions import DvcException
+    from filelock import Timeout
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with recorded.working_tree() as tree:
+            return _Sync(tree, keys.locked_entries(), say).all()
+    except DvcException as error:
+        raise SyncError(f"DVC cannot read this project: {store.in_words(error)}") from error
+    except Timeout as error:
+        raise SyncError(f"{error.lock_file} is held by another process; sync again when that has ended") from error
+    except (MlflowException, sqlite3.Error) as error:
+        raise SyncError(
+            f"MLflow could not be told everything: {store.in_words(error)}. What was told stays. See that the store "
+            "answers (the server of MLFLOW_TRACKING_URI, or mlflow.db here) and sync again. A damaged mlflow.db may be "
+            "deleted, with mlartifacts: the sync makes both again"
+        ) from error
+
+
+class _Sync:
+    """One sync: what it reads, and what it did."""
+
+    def __init__(self, tree: Tree, entries: Entries, say: Say):
+        self.tree, self.entries, self.say = tree, entries, say
+        self.trainings = {training.cell: training for training in recorded.trainings(entries)}
+        self.done: Counter[str] = Counter()
+        self.absent: defaultdict[str, list[str]] = defaultdict(list)  # the command that brings them -> stages
+        self.left: set[str] = set()  # stages whose runs others are writing
+        self.parents: dict[str, MlflowRun] = {}  # by key, as they were at first
+        self.made: set[str] = set()  # ids of new parent runs
+        self.held: dict[tuple, bool] = {}  # prepared data -> whether they are here
+
+    def all(self) -> str:
+        for training in self.trainings.values():
+            try:
+                self.training(training)
+            except FileNotFoundError as error:
+                self.say(f"{training.stage}: {error.filename} went away meanwhile; sync again when its stage has ended")
+        for comparison in recorded.comparisons(self.entries):
+            self.comparison(comparison)
+        self.unfinished()
+        return self.summary()
+
+    def training(self, training: Training) -> None:
+        """The run of one training, with its evaluation."""
+        if not self.here(training.stage, training.outs):
+            return
+        with store.opened() as opened:
+            run = self.only_run(opened, keys.key(training.stage, training.inputs))
+            if run and run.info.status == "RUNNING" and owner.fate(run.data.tags) != "dead":
+                self.leave(run)
+                return
+            try:
+                lacked = self.complete(opened, training, run)
+            except completion.ContradictedError:
+                store.delete(opened, run)
+                lacked = self.complete(opened, training, None)
+        self.tell(training.stage, lacked)
+
+    def complete(self, opened: Store, training: Training, run: "MlflowRun | None") -> list[str]:
+        """What the run lacked and now has. Raises ContradictedError."""
+        lacked, given = [], self.conditions(training)
+        key = mlruns.parent_key(training.cell.dataset, training.recipe, training.inputs)
+        parent = self.parents[key] = self.parents.get(key) or self.parent(opened, training)
+        if run is None:
+            more = given | mlruns.rebuilt("stages.train")
+            run = mlruns.make_child(opened, *training.cell, training.inputs, parent, more)
+            lacked.append(RUN)
+        curves = completion.send_curves(opened, run, layout.history(*training.cell))
+        lacked += ["tags"] * completion.send_tags(opened, run, {mlruns.PARENT: parent.info.run_id, **given})
+        lacked += ["params"] * completion.send_params(opened, run, training.params)
+        lacked += ["curves"] * curves
+        lacked += ["model"] * completion.send_model(opened, run, training.cell)
+        lacked += ["evaluation"] * self.evaluation(opened, run, training)
+        if run.info.status != "FINISHED":
+            opened.client.set_terminated(run.info.run_id, "FINISHED")
+            lacked.append("end")
+        return lacked
+
+    def evaluation(self, opened: Store, run: "MlflowRun", training: Training) -> bool:
+        """Scores of the model, on its run; whether some lacked."""
+        evaluation = recorded.evaluation(training, self.entries)
+        if evaluation is None or not self.here(evaluation.stage, evaluation.outs):
+            return False
+        scores = json.loads(evaluation.metrics.read_text(encoding="utf-8"))
+        values = mlruns.by_split({split: values for split, values in scores.items() if split != "protocol"})
+        model = next(iter(store.models_of(opened, run)), None)
+        tags = {mlruns.EVALUATED: evaluation.key}
+        again = not tags.items() <= run.data.tags.items()
+        new = mlruns.send_new(opened, run, values, model)
+        new += completion.send_files(opened, run, [(evaluation.metrics, mlruns.EVALUATION)], again)
+        return bool(new + completion.send_tags(opened, run, tags))
+
+    def comparison(self, comparison: Comparison) -> None:
+        """The parent run of an ablation, and the champion of its dataset."""
+        if not self.here(comparison.stage, comparison.outs):
+            return
+        trainings = [self.trainings[cell] for cell in comparison.runs if cell in self.trainings]
+        evaluations = [recorded.evaluation(training, self.entries) for training in trainings]
+        shared = {mlruns.parent_key(comparison.dataset, one.recipe, one.inputs) for one in trainings}
+        complete = len(trainings) == len(comparison.runs) and all(evaluations) and len(shared) == 1
+        if not complete or not self.tree.holds(comparison.scores):
+            self.say(
+                f"{comparison.stage}: its comparison is not of the trainings and scores that are here: left out. "
+                f"dvc repro {comparison.stage} makes it again"
+            )
+            return
+        with store.opened() as opened:
+            parent = self.parent(opened, trainings[0])
+            numbers = mlruns.send_new(opened, parent, mlruns.compared(layout.comparison(comparison.dataset)))
+            lacked = [RUN] * (parent.info.run_id in self.made) + ["numbers"] * bool(numbers)
+            lacked += ["report"] * self.report(opened, parent, comparison.dataset)
+            if parent.info.status != "FINISHED" and "RUNNING" not in _statuses_of_children(opened, parent):
+                opened.client.set_terminated(parent.info.run_id, "FINISHED")
+                lacked.append("end")
+        self.tell(comparison.stage, lacked)
+        if all([self.here(evaluation.stage, evaluation.outs) for evaluation in evaluations]):
+            self.champion(comparison, trainings[0].select_by)
+
+    def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
+        """The comparison's file, and the report's where it is of this comparison; whether some lacked."""
+        files, tags = [(layout.comparison(dataset), mlruns.COMPARISON)], {}
+        entry = self.entries.get("report", {"outs": [], "deps": []})
+        made_of = [dep for dep in entry["deps"] if Path(dep["path"]) == layout.comparison(dataset).parent]
+        if made_of and self.tree.holds(*made_of, *entry["outs"]):
+            files += mlruns.report_files(dataset, filter(Path.is_file, sorted(layout.REPORTS.rglob("*"))))
+            tags = {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
+        again = not tags.items() <= parent.data.tags.items()
+        sent = completion.send_files(opened, parent, files, again)
+        return bool(sent + completion.send_tags(opened, parent, tags))
+
+    def champion(self, comparison: Comparison, metric: str) -> None:
+        """The registered model of a dataset: a version with the alias where, and only where, there is a champion."""
+        dataset = comparison.dataset
+        chosen = champion.choose(dataset, comparison.runs, comparison.reference, metric)
+        with store.opened() as opened:
+            if isinstance(chosen, str):
+                taken = "; the alias is taken away" if champion.dethrone(opened, dataset) else ""
+                self.say(f"{dataset} has no champion: {chosen}{taken}")
+                return
+            training = self.trainings[chosen.cell]
+            key = keys.key(training.stage, training.inputs)
+            models = [model for run in store.find(opened, key)[:1] for model in store.models_of(opened, run)]
+            if not models or models[0].status != "READY":
+                self.say(f"{dataset}: its champion, {training.stage}, is registered when MLflow has its model")
+                return
+            self.done[CHAMPION] += 1
+            if new := champion.crown(opened, chosen, models[0], key):
+                self.say(f"{champion.registered_name(dataset)}: {new}: {chosen.description()}")
+
+    def unfinished(self) -> None:
+        """Runs that never ended: KILLED where their process is gone, left alone where it lives or cannot be seen."""
+        with store.opened() as opened:
+            running = store.search(opened, "attributes.status = 'RUNNING'")
+            for run in running:
+                if mlruns.PARENT not in run.data.tags:
+                    continue
+                if owner.fate(run.data.tags) == "dead":
+                    opened.client.set_terminated(run.info.run_id, "KILLED")
+                    self.done[KILLED] += 1
+                    self.say(f"{run.data.tags.get('stage')}: its process is gone without a word: KILLED")
+                elif run.data.tags.get("stage") not in self.left:
+                    self.leave(run)
+            for run in running:
+                if mlruns.PARENT not in run.data.tags:
+                    _end_parent(opened, run)
+
+    def here(self, stage: str, outs: Sequence[Mapping]) -> bool:
+        """Whether outputs lie in the working tree; where not, that is noted."""
+        if held := self.tree.holds(*outs):
+            return held
+        stages = self.absent[self.tree.way_back(outs)]
+        stages += [stage] * (stage not in stages)
+        return False
+
+    def parent(self, opened: Store, training: Training) -> "MlflowRun":
+        """The run of the training's ablation, made where there is none."""
+        key = mlruns.parent_key(training.cell.dataset, training.recipe, training.inputs)
+        found, given = self.only_run(opened, key), self.conditions(training)
+        if found is None:
+            more = given | mlruns.rebuilt("stages.ablate")
+            found = mlruns.make_parent(opened, training.cell.dataset, training.recipe, training.inputs, more)
+            self.made.add(found.info.run_id)
+        completion.send_tags(opened, found, given)
+        return found
+
+    def only_run(self, opened: Store, key: str) -> "MlflowRun | None":
+        """The run with a key. Two machines at once may have made two: the finished one stays, or the latest."""
+        found = sorted(store.find(opened, key), key=lambda run: run.info.status not in ("RUNNING", "FINISHED"))
+        for other in found[1:]:
+            for child in _children(opened, other):
+                store.send_tags(opened, child.info.run_id, {mlruns.PARENT: found[0].info.run_id})
+            store.delete(opened, other)
+        return found[0] if found else None
+
+    def conditions(self, training: Training) -> dict[str, str]:
+        """Protocol and state of the data of a training; of the data nothing where those here are others."""
+        data = layout.prepared(training.cell.dataset)
+        (dep,) = [dep for dep in training.inputs["deps"] if Path(dep["path"]) == data] or [{"path": str(data)}]
+        known = str(data), dep.get("md5")
+        if known not in self.held:
+            self.held[known] = self.tree.holds(dep)
+        if not self.held[known]:
+            return {"protocol": training.protocol}
+        return mlruns.conditions(training.protocol, data / "dataset.json")
+
+    def leave(self, run: "MlflowRun") -> None:
+        stage, host = run.data.tags.get("stage"), run.data.tags.get(owner.HOST, "an unknown host")
+        self.left.add(stage)
+        self.done[LEFT] += 1
+        if owner.fate(run.data.tags) == "alive":
+            self.say(f"{stage}: process {run.data.tags[owner.PID]} is at it: left alone")
+        else:
+            self.say(f"{stage}: still RUNNING on {host}: left alone. Where that has died, delete the run in MLflow")
+
+    def tell(self, stage: str, lacked: Sequence[str]) -> None:
+        self.done[MADE if RUN in lacked else COMPLETED if lacked else UNCHANGED] += 1
+        if lacked:
+            self.say(f"{stage}: {MADE if RUN in lacked else f'{COMPLETED}: ' + ', '.join(lacked)}")
+
+    def summary(self) -> str:
+        absent = 0
+        for command, stages in self.absent.items():
+            if stages := [stage for stage in stages if stage not in self.left]:
+                absent += len(stages)
+                self.say(f"not in the working tree as dvc.lock has them; {command} STAGE brings: {', '.join(stages)}")
+        told = [f"{self.done[kind]} runs {kind}" for kind in (MADE, COMPLETED, UNCHANGED)]
+        told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT) if self.done[kind]]
+        champions = self.done[CHAMPION]
+        told += [f"{champions} {CHAMPION}{'s' * (champions > 1)}"] * bool(champions)
+        return "MLflow: " + ", ".join(told + [f"{absent} stages absent"] * bool(absent))
+
+
+def _children(opened: Store, run: "MlflowRun") -> list["MlflowRun"]:
+    return store.search(opened, f"tags.`{mlruns.PARENT}` = '{run.info.run_id}'")
+
+
+def _statuses_of_children(opened: Store, run: "MlflowRun") -> set[str]:
+    return {child.info.status for child in _children(opened, run)}
+
+
+def _end_parent(opened: Store, run: "MlflowRun") -> None:
+    """A parent ends when no child runs, as the worst of them."""
+    found = _statuses_of_children(opened, run)
+    if "RUNNING" not in found:
+        worst = next((status for status in ("KILLED", "FAILED") if status in found), "FINISHED")
+        opened.client.set_terminated(run.info.run_id, worst)

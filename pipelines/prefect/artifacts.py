@@ -1,0 +1,99 @@
+"""What a flow run shows in Prefect's UI: how far it is, the comparison, and where to look. A view; the flow needs none.
+
+The keys are the same in every run, so that the UI has a history of each.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect import get_run_logger
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from pipelines.dvc.reproduce import Outcome
+from pipelines.prefect.server import without_secrets
+from stages.runtime import layout
+
+REPORT = layout.REPORTS / "index.html"
+TABLES = layout.REPORTS / "tables"
+
+
+class Progress:
+    """The state of every stage, as a share in percent and as a table. `show` brings both up to date, where needed."""
+
+    def __init__(self, stages: Sequence[str]):
+        self._states = dict.fromkeys(stages, "waiting")
+        self._shown: dict[str, str] = {}
+        self._ids: tuple = ()
+
+    def set(self, stage: str, state: str) -> None:
+        """What a stage does now, or what became of it: an `Outcome`, and perhaps more after a comma, or other words."""
+        self._states[stage] = state
+
+    def show(self) -> None:
+        """From one thread at a time. Does nothing where no state is new."""
+        states = dict(self._states)
+        if states == self._shown:
+            return
+        with _never_in_the_way():
+            done = sum(state.split(",")[0] in set(Outcome) for state in states.values())
+            percent = 100 * done / len(states)
+            if self._ids:
+                progress, table = self._ids
+                update_progress_artifact(progress, percent)
+                get_client(sync_client=True).update_artifact(table, ArtifactUpdate(data=_table(states)))
+            else:
+                progress = create_progress_artifact(
+                    percent, key="progress", description="stages that are up to date, in %"
+                )
+                table = create_markdown_artifact(_table(states), key="stages", description="the state of every stage")
+                self._ids = (progress, table)
+            self._shown = states
+
+
+def show_results() -> None:
+    """The comparison of every dataset, as the report has it."""
+    with _never_in_the_way():
+        for table in sorted(TABLES.glob("*.md")):
+            text = table.read_text(encoding="utf-8")
+            create_markdown_artifact(text, key=f"comparison-{_slug(table.stem)}", description=f"{table.stem}, compared")
+
+
+def show_links() -> None:
+    """Where to look, with nothing secret in it."""
+    with _never_in_the_way():
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if uri.startswith(("http://", "https://")):
+            create_link_artifact(without_secrets(uri), link_text="MLflow", key="mlflow", description="runs and models")
+            mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)})"
+        else:
+            mlflow = f"- MLflow: `make ui` in `{Path.cwd()}`"
+        report = f"- report: [{REPORT.resolve()}]({REPORT.resolve().as_uri()}), on the machine that ran it"
+        create_markdown_artifact(f"{mlflow}\n{report}\n", key="links", description="where to look")
+
+
+@contextmanager
+def _never_in_the_way() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        get_run_logger().warning("Prefect's page of this run lacks an artifact: %s: %s", type(error).__name__, error)
+
+
+def _table(states: dict[str, str]) -> str:
+    lines = [f"| {stage} | {state.replace('|', '/')} |" for stage, state in states.items()]
+    return "\n".join(["| stage | state |", "| --- | --- |", *lines])
+
+
+def _slug(name: str) -> str:
+    """As Prefect allows it in a key; `refcoco` and `refcoco+` stay two."""
+    return re.sub(r"[^a-z0-9]+", "-", name.replace("+", "-plus").lower()).strip("-")

@@ -1,0 +1,105 @@
+"""The Prefect processes of the current folder: which run, how they are started, how they end.
+
+They are told by their command line and working directory, not by files with numbers of processes, which are wrong
+after a `kill -9` and name somebody else's process after a restart of the machine.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from stages.runtime.parent import alive
+
+Kind = Literal["server", "worker"]
+
+PATIENCE = 12  # seconds between SIGTERM and the kill; a flow needs up to 8 to end its stages
+
+
+def running(kind: Kind, *arguments: str) -> list[psutil.Process]:
+    """Every `prefect KIND start` of this folder with these arguments, whoever started it."""
+    found = {process: process.cmdline() for process in _of_this_folder()}
+    return [process for process, line in found.items() if _starts(kind, line) and set(arguments) <= set(line)]
+
+
+def flow_runs() -> dict[psutil.Process, str]:
+    """What a worker started in this folder, and all that came of it (dvc, trainers) -> id of the flow run."""
+    found = {process: process.environ().get("PREFECT__FLOW_RUN_ID") for process in _of_this_folder()}
+    return {process: run for process, run in found.items() if run}
+
+
+def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], log: Path) -> psutil.Process:
+    """`prefect KIND start` in a session of its own, which the end of this process or its terminal does not touch.
+
+    Args:
+        variables: for its environment.
+        log: what it prints is added there.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", kind, "start", *arguments],
+            env={**os.environ, **variables, "PWD": os.getcwd()},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return psutil.Process(process.pid)
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """SIGTERM to those that no other of them started. They are gone then, with all that they started.
+
+    What is left after `PATIENCE` is killed.
+    """
+    heads = set(processes)
+    started = {child for process in heads for child in _children(process)}
+    for process in heads - started:
+        _signal(process, signal.SIGTERM)
+    if not _ended(heads | started):
+        for process in heads | started:
+            _signal(process, signal.SIGKILL)
+        _ended(heads | started)
+
+
+def _of_this_folder() -> Iterable[psutil.Process]:
+    here, me = os.path.realpath(os.getcwd()), psutil.Process()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # somebody else's, or gone meanwhile
+            if process != me and process.username() == me.username() and process.cwd() == here:
+                process.environ(), process.cmdline()
+                yield process
+
+
+def _starts(kind: Kind, command: list[str]) -> bool:
+    """`python -m prefect server start ...` or `.../bin/prefect server start ...`"""
+    names = [Path(argument).name for argument in command]
+    return any(names[i : i + 3] == ["prefect", kind, "start"] for i in range(len(names)))
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
+
+
+def _ended(processes: set[psutil.Process]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while any(map(alive, processes)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

@@ -1,0 +1,153 @@
+"""The model card: what a model is, what it was trained on, how well it does, and what it is not for."""
+
+from pathlib import Path
+
+import pandas as pd
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from pydantic import BaseModel
+
+from models.alignformer import AlignFormer
+from models.processing import AlignFormerProcessor
+from stages.data.prepared import PreparedDataset
+from stages.runtime.params import CocoSource, MixSource, Model, Params, ReferSource, ScenesSource, Source
+from stages.runtime.run import Run
+from stages.scoring.protocols import Protocol
+from stages.statistics import comparison
+from stages.statistics.bootstrap import Interval
+from stages.statistics.scored import Scored
+
+METRICS = ("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9")
+
+
+def card(
+    run: Run,
+    settings: Params,
+    dataset: PreparedDataset,
+    model: AlignFormer,
+    processor: AlignFormerProcessor,
+    scores: pd.DataFrame,
+    protocol: Protocol,
+) -> str:
+    """The card as Markdown, with metadata that model hubs read. Scores: of `stages.evaluate`, every split."""
+    recipe, source = settings.recipes[settings.experiment.recipe], settings.datasets[run.dataset]
+    found = _intervals(run, scores, protocol)
+    results = [
+        EvalResult(
+            task_type="image-segmentation",
+            dataset_type=run.dataset,
+            dataset_name=run.dataset,
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=values[metric].value,
+            metric_name=f"{metric}, protocol {protocol.name}",
+        )
+        for split, values in found.items()
+        for metric in protocol.headline
+    ]
+    name = f"alignformer-{run.dataset}-{run.variant}-{run.seed}"
+    data = ModelCardData(
+        model_name=name,
+        tags=["alignformer", "referring-image-segmentation"],
+        datasets=[run.dataset],
+        eval_results=results,
+    )
+    content = ModelCard.from_template(
+        data,
+        template_path=Path(__file__).with_suffix(".md.j2"),
+        run=run,
+        example=dataset.validation["text"].iloc[0],
+        variant=settings.variants[run.variant],
+        vision=_encoder(recipe.model.vision, model.config.vision_config.model_type),
+        text=_encoder(recipe.model.text, model.config.text_config.model_type),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        image_size=processor.frame.size,
+        max_words=processor.tokenizer.model_max_length,
+        recipe=settings.experiment.recipe,
+        training=recipe.training,
+        source=_described(source),
+        data=dataset.summary,
+        protocol=protocol.name,
+        metrics=METRICS,
+        found=found,
+        limits=_limits(source, recipe.model, processor),
+        licences=_licences(source, recipe.model),
+    )
+    return str(content)
+
+
+def _intervals(run: Run, scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Interval]]:
+    """Split -> metric -> value of this one model with its interval over pictures; see `stages.statistics.bootstrap`."""
+    alone = Scored(
+        dataset=run.dataset,
+        protocol=protocol,
+        variants=[run.variant],
+        seeds=[run.seed],
+        runs=[(run.variant, run.seed)],
+        expressions=scores[["sent_id", "image_id", "split"]],
+        intersection=scores["intersection"].to_numpy()[None],
+        union=scores["union"].to_numpy()[None],
+    )
+    return {
+        split: {metric: found[metric].mean(run.variant) for metric in METRICS}
+        for split, found in comparison.estimates(alone).items()
+    }
+
+
+def _encoder(section: BaseModel, kind: str) -> str:
+    if section.kind == "pretrained":
+        return f"{kind}, pretrained: {Path(section.weights).name}"
+    return f"{kind}, trained from scratch"
+
+
+def _described(source: Source) -> str:
+    match source:
+        case ScenesSource():
+            side = source.picture_size
+            return (
+                f"rendered by the project, {side} x {side} pixels, seed {source.seed}: coloured shapes, not photographs"
+            )
+        case ReferSource():
+            return f"{source.name}, split by {source.split_by}, expressions as {source.sentence}"
+        case MixSource():
+            return f"{', '.join(source.mix)} together, no image in two splits, expressions as {source.sentence}"
+        case CocoSource():
+            return f"the user's own, {Path(source.instances).name} with {Path(source.expressions).name}"
+
+
+def _limits(source: Source, recipe: Model, processor: AlignFormerProcessor) -> list[str]:
+    said = [
+        "It answers with one mask for every expression. That nothing is meant it can only say by an empty mask, which "
+        "it was not trained for: every training expression is true of one thing.",
+        f"Images are stretched to {processor.frame.size} x {processor.frame.size} pixels; what is smaller than a few "
+        "of them is lost.",
+    ]
+    if recipe.text.kind == "bert":
+        said.append(
+            f"Its vocabulary is the {len(processor.tokenizer)} tokens of the training expressions; every other word is "
+            "read as the same unknown one."
+        )
+    if source.kind == "scenes":
+        said.append("It has seen rendered shapes only. What it says of photographs means nothing.")
+    else:
+        said.append("It shares the gaps and the biases of its training images and of the people who described them.")
+    return said
+
+
+def _licences(source: Source, recipe: Model) -> list[str]:
+    said = [
+        f"The {part} encoder started from `{Path(section.weights).name}`: the licence of those weights holds on here."
+        for part, section in (("vision", recipe.vision), ("text", recipe.text))
+        if section.kind == "pretrained"
+    ]
+    match source:
+        case ScenesSource():
+            said.append("The training images and expressions are made by the project; no right of others is in them.")
+        case CocoSource():
+            said.append("The training data are the user's own: see to their licence before giving the model away.")
+        case _:
+            said.append(
+                "Images are those of COCO, under the Flickr licences that their owners chose, some of which forbid "
+                "commercial use; COCO's annotations are CC BY 4.0. See to both, and to the terms of the REFER release, "
+                "before giving the model away."
+            )
+    return said

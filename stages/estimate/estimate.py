@@ -1,0 +1,208 @@
+"""`python -m stages.train --dry-run`: what a training would take, from a few steps that leave nothing behind.
+
+No dependency of the stage `train`, as no output of it follows from here.
+"""
+
+import math
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+
+from models.costs import Part, by_part, sample
+from stages.data import samples
+from stages.data.samplers import OneExpressionPerRef
+from stages.data.samples import Batch, Expressions
+from stages.runtime import processes
+from stages.runtime.params import Params
+from stages.runtime.run import Run
+from stages.scoring.score import score
+from stages.setup.optimizer import optimiser
+from stages.setup.training_setup import Start, assemble
+
+STEPS = 5  # measured, after one to warm up
+PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, smaller ones stand in
+STATUS = Path("/proc/self/status")
+
+
+class Cost(NamedTuple):
+    """Of one training step: seconds, bytes at the peak, and how they were found."""
+
+    seconds: float
+    memory: float
+    how: str
+
+
+def report(cell: Run, settings: Params) -> str:
+    """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
+
+    Raises:
+        FileNotFoundError, MissingSplitError, PictureError, WeightsError: as a training would.
+        NotOneRunError: started as several processes.
+    """
+    if processes.here().num_processes > 1:
+        raise processes.NotOneRunError("a dry run measures one process: start it without a launcher, as python -m")
+    start = assemble(cell, settings)
+    model, training = start.recipe.model, start.recipe.training
+    accelerator = processes.accelerator(training.precision)
+    parts = by_part(start.model.to(accelerator.device), sample(start.train, model.max_words, accelerator.device))
+    sampler = OneExpressionPerRef(start.train.rows, cell.seed)
+    first, later = loading(start.train, list(sampler), training.batch_size)
+    cost = step_cost(start, list(sampler), accelerator)
+    validation = training.epochs * len(start.val) * scoring(start)
+
+    steps = math.ceil(len(sampler) / training.batch_size)
+    loads = [first] + [later] * (training.epochs - 1)
+    total = validation + sum(steps * with_loading(cost.seconds, load, training.workers) for load in loads)
+    return "\n".join(
+        [
+            f"{cell.dataset}, {cell.variant}, seed {cell.seed}, recipe {settings.experiment.recipe}, "
+            f"{describe(accelerator.device)}, precision {training.precision}: nothing was kept",
+            "",
+            *table(parts),
+            "",
+            f"FLOPs of a forward pass: one picture of {model.image_size} x {model.image_size} pixels, one expression "
+            f"of {model.max_words} tokens.",
+            "A multiply-add counts as 2. Matrix products and convolutions count, element by element work does not.",
+            "",
+            f"schedule         {training.epochs} epochs of {steps} steps of {training.batch_size} samples",
+            f"a step           {cost.seconds:.3f} s, {cost.how}",
+            f"peak memory      {cost.memory / 2**30:.2f} GiB in a step, {held(accelerator.device)}",
+            f"loading a batch  {first:.3f} s in the first epoch, {later:.3f} s later, "
+            + (f"beside the step in {training.workers} workers" if training.workers else "before the step"),
+            f"validation       {validation:.0f} s in all, {len(start.val)} expressions after every epoch",
+            f"whole schedule   {total:.0f} s = {clock(total)} (h:mm)",
+        ]
+    )
+
+
+def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[float, float]:
+    """Seconds in which one process loads a batch: in the first epoch, and later, when pictures may be kept."""
+    batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)][:STEPS]
+
+    def once() -> float:
+        return median(seconds(lambda rows=rows: train[rows]) for rows in batches)
+
+    first, again = once(), once()
+    all_pictures = len(train.reader.file_ids) * train[order[:1]].pixel_values.nbytes
+    return first, again if all_pictures <= samples.PIXEL_MEMORY else first
+
+
+def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
+    """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones.
+
+    Compiled only on a GPU: on a CPU compiling takes longer than all the rest of a dry run.
+    """
+    training, device = start.recipe.training, accelerator.device
+    if training.channels_last:
+        start.model.to(memory_format=torch.channels_last)
+    model, optimizer = accelerator.prepare(start.model.train(), optimiser(start.model, training))
+    compiled = training.compile and device.type == "cuda"
+    if compiled:
+        model = torch.compile(model)
+    note = ", not compiled" if training.compile and not compiled else ""
+
+    def step(batch: Batch) -> None:
+        accelerator.backward(model(**batch.inputs(device)).loss)
+        accelerator.clip_grad_norm_(start.model.parameters(), training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def measured(size: int, steps: int) -> tuple[list[float], int]:
+        batch = start.train[order[:size]]
+        step(batch)
+        return sorted(seconds(lambda: step(batch), device) for _ in range(steps)), peak_memory(device)
+
+    whole = min(training.batch_size, len(order))
+    one, low = measured(1, 2)
+    affordable = int(PATIENCE / STEPS / median(one))
+    if device.type == "cuda" or affordable >= whole:
+        times, memory = measured(whole, STEPS)
+        how = f"median of {STEPS} steps of {whole} samples, {times[0]:.3f} to {times[-1]:.3f}"
+        return Cost(median(times), memory, how + note)
+    size = max(2, affordable)
+    some, high = measured(size, 2)
+    factor = (whole - 1) / (size - 1)
+    return Cost(
+        median(one) + factor * max(0.0, median(some) - median(one)),
+        low + factor * (high - low),
+        f"extrapolated, as is the memory, from steps of 1 and {size} samples to {whole}{note}",
+    )
+
+
+def scoring(start: Start) -> float:
+    """Seconds that validation takes for an expression: over the first ones, as many as patience admits."""
+    batch_size = start.recipe.training.batch_size * 2
+
+    def scored(count: int) -> float:
+        rows = start.val.rows.head(count)
+        part = Expressions(start.dataset, rows, start.processor, start.val.frame)
+        score(start.model, part, start.protocol, batch_size)
+        return seconds(lambda: score(start.model, part, start.protocol, batch_size), start.model.device) / len(rows)
+
+    return scored(max(1, min(4 * batch_size, int(PATIENCE / 8 / scored(1)))))
+
+
+def with_loading(step: float, load: float, workers: int) -> float:
+    """Seconds from one step to the next: workers load beside the step, the training's own process before it."""
+    return max(step, load / workers) if workers else step + load
+
+
+def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """Wall-clock seconds of some work, on a GPU until it is done there."""
+    synchronize = torch.cuda.synchronize if device is not None and device.type == "cuda" else lambda: None
+    synchronize()
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return time.perf_counter() - started
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: what torch held at most on a GPU, or how much memory this process had at most on a CPU.
+
+    Linux says that of this process alone; `getrusage` would include what the process that started it had.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if STATUS.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()).group(1)) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def held(device: torch.device) -> str:
+    return "held by torch" if device.type == "cuda" else "resident in the process, libraries included"
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} with {torch.get_num_threads()} threads"
+
+
+def clock(duration: float) -> str:
+    """Seconds -> h:mm, rounded up to a whole minute."""
+    minutes = math.ceil(duration / 60)
+    return f"{minutes // 60}:{minutes % 60:02}"
+
+
+def table(parts: Iterable[Part]) -> list[str]:
+    """Lines of a plain table, with a line of sums."""
+    parts = [part for part in parts if any(part[1:])]
+    parts.append(Part("all", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
+    width = max(len(part.name) for part in parts)
+    return [
+        f"{'part':{width}}  {'parameters':>12}  {'trained':>12}  {'frozen':>12}  {'GFLOPs':>9}  {'share':>6}",
+        *(
+            f"{part.name:{width}}  {part.parameters:12,}  {part.trained:12,}  {part.parameters - part.trained:12,}  "
+            f"{part.flops / 1e9:9.3f}  {part.flops / parts[-1].flops:6.1%}"
+            for part in parts
+        ),
+    ]

@@ -1,0 +1,332 @@
+"""Predictions to look at: which expressions, and how their masks are drawn over the photos."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from stages.data import prepared
+from stages.report.dataset_results import DatasetResults, ReportError
+
+EXPRESSIONS = 12
+EXTREMES = 6  # of each collection that shows one end
+APART = 0.1  # IoU by which two variants are said to differ on an expression
+PANEL_WIDTH = 192  # pixels
+FIGURE_PANEL_WIDTHS = (136, 128, 120, 112, 104, 96, 80, 64)
+FIGURE_EXPRESSIONS = 6
+FIGURE_LIMIT = 400_000  # bytes
+OVERLAY_STRENGTH = 0.7
+GAP, LINE, MARGIN = 6, 17, 24  # pixels of the figure
+TEXT, SOFT_TEXT = "#1b1b1a", "#5a5a57"
+
+
+@dataclass(frozen=True)
+class Region:
+    """One of the regions that a predicted and a true mask make together."""
+
+    name: str
+    meaning: str
+    colour: str
+
+
+CORRECT = Region("green", "correct", "#009e73")
+WRONG = Region("orange", "predicted, but wrong", "#d55e00")
+MISSED = Region("blue, striped", "missed", "#56b4e9")
+REGIONS = (CORRECT, WRONG, MISSED)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A variant's mask over the photo, and its IoU with the true mask."""
+
+    variant: str
+    iou: float
+    picture: Image.Image
+
+
+@dataclass(frozen=True)
+class Example:
+    """One expression of a gallery."""
+
+    sent_id: int
+    split: str
+    text: str
+    photo: Image.Image
+    predictions: list[Prediction]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Expressions chosen by one rule.
+
+    Attributes:
+        key: short name, unique within the report of a dataset.
+        title: what they have in common.
+        rule: how they were chosen.
+        examples: what is shown.
+    """
+
+    key: str
+    title: str
+    rule: str
+    examples: list[Example]
+
+
+def galleries(results: DatasetResults) -> list[Gallery]:
+    """Evenly spread expressions; the worst and best of the richest variant; its largest gains and losses.
+
+    A gallery that has nothing to show, as where the reference stands alone, is left out.
+    """
+    found = [
+        Gallery(
+            "even",
+            "Evenly spread",
+            f"The expressions of each split are sorted by the IoU of {results.richest}, cut into equal parts, and the "
+            "one in the middle of each part is shown, so failures appear in their true share.",
+            examples(results),
+        )
+    ]
+    gains, losses = _apart(results, 1), _apart(results, -1)
+    counted = (
+        f"Of {sum(results.counts.values()):,} expressions, {results.richest} is above {results.reference} by more than "
+        f"{APART:g} IoU on {len(gains):,} and below by as much on {len(losses):,}."
+    )
+    by_rule = {
+        "gains": ("Largest disagreement: gains", counted, gains),
+        "losses": ("Largest disagreement: losses", counted, losses),
+        "worst": ("Worst", f"Lowest IoU of {results.richest} over all splits.", _by_iou(results, True)),
+        "best": ("Best", f"Highest IoU of {results.richest} over all splits.", _by_iou(results, False)),
+    }
+    for key, (title, rule, rows) in by_rule.items():
+        chosen = rows.drop_duplicates("image_id")["sent_id"].head(EXTREMES)
+        if len(chosen):
+            rule += " One expression a picture, the smaller sent_id of equals."
+            found.append(Gallery(key, title, rule, show(results, chosen.tolist())))
+    return found
+
+
+def choose(results: DatasetResults, number: int = EXPRESSIONS) -> list[int]:
+    """The sent_ids of the evenly spread ones, ordered by split and then by IoU.
+
+    Each split gives the same number of expressions, as near as `number` allows. Its expressions are sorted by the IoU
+    of the richest variant and one is taken from the middle of each of as many equal parts: failures come in their
+    true share and nothing is picked by hand.
+    """
+    scores = results.scores[results.richest].reset_index()
+    chosen = []
+    for index, split in enumerate(results.splits):
+        rows = scores[scores["split"] == split].sort_values(["iou", "sent_id"])
+        wanted = number // len(results.splits) + (index < number % len(results.splits))
+        count = min(wanted, len(rows))
+        places = [(2 * part + 1) * len(rows) // (2 * count) for part in range(count)]
+        chosen.extend(int(sent_id) for sent_id in rows["sent_id"].iloc[places])
+    return chosen
+
+
+def examples(results: DatasetResults, number: int = EXPRESSIONS) -> list[Example]:
+    """The evenly spread expressions as `show` shows them."""
+    return show(results, choose(results, number))
+
+
+def show(results: DatasetResults, sent_ids: list[int]) -> list[Example]:
+    """Expressions with their photos and predictions, pictures `PANEL_WIDTH` pixels wide.
+
+    Raises:
+        ReportError: a photo is missing, unreadable or not of the size the prepared dataset states.
+    """
+    expressions = results.dataset.expressions.set_index("sent_id")
+    return [_example(results, sent_id, expressions.loc[sent_id]) for sent_id in sent_ids]
+
+
+def picture(results: DatasetResults, ann_id: int, width: int) -> tuple[Image.Image, np.ndarray]:
+    """The photo of an instance, RGB, `width` pixels wide, and its true mask over it, boolean. Raises as `show`."""
+    instance = results.dataset.instances.loc[ann_id]
+    height = max(1, round(width * int(instance["height"]) / int(instance["width"])))
+    photo = _open(results.name, instance).resize((width, height), Image.Resampling.BICUBIC)
+    return photo, _mask(instance["mask"], instance, width, height)
+
+
+def overlay(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
+    """The photo in grey, its correct, wrong and missed pixels coloured as `REGIONS` says.
+
+    Args:
+        photo: RGB, (width, height) pixels.
+        truth: true mask, (height, width) of the photo, boolean.
+        predicted: predicted mask, same shape.
+    """
+    grey = np.asarray(photo.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)  # (height, width, 3)
+    row, column = np.indices(truth.shape)
+    stripes = (row + column) // max(2, truth.shape[1] // 64) % 2 == 0
+    canvas = 70 + 0.7 * grey
+    for where, region, strength in (
+        (truth & predicted, CORRECT, OVERLAY_STRENGTH),
+        (~truth & predicted, WRONG, OVERLAY_STRENGTH),
+        (truth & ~predicted & stripes, MISSED, 1.0),
+        (truth & ~predicted & ~stripes, MISSED, OVERLAY_STRENGTH / 2),
+    ):
+        canvas[where] = (1 - strength) * canvas[where] + strength * np.array(_rgb(region.colour))
+    return Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
+
+
+def webp(picture: Image.Image) -> bytes:
+    """A picture as WebP, small enough to lie in the page."""
+    stream = io.BytesIO()
+    picture.save(stream, format="WEBP", quality=82, method=6)
+    return stream.getvalue()
+
+
+def figure_png(shown: list[Example]) -> bytes:
+    """Expressions as one PNG, two columns under a legend of the colours.
+
+    Panels are as wide as `FIGURE_LIMIT` bytes allow, at most `FIGURE_PANEL_WIDTHS[0]` pixels.
+    """
+    encoded = (_png(_figure(shown, width)) for width in FIGURE_PANEL_WIDTHS)
+    for content in encoded:
+        if len(content) < FIGURE_LIMIT:
+            break
+    return content
+
+
+def _by_iou(results: DatasetResults, ascending: bool) -> pd.DataFrame:
+    """Expressions by the IoU of the richest variant."""
+    scores = results.scores[results.richest].reset_index()
+    return scores.sort_values(["iou", "sent_id"], ascending=[ascending, True])
+
+
+def _apart(results: DatasetResults, sign: int) -> pd.DataFrame:
+    """Expressions where the richest variant is above (1) or below (-1) the reference by `APART`, farthest first.
+
+    None where the reference has no scores of the same seed.
+    """
+    scores = results.scores[results.richest].reset_index()
+    if results.reference not in results.scores:
+        return scores.head(0)
+    by = sign * (
+        scores["iou"].to_numpy() - results.scores[results.reference]["iou"].reindex(scores["sent_id"]).to_numpy()
+    )
+    rows = scores.assign(by=by)
+    return rows[rows["by"] > APART].sort_values(["by", "sent_id"], ascending=[False, True])
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Example:
+    photo, truth = picture(results, expression["ann_id"], PANEL_WIDTH)
+    predictions = []
+    for variant, scores in results.scores.items():
+        score = scores.loc[sent_id]
+        predicted = _mask(score["prediction"], score, photo.width, photo.height)
+        predictions.append(Prediction(variant, float(score["iou"]), overlay(photo, truth, predicted)))
+    return Example(sent_id, expression["split"], expression["text"], photo, predictions)
+
+
+def _open(dataset: str, instance: pd.Series) -> Image.Image:
+    path, size = Path(instance["image"]), (int(instance["width"]), int(instance["height"]))
+    again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
+    try:
+        with Image.open(path) as file:
+            photo = file.convert("RGB")
+    except OSError as error:
+        raise ReportError(
+            f"{path} (annotation {instance.name} of {dataset}) cannot be read: {error}. {again}"
+        ) from error
+    if photo.size != size:
+        raise ReportError(
+            f"{path} (annotation {instance.name} of {dataset}) is {photo.size[0]} x {photo.size[1]} pixels, "
+            f"the dataset says {size[0]} x {size[1]}. {again}"
+        )
+    return photo
+
+
+def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:
+    """A mask over the whole photo, on any grid -> (height, width), boolean."""
+    mask = prepared.decode_mask(counts, int(grid["height"]), int(grid["width"]))
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))
+
+
+def _figure(shown: list[Example], width: int) -> Image.Image:
+    panels = 1 + len(shown[0].predictions)
+    cell_width = panels * width + (panels - 1) * GAP
+    rows = [shown[first : first + 2] for first in range(0, len(shown), 2)]
+    texts = [[_wrap(f"“{example.text}”", _font(13), cell_width, lines=2) for example in row] for row in rows]
+    text_heights = [LINE * max(map(len, row)) + 4 for row in texts]
+    heights = [
+        text_height + max(_scaled_height(example, width) for example in row) + LINE + MARGIN
+        for row, text_height in zip(rows, text_heights, strict=True)
+    ]
+    canvas = Image.new("RGB", (2 * cell_width + 3 * MARGIN, LINE + MARGIN + sum(heights)), "white")
+    draw = ImageDraw.Draw(canvas)
+    _draw_legend(draw, MARGIN, LINE // 2)
+    top = LINE + MARGIN
+    for row, row_texts, text_height, height in zip(rows, texts, text_heights, heights, strict=True):
+        for place, (example, lines) in enumerate(zip(row, row_texts, strict=True)):
+            left = MARGIN + place * (cell_width + MARGIN)
+            for number, line in enumerate(lines):
+                draw.text((left, top + number * LINE), line, fill=TEXT, font=_font(13))
+            _draw_panels(canvas, example, left, top + text_height, width)
+        top += height
+    return canvas
+
+
+def _draw_panels(canvas: Image.Image, example: Example, left: int, top: int, width: int) -> None:
+    draw = ImageDraw.Draw(canvas)
+    panels = [(example.split, example.photo)]
+    panels += [(f"{shown.variant}  {shown.iou:.2f}", shown.picture) for shown in example.predictions]
+    height = _scaled_height(example, width)
+    for place, (label, picture) in enumerate(panels):
+        x = left + place * (width + GAP)
+        canvas.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, top))
+        label = _shorten(label, _font(11), width)
+        draw.text((x, top + height + 3), label, fill=SOFT_TEXT, font=_font(11))
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
+    font = _font(12)
+    for region in REGIONS:
+        draw.rectangle((left, top + 6, left + 13, top + 19), fill=region.colour)
+        text = f"{region.meaning} ({region.name})"
+        draw.text((left + 19, top + 5), text, fill=TEXT, font=font)
+        left += 19 + round(font.getlength(text)) + 22
+    draw.text((left, top + 5), "number: IoU", fill=SOFT_TEXT, font=font)
+
+
+def _scaled_height(example: Example, width: int) -> int:
+    return max(1, round(width * example.photo.height / example.photo.width))
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, room: int, lines: int) -> list[str]:
+    wrapped, words = [""], text.split()
+    for word in words:
+        longer = f"{wrapped[-1]} {word}".strip()
+        if font.getlength(longer) <= room or not wrapped[-1]:
+            wrapped[-1] = longer
+        else:
+            wrapped.append(word)
+    if len(wrapped) > lines:
+        wrapped = wrapped[:lines]
+        wrapped[-1] += " …"
+    return [_shorten(part, font, room) for part in wrapped]
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, room: int) -> str:
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(text + "…") > room:
+        text = text[:-1]
+    return text + "…"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

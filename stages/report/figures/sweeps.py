@@ -1,0 +1,123 @@
+"""Sweeps: listed variants that differ in one number alone, and the result over that number."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from stages.report.figures.rendering import INK, SOFT, Figure, Mark, Panel, line_style
+from stages.runtime.params import Params
+
+KEYS = {  # numeric key of a variant: how an axis calls it
+    "contrastive_weight": "weight of the contrastive loss",
+    "temperature": "temperature of the contrast",
+    "vlba_stages": "vision stages with attention, counted from the last",
+}
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Variants that differ in one number.
+
+    Attributes:
+        key: the key of `params.yaml` in which they differ.
+        variants: their names, by rising value; the value that is not given stands last.
+        values: of each, None where it is not given.
+    """
+
+    key: str
+    variants: list[str]
+    values: list[float | None]
+
+    @property
+    def labels(self) -> list[str]:
+        """The values as text; `vlba_stages` that is not given means all stages."""
+        return ["all" if value is None else f"{value:g}" for value in self.values]
+
+
+def find(params: Params) -> list[Sweep]:
+    """Every sweep among the listed variants, by key and then in the listed order.
+
+    Variants are a sweep over a key of `KEYS` where they agree in every other key, and have at least `FEWEST` values of
+    this one. A sweep needs no declaration, and a variant may be part of several.
+    """
+    sweeps = []
+    for key in KEYS:
+        groups: dict[tuple, list[str]] = {}
+        for name in params.experiment.variants:
+            others = params.variants[name].model_dump(exclude={key})
+            groups.setdefault(tuple(sorted(others.items(), key=lambda item: item[0])), []).append(name)
+        for names in groups.values():
+            values = {name: getattr(params.variants[name], key) for name in names}
+            if len(set(values.values())) >= FEWEST:
+                ordered = sorted(names, key=lambda name: (values[name] is None, values[name] or 0))
+                sweeps.append(Sweep(key, ordered, [values[name] for name in ordered]))
+    return sweeps
+
+
+def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, number: int) -> Figure:
+    """The result over the number that is swept, a panel a split, the reference as a level.
+
+    Args:
+        sweep: the variants.
+        comparison: columns variant, split, metric, mean, low, high (fractions).
+        reference: the variant that differences are taken to; drawn as a level where it is no part of the sweep.
+        metric: which one.
+        number: of the sweep in the report, part of the key.
+    """
+    rows = comparison[comparison["metric"] == metric]
+    panels = [
+        Panel(
+            partial(
+                _draw,
+                sweep=sweep,
+                part=part.set_index("variant"),
+                reference=reference,
+                label=f"{metric} on {split} (%)",
+            ),
+            f"{metric} on {split} over {KEYS[sweep.key]}: "
+            + "; ".join(
+                f"{label}: {100 * part.set_index('variant').loc[name, 'mean']:.1f}"
+                for label, name in zip(sweep.labels, sweep.variants, strict=True)
+            ),
+            width=3.2,
+        )
+        for split, part in rows.groupby("split", sort=False)
+    ]
+    return Figure(
+        key=f"sweep-{number}",
+        title=f"Sweep over {sweep.key}",
+        caption=(
+            f"{metric} of {', '.join(sweep.variants)}, which differ in {sweep.key} alone, with 95 % intervals over "
+            f"pictures and seeds. Values are evenly spaced, whatever their size. Dashed: the mean of {reference}. Look "
+            "for a best value between the ends; a best value at an end asks for more values beyond it."
+        ),
+        panels=panels,
+        columns=3,
+        legend=[
+            Mark("mean and 95 % interval", line_style(1)[0], filled=True),
+            *([] if reference in sweep.variants else [Mark(reference, INK, (0, (4, 2)))]),
+        ],
+    )
+
+
+def _draw(axes: Axes, sweep: Sweep, part: pd.DataFrame, reference: str, label: str) -> None:
+    rows = 100 * part.loc[sweep.variants, ["mean", "low", "high"]].astype(float)
+    places, colour = np.arange(len(rows)), line_style(1)[0]
+    axes.plot(places, rows["mean"], color=colour, linewidth=1.2, marker="o", markersize=5)
+    axes.vlines(places, rows["low"], rows["high"], color=colour, linewidth=1.6)
+    if reference not in sweep.variants:
+        axes.axhline(100 * part.loc[reference, "mean"], color=INK, linestyle=(0, (4, 2)), linewidth=1.2)
+    for place, missing in enumerate(rows["mean"].isna()):
+        if missing:
+            axes.text(
+                place, 0.02, "no result", transform=axes.get_xaxis_transform(), rotation=90, ha="center", color=SOFT
+            )
+    axes.set_xticks(places, sweep.labels)
+    axes.set_xlim(-0.4, len(rows) - 0.6)
+    axes.set_xlabel(KEYS[sweep.key])
+    axes.set_ylabel(label)
+    axes.grid(axis="y")

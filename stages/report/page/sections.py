@@ -1,0 +1,148 @@
+"""What the report shows of one dataset beside its main tables: figures, tables of detail, galleries."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stages.report import diagnoses
+from stages.report.dataset_results import DatasetResults
+from stages.report.diagnoses import Diagnosis
+from stages.report.figures import (
+    alignment,
+    attention,
+    calibration,
+    curves,
+    dot_plots,
+    embedding_maps,
+    gallery,
+    slices,
+    sweeps,
+)
+from stages.report.figures.attention import Words
+from stages.report.figures.gallery import Gallery
+from stages.report.figures.rendering import Figure
+from stages.report.figures.slices import Slices
+from stages.report.tables import diagnosis_tables
+from stages.report.tables.table import Table
+from stages.runtime.params import Params
+from stages.statistics.slices import FAMILIES
+
+CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
+PICTURE_WIDTH = 192  # pixels, of a picture that attention is laid over
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the report shows of one dataset; a list is empty where there is nothing to show.
+
+    Attributes:
+        differences: the main figure.
+        sweeps: figure and table of each sweep.
+        slices: where it helps.
+        alignment, alignment_table: do pixels align with the center?
+        calibration, calibration_table: are probabilities what they say?
+        embeddings: maps around the center.
+        words: what words gather and pixels read, expression by expression, for the page.
+        attention: the same of the first expression as a figure for papers, which pictures make heavy.
+        curves: learning curves.
+        galleries: predictions.
+    """
+
+    differences: list[Figure]
+    sweeps: list[tuple[Figure, Table]]
+    slices: list[Figure]
+    alignment: Figure
+    alignment_table: Table
+    calibration: Figure
+    calibration_table: Table
+    embeddings: Figure
+    words: list[Words]
+    attention: list[Figure]
+    curves: Figure
+    galleries: list[Gallery]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Every figure that becomes a file, in the order of the page."""
+        swept = [figure for figure, _ in self.sweeps]
+        diagnosed = [self.alignment, self.calibration, self.embeddings, *self.attention]
+        return [*self.differences, *swept, *self.slices, *diagnosed, self.curves]
+
+
+def gather(results: DatasetResults, params: Params) -> Contents:
+    """Everything that is shown of one dataset.
+
+    Raises:
+        ReportError: an input is missing, or a picture cannot be read.
+    """
+    metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
+    found = diagnoses.read(results.name, runs(results), list(results.scores), results.shown_seed)
+    aligned = alignment.summarise(found.alignment)
+    words = _words(results, found)
+    return Contents(
+        differences=_differences(results, comparison, metric),
+        sweeps=[
+            (
+                sweeps.figure(sweep, comparison, results.reference, metric, number),
+                diagnosis_tables.of_sweep(results, sweep, metric),
+            )
+            for number, sweep in enumerate(sweeps.find(params), start=1)
+        ],
+        slices=_slices(results),
+        alignment=alignment.figure(aligned, results.variants, first),
+        alignment_table=diagnosis_tables.of_alignment(results, aligned),
+        calibration=calibration.figure(found.calibration, found.thresholds, results.variants, first, "mIoU"),
+        calibration_table=diagnosis_tables.of_calibration(results, found.summaries, first),
+        embeddings=embedding_maps.figure(
+            found.embeddings, {name: rows.head(CLOSE_UPS) for name, rows in found.samples.items()}
+        ),
+        words=words,
+        attention=[attention.figure([each for each in words if each.sent_id == words[0].sent_id], results.richest)]
+        if words
+        else [],
+        curves=curves.figure(results.histories, results.variants, results.seeds),
+        galleries=gallery.galleries(results),
+    )
+
+
+def runs(results: DatasetResults) -> dict[str, list[int]]:
+    """Variant -> the listed seeds that have scores."""
+    return {
+        variant: [seed for seed in results.seeds if seed not in results.missing.get(variant, [])]
+        for variant in results.variants
+    }
+
+
+def in_listed_order(results: DatasetResults) -> pd.DataFrame:
+    """The comparison as columns, by variant and then by split, both as they are listed."""
+    rows = results.comparison.reset_index()
+    places = {name: place for names in (results.variants, results.splits) for place, name in enumerate(names)}
+    order = rows[["variant", "split"]].apply(lambda column: column.map(places))
+    return rows.loc[order.sort_values(["variant", "split"], kind="stable").index].reset_index(drop=True)
+
+
+def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str) -> list[Figure]:
+    if len(results.variants) == 1:
+        return []
+    return [dot_plots.differences(comparison, results.reference, metric)]
+
+
+def _slices(results: DatasetResults) -> list[Figure]:
+    split, table = results.splits[0], results.slices
+    if table.empty:
+        return []
+    of_split = table[table["split"] == split].reset_index(drop=True)
+    found = Slices(of_split, FAMILIES, results.variants, split, results.metric)
+    levels = slices.levels(found, list(results.scores))
+    if len(results.scores) == 1:
+        return [levels]
+    return [slices.differences(found, results.richest, results.reference), levels]
+
+
+def _words(results: DatasetResults, found: Diagnosis) -> list[Words]:
+    """Of the richest variant; none where it has no attention."""
+    table, words = found.attention[results.richest], []
+    for sample in found.samples[results.richest].head(CLOSE_UPS).itertuples():
+        photo, truth = gallery.picture(results, sample.ann_id, PICTURE_WIDTH)
+        words += attention.tiles(table, sample.text, sample.sent_id, photo, truth, results.protocol.fit)
+    return words

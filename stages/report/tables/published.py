@@ -1,0 +1,151 @@
+"""The project's results beside published ones, only where dataset, split, metric and protocol agree.
+
+`published.csv` has a row a method, dataset, split and metric: the value in percent, how the method was trained, the
+source of the value, and the protocol of `stages.scoring.protocols` that the method's own evaluation follows. The
+latter is empty where it is not known, and then the value is never set beside another.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.data.prepared import set_of
+from stages.report.dataset_results import Numbers
+from stages.report.tables.comparison_tables import COMMAND, name_cell, seeds_said, why_no_number
+from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
+from stages.runtime.params import SPLIT_BY
+from stages.scoring.metrics import METRICS
+
+FILE = Path(__file__).with_name("published.csv")
+COLUMNS = ["method", "training", "dataset", "split", "metric", "protocol", "value", "source"]
+OURS = {"refer": "the dataset's own train split", "mix": "several datasets together"}
+
+
+def read() -> pd.DataFrame:
+    """Published results, columns `COLUMNS`, values in percent; `protocol` is empty where it is not known."""
+    return pd.read_csv(FILE, dtype={"protocol": str}).fillna({"protocol": ""})[COLUMNS]
+
+
+def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
+    """Evaluation split -> name of its dataset in `published.csv` and split there; empty for what nobody published."""
+    if source.get("kind") == "refer":
+        return {split: (_published_name(source["name"], source["split_by"]), split) for split in splits}
+    if source.get("kind") == "mix":
+        return {
+            split: (_published_name(name, SPLIT_BY[name][0]), split.removeprefix(f"{name}_"))
+            for split in splits
+            for name in [set_of(split)]
+        }
+    return {}
+
+
+def statement(results: Numbers) -> str:
+    """What is set beside the project's numbers, what is not, and why."""
+    if results.source.get("kind") not in OURS:
+        return f"No published results are set beside these: {results.name} is not of the RefCOCO family."
+    if results.partial:
+        return "No published results are set beside these: the data are a part of the published ones."
+    candidates = _on_these_splits(results)
+    if candidates.empty:
+        return f"No published results on the splits of {results.name} are known here."
+    sentences = []
+    protocol, known = results.protocol.name, candidates[candidates["protocol"] != ""]
+    others = known[known["protocol"] != protocol]
+    if not (known["protocol"] == protocol).any():
+        sentences.append(f"No published results of protocol {protocol} are known here.")
+    if not others.empty:
+        methods = "; ".join(
+            f"{', '.join(rows['method'].unique())}: protocol {name}"
+            for name, rows in others.groupby("protocol", sort=False)
+        )
+        sentences.append(f"Not set beside these, whose protocol is {protocol}: {methods}.")
+    unknown = candidates.loc[candidates["protocol"] == "", "method"].unique()
+    if len(unknown):
+        sentences.append(f"Protocol not known, so not set beside any: {', '.join(unknown)}.")
+    return " ".join(sentences)
+
+
+def table(results: Numbers) -> Table | None:
+    """Published results that agree in dataset, split, metric and protocol, above the project's; None without any."""
+    if results.source.get("kind") not in OURS or results.partial:
+        return None
+    agreeing = _on_these_splits(results)
+    agreeing = agreeing[agreeing["protocol"] == results.protocol.name]
+    if agreeing.empty:
+        return None
+    names, notes, blocks = set_names(results.source, results.splits), Notes(), []
+    ordered = dict.fromkeys([*results.protocol.headline, *METRICS])
+    metrics = [metric for metric in ordered if (agreeing["metric"] == metric).any()]
+    for dataset in dict.fromkeys(name for name, _ in names.values()):
+        of_dataset = agreeing[agreeing["dataset"] == dataset]
+        if of_dataset.empty:
+            continue
+        splits = {split: published for split, (name, published) in names.items() if name == dataset}
+        columns = [
+            (split, metric)
+            for split in splits
+            for metric in metrics
+            if ((of_dataset["split"] == splits[split]) & (of_dataset["metric"] == metric)).any()
+        ]
+        spans = [(splits[split], sum(of_split == split for of_split, _ in columns)) for split in splits]
+        theirs = [
+            [
+                Cell(method + notes.mark(f"{rows['training'].iloc[0]}; source: {rows['source'].iloc[0]}.")),
+                *(_published_cell(rows, splits[split], metric, notes) for split, metric in columns),
+            ]
+            for method, rows in of_dataset.groupby("method", sort=False)
+        ]
+        ours = [
+            [
+                name_cell(results, variant, notes),
+                *(_own_cell(results, variant, split, metric, notes) for split, metric in columns),
+            ]
+            for variant in results.variants
+        ]
+        blocks.append(
+            Block(
+                [("", 1), *spans],
+                ["method", *(metric for _, metric in columns)],
+                [
+                    Group(f"published, {dataset}", theirs),
+                    Group(f"this project, recipe {results.recipe}, trained on {OURS[results.source['kind']]}", ours),
+                ],
+            )
+        )
+    return Table(
+        key="published",
+        caption=f"Results on {results.name} beside published ones of the same dataset, split, metric and protocol "
+        f"({results.protocol.name}). Percent.",
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[
+            "Published values are single numbers without intervals, of other encoders and training than these.",
+            seeds_said(results),
+            "Brackets: 95 % interval of this project's.",
+            statement(results),
+            f"Made by: {COMMAND}.",
+        ],
+    )
+
+
+def _published_name(name: str, split_by: str) -> str:
+    return f"{name}-{split_by}" if len(SPLIT_BY[name]) > 1 else name
+
+
+def _on_these_splits(results: Numbers) -> pd.DataFrame:
+    known, wanted = read(), set(set_names(results.source, results.splits).values())
+    return known[[key in wanted for key in zip(known["dataset"], known["split"], strict=True)]]
+
+
+def _published_cell(rows: pd.DataFrame, split: str, metric: str, notes: Notes) -> Cell:
+    found = rows.loc[(rows["split"] == split) & (rows["metric"] == metric), "value"]
+    if found.empty:
+        return Cell(MISSING + notes.mark("Not published, or not known here."))
+    return Cell(f"{found.iloc[0]:.2f}", value=found.iloc[0] / 100)
+
+
+def _own_cell(results: Numbers, variant: str, split: str, metric: str, notes: Notes) -> Cell:
+    row = results.cell(variant, split, metric)
+    if pd.isna(row["mean"]):
+        return Cell(MISSING + notes.mark(why_no_number(results, variant)))
+    return Cell(percent(row["mean"], 2), interval(row["low"], row["high"]), value=float(row["mean"]))

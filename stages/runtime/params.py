@@ -1,0 +1,431 @@
+"""`params.yaml`, typed. Every stage reads it here, once, whole: a wrong key stops before any work.
+
+`python -m stages.params` checks the file and writes `params.schema.json`, from which editors complete it.
+"""
+
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.constructor import DuplicateKeyError
+
+from stages.runtime import layout
+
+SCHEMA = layout.PARAMS.with_suffix(".schema.json")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
+SetName = Literal["refcoco", "refcoco+", "refcocog"]
+SPLIT_BY = {"refcoco": ["unc"], "refcoco+": ["unc"], "refcocog": ["umd", "google"]}  # the customary one first
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ParamsError(Exception):
+    """`params.yaml` is wrong; the message names every offending key."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Experiment(Section):
+    """The comparison: every dataset x variant x seed, with one recipe."""
+
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    outside: list[Name] = Field(description="those whose files the project does not make: DVC looks at them each time")
+    variants: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    recipe: Name
+    reference: Name = Field(description="the variant that differences are taken to")
+
+    @model_validator(mode="after")
+    def _no_duplicates(self):
+        for key in ("datasets", "outside", "variants", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: names something twice: {_listed(values)}")
+        if self.reference not in self.variants:
+            raise ValueError(f"reference: unknown variant {self.reference!r}; allowed: {_listed(self.variants)}")
+        return self
+
+
+class Pictures(Section):
+    """Pictures of each split."""
+
+    train: Annotated[int, Field(gt=0)]
+    val: Annotated[int, Field(gt=0)]
+    testA: Annotated[int, Field(gt=0)]
+    testB: Annotated[int, Field(gt=0)]
+
+
+class ScenesSource(Section):
+    """Rendered pictures of coloured shapes, written in the REFER layout."""
+
+    kind: Literal["scenes"]
+    seed: Annotated[int, Field(ge=0)]
+    picture_size: Annotated[int, Field(ge=32, le=1024, description="pixels")]
+    pictures: Pictures
+    sentence: Literal["raw", "sent"]
+
+
+class Release(Section):
+    """A REFER release: what its sets have in common."""
+
+    root: str = Field(description="folder that holds refcoco/, refcoco+/, refcocog/ and the images")
+    images: str | None = Field(default=None, description="folder of the images, where it is not below root")
+    sentence: Literal["raw", "sent"] = Field(description="which text of an expression")
+    check_images: bool = Field(default=True, description="images must be there and of the stated size")
+    allow_partial: bool = Field(default=False, description="counts may differ from the published ones, with a warning")
+
+
+class ReferSource(Release):
+    """RefCOCO, RefCOCO+ or RefCOCOg in the REFER layout."""
+
+    kind: Literal["refer"]
+    name: SetName
+    split_by: Literal["unc", "umd", "google"]
+
+    @model_validator(mode="after")
+    def _split_exists(self):
+        if self.split_by not in SPLIT_BY[self.name]:
+            raise ValueError(f"split_by: {self.name} has no {self.split_by!r}; allowed: {_listed(SPLIT_BY[self.name])}")
+        return self
+
+
+class MixSource(Release):
+    """Several sets of one REFER release, trained on together, each in its first split of `SPLIT_BY`."""
+
+    kind: Literal["mix"]
+    mix: Annotated[list[SetName], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _no_duplicates(self):
+        if len(set(self.mix)) < len(self.mix):
+            raise ValueError(f"mix: names something twice: {_listed(self.mix)}")
+        return self
+
+
+class CocoSource(Section):
+    """One's own data: a COCO `instances.json` and a CSV of expressions."""
+
+    kind: Literal["coco"]
+    instances: str = Field(description="COCO file with images, annotations and categories")
+    expressions: str = Field(description="CSV with the columns ann_id, expression and, where splits are given, split")
+    images: str = Field(description="folder that file_name of the COCO file is relative to")
+    seed: Annotated[int, Field(ge=0, description="of the split, where the CSV has none")] = 0
+
+
+Source = Annotated[ScenesSource | ReferSource | MixSource | CocoSource, Field(discriminator="kind")]
+
+
+class SwinVision(Section):
+    """A Swin transformer, trained from scratch."""
+
+    kind: Literal["swin"]
+    patch_size: Annotated[int, Field(gt=0)]
+    embed_dim: Annotated[int, Field(gt=0)]
+    depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    num_heads: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
+    window_size: Annotated[int, Field(gt=0)]
+    drop_path: Share
+    absolute_positions: bool = Field(description="learn a position embedding of each patch")
+
+    @model_validator(mode="after")
+    def _heads_divide_widths(self):
+        if len(self.num_heads) != len(self.depths):
+            raise ValueError(f"num_heads: {len(self.num_heads)} stages, but depths has {len(self.depths)}")
+        for stage, heads in enumerate(self.num_heads):
+            width = self.embed_dim * 2**stage
+            if width % heads:
+                raise ValueError(f"num_heads: {heads} heads do not divide the width {width} of stage {stage}")
+        return self
+
+
+class ResNetVision(Section):
+    """A ResNet of basic blocks, trained from scratch; its first stage has stride 4, each later one halves the grid."""
+
+    kind: Literal["resnet"]
+    stem: Annotated[int, Field(gt=0, description="channels of the stem")]
+    channels: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="of each stage")]
+    depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="blocks of each stage")]
+
+    @model_validator(mode="after")
+    def _stages_agree(self):
+        if len(self.channels) != len(self.depths):
+            raise ValueError(f"channels: {len(self.channels)} stages, but depths has {len(self.depths)}")
+        return self
+
+
+class PretrainedVision(Section):
+    """A pretrained vision encoder: a Swin, in its stages, or a DINOv2, in four groups of blocks."""
+
+    kind: Literal["pretrained"]
+    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    drop_path: Share
+    frozen: Annotated[int, Field(ge=0, description="how many stages, the first ones, keep their weights")]
+
+
+class BertText(Section):
+    """A BERT encoder with a word-level vocabulary of the training expressions, trained from scratch."""
+
+    kind: Literal["bert"]
+    hidden_size: Annotated[int, Field(gt=0)]
+    num_layers: Annotated[int, Field(gt=0)]
+    num_heads: Annotated[int, Field(gt=0)]
+    dropout: Share
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self):
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"num_heads: {self.num_heads} heads do not divide hidden_size {self.hidden_size}")
+        return self
+
+
+class PretrainedText(Section):
+    """A pretrained BERT-like text encoder with its own tokenizer."""
+
+    kind: Literal["pretrained"]
+    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    frozen: bool = Field(description="keep its weights")
+
+
+class Model(Section):
+    image_size: Annotated[int, Field(gt=0, description="pixels, height = width; images are stretched")]
+    max_words: Annotated[int, Field(gt=2, description="tokens, with the two special ones")]
+    vision: Annotated[SwinVision | ResNetVision | PretrainedVision, Field(discriminator="kind")]
+    text: Annotated[BertText | PretrainedText, Field(discriminator="kind")]
+    pixel_dim: Annotated[int, Field(gt=0, description="width of decoder, pixel embeddings and center")]
+
+
+class Training(Section):
+    epochs: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="of the two encoders, where it is another"
+    )
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Share = Field(description="share of all steps in which the learning rate rises linearly")
+    power: Annotated[float, Field(ge=0, description="exponent of the polynomial decay")]
+    clip_norm: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
+    bce_weight: Annotated[float, Field(ge=0)]
+    dice_weight: Annotated[float, Field(ge=0)]
+    positive_weight: Annotated[float, Field(gt=0, description="weight of mask pixels in the cross-entropy")]
+    precision: Literal["no", "bf16", "fp16"] = Field(description="of products while training; weights stay float32")
+    channels_last: bool = Field(description="layout of images and convolutions in memory; changes rounding only")
+    compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
+    threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
+    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the training's own")]
+    select_by: Literal["oIoU", "mIoU"]
+
+
+class Recipe(Section):
+    model: Model
+    training: Training
+
+
+class Variant(Section):
+    """What is compared: the attention between vision and language, and the contrastive loss."""
+
+    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"]
+    vlba_stages: Annotated[int, Field(gt=0)] | None = Field(
+        default=None, description="after how many of the vision stages, the last ones, it stands; all where not given"
+    )
+    contrastive: Literal["none", "pixel", "instance"]
+    contrastive_weight: Annotated[float, Field(ge=0)]
+    temperature: Annotated[float, Field(gt=0)]
+
+
+class Evaluation(Section):
+    protocol: Literal["original", "lavt", "cris", "cgformer", "rela"]
+    batch_size: Annotated[int, Field(gt=0)]
+    threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
+    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the evaluation's own")]
+
+
+class Params(Section):
+    experiment: Experiment
+    datasets: dict[Name, Source]
+    recipes: dict[Name, Recipe]
+    variants: dict[Name, Variant]
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _references_exist(self):
+        wanted = {
+            "datasets": (self.experiment.datasets, self.datasets),
+            "variants": (self.experiment.variants, self.variants),
+            "recipe": ([self.experiment.recipe], self.recipes),
+        }
+        wrong = [
+            f"experiment.{key}: unknown name {name!r}; {_allowed(name, defined)}"
+            for key, (names, defined) in wanted.items()
+            for name in names
+            if name not in defined
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _outside_is_what_is_not_rendered(self):
+        """DVC cannot tell by itself: a stage's matrix is a list of names."""
+        experiment, kinds = self.experiment, {name: source.kind for name, source in self.datasets.items()}
+        needed = [name for name in experiment.datasets if kinds[name] != "scenes"]
+        outside = experiment.outside
+        wrong = [f"{name!r} is missing: it is not rendered by the project" for name in needed if name not in outside]
+        wrong += [
+            f"{name!r} is rendered by the project, or not in experiment.datasets"
+            for name in outside
+            if name not in needed
+        ]
+        if wrong:
+            raise ValueError("\n".join(f"experiment.outside: {line}" for line in wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _sources_lie_outside_outputs(self):
+        """A prepared dataset replaces its whole folder: no source may lie there."""
+        for name, source in self.datasets.items():
+            for key, path in _inputs(source):
+                for output in map(layout.prepared, self.datasets):
+                    if Path(os.path.abspath(path)).is_relative_to(output.absolute()):
+                        raise ValueError(f"datasets.{name}.{key}: {path} lies in {output}, which is an output")
+        return self
+
+
+def _inputs(source: Source) -> list[tuple[str, Path]]:
+    """Key and path of everything a source reads."""
+    if source.kind == "scenes":
+        return []
+    if source.kind == "coco":
+        return [(key, Path(getattr(source, key))) for key in ("instances", "expressions", "images")]
+    sets = source.mix if source.kind == "mix" else [source.name]
+    images = [("images", Path(source.images))] if source.images else []
+    return [("root", Path(source.root, part)) for part in (*sets, "images")] + images
+
+
+def read(path: Path = layout.PARAMS) -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or a key, a type or a reference in it is wrong.
+    """
+    return check(content(path), path)
+
+
+def content(path: Path = layout.PARAMS) -> object:
+    """What the file holds, unchecked. YAML is read as DVC reads it: version 1.2, so `1e-3` is a number, `no` a string.
+
+    Raises:
+        ParamsError: the file is missing, or is not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist: run from the project's root") from None
+    except DuplicateKeyError as error:
+        problem = error.problem.split(" with value")[0]
+        raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not YAML: {error}") from None
+
+
+def check(content: object, path: Path = layout.PARAMS) -> Params:
+    """The content of a file as parameters.
+
+    Raises:
+        ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
+    """
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, error.errors())])) from None
+
+
+def read_or_exit(path: Path = layout.PARAMS) -> Params:
+    """`read` for a command line: a wrong file prints its message and exits with status 2."""
+    try:
+        return read(path)
+    except ParamsError as error:
+        exit_with(error)
+
+
+def schema() -> str:
+    """The JSON schema of `params.yaml`; the same code gives the same text."""
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _describe(item: dict) -> str:
+    """One pydantic error -> `dotted.key: what is wrong; what is allowed`."""
+    keys, section = _locate(item["loc"])
+    key = ".".join(map(str, keys)) or "the file"
+    found = f"found {item['input']!r} ({_type_name(item['input'])})"
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; {_allowed(keys[-1], section.model_fields)}"
+        case "missing":
+            return f"{key}: missing"
+        case "literal_error":
+            return f"{key}: expected one of {context['expected']}, {found}"
+        case "union_tag_invalid":
+            return f"{key}.kind: expected one of {context['expected_tags']}, found {context['tag']!r}"
+        case "union_tag_not_found":
+            return f"{key}.kind: missing"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            return f"{key}: expected a section with keys, {found}"
+        case "string_pattern_mismatch":
+            return f"{key}: expected a name of letters, digits, _, + and -, {found}"
+        case "value_error":
+            prefix = "".join(f"{part}." for part in keys)
+            return "\n".join(prefix + line for line in str(context["error"]).splitlines())
+        case _:
+            expected = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{key}: expected {expected}, {found}"
+
+
+def _locate(loc: tuple) -> tuple[list, type | None]:
+    """Location of a pydantic error -> keys as written in the file, and the section that holds the last of them."""
+    keys, section, here = [], None, Params
+    for part in loc:
+        if part == "[key]":
+            continue
+        while get_origin(here) is Annotated:
+            here = get_args(here)[0]
+        members = [member for member in get_args(here) if isinstance(member, type) and issubclass(member, Section)]
+        if len(members) > 1:
+            here = next(member for member in members if part in get_args(member.model_fields["kind"].annotation))
+            continue
+        keys.append(part)
+        section = here
+        if isinstance(here, type) and issubclass(here, Section):
+            here = here.model_fields[part].annotation if part in here.model_fields else None
+        else:
+            here = (get_args(here) or [None])[-1]
+    return keys, section
+
+
+def _allowed(wrong: str, names) -> str:
+    """The names that exist, and which of them was probably meant."""
+    close = difflib.get_close_matches(str(wrong), names, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"allowed: {_listed(names)}"
+
+
+def _listed(values) -> str:
+    return ", ".join(map(str, values))
+
+
+def _type_name(value: object) -> str:
+    names = {dict: "a section", list: "a list", str: "a string", bool: "a truth value", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
+
+
+def exit_with(error: ParamsError) -> NoReturn:
+    print(error, file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,78 @@
+"""One run on several GPUs or CPU processes: which of them this one is, and what it must not do."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from accelerate.utils import parse_flag_from_env
+
+from stages.data.samplers import Share
+
+
+class NotOneRunError(RuntimeError):
+    """Several processes were started that do not know of each other; the message says how to start them."""
+
+
+class OtherEndedError(RuntimeError):
+    """Another process of the run ended early; its own message says why."""
+
+
+def here() -> PartialState:
+    """This process among those of the run: `process_index`, `num_processes`, `is_main_process`, `device`.
+
+    Only the main process writes, prints and warns. Processes that `accelerate launch --multi_gpu` or `torchrun` started
+    where there is no GPU share the CPU; `ACCELERATE_USE_CPU=true` makes them do so where there is one.
+
+    Raises:
+        NotOneRunError: see there.
+    """
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (started > 1 and not torch.accelerator.is_available())
+    state = PartialState(cpu=on_cpu)
+    if state.num_processes != started:
+        raise NotOneRunError(
+            f"WORLD_SIZE is {started}, but {state.num_processes} processes found each other: each would train by "
+            "itself and write the same files. Start them by accelerate launch --multi_gpu --num_processes N"
+        )
+    if not state.is_main_process:
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+    return state
+
+
+def share() -> Share | None:
+    """Which of several processes this is; None where it is the only one."""
+    state = here()
+    return Share(state.process_index, state.num_processes) if state.num_processes > 1 else None
+
+
+def accelerator(precision: str) -> Accelerator:
+    """accelerate's view of this process."""
+    here()
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy of a few small weights
+    return Accelerator(
+        mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+    )
+
+
+@contextmanager
+def group() -> Iterator[PartialState]:
+    """`here()` for the time of a stage; the processes take leave of each other where it ends well.
+
+    Raises:
+        NotOneRunError, OtherEndedError: see there. On a GPU the launcher ends the others before they notice.
+    """
+    state = here()
+    try:
+        yield state
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise OtherEndedError(
+            f"process {state.process_index} of {state.num_processes} lost another one, whose own message says why"
+        ) from error
+    state.destroy_process_group()

@@ -1,0 +1,139 @@
+"""A recipe, a variant and a training split -> a model and its processor."""
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordLevelTrainer
+from transformers import (
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+    SwinConfig,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from models.alignformer import AlignFormer
+from models.configuration import AlignFormerConfig
+from models.processing import AlignFormerProcessor
+from stages.runtime.params import Model, Recipe, ResNetVision, SwinVision, Variant
+from stages.setup import pretrained
+
+VOCABULARY = 10_000
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+def processor(recipe: Model, expressions: list[str]) -> AlignFormerProcessor:
+    """A processor with the tokenizer of the recipe's pretrained text encoder.
+
+    Where the text encoder is trained from scratch, the tokenizer knows the words of the training expressions, the most
+    frequent first. Raises WeightsError.
+    """
+    if recipe.text.kind == "pretrained":
+        tokenizer = pretrained.tokenizer(recipe.text.weights, recipe.max_words)
+    else:
+        tokenizer = word_tokenizer(expressions, recipe.max_words)
+    return AlignFormerProcessor(
+        image_processor=ViTImageProcessorPil(
+            size={"height": recipe.image_size, "width": recipe.image_size},
+            image_mean=[0.485, 0.456, 0.406],
+            image_std=[0.229, 0.224, 0.225],
+        ),
+        tokenizer=tokenizer,
+    )
+
+
+def word_tokenizer(expressions: list[str], max_words: int) -> PreTrainedTokenizerFast:
+    """A lower-case word-level tokenizer; an unknown word becomes [UNK]."""
+    tokenizer = Tokenizer(WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    trainer = WordLevelTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL_TOKENS, show_progress=False)
+    tokenizer.train_from_iterator(sorted(expressions), trainer)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) -> AlignFormer:
+    """A model at the start of its training: initial weights follow from torch's global seed, pretrained ones are read.
+
+    Frozen parts take no gradient. Raises WeightsError: pretrained weights are missing, or are not those of the encoder.
+    """
+    vision, text, training = recipe.model.vision, recipe.model.text, recipe.training
+    built = AlignFormer(
+        AlignFormerConfig(
+            vision_config=vision_config(recipe.model),
+            text_config=text_config(recipe.model, tokenizer),
+            vlba=variant.vlba,
+            vlba_stages=variant.vlba_stages,
+            contrastive=variant.contrastive,
+            contrastive_weight=variant.contrastive_weight,
+            temperature=variant.temperature,
+            pixel_dim=recipe.model.pixel_dim,
+            bce_weight=training.bce_weight,
+            dice_weight=training.dice_weight,
+            positive_weight=training.positive_weight,
+        )
+    )
+    for section, encoder in ((vision, built.vision.encoder), (text, built.text)):
+        if section.kind == "pretrained":
+            pretrained.load(encoder, section.weights)
+    built.freeze(
+        vision_stages=vision.frozen if vision.kind == "pretrained" else 0,
+        text=text.kind == "pretrained" and text.frozen,
+    )
+    return built
+
+
+def vision_config(recipe: Model) -> PreTrainedConfig:
+    """The configuration of the vision encoder, of the recipe's kind. Raises WeightsError."""
+    match recipe.vision:
+        case ResNetVision() as vision:
+            return ResNetConfig(
+                embedding_size=vision.stem, hidden_sizes=vision.channels, depths=vision.depths, layer_type="basic"
+            )
+        case SwinVision() as vision:
+            return SwinConfig(
+                image_size=recipe.image_size,
+                patch_size=vision.patch_size,
+                embed_dim=vision.embed_dim,
+                depths=vision.depths,
+                num_heads=vision.num_heads,
+                window_size=vision.window_size,
+                drop_path_rate=vision.drop_path,
+                use_absolute_embeddings=vision.absolute_positions,
+            )
+        case vision:
+            config = pretrained.config(vision.weights)
+            config.drop_path_rate = vision.drop_path
+            return config
+
+
+def text_config(recipe: Model, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The configuration of the text encoder, of the recipe's kind. Raises WeightsError."""
+    text = recipe.text
+    if text.kind == "pretrained":
+        return pretrained.config(text.weights)
+    return BertConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=text.hidden_size,
+        intermediate_size=4 * text.hidden_size,
+        num_hidden_layers=text.num_layers,
+        num_attention_heads=text.num_heads,
+        hidden_dropout_prob=text.dropout,
+        attention_probs_dropout_prob=text.dropout,
+        max_position_embeddings=recipe.max_words,
+    )

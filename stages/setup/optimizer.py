@@ -1,0 +1,37 @@
+"""Optimiser and schedule of the recipe."""
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from stages.runtime.params import Training
+
+ENCODERS = ("vision.", "text.")
+
+
+def optimiser(model: nn.Module, training: Training) -> AdamW:
+    """AdamW over every parameter that is not frozen; no weight decay on norms, biases and tables of positions."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            rate = training.encoder_learning_rate if name.startswith(ENCODERS) else None
+            free = parameter.ndim < 2 or "position" in name
+            key = rate or training.learning_rate, 0.0 if free else training.weight_decay
+            groups.setdefault(key, []).append(parameter)
+    return AdamW(
+        [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()],
+        lr=training.learning_rate,
+        fused=True,
+    )
+
+
+def schedule(optimiser: AdamW, training: Training, steps: int) -> LambdaLR:
+    """Linear warm-up, then polynomial decay that reaches zero after `steps` in all; no warm-up where its share is 0."""
+    warmup = round(training.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return max(0.0, 1 - (step - warmup) / max(1, steps - warmup)) ** training.power
+
+    return LambdaLR(optimiser, factor)

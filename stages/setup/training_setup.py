@@ -1,0 +1,53 @@
+"""What a training starts from: the model, its processor, and the expressions it is trained and validated on."""
+
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import set_seed
+
+from models.alignformer import AlignFormer
+from models.processing import AlignFormerProcessor
+from stages.data import prepared
+from stages.data.prepared import PreparedDataset
+from stages.data.samples import Expressions
+from stages.runtime import layout
+from stages.runtime.params import Params, Recipe, Variant
+from stages.runtime.processes import here
+from stages.runtime.run import Run
+from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.scoring.score import frame
+from stages.setup import build
+
+
+class Start(NamedTuple):
+    recipe: Recipe
+    variant: Variant
+    protocol: Protocol
+    dataset: PreparedDataset
+    processor: AlignFormerProcessor
+    model: AlignFormer
+    train: Expressions
+    val: Expressions
+
+
+def assemble(cell: Run, settings: Params) -> Start:
+    """Everything before the first step, torch's threads and random state included.
+
+    Raises:
+        FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
+        WeightsError: pretrained weights are missing.
+    """
+    recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[cell.variant]
+    dataset = prepared.read(layout.prepared(cell.dataset))
+    train_rows, val_rows = dataset.split("train"), dataset.validation
+    protocol = PROTOCOLS[settings.evaluation.protocol]
+
+    torch.set_num_threads(recipe.training.threads)
+    set_seed(cell.seed, deterministic=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a fortieth of a step
+    processor = build.processor(recipe.model, train_rows["text"].tolist())
+    model = build.model(recipe, variant, processor.tokenizer)
+    train = Expressions(dataset, train_rows, processor)
+    val = Expressions(dataset, val_rows, processor, frame(protocol))
+    set_seed(cell.seed + here().process_index, deterministic=True)  # processes draw different dropout
+    return Start(recipe, variant, protocol, dataset, processor, model, train, val)

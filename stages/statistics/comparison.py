@@ -1,0 +1,230 @@
+"""Scores side by side -> three tables: variants against the reference, part by part of the method, and by slices.
+
+Numbers are fractions between 0 and 1. A mean is over the seeds that a variant was run with, a difference over those
+that both variants were run with; intervals hold 95 % and p-values are of two sides, both as `bootstrap` says.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from stages.runtime.params import Variant
+from stages.scoring.metrics import METRICS, PRECISION_THRESHOLDS
+from stages.statistics import bootstrap
+from stages.statistics.bootstrap import Estimates, Interval, holm
+from stages.statistics.scored import Scored
+
+LARGEST_P = 0.05  # adjusted, of a difference that is called supported
+FEWEST_PICTURES = 10  # of a slice that has numbers
+VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
+VLBA |= {"bidirectional": "bidirectional VLBA"}
+CONTRAST_COLUMNS = [
+    *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
+    *("difference", "difference_low", "difference_high", "p"),
+]
+NOTHING = Interval(*[math.nan] * 4)
+CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
+
+
+Splits = dict[str, dict[str, Estimates]]  # split -> metric -> estimates
+
+
+def estimates(scored: Scored) -> Splits:
+    """Every metric of every run on every split."""
+    return {split: _estimates(scored, scored.rows(split), METRICS) for split in scored.splits}
+
+
+def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
+    """Every metric of every listed variant on every split, and its difference to the reference's.
+
+    Returns:
+        A row a variant, split and metric, with dataset and protocol and
+
+        - seeds, missing: how many of the listed seeds it was run with, and which others there are;
+        - expressions, pictures: of the split;
+        - mean, low, high: over seeds, with its interval; std (n - 1; missing for one seed), min and max over seeds;
+        - difference, difference_low, difference_high, p;
+        - p_holm: p adjusted over the other variants, within a split and metric; supported: below `LARGEST_P`;
+        - improvement, improvement_low, improvement_high: probability that on a random expression the variant's IoU is
+          above the reference's under the same seed, ties counted half.
+
+        A variant without scores has 0 seeds and no numbers. The reference's difference is 0, without interval and p.
+    """
+    better = {split: _improvement(scored, scored.rows(split), reference) for split in scored.splits}
+    rows = [
+        {
+            **_described(scored),
+            "variant": variant,
+            "split": split,
+            "metric": metric,
+            **_seeds(scored, variant),
+            **_size(scored, scored.rows(split)),
+            **_mean(found[split][metric], variant),
+            **_over_seeds(found[split][metric], variant),
+            **_difference(found[split][metric], variant, reference),
+            **_columns("improvement", better[split] and better[split].mean(variant)),
+        }
+        for variant in scored.variants
+        for split in scored.splits
+        for metric in METRICS
+    ]
+    return _with_support(pd.DataFrame(rows), ["split", "metric"])
+
+
+def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -> pd.DataFrame:
+    """Every metric of every pair of listed variants of which one has what the other does without, all else equal.
+
+    Args:
+        variants: what each listed variant is made of.
+
+    Returns:
+        A row a pair, split and metric: variant, against (the one without), aspect (vlba or contrastive), what (the
+        variant has), seeds (in common), difference, difference_low, difference_high, p, p_holm (adjusted over the
+        pairs of an aspect, within a split and metric), supported. A pair without a seed in common has no numbers.
+    """
+    rows = [
+        {
+            **_described(scored),
+            "split": split,
+            "metric": metric,
+            "variant": variant,
+            "against": against,
+            "aspect": aspect,
+            "what": what,
+            "seeds": len(found[split][metric].common_seeds(variant, against)),
+            **_difference(found[split][metric], variant, against),
+        }
+        for variant, against, aspect, what in _pairs({name: variants[name] for name in scored.variants})
+        for split in scored.splits
+        for metric in METRICS
+    ]
+    return _with_support(pd.DataFrame(rows, columns=CONTRAST_COLUMNS), ["split", "metric", "aspect"])
+
+
+def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The protocol's first headline metric by slices of the expressions.
+
+    Args:
+        labels: sent_id, family, slice, in the order of families and slices; an expression may be in several slices.
+
+    Returns:
+        A row a split, family, slice and variant: metric, expressions and pictures of the slice, mean and difference
+        with intervals. A slice of fewer than `FEWEST_PICTURES` pictures has no numbers.
+    """
+    metric, rows = scored.protocol.headline[0], []
+    for split in scored.splits:
+        for (family, name), of_slice in labels.groupby(["family", "slice"], sort=False):
+            chosen = scored.rows(split) & scored.expressions["sent_id"].isin(of_slice["sent_id"]).to_numpy()
+            if not chosen.any():
+                continue
+            enough = scored.pictures(chosen) >= FEWEST_PICTURES
+            found = _estimates(scored, chosen, [metric])[metric] if enough else None
+            rows += [
+                {
+                    **_described(scored),
+                    "metric": metric,
+                    "split": split,
+                    "family": family,
+                    "slice": name,
+                    "variant": variant,
+                    **_size(scored, chosen),
+                    **_mean(found, variant),
+                    **_difference(found, variant, reference, with_p=False),
+                }
+                for variant in scored.variants
+            ]
+    return pd.DataFrame(rows)
+
+
+def _estimates(scored: Scored, rows: np.ndarray, metrics: Sequence[str]) -> dict[str, Estimates]:
+    """Metrics of every run on some expressions, (E,) bool."""
+    passes = np.greater if scored.protocol.strict else np.greater_equal
+    ious = scored.ious(rows)  # (R, n)
+    count = scored.by_picture(rows, np.ones((1, ious.shape[1])))  # (1, N)
+    sums = {
+        "oIoU": tuple(scored.by_picture(rows, pixels[:, rows]) for pixels in (scored.intersection, scored.union)),
+        "mIoU": (scored.by_picture(rows, ious), count),
+    }
+    for threshold in PRECISION_THRESHOLDS:
+        sums[f"Pr@{threshold}"] = scored.by_picture(rows, passes(ious, threshold)), count
+    return bootstrap.estimates(scored.runs, {name: sums[name] for name in metrics}, scored.protocol.both_empty)
+
+
+def _improvement(scored: Scored, rows: np.ndarray, reference: str) -> Estimates | None:
+    """Share of expressions on which a run's IoU is above that of the reference's run of the same seed."""
+    places = {run: place for place, run in enumerate(scored.runs)}
+    runs = [run for run in scored.runs if run[0] != reference and (reference, run[1]) in places]
+    if not runs:
+        return None
+    ious = scored.ious(rows)  # (R, n)
+    signs = np.stack([np.sign(ious[places[run]] - ious[places[reference, run[1]]]) for run in runs])
+    sums = scored.by_picture(rows, (signs + 1) / 2), scored.by_picture(rows, np.ones((1, ious.shape[1])))
+    return bootstrap.estimates(runs, {"above": sums}, empty=0.5)["above"]
+
+
+def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
+    """Variants of which one does without an aspect of the other: the one with it, the other, the aspect, what it is."""
+    found = []
+    for name, variant in variants.items():
+        for against, other in variants.items():
+            if _contrast(variant) == _contrast(other) and other.vlba == "none" != variant.vlba:
+                found.append((name, against, "vlba", VLBA[variant.vlba]))
+            if _vlba(variant) == _vlba(other) and other.contrastive == "none" != variant.contrastive:
+                found.append((name, against, "contrastive", CONTRAST[variant.contrastive]))
+    return found
+
+
+def _vlba(variant: Variant) -> tuple:
+    return variant.vlba, None if variant.vlba == "none" else variant.vlba_stages
+
+
+def _contrast(variant: Variant) -> tuple:
+    weighs = variant.contrastive != "none"
+    return variant.contrastive, weighs and (variant.contrastive_weight, variant.temperature)
+
+
+def _described(scored: Scored) -> dict:
+    return {"dataset": scored.dataset, "protocol": scored.protocol.name}
+
+
+def _seeds(scored: Scored, variant: str) -> dict:
+    there = scored.seeds_of(variant)
+    return {"seeds": len(there), "missing": " ".join(str(seed) for seed in scored.seeds if seed not in there)}
+
+
+def _size(scored: Scored, rows: np.ndarray) -> dict:
+    return {"expressions": int(rows.sum()), "pictures": scored.pictures(rows)}
+
+
+def _mean(found: Estimates | None, variant: str) -> dict:
+    value, low, high, _ = (found and found.mean(variant)) or NOTHING
+    return {"mean": value, "low": low, "high": high}
+
+
+def _over_seeds(found: Estimates, variant: str) -> dict:
+    values = found.of(variant)
+    if not len(values):
+        return {"std": math.nan, "min": math.nan, "max": math.nan}
+    return {"std": values.std(ddof=1) if len(values) > 1 else math.nan, "min": values.min(), "max": values.max()}
+
+
+def _difference(found: Estimates | None, variant: str, against: str, with_p: bool = True) -> dict:
+    if variant == against:
+        interval = NOTHING._replace(value=0.0)
+    else:
+        interval = (found and found.difference(variant, against)) or NOTHING
+    return _columns("difference", interval) | ({"p": interval.p} if with_p else {})
+
+
+def _columns(name: str, interval: Interval | None) -> dict:
+    value, low, high, _ = interval or NOTHING
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _with_support(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
+    """With p_holm behind p, and supported; rows that agree in the columns `family` are adjusted for each other."""
+    adjusted = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", adjusted)
+    return table.assign(supported=adjusted < LARGEST_P)

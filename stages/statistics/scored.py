@@ -1,0 +1,167 @@
+"""The scores of the listed runs of one dataset, checked and side by side."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stages.runtime import layout
+from stages.scoring.metrics import iou, summarise
+from stages.scoring.protocols import Protocol
+from stages.statistics.bootstrap import Run
+
+SCORE_COLUMNS = ["sent_id", "image_id", "split", "protocol", "intersection", "union"]
+
+log = logging.getLogger(__name__)
+
+
+class ComparisonError(Exception):
+    """The scores cannot be compared; the message names the run and the way out."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """R runs that scored the same E expressions.
+
+    Attributes:
+        dataset: its name.
+        protocol: that the scores were computed under.
+        variants, seeds: the listed ones, in the listed order.
+        runs: (variant, seed) of those that have scores.
+        expressions: sent_id, image_id, split; a row each.
+        intersection, union: (R, E) int64, pixels.
+    """
+
+    dataset: str
+    protocol: Protocol
+    variants: list[str]
+    seeds: list[int]
+    runs: list[Run]
+    expressions: pd.DataFrame
+    intersection: np.ndarray
+    union: np.ndarray
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.expressions["split"].unique())
+
+    def rows(self, split: str) -> np.ndarray:
+        """Which expressions are of a split: (E,) bool."""
+        return (self.expressions["split"] == split).to_numpy()
+
+    def pictures(self, rows: np.ndarray) -> int:
+        """How many pictures some expressions, (E,) bool, are about."""
+        return self.expressions["image_id"][rows].nunique()
+
+    def seeds_of(self, variant: str) -> list[int]:
+        return [seed for name, seed in self.runs if name == variant]
+
+    def ious(self, rows: np.ndarray) -> np.ndarray:
+        """IoU of every run on n expressions, (E,) bool: (R, n)."""
+        pairs = zip(self.intersection[:, rows], self.union[:, rows], strict=True)
+        return np.stack([iou(intersection, union, self.protocol) for intersection, union in pairs])
+
+    def by_picture(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Sums over the expressions of a picture of values of n expressions, (E,) bool: (K, n) -> (K, N)."""
+        codes, pictures = pd.factorize(self.expressions["image_id"][rows])
+        return np.stack([np.bincount(codes, row, len(pictures)) for row in values])
+
+
+def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Sequence[int], reference: str) -> Scored:
+    """Scores of the listed runs. One that has none is warned of and left out: the comparison says where it is missing.
+
+    Raises:
+        ComparisonError: no run of the reference has scores; a run has scores of another protocol or of other
+            expressions than the first, its file lacks a column, it scored an expression twice, or its I and U are no
+            counts of pixels.
+    """
+    listed = [(variant, seed) for variant in variants for seed in seeds]
+    there = [run for run in listed if layout.scores(dataset, *run).exists()]
+    for run in listed:
+        if run not in there:
+            log.warning("%s, so the comparison is without it. %s", *_missing(dataset, run))
+    if not any(variant == reference for variant, _ in there):
+        raise ComparisonError(
+            f"no run of the reference {reference} has scores. " + ". ".join(_missing(dataset, (reference, seeds[0])))
+        )
+    tables = {run: _read_run(dataset, *run, protocol) for run in there}
+    _check_paired(dataset, tables)
+    first, *_ = tables.values()
+    aligned = [table.set_index("sent_id").loc[first["sent_id"]] for table in tables.values()]
+    return Scored(
+        dataset=dataset,
+        protocol=protocol,
+        variants=list(variants),
+        seeds=list(seeds),
+        runs=there,
+        expressions=first[["sent_id", "image_id", "split"]],
+        intersection=np.stack([table["intersection"] for table in aligned]),
+        union=np.stack([table["union"] for table in aligned]),
+    )
+
+
+def _check_paired(dataset: str, runs: dict[Run, pd.DataFrame]) -> None:
+    """Every run scored exactly the expressions of the first run, split by split."""
+    (first, first_scores), *others = runs.items()
+    expected = _expressions_by_split(first_scores)
+    for run, scores in others:
+        found = _expressions_by_split(scores)
+        for split in dict.fromkeys([*expected, *found]):
+            missing = expected.get(split, set()) - found.get(split, set())
+            surplus = found.get(split, set()) - expected.get(split, set())
+            if missing or surplus:
+                raise ComparisonError(
+                    f"{dataset}: run {_describe(run)} and run {_describe(first)} scored different expressions "
+                    f"of {split}: {len(found.get(split, ()))} and {len(expected.get(split, ()))}, "
+                    f"{len(missing)} missing, {len(surplus)} too many (such as sent_id {min(missing or surplus)}). "
+                    f"Score both again with: dvc repro -f -s {_stage(dataset, run)} {_stage(dataset, first)}"
+                )
+
+
+def _read_run(dataset: str, variant: str, seed: int, protocol: Protocol) -> pd.DataFrame:
+    path, run = layout.scores(dataset, variant, seed), (variant, seed)
+    try:
+        scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
+    except (ValueError, OSError) as error:
+        raise ComparisonError(
+            f"{path} is not a table of scores with the columns {SCORE_COLUMNS}: {error}. "
+            f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
+        ) from error
+    others = sorted(set(scores["protocol"]) - {protocol.name})
+    if others:
+        raise ComparisonError(
+            f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
+            f"numbers of two protocols cannot be compared. Score it again with: dvc repro {_stage(dataset, run)}"
+        )
+    twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
+    if not twice.empty:
+        raise ComparisonError(
+            f"{path} scores {len(twice)} expressions more than once, such as sent_id {twice.iloc[0]}. "
+            f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
+        )
+    try:
+        summarise(scores, protocol)
+    except ValueError as error:
+        raise ComparisonError(f"{path}: {error}. Make it again with: dvc repro -f -s {_stage(dataset, run)}") from error
+    return scores
+
+
+def _expressions_by_split(scores: pd.DataFrame) -> dict[str, set[int]]:
+    return {split: set(rows.tolist()) for split, rows in scores.groupby("split", sort=False)["sent_id"]}
+
+
+def _missing(dataset: str, run: Run) -> tuple[str, str]:
+    what = f"run {_describe(run)} of {dataset} has no scores: {layout.scores(dataset, *run)} is missing"
+    return what, f"Make it with: dvc repro {_stage(dataset, run)}"
+
+
+def _describe(run: Run) -> str:
+    variant, seed = run
+    return f"{variant}, seed {seed}"
+
+
+def _stage(dataset: str, run: Run) -> str:
+    variant, seed = run
+    return f"evaluate@{dataset}-{variant}-{seed}"

@@ -1,0 +1,333 @@
+"""The comparison of variants: numbers, pairing, errors."""
+
+import math
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.ablate.__main__ import main
+from stages.data import prepared
+from stages.runtime import layout
+from stages.scoring.metrics import METRICS
+from stages.statistics import bootstrap, slices
+from stages.statistics.comparison import FEWEST_PICTURES
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+VARIANTS = ["baseline", "vlba", "alignformer"]
+SPLITS = {"val": 40, "testA": 25}
+
+
+def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: list[int]) -> None:
+    """The project's own params.yaml with another experiment."""
+    lines = PARAMS.read_text().splitlines()
+    for index, line in enumerate(lines):
+        for key, value in (("datasets", datasets), ("variants", variants), ("seeds", seeds)):
+            if line.startswith(f"  {key}: ["):
+                lines[index] = f"  {key}: [{', '.join(map(str, value))}]"
+    (folder / "params.yaml").write_text("\n".join(lines) + "\n")
+
+
+def write_scores(
+    dataset: str, variant: str, seed: int, splits: dict[str, int], protocol: str = "original"
+) -> pd.DataFrame:
+    generator = np.random.default_rng([len(variant), seed])
+    number = sum(splits.values())
+    union = generator.integers(1, 5000, number)
+    intersection = (union * generator.random(number)).astype(np.int64)
+    scores = pd.DataFrame(
+        {
+            "sent_id": np.arange(number),
+            "image_id": np.arange(number) // 2,
+            "split": [split for split, count in splits.items() for _ in range(count)],
+            "protocol": protocol,
+            "intersection": intersection,
+            "union": union,
+            "iou": intersection / union,
+        }
+    )
+    path = layout.scores(dataset, variant, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scores.to_parquet(path, index=False)
+    return scores
+
+
+def write_prepared(dataset: str, splits: dict[str, int]) -> None:
+    """An expression of one to three words each, two a picture of 10 x 10 pixels."""
+    split = [split for split, count in splits.items() for _ in range(count)]
+    number = np.arange(len(split))
+    expressions = pd.DataFrame({"sent_id": number, "ref_id": number, "ann_id": number, "image_id": number // 2})
+    expressions["split"] = split
+    expressions["text"] = [" ".join(["red", "square", "left"][: 1 + place % 3]) for place in number]
+    mask = np.zeros((10, 10), dtype=bool)
+    mask[:5, :5] = True
+    instances = expressions[["ann_id", "image_id"]].assign(image="none.png", width=10, height=10, category="square")
+    instances["mask"] = prepared.encode_mask(mask)
+    prepared.write(layout.prepared(dataset), expressions, instances, {"name": dataset})
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bootstrap, "estimates", partial(bootstrap.estimates, resamples=1000))
+    write_prepared("scenes", SPLITS)
+    write_params(tmp_path, ["scenes"], VARIANTS, [0, 1, 2])
+    return {(variant, seed): write_scores("scenes", variant, seed, SPLITS) for variant in VARIANTS for seed in range(3)}
+
+
+def compare() -> pd.DataFrame:
+    main(["--dataset", "scenes"])
+    return pd.read_csv(layout.comparison("scenes"), dtype={"missing": str})
+
+
+def independent(scores: pd.DataFrame, split: str, metric: str) -> float:
+    """The metric of one run by a plain loop over Python numbers."""
+    pairs = [(int(i), int(u)) for s, i, u in scores[["split", "intersection", "union"]].to_numpy() if s == split]
+    if metric == "oIoU":
+        return sum(i for i, _ in pairs) / sum(u for _, u in pairs)
+    if metric == "mIoU":
+        return math.fsum(i / u for i, u in pairs) / len(pairs)
+    return sum(i / u >= float(metric.removeprefix("Pr@")) for i, u in pairs) / len(pairs)
+
+
+def test_numbers_agree_with_an_independent_computation(runs):
+    table = compare()
+
+    assert len(table) == len(VARIANTS) * len(SPLITS) * len(METRICS)
+    assert set(table["protocol"]) == {"original"}
+    for row in table.itertuples():
+        values = [independent(runs[row.variant, seed], row.split, row.metric) for seed in range(3)]
+        of_reference = [independent(runs["baseline", seed], row.split, row.metric) for seed in range(3)]
+        mean = math.fsum(values) / 3
+        assert row.seeds == 3
+        assert row.mean == pytest.approx(mean, abs=1e-12)
+        assert row.std == pytest.approx(math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 2), abs=1e-12)
+        assert (row.min, row.max) == pytest.approx((min(values), max(values)), abs=1e-12)
+        assert row.difference == pytest.approx(mean - math.fsum(of_reference) / 3, abs=1e-12)
+        assert row.low < row.mean < row.high
+        assert (row.expressions, row.pictures) == {"val": (40, 20), "testA": (25, 13)}[row.split]
+
+
+def test_order_follows_the_experiment(runs):
+    table = compare()
+    assert list(table["variant"].unique()) == VARIANTS
+    assert list(table["split"].unique()) == list(SPLITS)
+
+
+def test_the_reference_differs_from_itself_by_exactly_zero(runs):
+    of_reference = compare().query("variant == 'baseline'")
+    assert (of_reference["difference"] == 0).all()
+    assert of_reference[["difference_low", "difference_high", "p", "p_holm", "improvement"]].isna().all(axis=None)
+    assert not of_reference["supported"].any()
+
+
+def test_one_seed_has_no_standard_deviation(runs, tmp_path):
+    write_params(tmp_path, ["scenes"], VARIANTS, [1])
+    table = compare()
+    assert table["std"].isna().all()
+    assert (table["mean"] == table["min"]).all()
+    assert set(table["seeds"]) == {1}
+
+
+def test_only_listed_runs_count(runs, tmp_path):
+    expected = compare()
+    write_scores("scenes", "vlba", 7, SPLITS)
+    write_scores("scenes", "pixel_to_text", 0, SPLITS)
+    pd.testing.assert_frame_equal(compare(), expected)
+
+
+def test_the_same_scores_give_the_same_bytes(runs):
+    compare()
+    first = layout.comparison("scenes").read_bytes()
+    shutil.rmtree(layout.comparison("scenes").parent)
+    compare()
+    assert layout.comparison("scenes").read_bytes() == first
+
+
+def test_a_missing_run_is_warned_of_and_the_rest_is_compared(runs, caplog):
+    layout.scores("scenes", "vlba", 1).unlink()
+    table = compare().set_index(["variant", "split", "metric"])
+    assert "dvc repro evaluate@scenes-vlba-1" in caplog.text
+    row, whole = table.loc["vlba", "val", "mIoU"], table.loc["alignformer", "val", "mIoU"]
+    assert (row["seeds"], row["missing"]) == (2, "1")
+    assert whole["seeds"] == 3 and pd.isna(whole["missing"])
+    values = {run: independent(scores, "val", "mIoU") for run, scores in runs.items()}
+    assert row["mean"] == pytest.approx((values["vlba", 0] + values["vlba", 2]) / 2)
+    pairs = [values["vlba", seed] - values["baseline", seed] for seed in (0, 2)]
+    assert row["difference"] == pytest.approx(sum(pairs) / 2)
+
+
+def test_a_variant_without_any_run_keeps_its_rows(runs):
+    for seed in range(3):
+        layout.scores("scenes", "vlba", seed).unlink()
+    rows = compare().query("variant == 'vlba'")
+    assert len(rows) == len(SPLITS) * len(METRICS)
+    assert set(rows["seeds"]) == {0} and set(rows["missing"]) == {"0 1 2"}
+    assert rows[["mean", "low", "high", "std", "difference", "p", "p_holm", "improvement"]].isna().all(axis=None)
+
+
+def test_without_the_reference_nothing_is_compared(runs):
+    for seed in range(3):
+        layout.scores("scenes", "baseline", seed).unlink()
+    with pytest.raises(SystemExit, match=r"no run of the reference baseline .* dvc repro evaluate@scenes-baseline-0"):
+        compare()
+    assert not layout.comparison("scenes").exists()
+
+
+def test_runs_that_scored_other_expressions_are_not_compared(runs):
+    path = layout.scores("scenes", "vlba", 2)
+    runs["vlba", 2].iloc[:-3].to_parquet(path, index=False)
+    with pytest.raises(SystemExit, match=r"vlba, seed 2 .* of testA: 22 and 25, 3 missing, 0 too many"):
+        compare()
+
+
+def test_the_same_count_of_other_expressions_is_not_paired(runs):
+    scores = runs["vlba", 2].copy()
+    scores.loc[0, "sent_id"] = 999
+    scores.to_parquet(layout.scores("scenes", "vlba", 2), index=False)
+    with pytest.raises(SystemExit, match="1 missing, 1 too many"):
+        compare()
+
+
+def test_an_expression_scored_twice_is_an_error(runs):
+    scores = pd.concat([runs["vlba", 0], runs["vlba", 0].iloc[:2]])
+    scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match="scores 2 expressions more than once, such as sent_id 0"):
+        compare()
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(3)])
+def test_scores_of_another_protocol_are_not_compared(runs, part):
+    """Not even where only some rows are."""
+    scores = runs["vlba", 1].copy()
+    scores.loc[scores.index[part], "protocol"] = "lavt"
+    scores.to_parquet(layout.scores("scenes", "vlba", 1), index=False)
+    message = r"vlba/1.parquet .* protocol lavt, params.yaml says original.*dvc repro evaluate@scenes-vlba-1"
+    with pytest.raises(SystemExit, match=message):
+        compare()
+    assert not layout.comparison("scenes").exists()
+
+
+def test_the_protocol_of_params_decides_what_counts(runs, tmp_path):
+    """An IoU of exactly .5 passes under `original` and fails under `cgformer`; both empty counts 1 and 0."""
+    splits = {"val": 4}
+    write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    write_prepared("scenes", splits)
+    for protocol, passed, mean in (("original", 0.75, 0.625), ("cgformer", 0.25, 0.375)):
+        content = (tmp_path / "params.yaml").read_text()
+        (tmp_path / "params.yaml").write_text(content.replace("protocol: original", f"protocol: {protocol}"))
+        scores = write_scores("scenes", "baseline", 0, splits, protocol)
+        scores["intersection"], scores["union"] = [5, 10, 0, 0], [10, 10, 0, 7]
+        scores.to_parquet(layout.scores("scenes", "baseline", 0), index=False)
+        table = compare().set_index("metric")
+        assert set(table["protocol"]) == {protocol}
+        assert table.loc["Pr@0.5", "mean"] == passed
+        assert table.loc["mIoU", "mean"] == mean
+        assert table.loc["oIoU", "mean"] == 15 / 27
+
+
+def test_scores_without_a_column_are_an_error(runs):
+    runs["vlba", 0].drop(columns="union").to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match="union"):
+        compare()
+
+
+def test_pairs_that_differ_in_one_part_of_the_method(runs, tmp_path):
+    """Of params.yaml: alignformer has a contrast that vlba has not; vlba has an attention that baseline has not."""
+    compare()
+    table = pd.read_csv(layout.contrasts("scenes"))
+    pairs = table[["variant", "against", "aspect", "what"]].drop_duplicates().to_numpy().tolist()
+    assert pairs == [
+        ["vlba", "baseline", "vlba", "bidirectional VLBA"],
+        ["alignformer", "vlba", "contrastive", "instance contrast"],
+    ]
+    for row in table.itertuples():
+        differences = [
+            independent(runs[row.variant, seed], row.split, row.metric)
+            - independent(runs[row.against, seed], row.split, row.metric)
+            for seed in range(3)
+        ]
+        assert row.difference == pytest.approx(math.fsum(differences) / 3, abs=1e-12)
+        assert row.difference_low < row.difference < row.difference_high
+
+
+def test_a_variant_that_scores_the_same_is_not_told_apart(runs):
+    for seed in range(3):
+        shutil.copy(layout.scores("scenes", "baseline", seed), layout.scores("scenes", "vlba", seed))
+    rows = compare().query("variant == 'vlba'")
+    assert (rows["difference"] == 0).all() and (rows["p"] == 1).all() and (rows["improvement"] == 0.5).all()
+
+
+def test_one_picture_of_many_expressions_says_little(runs, tmp_path):
+    """Ten expressions of one picture are not ten pictures: the interval is wider."""
+    write_params(tmp_path, ["scenes"], ["baseline"], [0])
+    write_prepared("scenes", {"val": 200})
+    scores = write_scores("scenes", "baseline", 0, {"val": 200})
+    picture = np.random.default_rng(0).random(20)
+    scores["union"], scores["intersection"] = 1000, (1000 * picture[np.arange(200) % 20]).astype(int)
+    widths = []
+    for pictures in (200, 20):
+        scores.assign(image_id=np.arange(200) % pictures).to_parquet(layout.scores("scenes", "baseline", 0))
+        row = compare().set_index("metric").loc["mIoU"]
+        widths.append(row["high"] - row["low"])
+    assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
+
+
+def test_p_values_are_adjusted_within_a_split_and_metric(runs):
+    for _, rows in compare().groupby(["split", "metric"]):
+        p = rows["p"].dropna().sort_values()
+        assert len(p) == 2
+        expected = [min(1.0, 2 * p.iloc[0]), max(min(1.0, 2 * p.iloc[0]), p.iloc[1])]
+        assert rows.loc[p.index, "p_holm"].tolist() == pytest.approx(expected)
+        assert (rows["supported"] == (rows["p_holm"] < 0.05)).all()
+
+
+def test_slices_are_the_comparison_of_their_expressions(runs):
+    compare()
+    table = pd.read_csv(layout.slices("scenes"))
+    labels = slices.labels(prepared.read(layout.prepared("scenes")))
+    assert set(table["family"]) == set(labels["family"]) and set(table["metric"]) == {"mIoU"}
+    for row in table.itertuples():
+        chosen = labels.loc[(labels["family"] == row.family) & (labels["slice"] == row.slice), "sent_id"]
+        of_slice = {run: scores[scores["sent_id"].isin(chosen)] for run, scores in runs.items()}
+        own = of_slice[row.variant, 0].query("split == @row.split")
+        assert (row.expressions, row.pictures) == (len(own), own["image_id"].nunique())
+        if row.pictures < FEWEST_PICTURES:
+            assert math.isnan(row.mean) and math.isnan(row.difference_low)
+            continue
+        values = [independent(of_slice[row.variant, seed], row.split, "mIoU") for seed in range(3)]
+        against = [independent(of_slice["baseline", seed], row.split, "mIoU") for seed in range(3)]
+        assert row.mean == pytest.approx(math.fsum(values) / 3)
+        assert row.difference == pytest.approx(math.fsum(values) / 3 - math.fsum(against) / 3, abs=1e-12)
+        assert row.low < row.mean < row.high
+    assert (table["pictures"] < FEWEST_PICTURES).any() and table["mean"].notna().any()
+    assert list(table["variant"].unique()) == VARIANTS
+
+
+def test_without_the_prepared_dataset_there_are_no_slices(runs):
+    shutil.rmtree(layout.prepared("scenes"))
+    with pytest.raises(SystemExit, match="dvc repro prepare@scenes"):
+        compare()
+
+
+def test_parts_of_the_method_are_questions_of_their_own(runs):
+    """Of two pairs, one about VLBA and one about the contrast, neither is adjusted for the other."""
+    compare()
+    table = pd.read_csv(layout.contrasts("scenes"))
+    assert table["aspect"].nunique() == 2
+    assert (table["p_holm"] == table["p"]).all()
+
+
+@pytest.mark.parametrize(
+    ("intersection", "problem"), [([5, 11], "0 <= I <= U does not hold"), ([1.5, 2.0], "must be integers")]
+)
+def test_counts_that_are_none_are_refused(runs, intersection, problem):
+    scores = runs["vlba", 0].assign(union=10, intersection=3)
+    scores["intersection"] = np.resize(intersection, len(scores))
+    scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    with pytest.raises(SystemExit, match=rf"vlba/0.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"):
+        compare()
+    assert not layout.comparison("scenes").exists()

@@ -1,0 +1,125 @@
+"""The model card: its numbers are those of the scores, its intervals those of the comparison of one run alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from huggingface_hub import ModelCard
+from ruamel.yaml import YAML
+
+from stages.card.card import card
+from stages.runtime.params import Params
+from stages.runtime.run import Run
+from stages.scoring.metrics import summarise_splits
+from stages.scoring.protocols import PROTOCOLS
+from stages.statistics import comparison, scored
+
+RUN = Run("scenes", "alignformer", 0)
+SOURCES = {
+    "refer": {"kind": "refer", "name": "refcoco", "split_by": "unc", "root": "refer", "sentence": "sent"},
+    "mix": {"kind": "mix", "mix": ["refcoco", "refcocog"], "root": "refer", "sentence": "sent"},
+    "coco": {"kind": "coco", "instances": "cups/instances.json", "expressions": "cups/said.csv", "images": "cups"},
+}
+SUMMARY = {
+    "counts": {
+        "train": {"images": 2000, "refs": 4, "expressions": 8},
+        "val": {"images": 2, "refs": 4, "expressions": 4},
+    },
+    "warnings": ["Few pictures."],
+    "notes": [],
+    "fingerprint": "f00d" * 16,
+}
+
+
+@pytest.fixture(scope="module")
+def content(root) -> dict:
+    return YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def scores() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    union = random.integers(50, 100, 120)
+    return pd.DataFrame(
+        {
+            "sent_id": range(120),
+            "image_id": np.arange(120) // 3,
+            "split": np.repeat(["val", "testA"], 60),
+            "intersection": random.integers(0, 50, 120),
+            "union": union,
+        }
+    )
+
+
+@pytest.fixture
+def written(squares, content, scores):
+    """The card as Markdown, for another source or another recipe where one is given."""
+
+    def write(recipe: str = "small", **source) -> str:
+        changed = {**content["experiment"], "recipe": recipe}
+        datasets = content["datasets"]
+        if source:
+            changed["outside"], datasets = ["scenes"], {**datasets, "scenes": source}
+        settings = Params.model_validate({**content, "experiment": changed, "datasets": datasets})
+        dataset = replace(squares.prepared, summary=SUMMARY)
+        return card(RUN, settings, dataset, squares.model(), squares.processor, scores, PROTOCOLS["original"])
+
+    return write
+
+
+def test_hubs_read_its_metrics(written, scores):
+    data = ModelCard(written()).data
+    expected = summarise_splits(scores, PROTOCOLS["original"])
+    found = {(result.dataset_split, result.metric_name): result.metric_value for result in data.eval_results}
+    numbers = {
+        (split, f"{metric}, protocol original"): values[metric]
+        for split, values in expected.items()
+        for metric in ("mIoU", "oIoU")
+    }
+    assert found == pytest.approx(numbers)
+    assert data.datasets == ["scenes"]
+
+
+def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "results/scores/scenes/alignformer/0.parquet"
+    path.parent.mkdir(parents=True)
+    scores.assign(protocol="original").to_parquet(path)
+    alone = scored.read("scenes", PROTOCOLS["original"], ["alignformer"], [0], "alignformer")
+    table = comparison.compare(alone, comparison.estimates(alone), "alignformer").set_index(["split", "metric"])
+    lines = [line for line in written().splitlines() if line.startswith(("| val | ", "| testA | "))]
+    assert len(lines) == 3  # a row of the data, two of the metrics
+    for line in lines[1:]:
+        split, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        for metric, cell in zip(("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9"), cells, strict=True):
+            row = table.loc[split, metric]
+            assert cell == f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def test_it_says_what_the_model_is_and_is_not_for(written):
+    said = written()
+    for words in (
+        "| VLBA | bidirectional |",
+        "| contrastive loss | instance, weight 0.01, temperature 0.05 |",
+        "| train | 2,000 | 4 | 8 |",
+        "Few pictures.",
+        "at most 8 tokens",
+        "It has seen rendered shapes only",
+        "no right of others is in them",
+        "Protocol `original`",
+    ):
+        assert words in said, words
+
+
+@pytest.mark.parametrize("kind, words", [("refer", "CC BY 4.0"), ("mix", "CC BY 4.0"), ("coco", "the user's own")])
+def test_licence_notes_follow_the_data(written, kind, words):
+    said = written(**SOURCES[kind])
+    assert words in said[said.index("## Licence notes") :]
+    assert "rendered" not in said
+
+
+def test_pretrained_weights_keep_their_licence(written):
+    said = written(recipe="photographs")
+    assert "the licence of those weights holds on here" in said
+    assert "Its vocabulary is" not in said

@@ -1,0 +1,132 @@
+"""The page of `make demo`, driven in a browser: samples, a dropped picture, words, two models; nobody else is asked."""
+
+import base64
+import io
+import shutil
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import servers
+from models.prediction import segment
+from stages.data import prepared
+from stages.drawing import overlays
+from stages.runtime import layout
+from stages.scoring import trained
+from tests.stages.conftest import squares_in, teach
+
+MODELS = ("squares/baseline/0", "squares/alignformer/0")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A folder with a prepared dataset and two trained models: one with VLBA, one without."""
+    folder = tmp_path_factory.mktemp("project")
+    squares = squares_in(folder)
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(folder / layout.prepared("squares"), squares.prepared.expressions, instances, {"name": "squares"})
+    for name, variant in zip(MODELS, ({"vlba": "none", "contrastive": "none"}, {}), strict=True):
+        teach(squares, folder / layout.RESULTS / "models" / name, **variant)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(project, root):
+    """The page in headless Chromium, and the hosts that it asked."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium")
+    port, asked = servers.free_port(), set()
+    command = [sys.executable, "-m", "stages.demo", *MODELS, "--port", str(port)]
+    variables = servers.environment(PYTHONPATH=str(root))
+    url = f"http://127.0.0.1:{port}"
+    with (
+        servers.running(url, command, variables, project / "log", cwd=project),
+        playwright.sync_playwright() as player,
+        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
+    ):
+        opened = browser.new_page()
+        opened.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+        opened.goto(url)
+        opened.locator("#right img.mask").wait_for(timeout=60_000)
+        yield opened
+    assert asked - {None} == {"127.0.0.1"}
+
+
+def say(page, text: str) -> None:
+    page.locator("#text").fill(text)
+    page.locator("#text").press("Enter")
+
+
+def picture_of(page, selector: str) -> np.ndarray:
+    source = page.locator(selector).get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB"))
+
+
+def expected(project: Path, model: str, picture: Image.Image, text: str) -> tuple[np.ndarray, float]:
+    """The overlay as wide as the page shows it, and the score."""
+    loaded, processor = trained.load(project / layout.RESULTS / "models" / model)
+    (found,) = segment(loaded.eval(), processor, [picture], [text])
+    overlay = overlays.overlay(picture, found.mask)
+    size = (320, round(320 * picture.height / picture.width))
+    return np.asarray(overlay.resize(size, Image.Resampling.NEAREST)), found.score
+
+
+def test_two_models_answer_side_by_side(page, project):
+    with Image.open(project / "2.png") as file:
+        picture = file.convert("RGB")
+    page.locator("#samples button").nth(1).click()
+    page.get_by_role("button", name="the yellow square").click()
+    for side, model in zip(("left", "right"), MODELS, strict=True):
+        page.locator(f"#{side}").get_by_text("IoU").wait_for()
+        page.wait_for_function("document.querySelector('#text').value == 'the yellow square'")
+        overlay, score = expected(project, model, picture, "the yellow square")
+        page.locator(f"#{side}").get_by_text(f"score {score:.3f}").wait_for()
+        assert np.array_equal(picture_of(page, f"#{side} img.mask"), overlay)
+        assert picture_of(page, f"#{side} img.similarity").shape == overlay.shape
+    assert page.locator("#left .words").count() == 0
+    assert "No VLBA in this variant" in page.locator("#left").inner_text()
+    assert page.locator("#right .words").count() == 2
+    header = page.locator("#right .pixel_to_text th").all_inner_texts()
+    assert header == ["stage", "[CLS]", "the", "yellow", "square", "[SEP]", "1", "2"]
+    assert page.locator("#right .text_to_pixel td img").count() == 2 * 5
+
+
+def test_a_typed_expression_is_asked_of_the_same_picture(page, project):
+    page.locator("#samples button").first.click()
+    page.get_by_role("button", name="the red square").wait_for()
+    say(page, "blue zebra")
+    page.locator("#right").get_by_text("Never seen, read as unknown: zebra.").wait_for()
+    assert "IoU" not in page.locator("#right").inner_text()  # nobody knows what is true
+
+
+def test_a_dropped_picture_is_segmented(page, project, tmp_path):
+    picture = Image.effect_mandelbrot((90, 60), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    picture.save(tmp_path / "dropped.png")
+    page.locator("#upload input").set_input_files(tmp_path / "dropped.png")
+    say(page, "the green one")
+    overlay, score = expected(project, MODELS[1], picture, "the green one")
+    page.locator("#right").get_by_text(f"score {score:.3f}").wait_for()
+    assert np.array_equal(picture_of(page, "#right img.mask"), overlay)
+    assert page.locator("#expressions button").count() == 0
+
+
+def test_another_model_on_one_side(page):
+    page.locator("#left-model").click()
+    page.locator(".dash-dropdown-option", has_text=MODELS[1]).click()
+    page.locator("#left .words").first.wait_for()
+    assert picture_of(page, "#left img.mask").tolist() == picture_of(page, "#right img.mask").tolist()
+
+
+def test_what_cannot_be_read_is_said(page, tmp_path):
+    say(page, "")
+    page.locator("#right").get_by_text("the expression is empty").wait_for()
+    say(page, "the red square and the blue one and the green one")
+    page.locator("#right").get_by_text("has 13 tokens and the model reads 8").wait_for()
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    page.locator("#upload input").set_input_files(tmp_path / "no.png")
+    page.locator("#right").get_by_text("it cannot be read as an image").wait_for()

@@ -1,0 +1,260 @@
+"""A trained model gives the same mask, to the bit, to Python, the command line, MLflow's pyfunc and its server."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from transformers import AutoModel, AutoProcessor
+
+from benchmarks import servers
+from stages.predict import __main__ as command
+from stages.runtime import layout
+from stages.runtime.run import Run
+from stages.serving import source
+from stages.tracking import flavour, mlruns, store
+
+TEXTS = ["the red square", "blue square", "the yellow one"]
+
+
+@pytest.fixture
+def pictures(shared_squares, tmp_path, monkeypatch) -> list[Path]:
+    """Two pictures, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    paths = []
+    for source_file in sorted(shared_squares.prepared.instances["image"].unique()):
+        paths.append(tmp_path / Path(source_file).name)
+        paths[-1].write_bytes(Path(source_file).read_bytes())
+    return paths
+
+
+def asked(*arguments: object) -> list[dict]:
+    """What predictions.json has after the command."""
+    command.main([*map(str, arguments), "--out", "out"])
+    return json.loads(Path("out/predictions.json").read_text())["predictions"]
+
+
+def refused(*arguments: object, capsys) -> str:
+    """What the command says as it ends with an error."""
+    with pytest.raises(SystemExit) as end:
+        command.main([*map(str, arguments), "--out", "out"])
+    assert end.value.code != 0
+    return f"{end.value.code} {capsys.readouterr().err}"
+
+
+def decoded(segmentation: dict) -> np.ndarray:
+    return coco.decode({**segmentation, "counts": segmentation["counts"].encode()}).astype(bool)
+
+
+def by_hand(folder: Path, path: Path, text: str, threshold: float = 0.5) -> np.ndarray:
+    """The mask as a user of transformers computes it."""
+    model, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    image = Image.open(path)
+    outputs = model(**processor(images=image, text=text, return_tensors="pt"))
+    size = [(image.height, image.width)]
+    (mask,) = processor.post_process_referring_segmentation(outputs, target_sizes=size, threshold=threshold)
+    return mask.numpy()
+
+
+# The command line
+
+
+def test_every_text_of_every_image(taught, pictures):
+    found = asked("--model", taught, "--image", *pictures, "--text", *TEXTS)
+    assert [(entry["image"], entry["text"]) for entry in found] == [(str(p), t) for p in pictures for t in TEXTS]
+    sizes = set()
+    for entry in found:
+        mask, picture = decoded(entry["segmentation"]), Image.open(entry["image"])
+        assert np.array_equal(mask, by_hand(taught, Path(entry["image"]), entry["text"]))
+        assert np.array_equal(np.asarray(Image.open(Path("out", entry["mask"]))), 255 * mask)
+        overlay = np.asarray(Image.open(Path("out", entry["overlay"])))
+        assert overlay.shape == (picture.height, picture.width, 3)
+        same = (overlay == np.asarray(picture)).all(axis=2)
+        assert same[mask].mean() > 0.5  # but for the line
+        assert not same[~mask].any()
+        assert entry["area"] == mask.sum()
+        assert 0.5 < entry["score"] <= 1
+        sizes.add(int(mask.sum()))
+    assert 0 not in sizes and len(sizes) > 3  # otherwise all of this would show little
+
+
+def test_the_real_command_answers_and_says_what_it_wrote(taught, pictures, root):
+    arguments = ["--model", str(taught), "--image", str(pictures[0]), "--text", "the red zebra"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", *arguments, "--out", "a folder"],
+        env=servers.environment(PYTHONPATH=str(root)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "note: the model has never seen 'zebra' and reads each as unknown" in done.stderr
+    assert "1.png: 'the red zebra': score 0." in done.stdout
+    assert Path("a folder", "0001-1-the-red-zebra.overlay.png").exists()
+    assert Path("a folder", "0001-1-the-red-zebra.overlay.png").name in done.stdout
+
+
+def test_a_csv_names_images_beside_it(taught, pictures, monkeypatch):
+    Path("lists").mkdir()
+    rows = [(f"../{pictures[1].name}", "green square"), (f"../{pictures[0].name}", 'the blue, "one"')]
+    pd.DataFrame(rows, columns=["image", "text"]).assign(more=1).to_csv("lists/asked.csv", index=False)
+    found = asked("--model", taught, "--csv", "lists/asked.csv", "--threshold", 0.3)
+    assert [entry["text"] for entry in found] == ["green square", 'the blue, "one"']
+    for entry, path in zip(found, reversed(pictures), strict=True):
+        assert np.array_equal(decoded(entry["segmentation"]), by_hand(taught, path, entry["text"], 0.3))
+
+
+def test_a_picture_is_turned_as_it_says(taught, pictures):
+    upright = Image.open(pictures[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned to the left
+    upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
+    (found,) = asked("--model", taught, "--image", "turned.png", "--text", TEXTS[0])
+    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, pictures[0], TEXTS[0]))
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, pictures, capsys):
+    Path("broken.png").write_bytes(pictures[0].read_bytes()[:80])
+    images = ["broken.png", "absent.png", ".", pictures[0]]
+    said = refused("--model", taught, "--image", *images, "--text", *TEXTS[:2], capsys=capsys)
+    assert "6 of 8 were not predicted" in said
+    assert "error: broken.png: it cannot be read as an image" in said
+    assert "error: absent.png: No such file or directory" in said
+    found = json.loads(Path("out/predictions.json").read_text())["predictions"]
+    assert [entry["text"] for entry in found] == TEXTS[:2]
+
+
+def test_texts_that_cannot_be_read_stop_before_any_work(taught, pictures, capsys):
+    long = "the red square " * 3
+    said = refused("--model", taught, "--image", pictures[0], "--text", "red", "", long, capsys=capsys)
+    assert "the expression is empty" in said
+    assert "has 11 tokens and the model reads 8" in said and long.strip() in said
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("content, reason", [
+    (b"image,words\n1.png,red\n", "has no column text"),
+    (b"image,text\n", "has no row"),
+    (b"image,text\n1.png\n", "line 2: a row needs an image and a text"),
+    (b"image,text\n1.png,caf\xe9\n", "is no CSV in UTF-8"),
+])  # fmt: skip
+def test_a_wrong_csv_is_an_error(taught, pictures, capsys, content, reason):
+    Path("asked.csv").write_bytes(content)
+    assert reason in refused("--model", taught, "--csv", "asked.csv", capsys=capsys)
+    assert "No such file" in refused("--model", taught, "--csv", "absent.csv", capsys=capsys)
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--image", "1.png"], ["--text", "red"], ["--csv", "a.csv", "--image", "1.png", "--text", "red"], [],
+    ["--image", "1.png", "--text", "red", "--threshold", "1"],
+])  # fmt: skip
+def test_a_wrong_command_line_is_code_2(taught, pictures, capsys, arguments):
+    assert refused("--model", taught, *arguments, capsys=capsys).startswith("2 usage")
+
+
+# Which model
+
+
+def test_a_run_of_the_project_by_its_name(taught, pictures):
+    place = layout.model("scenes", "vlba", 3)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(taught)
+    assert source.folder("scenes/vlba/3") == place
+    assert source.folder(str(taught)) == taught
+
+
+def test_a_missing_model_is_an_error_that_names_those_there_are(taught, pictures, capsys):
+    ask = ("--image", pictures[0], "--text", "red")
+    assert "Runs there: none" in refused("--model", "nowhere", *ask, capsys=capsys)
+    place = layout.model("scenes", "vlba", 3)
+    place.parent.mkdir(parents=True)
+    place.symlink_to(taught)
+    said = refused("--model", "scenes/vlba/4", *ask, capsys=capsys)
+    assert "Runs there: scenes/vlba/3" in said and "dvc repro train@scenes-vlba-4" in said
+    empty = Path("empty")
+    empty.mkdir()
+    (empty / "config.json").write_bytes((taught / "config.json").read_bytes())
+    assert "empty holds no model: it has no model.safetensors" in refused("--model", empty, *ask, capsys=capsys)
+
+
+def test_a_model_that_mlflow_does_not_have_is_an_error(pictures, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').absolute()}")
+    said = refused("--model", "nothing@champion", "--image", pictures[0], "--text", "red", capsys=capsys)
+    assert "MLflow does not give models:/nothing@champion" in said
+
+
+# MLflow
+
+
+@pytest.fixture(scope="module")
+def registered(taught, tmp_path_factory):
+    """A store of MLflow in which the model is `alignformer-squares@champion`, as the project registers it."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        with store.opened() as opened:
+            tags = dict.fromkeys(("key", "dataset", "variant", "seed", "protocol"), "0")
+            run = opened.client.create_run(opened.experiment_id, tags=tags)
+            model = store.send_model(opened, run, taught, mlruns.model_name(*Run("squares", "vlba", 0)))
+            opened.client.create_registered_model("alignformer-squares")
+            version = opened.client.create_model_version("alignformer-squares", f"models:/{model.model_id}")
+            opened.client.set_registered_model_alias("alignformer-squares", "champion", version.version)
+        yield "models:/alignformer-squares@champion"
+
+
+def test_a_logged_model_is_code_and_weights_and_no_pickle(registered):
+    folder = Path(mlflow.artifacts.download_artifacts(registered, tracking_uri=store.address()))
+    kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert kinds == {"", ".json", ".py", ".safetensors", ".txt", ".yaml"}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"code", "data"}
+    assert str(folder.parents[3]) not in (folder / "MLmodel").read_text()
+    info = mlflow.models.get_model_info(str(folder))
+    assert info.signature.inputs.input_names() == ["image", "text"]
+    assert info.signature.outputs.input_names() == ["segmentation", "score"]
+    example = mlflow.pyfunc.load_model(str(folder)).input_example
+    assert len(mlflow.pyfunc.load_model(str(folder)).predict(example)) == 1
+
+
+def test_the_command_line_takes_it_by_its_alias(registered, taught, pictures):
+    (found,) = asked("--model", "alignformer-squares@champion", "--image", pictures[0], "--text", TEXTS[0])
+    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, pictures[0], TEXTS[0]))
+    assert source.folder("models:/alignformer-squares/1").parts[-2:] == Path(flavour.FOLDER).parts
+
+
+def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, taught, pictures, tmp_path):
+    expected = [by_hand(taught, path, text) for path in pictures for text in TEXTS]
+    assert min(mask.sum() for mask in expected) > 0
+    by_command = asked("--model", taught, "--image", *pictures, "--text", *TEXTS)
+    rows = [{"image": path.read_bytes(), "text": text} for path in pictures for text in TEXTS]
+    by_pyfunc = mlflow.pyfunc.load_model(registered).predict(pd.DataFrame(rows))
+    encoded = [{**row, "image": base64.b64encode(row["image"]).decode()} for row in rows]
+    with servers.mlflow_model(tmp_path, registered, store.address()) as server:
+        url = server.url
+        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        by_server = answer.json()["predictions"]
+        strict = {"dataframe_records": encoded[:1], "params": {"threshold": 0.95}}
+        (certain,) = httpx.post(f"{url}/invocations", json=strict, timeout=60).json()["predictions"]
+        encoded[1]["image"] = base64.b64encode(b"no image").decode()
+        wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded[:2]}, timeout=60)
+        assert wrong.status_code == 400
+        assert "row 1: it cannot be read as an image" in wrong.text
+        missing = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"text": "red"}]}, timeout=60)
+        assert missing.status_code == 400
+    for place, mask in enumerate(expected):
+        for segmentation in (
+            by_command[place]["segmentation"],
+            by_pyfunc["segmentation"][place],
+            by_server[place]["segmentation"],
+        ):
+            assert np.array_equal(decoded(segmentation), mask)
+        assert by_server[place]["score"] == pytest.approx(by_command[place]["score"], abs=1e-6)
+    assert np.array_equal(decoded(certain["segmentation"]), by_hand(taught, pictures[0], TEXTS[0], 0.95))

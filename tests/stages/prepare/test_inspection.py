@@ -1,0 +1,258 @@
+"""What a prepared dataset holds: the numbers against counts made another way, and the page."""
+
+import io
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages.data import prepared
+from stages.data.prepared import EXPRESSION_COLUMNS, INSTANCE_COLUMNS, PreparedDataset
+from stages.prepare import inspection, sources
+from stages.prepare.problems import DatasetError
+from stages.runtime.params import ReferSource
+
+NASTY = '<b>left</b> & "right" </title><script>alert(1)</script>'
+HEIGHT, WIDTH = 30, 40
+
+
+@pytest.fixture
+def dataset(tmp_path) -> PreparedDataset:
+    """40 images of one to three objects of 13 categories, in three splits."""
+    generator = np.random.default_rng(0)
+    expressions, instances = [], []
+    for image_id in range(40):
+        path = tmp_path / f"{image_id}.png"
+        Image.new("RGB", (WIDTH, HEIGHT), tuple(generator.integers(0, 255, 3).tolist())).save(path)
+        split = ("val" if image_id < 8 else "testA") if image_id < 12 else "train"
+        for ann_id in range(10 * image_id, 10 * image_id + int(generator.integers(1, 4))):
+            mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+            top, left = generator.integers(0, 25, 2)
+            mask[top : top + generator.integers(1, 20), left : left + generator.integers(1, 30)] = 1
+            category = f"thing {generator.integers(0, 18) ** 2 // 20}"
+            counts = prepared.encode_mask(mask)
+            instances.append((ann_id, image_id, path.as_posix(), WIDTH, HEIGHT, category, counts))
+            for _ in range(generator.integers(1, 4)):
+                text = " ".join(["word"] * int(generator.integers(1, 33)))
+                expressions.append((1000 + len(expressions), 5000 + ann_id, ann_id, image_id, split, text))
+    return PreparedDataset(
+        pd.DataFrame(expressions, columns=EXPRESSION_COLUMNS),
+        pd.DataFrame(instances, columns=INSTANCE_COLUMNS).set_index("ann_id"),
+        {
+            "name": "things",
+            "source": {"root": "things", "kind": "refer", "images": None, "allow_partial": True},
+            "warnings": ["less than the whole"],
+            "notes": ["a note"],
+            "checks": ["ids unique", "masks valid"],
+            "fingerprint": "0123abcd",
+        },
+    )
+
+
+class Page(HTMLParser):
+    """Elements, texts and attributes of a page; every element must be closed."""
+
+    VOID = ("meta", "img", "line", "rect", "br")
+
+    def __init__(self, content: str):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self._open = [], [], [], []
+        self.feed(content)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID or (self._open and self._open[-1] == tag):
+            assert self._open.pop() == tag
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def by_loops(dataset, split):
+    """refs, expressions, images, instances; words; mask areas in percent: counted row by row."""
+    rows = [row for row in dataset.expressions.to_dict("records") if split in (row["split"], "all")]
+    sizes = [len({row[key] for row in rows}) for key in ("ref_id", "sent_id", "image_id", "ann_id")]
+    masks = [dataset.instances.loc[ann_id, "mask"] for ann_id in sorted({row["ann_id"] for row in rows})]
+    areas = [100 * prepared.decode_mask(counts, HEIGHT, WIDTH).sum() / (HEIGHT * WIDTH) for counts in masks]
+    return sizes, [len(row["text"].split()) for row in rows], areas
+
+
+@pytest.mark.parametrize("split", ["train", "val", "testA", "all"])
+def test_numbers_of_a_split(dataset, split):
+    sizes, words, areas = by_loops(dataset, split)
+    facts = inspection.facts(dataset)
+    quantiles = [0, 5, 25, 50, 75, 95, 100]
+    assert list(facts.words.columns) == ["min", "5%", "25%", "median", "75%", "95%", "max"]
+    assert facts.sizes.loc[split].tolist() == sizes
+    np.testing.assert_allclose(facts.words.loc[split], np.percentile(words, quantiles))
+    np.testing.assert_allclose(facts.shares.loc[split], np.percentile(areas, quantiles))
+
+
+def test_categories_and_objects(dataset):
+    facts = inspection.facts(dataset)
+    names, counts = np.unique(dataset.instances["category"], return_counts=True)
+    expected = sorted(zip(names, counts, strict=True), key=lambda pair: (-pair[1], pair[0]))
+    assert list(facts.categories.items()) == expected and len(expected) > inspection.CATEGORIES
+
+    objects = [len(set(rows["ann_id"])) for _, rows in dataset.expressions.groupby("image_id")]
+    assert facts.objects.to_dict() == {number: objects.count(number) for number in sorted(set(objects))}
+
+
+def test_charts_count_everything_once(dataset):
+    words, masks, objects = inspection.charts(dataset)
+    _, lengths, areas = by_loops(dataset, "all")
+    expected = np.histogram(lengths, [*range(1, 25), 1000])[0]
+    assert [count for _, count in words.bars] == expected.tolist() and words.bars[-1][0] == "24+"
+    assert [count for _, count in masks.bars] == np.histogram(areas, np.arange(0, 101, 5))[0].tolist()
+    assert sum(count for _, count in objects.bars) == 40
+    for chart in (words, masks, objects):
+        highest = max(count for _, count in chart.bars)
+        assert chart.steps[-2] < highest <= chart.steps[-1] and len(chart.steps) <= 5
+
+
+def test_the_summary_states_the_numbers(dataset):
+    text = inspection.summary(dataset)
+    sizes, words, areas = by_loops(dataset, "train")
+    lines = [line.split() for line in text.splitlines()]
+    trained = [line[1:] for line in lines if line[:1] == ["train"]]
+    assert trained[0] == list(map(str, sizes))
+    assert trained[1][3] == f"{np.median(words):g}" and trained[1][-1] == str(max(words))
+    assert trained[2][3] == f"{np.median(areas):.2f}"
+    counts = dataset.instances["category"].value_counts()
+    others = counts.iloc[10:]
+    assert ["and", str(len(others)), "more", str(others.sum()), f"{100 * others.sum() / counts.sum():.1f}%"] in lines
+    assert text.startswith("things: kind refer, root things, allow_partial true\n")
+    for line in ("warning: less than the whole", "note: a note", "checked: masks valid"):
+        assert line in text.splitlines()
+
+
+def test_the_page_is_whole_offline_and_escaped(dataset):
+    shown = dataset.expressions["ref_id"] == inspection.choose(dataset, "val")[0]
+    dataset.expressions.loc[shown, "text"] = NASTY
+    content = inspection.page(dataset)
+    page = Page(content)
+    assert "script" not in page.tags and "b" not in page.tags and page.tags.count("title") >= 1
+    assert any(NASTY in text for text in page.texts)
+    addresses = [value for name, value in page.attributes if name in ("src", "href")]
+    assert all(address.startswith(("data:image/webp;base64,", "#")) for address in addresses)
+    assert not re.search(r"url\(|@import|//\w", re.sub(r"base64,[^\"]*", "", content))
+    anchors = {value for name, value in page.attributes if name == "id"}
+    assert {address[1:] for address in addresses if address[0] == "#"} <= anchors
+    for said in ("less than the whole", "a note", "0123abcd"):
+        assert said in content
+
+
+def test_the_same_dataset_gives_the_same_bytes(dataset):
+    assert inspection.page(dataset) == inspection.page(replace(dataset))
+
+
+def test_samples_are_spread_over_mask_sizes_with_all_expressions_and_ids(dataset):
+    shares = prepared.area_shares(dataset.instances)
+    content = inspection.page(dataset)
+    for split, number in (("train", 12), ("val", 12), ("testA", len(set(dataset.split("testA")["ref_id"])))):
+        chosen = inspection.choose(dataset, split)
+        assert len(set(chosen)) == len(chosen) == number
+        assert shares[[ref_id - 5000 for ref_id in chosen]].is_monotonic_increasing
+        for ref_id in chosen:
+            rows = dataset.expressions[dataset.expressions["ref_id"] == ref_id]
+            sample = inspection.sample(dataset, ref_id)
+            assert set(rows["split"]) == {split}
+            assert sample.expressions == list(zip(rows["sent_id"], rows["text"], strict=True))
+            ids = f"ref_id {ref_id}, ann_id {sample.ann_id}, image_id {sample.ann_id // 10}, "
+            assert f"mask {100 * shares[sample.ann_id]:.2f}% of the image; {ids}" in content
+
+
+@pytest.mark.parametrize("size", [(64, 48), (900, 700), (500, 2000), (3000, 20)])
+def test_the_line_runs_around_the_mask(size):
+    width, height = size
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+    shown = inspection.overlay(Image.new("RGB", size, "#80a040"), mask)
+    assert shown.width <= 320 and shown.height <= 420 and (shown.width == 320 or shown.height == 420)
+
+    pixels = np.asarray(shown).astype(int)
+    inside = (pixels == [0x80, 0xA0, 0x40]).all(axis=-1)
+    dimmed = (abs(pixels - 0.6 * np.array([0x80, 0xA0, 0x40])) <= 1).all(axis=-1)
+    assert inside.mean() == pytest.approx(1 / 16, rel=0.1, abs=1 / shown.height)
+    assert not inside[0, 0] and inside[3 * shown.height // 8, 3 * shown.width // 8] and dimmed[-1, -1]
+    line = (pixels == [0xE6, 0x00, 0x7E]).all(axis=-1)
+    assert line.any() and not (line & inside).any()
+
+
+def test_a_mask_thinner_than_a_pixel_is_still_seen():
+    mask = np.zeros((2000, 2000), dtype=np.uint8)
+    mask[1000, 1000] = 1
+    shown = np.asarray(inspection.overlay(Image.new("RGB", (2000, 2000), "#80a040"), mask))
+    assert (shown == [0x80, 0xA0, 0x40]).all(axis=-1).sum() == 1
+
+
+def test_pictures_of_the_page_are_small(dataset):
+    sources = re.findall(r"data:image/webp;base64,([^\"]*)", inspection.page(dataset))
+    sizes = [Image.open(io.BytesIO(b64decode(source))).size for source in sources]
+    assert len(sizes) == 12 + 12 + len(set(dataset.split("testA")["ref_id"])) and set(sizes) == {(320, 240)}
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut off", "text", "another size"])
+def test_a_bad_picture_is_named(dataset, harm):
+    instance = dataset.instances.loc[inspection.choose(dataset, "val")[3] - 5000]
+    path = Path(instance["image"])
+    content = path.read_bytes()
+    if harm == "missing":
+        path.unlink()
+    elif harm == "another size":
+        Image.new("RGB", (WIDTH, HEIGHT + 1)).save(path)
+    else:
+        path.write_bytes(content[: len(content) // 2] if harm == "cut off" else b"a picture")
+    with pytest.raises(DatasetError) as caught:
+        inspection.page(dataset)
+    message = str(caught.value)
+    assert message.startswith(f"{path} (image {instance['image_id']}, annotation ")
+    assert message.endswith("Make the dataset again with: dvc repro -f -s prepare@things")
+
+
+def test_photographs(shared_data, tmp_path):
+    """A page of photographs stays small enough to send; its numbers are those of the facts about the data."""
+    source = ReferSource(
+        kind="refer",
+        root=str(shared_data / "refer_mini"),
+        name="refcoco",
+        split_by="unc",
+        sentence="sent",
+        allow_partial=True,
+    )
+    tables = sources.read(source, tmp_path)
+    summary = {
+        "name": "refer_mini",
+        "source": source.model_dump(),
+        "warnings": tables.warnings,
+        "notes": tables.notes,
+        "checks": tables.checks,
+        "fingerprint": "",
+    }
+    prepared.write(tmp_path, tables.expressions, tables.instances, summary)
+    dataset = prepared.read(tmp_path)
+    assert inspection.facts(dataset).sizes["refs"].to_dict() == {
+        "train": 2488,
+        "val": 206,
+        "testA": 116,
+        "testB": 111,
+        "all": 2921,
+    }
+    assert len(inspection.page(dataset).encode()) < 2_000_000

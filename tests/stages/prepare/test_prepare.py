@@ -1,0 +1,180 @@
+"""The command that writes a prepared dataset, on rendered scenes and on real photographs."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageDraw
+from ruamel.yaml import YAML
+
+from stages.data import prepared
+
+
+@pytest.fixture
+def prepare(tmp_path, root, small_params):
+    """Runs the command in an empty project folder with the parameters given."""
+
+    def run(dataset: str, task: str = "--dataset", **changes) -> subprocess.CompletedProcess:
+        small_params["datasets"].get(dataset, {}).update(changes)
+        with (tmp_path / "params.yaml").open("w") as file:
+            YAML(typ="safe").dump(small_params, file)
+        return subprocess.run(
+            [sys.executable, "-m", "stages.prepare", task, dataset],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_scenes_are_rendered_and_prepared_twice_the_same(tmp_path, prepare):
+    result = prepare("scenes")
+    assert result.returncode == 0, result.stderr
+    assert "data/scenes" in result.stdout and "testB" in result.stdout
+    first = files(tmp_path / "data")
+
+    dataset = prepared.read(tmp_path / "data" / "scenes")
+    assert {split: count["images"] for split, count in dataset.summary["counts"].items()} == {
+        "train": 8,
+        "val": 4,
+        "testA": 4,
+        "testB": 4,
+    }
+    assert set(dataset.expressions["ann_id"]) == set(dataset.instances.index)
+    for row in dataset.instances.itertuples():
+        assert row.image.startswith("data/scenes/refer/images/mscoco/images/train2014/")
+        assert Image.open(tmp_path / row.image).size == (row.width, row.height)
+    assert set(dataset.instances.index) < set(dataset.boxes["ann_id"])
+    assert set(dataset.instances["image_id"]) == set(dataset.boxes["image_id"])
+    assert dataset.boxes.sort_values(["image_id", "ann_id"]).index.is_monotonic_increasing
+
+    assert prepare("scenes").returncode == 0
+    assert files(tmp_path / "data") == first
+    assert os.listdir(tmp_path / "data") == ["scenes"]
+
+
+def test_after_a_failure_nothing_half_written_is_left(tmp_path, prepare):
+    result = prepare("refcoco")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: refer/refcoco/refs(unc).p: No such file or directory")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_unknown_dataset_and_wrong_parameters_exit_with_2(prepare, small_params):
+    result = prepare("scene")
+    assert result.returncode == 2
+    assert "unknown dataset 'scene'; params.yaml has: refcoco, refcoco+, " in result.stderr
+
+    small_params["datasets"]["cups"] = {"kind": "refer"}
+    result = prepare("cups")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == "params.yaml is wrong:"
+    assert "datasets.cups.root: missing" in result.stderr
+
+
+def test_less_than_the_published_set_is_an_error_unless_allowed(tmp_path, prepare, shared_data):
+    root = str(shared_data / "refer_true")
+    result = prepare("refcoco", root=root)
+    assert result.returncode == 1
+    assert "train has 36 refs where 42,404 are published" in result.stderr
+    assert list((tmp_path / "data").iterdir()) == []
+
+    result = prepare("refcoco", root=root, allow_partial=True)
+    assert result.returncode == 0
+    summary = prepared.read(tmp_path / "data" / "refcoco").summary
+    assert summary["partial"]
+    assert summary["warnings"] == [
+        "not the whole refcoco (unc): train 36 of 42,404 refs, val 14 of 3,811 refs, testA 6 of 1,975 refs, "
+        "testB 6 of 1,810 refs"
+    ]
+    assert f"warning: {summary['warnings'][0]}" in result.stderr
+
+
+def test_a_mix_of_photographs(tmp_path, prepare, shared_data):
+    root = shared_data / "refer_mini"
+    result = prepare("refcoco_mix", root=str(root), mix=["refcoco", "refcoco+"], allow_partial=True)
+    assert result.returncode == 0, result.stderr
+    dataset = prepared.read(tmp_path / "data" / "refcoco_mix")
+    assert dataset.evaluation_splits == [
+        f"{name}_{split}" for name in ("refcoco", "refcoco+") for split in ("val", "testA", "testB")
+    ]
+    held_out, trained = set(), set()
+    for name in ("refcoco", "refcoco+"):
+        for ref in pickle.loads((root / name / "refs(unc).p").read_bytes()):
+            (trained if ref["split"] == "train" else held_out).add(ref["image_id"])
+    assert set(dataset.split("train")["image_id"]) == trained - held_out
+    assert set(dataset.expressions["image_id"]) == trained | held_out
+    assert f"{len(trained & held_out):,} of {len(trained):,} images" in dataset.summary["notes"][0]
+    assert dataset.summary["notes"][0] in result.stdout
+    assert all(set(dataset.instances[key]) == set(dataset.boxes[key]) for key in ("image_id", "category"))
+    assert set(dataset.boxes["ann_id"]) >= set(dataset.instances.index)
+
+
+def test_the_fingerprint_changes_with_annotations_and_pictures(tmp_path, prepare, shared_data):
+    root = tmp_path / "release"
+    shutil.copytree(shared_data / "refer_true", root, copy_function=shutil.copyfile)
+
+    def written() -> str:
+        result = prepare("refer_true", "--fingerprint", root=str(root))
+        assert result.returncode == 0, result.stderr
+        return (tmp_path / "sources" / "refer_true.json").read_text()
+
+    seen = {written()}
+    assert written() in seen
+    picture = next((root / "images").rglob("*.jpg"))
+    picture.write_bytes(picture.read_bytes() + b" ")
+    seen.add(written())
+    picture.unlink()
+    seen.add(written())
+    refs = root / "refcoco" / "refs(unc).p"
+    refs.write_bytes(refs.read_bytes() + b" ")
+    seen.add(written())
+    assert len(seen) == 4
+
+    refs.unlink()
+    result = prepare("refer_true", "--fingerprint", root=str(root))
+    assert result.returncode == 1 and "refs(unc).p: No such file" in result.stderr
+    assert "rendered by the project" in prepare("scenes", "--fingerprint").stderr
+
+
+def test_photographs_with_true_masks(tmp_path, prepare, shared_data):
+    result = prepare("refer_true", root=str(shared_data / "refer_true"))
+    assert result.returncode == 0, result.stderr
+
+    dataset = prepared.read(tmp_path / "data" / "refer_true")
+    assert len(dataset.instances) == dataset.expressions["ref_id"].nunique() == 62
+    assert len(dataset.expressions) == 177
+    assert sum(count["images"] for count in dataset.summary["counts"].values()) == 24
+    assert "woman" not in set(dataset.instances["category"]) and "person" in set(dataset.instances["category"])
+
+    annotations = pd.read_json(shared_data / "refer_true" / "refcoco" / "instances.json", typ="series")["annotations"]
+    segmentations = {annotation["id"]: annotation["segmentation"] for annotation in annotations}
+    for row in dataset.instances.itertuples():
+        canvas = Image.new("1", (row.width, row.height))
+        for polygon in segmentations[row.Index]:
+            ImageDraw.Draw(canvas).polygon(polygon, fill=1)
+        mask = prepared.decode_mask(row.mask, row.height, row.width).astype(bool)
+        drawn = np.array(canvas)
+        assert (mask & drawn).sum() / (mask | drawn).sum() > 0.85
+
+
+def test_small_photographs_with_predicted_masks(tmp_path, prepare, shared_data):
+    result = prepare("refer_mini", root=str(shared_data / "refer_mini"))
+    assert result.returncode == 0, result.stderr
+
+    dataset = prepared.read(tmp_path / "data" / "refer_mini")
+    refs = {split: count["refs"] for split, count in dataset.summary["counts"].items()}
+    assert refs == {"train": 2488, "val": 206, "testA": 116, "testB": 111}
+    assert len(dataset.expressions) == 8312
+    assert dataset.expressions["image_id"].nunique() == 1183

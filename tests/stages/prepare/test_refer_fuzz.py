@@ -1,0 +1,530 @@
+"""The reader of the REFER layout on anything: a sound dataset or one clear error; no crash, no hang, no code run.
+
+`FUZZ_EXAMPLES=5000` takes so many examples of each kind, other ones every time.
+"""
+
+import copy
+import functools
+import json
+import math
+import os
+import pickle
+import pickletools
+import struct
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from stages.data import prepared
+from stages.prepare import plain_pickle, refer
+from stages.prepare.problems import DatasetError
+from stages.prepare.refer import Release
+
+HEIGHT, WIDTH = 12, 16
+PROTOCOLS = (0, 2, 4)
+LONGEST_MESSAGE = 100_000  # characters, whatever is wrong
+CAMPAIGN = int(os.environ.get("FUZZ_EXAMPLES", 0))
+
+
+def fuzzed(examples: int):
+    return settings(
+        max_examples=CAMPAIGN or examples,
+        derandomize=not CAMPAIGN,
+        database=None,
+        deadline=30_000,  # milliseconds; against a hang, not a slow machine
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+# What is mutated: three pictures, four masks of every kind, three things that nothing refers to, five refs.
+
+
+def sentence(sent_id: int, text: str) -> dict:
+    return {"sent_id": sent_id, "raw": text + "!", "sent": text, "tokens": text.split()}
+
+
+def ref(ref_id: int, ann_id: int, image_id: int, split: str, *texts: str) -> dict:
+    sentences = [sentence(10 * ref_id + place, text) for place, text in enumerate(texts)]
+    return {
+        "ref_id": ref_id,
+        "ann_id": ann_id,
+        "image_id": image_id,
+        "category_id": 5,
+        "split": split,
+        "file_name": f"{image_id}_{ann_id}.jpg",
+        "sent_ids": [item["sent_id"] for item in sentences],
+        "sentences": sentences,
+    }
+
+
+REFS = [
+    ref(101, 11, 1, "train", "red cup", "cup on left"),
+    ref(102, 12, 1, "train", "both"),
+    ref(103, 13, 2, "val", "café cup"),
+    ref(104, 14, 300, "testA", "rightmost"),
+    ref(105, 14, 300, "testA", "not the left one of the two that stand there"),
+]
+SEGMENTATIONS = {
+    11: [[1, 2, 6, 2, 6, 7, 1, 7]],
+    12: [[1.5, 2, 6, 2, 6, 7, 1, 7], [4, 5, 10, 5, 10, 9.25, 4, 9]],
+    13: {"size": [HEIGHT, WIDTH], "counts": [30, 50, 20, 10, HEIGHT * WIDTH - 110]},
+    14: {"size": [HEIGHT, WIDTH], "counts": prepared.encode_mask(np.tri(HEIGHT, WIDTH, dtype=np.uint8))},
+}
+INSTANCES = {
+    "images": [{"id": n, "file_name": f"{n}.jpg", "height": HEIGHT, "width": WIDTH} for n in (1, 2, 300)],
+    "annotations": [
+        {"id": ann_id, "image_id": image_id, "category_id": 5, "segmentation": SEGMENTATIONS[ann_id], "iscrowd": 0}
+        for ann_id, image_id in ((11, 1), (12, 1), (13, 2), (14, 300))
+    ]
+    + [
+        {"id": 15, "image_id": 1, "category_id": 5, "bbox": [1, 2, 5.5, 5]},
+        {"id": 16, "image_id": 1, "category_id": 5, "segmentation": SEGMENTATIONS[14], "bbox": [0, 0, 16, 12]},
+        {"id": 17, "image_id": 2, "category_id": 5, "segmentation": SEGMENTATIONS[12], "iscrowd": 0},
+    ],
+    "categories": [{"id": 5, "name": "cup"}],
+}
+PICKLED = {protocol: pickle.dumps(REFS, protocol) for protocol in PROTOCOLS}
+WRITTEN = json.dumps(INSTANCES).encode()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Release:
+    release = Release(tmp_path_factory.mktemp("fuzz"), "refcoco", "unc")
+    images = release.root / refer.IMAGE_FOLDERS[0]
+    images.mkdir(parents=True)
+    release.refs.parent.mkdir()
+    for image in INSTANCES["images"]:
+        Image.new("RGB", (WIDTH, HEIGHT)).save(images / image["file_name"])
+    return release
+
+
+# What must hold, whatever is read.
+
+
+def read_anything(release: Release, refs: bytes = PICKLED[2], instances: bytes = WRITTEN) -> bool:
+    """Whether it was a sound dataset; if not, its error is clear."""
+    release.refs.write_bytes(refs)
+    release.instances.write_bytes(instances)
+    with no_code_runs():
+        try:
+            tables = refer.read(release, "sent")
+        except DatasetError as error:
+            assert_clear(str(error), release)
+            return False
+    assert_sound(tables, release)
+    return True
+
+
+def assert_clear(message: str, release: Release) -> None:
+    assert len(message) <= LONGEST_MESSAGE
+    for line in message.split("\n"):
+        assert line.startswith(f"{release.root}{os.sep}"), line
+        assert line.isprintable(), ascii(line)
+
+
+def assert_sound(tables, release: Release) -> None:
+    expressions, instances = tables.expressions, tables.instances
+    assert list(expressions) == ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"]
+    assert list(instances) == ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
+    assert len(expressions) and expressions["sent_id"].is_unique and instances["ann_id"].is_unique
+    assert set(expressions["split"]) <= {"train", "val", "testA", "testB", "test"}
+    assert all(isinstance(text, str) and text.strip() for text in expressions["text"])
+    by_ref = expressions.groupby("ref_id")[["ann_id", "image_id", "split"]].nunique()
+    assert (by_ref == 1).all(axis=None)
+    assert (expressions.groupby("image_id")["split"].nunique() == 1).all()
+
+    images = dict(zip(instances["ann_id"], instances["image_id"], strict=True))
+    for ann_id, image_id in zip(expressions["ann_id"], expressions["image_id"], strict=True):
+        assert images[ann_id] == image_id
+    for row in instances.itertuples():
+        with Image.open(row.image) as image:
+            assert image.size == (row.width, row.height)
+        mask = coco_mask.decode({"size": [row.height, row.width], "counts": row.mask.encode()})
+        assert mask.shape == (row.height, row.width) and set(np.unique(mask)) <= {0, 1} and mask.any()
+
+    boxes = tables.boxes
+    assert list(boxes) == ["ann_id", "image_id", "category", "x", "y", "width", "height"]
+    assert boxes["ann_id"].is_unique and set(instances["ann_id"]) <= set(boxes["ann_id"])
+    assert set(boxes["image_id"]) == set(instances["image_id"])
+    assert all(isinstance(category, str) for category in boxes["category"])
+    assert (boxes[["x", "y"]] >= -1).all(axis=None) and (boxes[["width", "height"]] >= 0).all(axis=None)
+    sizes = instances.drop_duplicates("image_id").set_index("image_id").loc[boxes["image_id"]]
+    for start, extent in (("x", "width"), ("y", "height")):
+        assert (boxes[start].to_numpy() + boxes[extent].to_numpy() <= sizes[extent].to_numpy() + 1).all()
+    assert all(note.isprintable() and len(note) < 300 for note in tables.notes)
+
+    prepared.write(release.root / "written", expressions, instances, {"name": "fuzz"}, boxes)
+    again = prepared.read(release.root / "written")
+    assert sorted(again.boxes["ann_id"]) == sorted(boxes["ann_id"])
+    assert sorted(again.expressions["text"]) == sorted(expressions["text"])
+    assert list(again.expressions["sent_id"]) == sorted(expressions["sent_id"])
+
+
+class no_code_runs:
+    """Fails where anything is executed, or a class is looked up by the standard library's own unpickler."""
+
+    EVENTS = ("exec", "pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen")
+    armed = False
+    seen: list = []  # noqa: RUF012
+
+    def __enter__(self):
+        no_code_runs.armed, no_code_runs.seen = True, []
+
+    def __exit__(self, *_):
+        no_code_runs.armed = False
+        assert not self.seen
+
+
+def watch(event: str, arguments: tuple) -> None:
+    if no_code_runs.armed and event in no_code_runs.EVENTS:
+        no_code_runs.seen.append((event, repr(arguments)[:200]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def watched(release):
+    assert read_anything(release)
+    assert not read_anything(release, refs=PICKLED[2].replace(b"cup", b"c\xe9p"))  # its codec is imported now
+    sys.addaudithook(watch)
+
+
+# Bytes: flipped, inserted, deleted, duplicated, spliced, cut off.
+
+PLACES = st.floats(0, 1, exclude_max=True)  # as a share of the length, which edits change
+TELLING = b'(.0KMJX]}{[":,-e\\tfnul\x80\x93\x94\xff\x00Rcior9'
+ANY_BYTES = st.one_of(st.binary(min_size=1, max_size=8), st.lists(st.sampled_from(TELLING), max_size=4).map(bytes))
+
+
+@st.composite
+def damaged(draw, sources: list[bytes]) -> bytes:
+    content = draw(st.sampled_from(sources))
+    for _ in range(draw(st.integers(1, 5))):
+        start = int(draw(PLACES) * len(content))
+        end = start + draw(st.integers(0, 60) | st.integers(0, len(content)))
+        match draw(st.sampled_from(["flip", "flip", "set", "set", "insert", "delete", "duplicate", "splice", "cut"])):
+            case "flip":
+                flipped = bytes(byte ^ (1 << draw(st.integers(0, 7))) for byte in content[start : start + 1])
+                content = content[:start] + flipped + content[start + 1 :]
+            case "set":
+                content = content[:start] + draw(ANY_BYTES) + content[start + 1 :]
+            case "insert":
+                content = content[:start] + draw(ANY_BYTES) + content[start:]
+            case "delete":
+                content = content[:start] + content[end:]
+            case "duplicate":
+                content = content[:end] + content[start:end] * draw(st.integers(1, 3)) + content[end:]
+            case "splice":
+                other = draw(st.sampled_from(sources))
+                content = content[:start] + other[int(draw(PLACES) * len(other)) :]
+            case "cut":
+                content = content[:start]
+    return content
+
+
+@given(damaged(list(PICKLED.values())))
+@fuzzed(250)
+def test_damaged_refs(release, content):
+    read_anything(release, refs=content)
+
+
+@given(damaged([WRITTEN]))
+@fuzzed(250)
+def test_damaged_instances(release, content):
+    read_anything(release, instances=content)
+
+
+# Structure: any value replaced, keys and entries deleted and duplicated.
+
+
+def endless() -> list:
+    endless = ["endless"]
+    endless.append(endless)
+    return endless
+
+
+def nested(depth: int) -> list:
+    return functools.reduce(lambda inner, _: [inner], range(depth), [])
+
+
+def shared(depth: int) -> list:
+    """Of 2^depth leaves, in `depth` lists."""
+    return functools.reduce(lambda inner, _: [inner, inner], range(depth), ["leaf"])
+
+
+CONSTANTS = [None, True, False]
+INTEGERS = [0, 1, -1, 2, 5, 11, 65535, 65536, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**400, -(2**63)]
+FLOATS = [0.0, -0.0, 0.5, 1.0, 11.0, 1e9, 1e308, 1e-300, math.nan, math.inf, -math.inf]
+WORDS = ["", " ", "a", "é", "train", "test", "testC", "01234", "x" * 300, "y" * 5000]
+FILES = ["1.jpg", "./1.jpg", "../1.jpg", "/etc/passwd", ".", "..", "/", "a/../../b", "1.jpg/"]
+UNPRINTABLE = ["\0", "\n", "a\nb", "\r\n", "\x1b[31m", "\u2028", "\u202e", "\ud800", "a\udcff", "\U0001f600"]
+POLYGONS = [[[1, 1, 5, 5]], [[1, 2, 3, 4, 5, 6]], [[0, 0, 16, 0, 16, 12, 0, 12]], [[-1, -1, 17, -1, 17, 13]]]
+MASKS = [{"size": [HEIGHT, WIDTH], "counts": counts} for counts in ([0, HEIGHT * WIDTH], "P6", "", 3, [-1, 193], [1.5])]
+CONTAINERS = [[], {}, [[]], [1, [2, [3, [4, [5]]]]], [HEIGHT, WIDTH], nested(20), nested(400), shared(8)]
+LARGE = [[["z" * 200] * 20] * 20, {"k" * 300: {"k" * 300: "v" * 300}}, [["a\nb"]], {"\ud800": "\n"}, {"id": {"id": 1}}]
+JSON_VALUES = CONSTANTS + INTEGERS + FLOATS + WORDS + FILES + UNPRINTABLE + POLYGONS + MASKS + CONTAINERS + LARGE
+OBJECTS = [b"", b"bytes", b"\xff\n", (), (1, 2), set(), frozenset([1]), 1j, bytearray(b"x"), object, os.getcwd]
+TANGLED = [endless(), [endless()] * 2, shared(40), {"a": shared(25)}, {1: 2, None: 3, "a": 4}, 10**4000]
+PICKLE_VALUES = JSON_VALUES + OBJECTS + TANGLED
+
+
+def places(root: object) -> list[tuple]:
+    """Every container below `root` and every key of it."""
+    found, waiting = [], [root]
+    while waiting:
+        container = waiting.pop()
+        keys = range(len(container)) if isinstance(container, list) else list(container)
+        for key in keys:
+            found.append((container, key))
+            if isinstance(container[key], (list, dict)):
+                waiting.append(container[key])
+    return found
+
+
+@st.composite
+def restructured(draw, original: list | dict, values: list) -> list | dict:
+    content = copy.deepcopy(original)
+    edits = []
+    for _ in range(draw(st.integers(1, 3))):  # chosen before any is made: a new value may hold itself
+        edits.append((*draw(st.sampled_from(places(content))), draw(st.sampled_from(range(len(values))))))
+    for container, key, value in edits:
+        if key not in (range(len(container)) if isinstance(container, list) else container):
+            continue  # deleted by an edit before
+        match draw(st.sampled_from(["replace"] * 5 + ["delete", "duplicate", "swap", "extra"])):
+            case "replace":
+                container[key] = values[value]
+            case "delete":
+                del container[key]
+            case "duplicate" if isinstance(container, list):
+                container.insert(key, copy.deepcopy(container[key]))
+            case "duplicate":
+                container[f"{key}_"] = container[key]
+            case "swap":
+                other, place = draw(st.sampled_from(places(copy.deepcopy(original))))
+                container[key] = other[place]
+            case "extra" if isinstance(container, list):
+                container.append(values[value])
+            case "extra":
+                container["extra"] = values[value]
+    return content
+
+
+@given(restructured(REFS, PICKLE_VALUES), st.sampled_from(PROTOCOLS))
+@fuzzed(250)
+def test_restructured_refs(release, refs, protocol):
+    read_anything(release, refs=pickle.dumps(refs, protocol))
+
+
+@given(restructured(INSTANCES, JSON_VALUES))
+@fuzzed(250)
+def test_restructured_instances(release, instances):
+    read_anything(release, instances=json.dumps(instances, default=repr).encode())
+
+
+@given(restructured(REFS, JSON_VALUES), restructured(INSTANCES, JSON_VALUES))
+@fuzzed(60)
+def test_restructured_both(release, refs, instances):
+    read_anything(release, pickle.dumps(refs, 4), json.dumps(instances).encode())
+
+
+# Opcodes: any order, any argument, most often of those that take memory or load classes.
+
+NUMBERS = st.sampled_from(
+    [0, 1, 2, 7, 255, 256, 65535, 2**20, 2**24, 2**30, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**64 - 1]
+)
+TEXTS = [
+    b"",
+    b"a",
+    b"0",
+    b"12",
+    b"-1",
+    b"99999999999",
+    b"9" * 5000,
+    b"0x10",
+    b"1e400",
+    b"nan",
+    b"'a'",
+    b'"\\x00"',
+    b"os",
+]
+LINES = st.sampled_from([*TEXTS, b"\\ud800", b"\xff", b"posix"]).map(lambda text: text + b"\n")
+LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
+HUNGRY = ["LONG_BINPUT", "PUT", "BINUNICODE8", "BINBYTES8", "BYTEARRAY8", "LONG4", "FRAME", "LONG1", "DUP", "MEMOIZE"]
+LOADING = ["GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT4", "PERSID"]
+LOADING += ["BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"]
+BUILDING = ["MARK", "EMPTY_LIST", "EMPTY_DICT", "EMPTY_TUPLE", "TUPLE1", "APPEND", "APPENDS", "SETITEM", "SETITEMS"]
+BUILDING += ["DICT", "LIST", "POP", "NONE", "BINGET", "BINPUT", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINSTRING"]
+KNOWN = {opcode.name: opcode for opcode in pickletools.opcodes}
+
+
+@st.composite
+def operation(draw) -> bytes:
+    """An opcode with an argument of its kind."""
+    names = [*HUNGRY, *LOADING, *BUILDING * 3, *KNOWN]
+    opcode = KNOWN[draw(st.sampled_from(names))]
+    code = opcode.code.encode("latin-1")
+    if opcode.name in ("GLOBAL", "INST"):
+        return code + draw(
+            st.sampled_from([b"os\nsystem\n", b"builtins\nexec\n", b"\n\n", b"__main__\na.b\n", b"\xff\n\0\n"])
+        )
+    if opcode.arg is None:
+        return code
+    if opcode.arg.n >= 0:
+        return code + (draw(NUMBERS) % 256**opcode.arg.n).to_bytes(opcode.arg.n, "little")
+    width = {pickletools.TAKEN_FROM_ARGUMENT1: 1}.get(opcode.arg.n, 8 if "8" in opcode.arg.name else 4)
+    if opcode.arg.n == pickletools.UP_TO_NEWLINE:
+        return code + draw(LINES)
+    payload = draw(st.sampled_from([*TEXTS, b"echo 1", b"system", b"\xed\xa0\x80", b"\xff" * 9]))
+    stated = draw(st.just(len(payload)) | st.just(len(payload)) | NUMBERS)
+    return code + struct.pack(LENGTHS[width], stated % 256**width) + payload
+
+
+@st.composite
+def stream(draw) -> bytes:
+    start = draw(st.sampled_from([b"", b"\x80\x02", b"\x80\x04", b"]", b"](", PICKLED[2][:-1], PICKLED[0][:-2]]))
+    operations = draw(st.lists(operation(), min_size=1, max_size=12))
+    return start + b"".join(operations) + draw(st.sampled_from([b".", b".", b".", b""]))
+
+
+@given(stream())
+@fuzzed(1000)
+@example(b"]r\xff\xff\xff\xff.")  # 64 GB, cleared
+@example(b"]p4294967295\n.")
+@example(b"\x80\x04]})" + b"\x85" * 200_000 + b"K\x01sa.")  # the interpreter's end: a tuple in a tuple in ... as a key
+@example(b"]" * 300_000 + b"a" * 299_999 + b".")
+@example(b"I" + b"9" * 100_000 + b"\n.")
+@example(b"F" + b"9" * 100_000 + b"\n.")
+@example(b"\x8d" + b"\xff" * 8 + b".")
+@example(b"\x96" + struct.pack("<Q", 2**40) + b".")
+@example(b"\x8b\xff\xff\xff\x7f.")
+@example(b"\x80\x04\x95" + b"\xff" * 8 + b"].")
+@example(b"cos\nsystem\n(S'echo ran'\ntR.")
+@example(b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x94\x93\x94\x8c\x08echo ran\x94\x85\x94R\x94.")
+@example(b"\x80\x04\x8c\x02\r\x00\x94\x8c\x03\xed\xa0\x80\x94\x93.")
+@example(b"(ios\nsystem\n.")
+@example(b"\x82\x01.")
+def test_streams_of_opcodes(release, content):
+    release.refs.write_bytes(content)
+    with no_code_runs():
+        try:
+            refs = refer.load_refs(release.refs)
+        except DatasetError as error:
+            assert_clear(str(error), release)
+            return
+    assert isinstance(refs, list)
+    try:
+        names = {opcode.name for opcode, _, _ in pickletools.genops(content)}
+    except ValueError:  # stricter about text than the unpickler
+        return
+    assert not names & {*LOADING, "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "LONG4", "BYTEARRAY8", "BINUNICODE8"}
+
+
+# What was found, and what is known of pickles and of JSON.
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_data_of_every_protocol_are_loaded(protocol):
+    text = "a word, é, \U0001f600, \n, '\"\\"
+    plain = [None, True, False, *(sign * 2**n for n in range(63) for sign in (1, -1)), 0.5, -1e300, math.inf, text, ""]
+    texts = ["x" * length for length in (*range(30), 255, 256, 70_000)]
+    content = [plain, texts, {"refs": [{}] * 300}, [[n] for n in range(300)], plain]
+    assert plain_pickle.load(pickle.dumps(content, protocol)) == content
+    assert plain_pickle.load(pickle.dumps(content, protocol) + b"what follows is not read") == content
+    unmemoised = pickletools.optimize(pickle.dumps(content, protocol))
+    assert plain_pickle.load(unmemoised) == content
+
+
+def test_byte_strings_of_python_2_are_text():
+    assert plain_pickle.load(b"(lp0\nS'caf\\xc3\\xa9'\np1\naI01\naL12L\naF0.5\na.") == ["café", True, 12, 0.5]
+    assert plain_pickle.load(b"\x80\x02]q\x00(U\x05caf\xc3\xa9q\x01T\x03\x00\x00\x00cup\x8a\x01\x07e.") == [
+        "café",
+        "cup",
+        7,
+    ]
+    assert plain_pickle.load(b"\x80\x02]q\x00U\x04caf\xe9q\x01a.") == ["café"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"]r\xff\xff\xff\xff.",
+        b"]p4294967295\n.",
+        b"\x8d" + struct.pack("<Q", 2**40) + b".",
+        b"\x8e" + struct.pack("<Q", 2**34) + b".",
+        b"\x96" + struct.pack("<Q", 2**34) + b".",
+        b"X" + struct.pack("<I", 2**32 - 1) + b".",
+        b"B" + struct.pack("<I", 2**32 - 1) + b".",
+        b"\x8b" + struct.pack("<I", 2**31 - 1) + b".",
+        b"\x95" + struct.pack("<Q", 2**40) + b".",
+        b"]r\x00\x00\x01\x00" + b"." * 10,
+    ],
+)
+def test_a_few_bytes_ask_for_no_memory(content):
+    tracemalloc.start()
+    try:
+        with pytest.raises(plain_pickle.NotPlain):
+            plain_pickle.load(content)
+        assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_keys_chosen_to_collide_are_refused():
+    colliding = {n * (2**61 - 1): None for n in range(4, 200)}
+    for protocol in PROTOCOLS:
+        with pytest.raises(plain_pickle.NotPlain, match="LONG"):
+            plain_pickle.load(pickle.dumps([colliding], protocol))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "instances.json: not JSON: "),
+        (b"\xef\xbb\xbf{}", "instances.json: not JSON: "),
+        (b"[" * 100_000, "instances.json: not JSON: "),
+        (b'{"images": [], "annotations": ' + b"[" * 2000 + b"]" * 2000 + b"}", "instances.json: not JSON: "),
+        (b'{"images": NaN}', "instances.json: not JSON: "),
+        (b'{"images": ["\\ud800"]}', "instances.json: not JSON: "),
+        (b'{"images": ["\xff"]}', "instances.json: not JSON: "),
+        (b'{"images": 3}', "instances.json: top level: images is 3, expected list"),
+    ],
+)
+def test_json_that_is_none_is_named(release, content, message):
+    assert not read_anything(release, instances=content)
+    with pytest.raises(DatasetError) as caught:
+        refer.read(release, "sent")
+    assert message in str(caught.value)
+
+
+def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(release):
+    huge = copy.deepcopy(INSTANCES)
+    huge["images"][0].update(width=65535, height=65535)
+    huge["annotations"][0]["segmentation"] = [[0, 0, 65535, 65535] * 10_000]
+    started = time.perf_counter()
+    assert not read_anything(release, instances=json.dumps(huge).encode())
+    assert time.perf_counter() - started < 5
+
+
+@pytest.mark.parametrize("split", ["\n", "\0", "\x1b[31m", "y" * 5000])
+def test_a_split_that_is_no_name_does_not_break_the_message(release, split):
+    refs = copy.deepcopy(REFS)
+    refs[0]["split"] = split
+    assert not read_anything(release, refs=pickle.dumps(refs))
+
+
+def test_the_error_can_be_printed_anywhere(release, capfd):
+    refs = copy.deepcopy(REFS)
+    refs[0]["split"] = "\ud800\x1b[31m\n"
+    refs[1]["sentences"][0]["sent"] = "\udcff"
+    release.refs.write_bytes(pickle.dumps(refs))
+    with pytest.raises(DatasetError) as caught:
+        refer.read(release, "sent")
+    str(caught.value).encode("utf-8")
+    print(caught.value, file=sys.stderr)
+    assert Path(release.refs).name in capfd.readouterr().err

@@ -1,0 +1,237 @@
+"""What the report's tables are made of, without any run: a comparison, contrasts, slices and diagnoses as files.
+
+The numbers are made up, or where there are scores, made of them by plain means and normal intervals: another way than
+that of `stages.ablate`.
+"""
+
+import io
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from stages.data import prepared
+from stages.report import dataset_results
+from stages.report.dataset_results import Numbers
+from stages.runtime import layout
+from stages.runtime.params import Params
+from stages.runtime.params import read as read_params
+from stages.scoring.metrics import METRICS, summarise
+from stages.scoring.protocols import PROTOCOLS
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+WHAT = {
+    ("vlba", "text_to_pixel"): "text-to-pixel VLBA",
+    ("vlba", "pixel_to_text"): "pixel-to-text VLBA",
+    ("vlba", "bidirectional"): "bidirectional VLBA",
+    ("contrastive", "pixel"): "pixel contrast",
+    ("contrastive", "instance"): "instance contrast",
+}
+BETTER = dict(zip(dataset_results.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))
+DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm")
+
+
+def params(tmp_path: Path, dataset: str = "scenes", **experiment) -> Params:
+    """The project's parameters with another experiment; `protocol` stands among its keys."""
+    content = yaml.safe_load(PARAMS.read_text())
+    content["evaluation"]["protocol"] = experiment.pop("protocol", "original")
+    content["experiment"] |= {"datasets": [dataset], **experiment}
+    if content["datasets"][dataset]["kind"] != "scenes":
+        content["experiment"]["outside"] = [dataset]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    return read_params(tmp_path / "params.yaml")
+
+
+def numbers(settings: Params, means: dict[str, float], splits: Iterable[str] = ("val", "testA"), **changes) -> Numbers:
+    """Tables' input where every metric of a variant is its mean, everywhere; see `files`."""
+    (name,) = settings.experiment.datasets
+    return dataset_results.numbers(name, settings, files(settings, means, splits, **changes))
+
+
+def files(
+    settings: Params,
+    means: dict[str, float],
+    splits: Iterable[str] = ("val", "testA"),
+    missing: dict[str, list[int]] | None = None,
+    supported: float = 0.02,
+    summary: dict | None = None,
+) -> dict[str, bytes]:
+    """The files as `reports/data` keeps them.
+
+    Args:
+        means: variant -> its mean; intervals are 3 points to either side.
+        missing: variant -> seeds without scores.
+        supported: a difference of at least so much is.
+    """
+    experiment, splits, missing = settings.experiment, list(splits), missing or {}
+    (name,) = experiment.datasets
+    described = {"dataset": name, "protocol": settings.evaluation.protocol}
+    gone = {variant for variant in experiment.variants if len(missing.get(variant, [])) == len(experiment.seeds)}
+
+    def difference(variant: str, against: str) -> dict:
+        if variant == against or {variant, against} & gone:
+            return dict.fromkeys(DIFFERENCES, math.nan) | {
+                "difference": 0.0 if variant == against else math.nan,
+                "supported": False,
+            }
+        change = means[variant] - means[against]
+        p = 0.01 if abs(change) >= supported else 0.5
+        values = (change, change - 0.03, change + 0.03, p, min(1.0, 2 * p))
+        return {**dict(zip(DIFFERENCES, values, strict=True)), "supported": abs(change) >= supported}
+
+    comparison = [
+        {
+            **described,
+            "variant": variant,
+            "split": split,
+            "metric": metric,
+            "seeds": len(experiment.seeds) - len(missing.get(variant, [])),
+            "missing": " ".join(map(str, missing.get(variant, []))),
+            "expressions": 1000 + place,
+            "pictures": 400 + place,
+            **dict.fromkeys(("mean", "low", "high", "std", "min", "max"), math.nan),
+            **({} if variant in gone else around(means[variant])),
+            **difference(variant, experiment.reference),
+            **dict.fromkeys(dataset_results.IMPROVEMENT, math.nan),
+            **({} if variant in {*gone, experiment.reference} else BETTER),
+        }
+        for variant in experiment.variants
+        for place, split in enumerate(splits)
+        for metric in METRICS
+    ]
+    contrasts = [
+        {
+            **described,
+            "split": split,
+            "metric": metric,
+            **pair,
+            "seeds": 0 if {pair["variant"], pair["against"]} & gone else len(experiment.seeds),
+            **difference(pair["variant"], pair["against"]),
+        }
+        for pair in pairs(settings)
+        for split in splits
+        for metric in METRICS
+    ]
+    slices = [
+        {
+            **described,
+            "metric": settings_metric(settings),
+            "split": split,
+            "family": family,
+            "slice": slice_name,
+            "variant": variant,
+            "expressions": 8 if few else 300,
+            "pictures": 8 if few else 120,
+            **dict.fromkeys(("mean", "low", "high", *DIFFERENCES[:3]), math.nan),
+            **({} if few or variant in gone else {key: around(means[variant])[key] for key in ("mean", "low", "high")}),
+            **({} if few else {key: difference(variant, experiment.reference)[key] for key in DIFFERENCES[:3]}),
+        }
+        for split in splits
+        for family, names in {"length": ("1 to 2", "3 and more"), "distractors": ("0", "1", "2 and more")}.items()
+        for slice_name in names
+        for few in [slice_name == "2 and more"]
+        for variant in experiment.variants
+    ]
+    diagnosis = [
+        {"variant": variant, "seed": seed, "parameters": 1_000_000 + 1000 * place, "flops": 2_000_000_000 + place}
+        for place, variant in enumerate(experiment.variants)
+        for seed in experiment.seeds
+        if seed not in missing.get(variant, [])
+    ]
+    source = settings.datasets[name].model_dump(exclude=set(dataset_results.PLACES))
+    told = {"name": name, "source": source, "splits": splits, "fingerprint": "f00d", **(summary or {})}
+    columns = [
+        "protocol",
+        *(column for column in dataset_results.COLUMNS[dataset_results.CONTRASTS] if column != "protocol"),
+    ]
+    return {
+        dataset_results.COMPARISON: csv(pd.DataFrame(comparison)),
+        dataset_results.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
+        dataset_results.SLICES: csv(pd.DataFrame(slices)),
+        dataset_results.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
+        dataset_results.SUMMARY: json.dumps(told).encode(),
+    }
+
+
+def around(mean: float) -> dict[str, float]:
+    values = (mean, mean - 0.03, mean + 0.03, 0.01, mean - 0.01, mean + 0.01)
+    return dict(zip(("mean", "low", "high", "std", "min", "max"), values, strict=True))
+
+
+def settings_metric(settings: Params) -> str:
+    return PROTOCOLS[settings.evaluation.protocol].headline[0]
+
+
+def pairs(settings: Params) -> list[dict[str, str]]:
+    """Listed variants that differ in one part of the method, which `against` does without."""
+    found = []
+    for name in settings.experiment.variants:
+        for against in settings.experiment.variants:
+            variant, other = settings.variants[name], settings.variants[against]
+            for aspect, same in (("vlba", "contrastive"), ("contrastive", "vlba")):
+                with_it, without = getattr(variant, aspect), getattr(other, aspect)
+                if getattr(variant, same) == getattr(other, same) and without == "none" != with_it:
+                    what = WHAT[aspect, with_it]
+                    found.append({"variant": name, "against": against, "aspect": aspect, "what": what})
+    return found
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def write_results(settings: Params, name: str) -> None:
+    """Comparison, contrasts, slices and diagnoses of runs that have scores, where the stages write them."""
+    experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
+    one = settings.model_copy(update={"experiment": experiment.model_copy(update={"datasets": [name]})})
+    splits = prepared.read(layout.prepared(name)).evaluation_splits
+    made = files(one, dict.fromkeys(experiment.variants, 0.5), splits)
+    table = pd.read_csv(io.BytesIO(made[dataset_results.COMPARISON]))
+    values = {
+        (variant, split, metric): [
+            summarise(rows, protocol)[metric]
+            for seed in experiment.seeds
+            for scores in [pd.read_parquet(layout.scores(name, variant, seed))]
+            for rows in [scores[scores["split"] == split]]
+        ]
+        for variant in experiment.variants
+        for split in splits
+        for metric in METRICS
+    }
+    for index, row in table.iterrows():
+        runs = np.array(values[row["variant"], row["split"], row["metric"]])
+        change = runs.mean() - np.mean(values[experiment.reference, row["split"], row["metric"]])
+        std = runs.std(ddof=1) if len(runs) > 1 else math.nan
+        own = (runs.mean(), runs.mean() - 0.05, runs.mean() + 0.05, std, runs.min(), runs.max())
+        table.loc[index, ["mean", "low", "high", "std", "min", "max"]] = own
+        if row["variant"] != experiment.reference:
+            p = 0.01 if abs(change) > 0.1 else 0.5
+            table.loc[index, list(DIFFERENCES)] = (change, change - 0.08, change + 0.08, p, p)
+            table.loc[index, "supported"] = p < 0.05
+    made[dataset_results.COMPARISON] = csv(table)
+    of_table = table.set_index(["variant", "split", "metric"])["mean"]
+    contrasts = pd.read_csv(io.BytesIO(made[dataset_results.CONTRASTS]))
+    for index, row in contrasts.iterrows():
+        ends = [of_table[row[end], row["split"], row["metric"]] for end in ("variant", "against")]
+        change = ends[0] - ends[1]
+        p = 0.01 if abs(change) > 0.1 else 0.5
+        contrasts.loc[index, list(DIFFERENCES)] = (change, change - 0.08, change + 0.08, p, p)
+        contrasts.loc[index, "supported"] = p < 0.05
+    made[dataset_results.CONTRASTS] = csv(contrasts)
+    for file, path in (
+        (dataset_results.COMPARISON, layout.comparison(name)),
+        (dataset_results.CONTRASTS, layout.contrasts(name)),
+        (dataset_results.SLICES, layout.slices(name)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(made[file])
+    for place, variant in enumerate(experiment.variants):
+        for seed in experiment.seeds:
+            folder = layout.diagnosis(name, variant, seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            costs = {"parameters": 1_000_000 + place, "flops": 2_000_000, "alignment": {"val": {"ap": 0.5}}}
+            (folder / "summary.json").write_text(json.dumps(costs))

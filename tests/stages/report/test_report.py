@@ -1,0 +1,473 @@
+"""The report: numbers that agree everywhere, a page that needs no network, the same bytes again."""
+
+import hashlib
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from stages.data import prepared
+from stages.report import dataset_results
+from stages.report.__main__ import main as report
+from stages.report.figures import gallery
+from stages.report.tables import formats
+from stages.runtime import layout
+from stages.runtime.params import read as read_params
+from tests.stages.diagnose import diagnosis_inputs
+from tests.stages.report import report_inputs
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
+FIGURES = [
+    "differences",
+    "slice-differences",
+    "slices",
+    "alignment",
+    "calibration",
+    "embeddings",
+    "attention",
+    "curves",
+]
+HOSTILE = 'the <script>alert("1")</script> & 100% of $x_1$ on the "left" | right'
+SOURCE = {"kind": "refer", "name": "refcoco+", "split_by": "unc"}
+
+
+def build(
+    folder: Path,
+    datasets: dict[str, tuple[int, int]],
+    seeds: list[int],
+    variants: list[str] = VARIANTS,
+    quality: dict[str, float] | None = None,
+    per_split: int = 4,
+    protocol: str = "original",
+    splits: tuple[str, ...] = ("val", "testA"),
+    summary: dict | None = None,
+    added: dict | None = None,
+) -> None:
+    """Everything that the report reads, for datasets of the given image size (width, height)."""
+    content = yaml.safe_load(PARAMS.read_text())
+    content["evaluation"]["protocol"] = protocol
+    content["datasets"] |= dict.fromkeys(datasets, content["datasets"]["scenes"])
+    content["variants"] |= added or {}
+    content["experiment"] |= {"datasets": list(datasets), "variants": variants, "seeds": seeds}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content))
+    quality = quality or {"baseline": 0.3, "text_to_pixel": 0.2, "alignformer": 0.8}
+    for name, (width, height) in datasets.items():
+        build_dataset(name, width, height, per_split, ("train", *splits), summary or {})
+        for variant in variants:
+            for seed in seeds:
+                build_run(name, variant, seed, quality[variant], protocol)
+        report_inputs.write_results(read_params(), name)
+        diagnosis_inputs.write(name, variants, seeds)
+
+
+def build_dataset(name: str, width: int, height: int, per_split: int, splits: tuple[str, ...], summary: dict) -> None:
+    generator = np.random.default_rng(0)
+    folder = layout.prepared(name)
+    (folder / "images").mkdir(parents=True)
+    expressions, instances = [], []
+    for number in range(per_split * len(splits)):
+        pixels = np.linspace(generator.integers(0, 256, (width, 3)), generator.integers(0, 256, (width, 3)), height)
+        path = folder / "images" / f"{number}.png"
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 1
+        instances.append((number, number, path.as_posix(), width, height, "thing", prepared.encode_mask(mask)))
+        expressions.append((100 + number, number, number, number, splits[number % len(splits)], HOSTILE))
+    prepared.write(
+        folder,
+        pd.DataFrame(expressions, columns=prepared.EXPRESSION_COLUMNS),
+        pd.DataFrame(instances, columns=prepared.INSTANCE_COLUMNS),
+        {
+            "name": name,
+            "source": {**SOURCE, "root": "/somewhere/on/this/host", "images": "/somewhere"},
+            "checks": ["ids_unique"],
+            "fingerprint": "f00d" * 16,
+            **summary,
+        },
+    )
+
+
+def build_run(name: str, variant: str, seed: int, quality: float, protocol: str) -> None:
+    dataset = prepared.read(layout.prepared(name))
+    generator = np.random.default_rng([len(variant), seed])
+    rows = []
+    for expression in dataset.expressions[dataset.expressions["split"] != "train"].itertuples():
+        instance = dataset.instances.loc[expression.ann_id]
+        truth = prepared.decode_mask(instance["mask"], instance["height"], instance["width"])
+        if protocol in ("lavt", "rela"):
+            truth = np.asarray(Image.fromarray(truth).resize((480, 480), Image.Resampling.NEAREST))
+        away = 0 if generator.random() < quality else int(generator.integers(1, truth.shape[1] // 2))
+        predicted = np.roll(truth, away, axis=1)
+        intersection, union = int((truth & predicted).sum()), int((truth | predicted).sum())
+        ids = (expression.sent_id, expression.ref_id, expression.ann_id, expression.image_id, expression.split)
+        counted = (intersection, union, intersection / union, *predicted.shape, prepared.encode_mask(predicted))
+        rows.append((*ids, protocol, *counted))
+    names = ["sent_id", "ref_id", "ann_id", "image_id", "split", "protocol"]
+    names += ["intersection", "union", "iou", "height", "width", "prediction"]
+    write_table(pd.DataFrame(rows, columns=names), layout.scores(name, variant, seed))
+    epochs = np.arange(1, 4)
+    history = {"epoch": epochs, "loss": 2.0 / epochs, "mask_loss": 1.5 / epochs, "val_mIoU": quality * epochs / 3}
+    write_table(pd.DataFrame(history).assign(protocol=protocol), layout.history(name, variant, seed))
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path, index=False)
+
+
+def read_report() -> dict[str, bytes]:
+    files = (path for path in layout.REPORTS.rglob("*") if path.is_file())
+    return {path.relative_to(layout.REPORTS).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The report on two datasets, one with a name that LaTeX minds and photos that are not square: its files."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        build(folder, {"scenes": (40, 40), "refcoco+": (90, 60)}, [0, 1], per_split=6)
+        report([])
+        files = read_report()
+        report([])
+        again = read_report()
+        comparison = {name: pd.read_csv(layout.comparison(name)) for name in ("scenes", "refcoco+")}
+    return files, again, comparison
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and whether its elements are nested well."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.addresses, self.words, self.tags, self.ids, self.open = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for key, value in attributes:
+            if key in ("src", "href", "srcset", "data", "action", "poster", "xlink:href"):
+                self.addresses.append(value)
+            if key == "id":
+                self.ids.append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_files_of_the_report(written):
+    files, _, _ = written
+    assert set(files) == {"index.html", "provenance.json"} | {
+        name.format(dataset)
+        for dataset in ("scenes", "refcoco+")
+        for name in (
+            "tables/{}.md",
+            "tables/{}.csv",
+            "tables/{}.tex",
+            *(f"figures/{{}}-{figure}.{kind}" for figure in FIGURES for kind in ("svg", "pdf")),
+            "figures/{}-gallery.png",
+            "data/{}/comparison.csv",
+            "data/{}/contrasts.csv",
+            "data/{}/slices.csv",
+            "data/{}/diagnosis.csv",
+            "data/{}/dataset.json",
+        )
+    }
+    assert len(files["index.html"]) < 1_500_000 and sum(map(len, files.values())) < 5_000_000
+    assert all(len(content) < 400_000 for name, content in files.items() if name.endswith(".png"))
+
+
+def test_the_same_results_give_the_same_bytes(written):
+    files, again, _ = written
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == {
+        name: hashlib.sha256(content).hexdigest() for name, content in again.items()
+    }
+
+
+def test_the_page_needs_no_network(written):
+    page = written[0]["index.html"].decode()
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.addresses
+    for address in parsed.addresses:
+        assert address.startswith(("data:image/webp;base64,", "data:image/png;base64,", "#"))
+    assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert not {"link", "iframe"} & set(parsed.tags) and parsed.tags.count("script") == 1
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_expressions_are_escaped(written):
+    page = written[0]["index.html"].decode()
+    assert page.count("<script") == 1 and "<script>\n//" in page
+    assert HOSTILE in "".join(Page(page).words)
+
+
+def test_nothing_of_the_machine_is_written(written):
+    for name, content in written[0].items():
+        assert b"/somewhere" not in content, name
+        assert b"<dc:date>" not in content and b"CreationDate" not in content, name
+
+
+def test_curves_name_axes_and_variants(written):
+    svg = written[0]["figures/scenes-curves.svg"].decode()
+    for text in ("epoch", "mIoU on val (%)", "training mask loss", *VARIANTS):
+        assert text in svg
+
+
+def test_every_figure_of_the_page_says_what_to_see(written):
+    page = written[0]["index.html"].decode()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>\n</figure>", page)
+    assert len(captions) == 2 * (len(FIGURES) - 1)  # attention stands in tables
+    assert all("Look for" in caption and "Protocol original." in caption for caption in captions)
+    pictures = re.findall(r"<svg role=\"img\" aria-label=\"([^\"]+)\"", page)
+    assert len(pictures) == page.count("<svg") > 2 * len(FIGURES)
+
+
+def test_the_page_reads_without_its_script(written):
+    """Headings are text, buttons come with the script; every part that is folded has a line that says what it is."""
+    page = Page(written[0]["index.html"].decode())
+    assert "button" not in page.tags
+    assert page.tags.count("details") == page.tags.count("summary") > 0
+
+
+def test_contents_lead_to_every_section(written):
+    page = written[0]["index.html"].decode()
+    links = re.findall(r'href="#([^"]+)"', page[page.index("<nav") : page.index("</nav>")])
+    headings = re.findall(r'<h[23] id="([^"]+)"', page)
+    assert sorted(links) == sorted(headings)
+
+
+def test_the_page_tells_where_it_comes_from(written):
+    page = written[0]["index.html"].decode()
+    shown = page[page.index('<h2 id="provenance">') :]
+    for text in ("dvc repro report", "ablate@scenes", "prepare@refcoco+", "mlflow", "torch"):
+        assert text in shown
+
+
+def test_galleries_show_ends_and_disagreements(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=30)
+    results = dataset_results.read("scenes", read_params())
+    richest, reference = results.scores["alignformer"]["iou"], results.scores["baseline"]["iou"]
+    shown = {found.key: [example.sent_id for example in found.examples] for found in gallery.galleries(results)}
+    assert set(shown) == {"even", "gains", "losses", "worst", "best"}
+    assert richest[shown["worst"]].tolist() == sorted(richest)[: gallery.EXTREMES]
+    assert richest[shown["best"]].tolist() == sorted(richest, reverse=True)[: gallery.EXTREMES]
+    apart = richest - reference
+    assert apart[shown["gains"]].tolist() == sorted(apart, reverse=True)[: gallery.EXTREMES]
+    assert (apart[shown["losses"]] < -gallery.APART).all()
+    gains, losses = (apart > gallery.APART).sum(), (apart < -gallery.APART).sum()
+    rule = next(found.rule for found in gallery.galleries(results) if found.key == "gains")
+    assert f"on {gains} and below by as much on {losses}." in rule
+
+
+def test_the_reference_alone_disagrees_with_nothing(project):
+    build(project, {"scenes": (40, 40)}, [0], variants=["baseline"], per_split=3)
+    report([])
+    results = dataset_results.read("scenes", read_params())
+    assert [found.key for found in gallery.galleries(results)] == ["even", "worst", "best"]
+    assert not (layout.REPORTS / "figures" / "scenes-differences.svg").exists()
+    assert not (layout.REPORTS / "figures" / "scenes-attention.svg").exists()
+
+
+def test_a_sweep_is_drawn_and_tabulated(project):
+    content = yaml.safe_load(PARAMS.read_text())
+    swept = {
+        f"warm{number}": {**content["variants"]["alignformer"], "temperature": value}
+        for number, value in enumerate((0.02, 0.1))
+    }
+    variants = ["baseline", "alignformer", *swept]
+    build(project, {"scenes": (40, 40)}, [0], variants=variants, quality=dict.fromkeys(variants, 0.5), added=swept)
+    report([])
+    files = read_report()
+    svg, page = files["figures/scenes-sweep-1.svg"].decode(), files["index.html"].decode()
+    for text in ("temperature of the contrast", "0.02", "0.05", "0.1", "mIoU on val (%)"):
+        assert text in svg
+    caption = "mIoU in percent over temperature"
+    table = page[page.index(caption) :]
+    assert re.findall(r'<th scope="row"[^>]*>(0\.\d+)</th>', table)[:3] == ["0.02", "0.05", "0.1"]
+
+
+@pytest.mark.parametrize("file", ["alignment.parquet", "samples.csv", "summary.json"])
+def test_a_missing_diagnosis_names_the_command_that_makes_it(project, file):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    (layout.diagnosis("scenes", "alignformer", 0) / file).unlink()
+    with pytest.raises(SystemExit, match="dvc repro diagnose@scenes-alignformer-0"):
+        report([])
+
+
+def test_files_of_datasets_that_are_no_longer_listed_go(project):
+    build(project, {"scenes": (40, 40)}, [0])
+    stale = [layout.REPORTS / "tables" / "old.md", layout.REPORTS / "figures" / "old-curves.svg"]
+    kept = layout.REPORTS / "notes.md"
+    for path in (*stale, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("old")
+    report([])
+    assert not any(path.exists() for path in stale)
+    assert kept.exists()
+
+
+def test_pictures_keep_the_photo_s_proportions(project):
+    build(project, {"scenes": (90, 60)}, [0])
+    for example in gallery.examples(dataset_results.read("scenes", read_params())):
+        sizes = {example.photo.size, *(prediction.picture.size for prediction in example.predictions)}
+        assert sizes == {(gallery.PANEL_WIDTH, round(gallery.PANEL_WIDTH * 60 / 90))}
+
+
+def test_the_gallery_is_chosen_by_quantiles_of_the_richest_variant(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=30)
+    results = dataset_results.read("scenes", read_params())
+    chosen = gallery.choose(results, 6)
+    scores = results.scores["alignformer"].sort_values("iou")
+    assert len(set(chosen)) == 6
+    for split, part in (("val", chosen[:3]), ("testA", chosen[3:])):
+        ious = scores.loc[scores["split"] == split, "iou"].to_numpy()
+        assert scores.loc[part, "iou"].tolist() == [ious[5], ious[15], ious[25]]
+
+
+def test_small_splits_are_shown_whole(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    assert sorted(gallery.choose(dataset_results.read("scenes", read_params()))) == [101, 102, 104, 105]
+
+
+def test_overlay_colours_say_correct_wrong_and_missed():
+    photo = Image.new("RGB", (64, 64), (128, 128, 128))
+    truth, predicted = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    truth[:, :32], predicted[:32] = True, True
+    picture = np.asarray(gallery.overlay(photo, truth, predicted)).astype(int)
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    assert (green[:32, :32] > np.maximum(red, blue)[:32, :32]).all()
+    assert (red[:32, 32:] > np.maximum(green, blue)[:32, 32:]).all()
+    assert (blue[32:, :32] > np.maximum(red, green)[32:, :32]).all()
+    assert (np.ptp(picture[32:, 32:], axis=-1) == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (layout.comparison("scenes"), "dvc repro ablate@scenes"),
+        (layout.history("scenes", "alignformer", 1), "dvc repro train@scenes-alignformer-1"),
+        (layout.scores("scenes", "alignformer", 0), "dvc repro evaluate@scenes-alignformer-0"),
+        (layout.prepared("scenes") / "dataset.json", "dvc repro prepare@scenes"),
+    ],
+)
+def test_a_missing_input_names_the_command_that_makes_it(project, path, command):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    path.unlink()
+    with pytest.raises(SystemExit, match=command):
+        report([])
+    assert not layout.REPORTS.exists()
+
+
+def test_a_comparison_of_another_experiment_is_refused(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["experiment"]["seeds"] = [0]
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit, match="numbers of seeds"):
+        report([])
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        (layout.scores("scenes", "alignformer", 0), "dvc repro evaluate@scenes-alignformer-0"),
+        (layout.history("scenes", "alignformer", 1), "dvc repro train@scenes-alignformer-1"),
+        (layout.comparison("scenes"), "dvc repro ablate@scenes"),
+    ],
+)
+def test_numbers_of_another_protocol_are_refused(project, path, command):
+    build(project, {"scenes": (40, 40)}, [0, 1], per_split=2)
+    read, write = (
+        (pd.read_csv, pd.DataFrame.to_csv) if path.suffix == ".csv" else (pd.read_parquet, pd.DataFrame.to_parquet)
+    )
+    table = read(path)
+    table["protocol"] = "lavt"
+    write(table, path, index=False)
+    with pytest.raises(SystemExit, match=rf"{path} is of another experiment: its protocols are \['lavt'\].*{command}"):
+        report([])
+
+
+def test_a_prediction_on_the_input_s_grid_lies_over_a_photo_of_another_size(project):
+    """A perfect prediction leaves nothing wrong and nothing missed, but for pixels at the edge."""
+    build(project, {"scenes": (90, 60)}, [0], protocol="lavt", quality=dict.fromkeys(VARIANTS, 1.0))
+    for example in gallery.examples(dataset_results.read("scenes", read_params())):
+        for prediction in example.predictions:
+            assert prediction.picture.size == (gallery.PANEL_WIDTH, 128)
+            red, green, blue = np.moveaxis(np.asarray(prediction.picture).astype(int), -1, 0)
+            correct = green - np.maximum(red, blue) > 20
+            rows, columns = np.nonzero(correct)
+            assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((32, 63, 47, 95), abs=2)
+
+
+WARNINGS = ["not the whole refcoco (unc): train 2,488 of 42,404 refs", "no 100% of testB_x <here>"]
+
+
+def test_warnings_of_the_data_stand_everywhere(project):
+    build(project, {"scenes": (40, 40)}, [0, 1], summary={"partial": True, "warnings": WARNINGS})
+    report([])
+    files = read_report()
+    lead = "Partial data, not comparable with published results"
+    short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"
+    words = "".join(Page(files["index.html"].decode()).words)
+    assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
+    assert all(f"\n{warning}\n" in words for warning in WARNINGS)
+    assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
+    markdown, latex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
+    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer +")
+    captions = markdown.count(" on scenes. ")
+    assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
+    assert markdown.count(f"Protocol original. {lead}.") == captions
+    assert latex.count(f"on scenes. {lead}: {formats.escape(short)}.") == latex.count(" on scenes. ") > 5
+    assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
+
+
+def test_data_without_warnings_are_not_warned_of(written):
+    files, _, _ = written
+    assert b'class="warning"' not in files["index.html"] and b"artial data" not in files["index.html"]
+    assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {False}
+
+
+def test_scores_of_other_expressions_are_refused(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    path = layout.scores("scenes", "alignformer", 0)
+    pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
+    with pytest.raises(SystemExit, match="scores 3 expressions, the evaluation splits of data/scenes hold 4"):
+        report([])
+
+
+def test_a_photo_of_another_size_is_refused(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    for path in Path("data/scenes/images").iterdir():
+        Image.new("RGB", (30, 40)).save(path)
+    with pytest.raises(SystemExit, match="is 30 x 40 pixels, the dataset says 40 x 40"):
+        report([])

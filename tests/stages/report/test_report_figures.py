@@ -1,0 +1,281 @@
+"""Figures: the same bytes in any process, axes with units, the theme of the page, numbers against a second way."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FixedLocator
+from PIL import Image
+
+from stages.report.figures import (
+    alignment,
+    attention,
+    calibration,
+    curves,
+    dot_plots,
+    embedding_maps,
+    rendering,
+    slices,
+)
+from stages.report.figures.slices import Slices
+from stages.statistics.slices import Family
+from tests.stages.diagnose import diagnosis_inputs
+
+VARIANTS = ["baseline", "vlba", "alignformer"]
+HOSTILE = 'a "quoted" <b> & $x_1$ thing'
+FAMILIES = {
+    "length": Family("Length", "words", "", ("1 to 2", "3 and more")),
+    "words": Family("Words", "", "", ("none",)),
+}
+
+
+def comparison(missing: str = "") -> pd.DataFrame:
+    rows = [
+        {
+            "variant": variant,
+            "split": split,
+            "metric": metric,
+            "difference": np.nan if variant == missing else 0.02 * place,
+            "difference_low": np.nan if variant == missing else 0.02 * place - 0.03,
+            "difference_high": np.nan if variant == missing else 0.02 * place + 0.03,
+            "supported": variant != missing and place == 2,
+        }
+        for place, variant in enumerate(VARIANTS)
+        for split in ("val", "testA")
+        for metric in ("mIoU", "oIoU")
+    ]
+    return pd.DataFrame(rows)
+
+
+def slices_of_val() -> Slices:
+    rows = [
+        {
+            "family": family,
+            "slice": name,
+            "variant": variant,
+            "expressions": expressions,
+            **{key: value if expressions > 9 else np.nan for key, value in columns.items()},
+        }
+        for family, name, expressions in (("length", "1 to 2", 300), ("length", "3 and more", 5), ("words", "none", 40))
+        for place, variant in enumerate(VARIANTS)
+        for columns in [
+            dict(zip(dot_plots.MEAN, (0.5, 0.45, 0.55), strict=True))
+            | dict(zip(dot_plots.DIFFERENCE, (0.01 * place, 0.01 * place - 0.02, 0.01 * place + 0.02), strict=True))
+        ]
+    ]
+    return Slices(pd.DataFrame(rows), FAMILIES, VARIANTS, "val", "mIoU")
+
+
+def aligned(expressions: int = 60, pictures: int = 20) -> pd.DataFrame:
+    rows = pd.DataFrame(
+        {"sent_id": np.arange(expressions), "image_id": np.arange(expressions) % pictures, "split": "val"}
+    )
+    parts = [
+        diagnosis_inputs.alignment(rows, 0.5, np.random.default_rng([place, seed])).assign(variant=name, seed=seed)
+        for place, name in enumerate(VARIANTS)
+        for seed in (0, 1)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def calibrated() -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = [(name, seed) for name in VARIANTS for seed in (0, 1)]
+    low, cuts = np.arange(20) / 20, np.arange(1, 20) / 20
+    bins = [
+        pd.DataFrame({"split": "val", "low": low, "pixels": 200, "probability": low, "inside": low}).assign(
+            variant=name, seed=seed
+        )
+        for name, seed in runs
+    ]
+    curve = [
+        pd.DataFrame({"split": "val", "threshold": cuts, "mIoU": 0.6 - (cuts - 0.35) ** 2}).assign(
+            variant=name, seed=seed
+        )
+        for name, seed in runs
+    ]
+    return pd.concat(bins), pd.concat(curve)
+
+
+def words(fit: str | None = None) -> list[attention.Words]:
+    table = diagnosis_inputs.attention(7, np.random.default_rng(0))
+    photo, truth = Image.new("RGB", (96, 64), (90, 120, 60)), np.zeros((64, 96), bool)
+    truth[16:32, 24:48] = True
+    return attention.tiles(table, HOSTILE, 7, photo, truth, fit)
+
+
+def every_figure() -> list[rendering.Figure]:
+    points = diagnosis_inputs.embedding(7, np.random.default_rng(0))
+    sample = pd.DataFrame([{"sent_id": 7, "text": HOSTILE, "variance_x": 0.5, "variance_y": 0.2}])
+    history = pd.DataFrame({"epoch": [1, 2], "val_mIoU": [0.3, 0.4], "mask_loss": [1.0, 0.5]})
+    of_val = slices_of_val()
+    return [
+        dot_plots.differences(comparison(), "baseline", "mIoU"),
+        slices.levels(of_val, ["baseline", "alignformer"]),
+        slices.differences(of_val, "alignformer", "baseline"),
+        alignment.figure(alignment.summarise(aligned()), VARIANTS, "val"),
+        calibration.figure(*calibrated(), VARIANTS, "val", "mIoU"),
+        embedding_maps.figure({"baseline": points, "vlba": points}, {"baseline": sample, "vlba": sample}),
+        attention.figure(words(), "alignformer"),
+        curves.figure({name: {0: history, 1: history} for name in VARIANTS}, VARIANTS, [0, 1]),
+    ]
+
+
+def digests() -> str:
+    contents = [
+        content
+        for figure in every_figure()
+        for content in (
+            rendering.svg(figure, "salt").encode(),
+            rendering.pdf(figure),
+            *map(str.encode, rendering.inline(figure, "a")),
+        )
+    ]
+    return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
+
+
+def test_another_process_draws_the_same_bytes():
+    """Whatever Python's hashes of strings are, and whatever the time is."""
+    there = "from tests.stages.report.test_report_figures import digests; print(digests())"
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", there], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == digests(), done.stderr
+
+
+@pytest.mark.parametrize("figure", every_figure(), ids=lambda figure: figure.key)
+def test_every_axis_is_named(figure):
+    for panel in figure.panels:
+        axes = Canvas().add_subplot()
+        panel.draw(axes)
+        assert axes.get_xlabel()
+        assert axes.get_ylabel() or isinstance(axes.yaxis.get_major_locator(), FixedLocator)  # names, no numbers
+        assert panel.alt
+    assert "Look for" in figure.caption
+
+
+@pytest.mark.parametrize("figure", every_figure(), ids=lambda figure: figure.key)
+def test_a_figure_in_the_page_follows_its_theme_and_is_named(figure):
+    elements = rendering.inline(figure, "own")
+    assert len(elements) == len(figure.panels)
+    for element in elements:
+        assert element.startswith('<svg role="img" aria-label="') and element.endswith("</svg>")
+        assert not any(colour in element for colour in rendering.THEME)
+        assert "<style" not in element and "xmlns" not in element and "<b>" not in element
+    assert len(set(elements)) == len(elements)
+
+
+def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
+    (panel, _) = dot_plots.differences(comparison(missing="vlba"), "baseline", "mIoU").panels
+    axes = Canvas().add_subplot()
+    panel.draw(axes)
+    dots = {
+        (float(x), float(y))
+        for line in axes.lines
+        for x, y in zip(*line.get_data(), strict=True)
+        if line.get_marker() == "o"
+    }
+    assert dots == {(4.0, 1.0)}
+    filled = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert filled == [rendering.line_style(2)[0]]
+    assert [text.get_text() for text in axes.texts] == ["no scores"]
+    assert panel.alt == "Difference in mIoU to baseline on val: vlba no result; alignformer 4.0"
+
+
+def test_small_slices_have_no_dot():
+    (length, _) = slices.differences(slices_of_val(), "alignformer", "baseline").panels
+    axes = Canvas().add_subplot()
+    length.draw(axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1 to 2 (300)", "3 and more (5)"]
+    assert [text.get_text() for text in axes.texts] == ["too few pictures", "Length", "words"]
+
+
+def test_alignment_s_interval_is_that_of_a_mean_where_each_picture_has_one_expression():
+    """Then the ratio of sums is a plain mean, and its standard error s / sqrt(n)."""
+    table = aligned(expressions=40, pictures=40)
+    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap")]
+    values = table[table["variant"] == "vlba"].groupby("sent_id")["ap"].mean()
+    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    assert [row["mean"], row["low"], row["high"]] == pytest.approx(
+        [values.mean(), values.mean() - half, values.mean() + half], rel=1e-4
+    )
+
+
+def test_alignment_s_interval_agrees_with_a_bootstrap_over_pictures():
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(1, 9, 200)
+    pictures = np.repeat(np.arange(200), sizes)
+    values = 0.5 + 0.1 * np.repeat(generator.normal(size=200), sizes) + 0.05 * generator.normal(size=sizes.sum())
+    rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": pictures, "split": "val", "ap": values})
+    table = rows.assign(
+        variant="a",
+        seed=0,
+        **dict.fromkeys(("ap_ring", "ap_distractors", *alignment.LOGITS.values(), *alignment.BASES.values()), np.nan),
+    )
+    row = alignment.summarise(table).iloc[0]
+    sums, drawn = rows.groupby("image_id")["ap"].sum().to_numpy(), generator.integers(0, 200, (4000, 200))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    assert [row["low"], row["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=0.003)
+
+
+def test_what_is_nowhere_defined_has_no_number():
+    table = aligned().assign(ap_distractors=np.nan)
+    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap_distractors")]
+    assert row["expressions"] == 0 and np.isnan(row["mean"])
+    assert rendering.inline(alignment.figure(alignment.summarise(table), VARIANTS, "val"), "a")
+
+
+def test_bins_of_seeds_are_pooled_by_their_pixels():
+    bins = pd.DataFrame(
+        {
+            "variant": "vlba",
+            "low": [0.0, 0.5, 0.0, 0.5],
+            "pixels": [10, 0, 30, 20],
+            "probability": [0.1, np.nan, 0.3, 0.7],
+            "inside": [0.0, np.nan, 0.2, 0.5],
+        }
+    )
+    pooled = calibration.pooled(bins).loc["vlba"]
+    assert pooled["pixels"].tolist() == [40, 20]
+    assert pooled["probability"].tolist() == pytest.approx([(0.1 * 10 + 0.3 * 30) / 40, 0.7])
+    assert pooled["inside"].tolist() == pytest.approx([0.2 * 30 / 40, 0.5])
+
+
+def test_attention_s_numbers_say_how_uneven_shares_are():
+    even = diagnosis_inputs.attention(7, np.random.default_rng(0))
+    side = np.where(even["stage"] == 0, diagnosis_inputs.GRID, diagnosis_inputs.GRID // 2)
+    even["share"] = np.where(even["direction"] == "pixel_to_text", 1 / side**2, 1 / len(diagnosis_inputs.WORDS))
+    photo, truth = Image.new("RGB", (40, 40)), np.zeros((40, 40), bool)
+    gathered, read = attention.tiles(even, "text", 7, photo, truth, None)
+    assert (gathered.direction, read.direction) == ("pixel_to_text", "text_to_pixel")
+    assert gathered.words == diagnosis_inputs.WORDS and gathered.stages == [1, 2]
+    assert {tile.number for row in gathered.tiles for tile in row} == {f"{attention.TIMES}1.0"}
+    assert {tile.number for row in read.tiles for tile in row} == {"25 %"}
+
+
+def test_a_letterbox_s_border_is_not_laid_over_the_picture():
+    """Shares in the border of the model's input leave the picture dark; without a border they are its upper half."""
+    table = diagnosis_inputs.attention(7, np.random.default_rng(0))
+    table["share"] = (table["row"] == 0).astype(float)
+    photo, truth = Image.new("RGB", (80, 40), (100, 100, 100)), np.zeros((40, 80), bool)
+    of_input = attention.tiles(table, "text", 7, photo, truth, "letterbox")[0].tiles[0][0]
+    stretched = attention.tiles(table, "text", 7, photo, truth, None)[0].tiles[0][0]
+    assert np.ptp(np.asarray(of_input.picture).reshape(-1, 3), axis=0).tolist() == [0, 0, 0]
+    assert np.asarray(stretched.picture)[0, 0].tolist() != np.asarray(stretched.picture)[-1, 0].tolist()
+
+
+def test_a_variant_without_attention_has_no_tiles():
+    table = diagnosis_inputs.attention(7, np.random.default_rng(0)).head(0)
+    assert attention.tiles(table, "text", 7, Image.new("RGB", (40, 40)), np.zeros((40, 40), bool), None) == []
+
+
+def test_many_points_are_drawn_as_a_picture():
+    points = pd.concat([diagnosis_inputs.embedding(7, np.random.default_rng(seed)) for seed in range(80)])
+    sample = pd.DataFrame([{"sent_id": 7, "text": "text", "variance_x": 0.5, "variance_y": 0.2}])
+    (element,) = rendering.inline(embedding_maps.figure({"vlba": points}, {"vlba": sample}), "a")
+    assert "data:image/png;base64," in element and len(element) < 150_000

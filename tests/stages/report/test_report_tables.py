@@ -1,0 +1,341 @@
+"""Tables: the numbers of the comparison, rounded once; nothing bold that is not supported, nothing missing unsaid."""
+
+import csv
+import io
+import math
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+from stages.report import assemble, dataset_results
+from stages.report.tables import comparison_tables, costs, formats, published
+from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Table, interval, signed
+from tests.stages.report import report_inputs
+
+MEANS = {
+    "baseline": 0.55,
+    "text_to_pixel": 0.6104,
+    "pixel_to_text": 0.5496,
+    "vlba": 0.61,
+    "vlba_pixel": 0.5,
+    "alignformer": 0.62,
+}
+METRICS = ["oIoU", "mIoU", "Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9"]
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return report_inputs.params(tmp_path)
+
+
+@pytest.fixture
+def results(settings):
+    return report_inputs.numbers(settings, MEANS)
+
+
+def cells(table: Table) -> list[list[str]]:
+    return [[str(cell) for cell in row] for block in table.blocks for group in block.groups for row in group.rows]
+
+
+def rows_of(table: Table, name: str) -> list[list[Cell]]:
+    every = (row for block in table.blocks for group in block.groups for row in group.rows)
+    return [row for row in every if re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]", "", row[0].text) == name]
+
+
+def test_the_main_table_has_means_and_differences_with_intervals(results):
+    table = comparison_tables.main_table(results)
+    (block,) = table.blocks
+    assert block.headings == ["variant", "mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
+    assert [group.title for group in block.groups] == ["val, 1,000 expressions", "testA, 1,001 expressions"]
+    assert cells(table)[:3] == [
+        ["baseline", "55.0 [52.0, 58.0]", REFERENCE_MARK, "55.0 [52.0, 58.0]", REFERENCE_MARK],
+        ["text_to_pixel", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]"],
+        ["pixel_to_text", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]"],
+    ]
+    assert table.notes == []
+
+
+def test_only_supported_differences_are_bold(results):
+    for table in [
+        comparison_tables.main_table(results),
+        comparison_tables.difference_table(results),
+        *comparison_tables.full_tables(results),
+    ]:
+        bold = {row[0].text for block in table.blocks for g in block.groups for row in g.rows for c in row if c.bold}
+        assert bold == {"text_to_pixel", "vlba", "vlba_pixel", "alignformer"}
+    main = comparison_tables.main_table(results)
+    assert all(not cell.bold for row in rows_of(main, "alignformer") for cell in (row[0], row[1], row[3]))
+    markdown = formats.to_markdown(main)
+    assert f"**{MINUS}5.0** [{MINUS}8.0, {MINUS}2.0]" in markdown and "**+7.0** [4.0, 10.0]" in markdown
+    assert r"\textbf{$-$5.0} & {\scriptsize [$-$8.0, $-$2.0]}" in formats.to_latex(main, "tab:main")
+    contrasts = comparison_tables.contrast_table(results)
+    assert [row[1].bold for row in rows_of(contrasts, "instance contrast")] == [False, False]
+    assert [row[1].bold for row in rows_of(contrasts, "pixel contrast")] == [True, True]
+
+
+def test_differences_are_signed_unless_they_round_to_zero():
+    assert signed(0.0312) == "+3.1" and signed(-0.0312) == f"{MINUS}3.1"
+    assert signed(0.0004) == signed(-0.0004) == signed(0.0) == "0.0"
+    assert interval(-0.0004, 0.031) == "[0.0, 3.1]"
+    assert interval(math.nan, math.nan) == ""
+
+
+def test_the_footer_says_all_that_a_reader_needs(results):
+    footer = " ".join(comparison_tables.main_table(results).footer)
+    for part in (
+        "2 seeds (0, 1).",
+        "Protocol original.",
+        "val 1,000 expressions of 400 pictures, testA 1,001 expressions of 401 pictures.",
+        "Brackets: 95 % interval, from resampling pictures with all their expressions and from the spread between ",
+        "Δ: minus that of baseline",
+        "Holm's adjustment over the other variants, within a split and metric.",
+        "Made by: dvc repro report.",
+    ):
+        assert part in footer
+    for table in assemble.all_tables(results):
+        assert "dvc repro report" in " ".join(table.footer), table.key
+
+
+def test_one_seed_is_said_to_be_one(tmp_path, settings):
+    one = report_inputs.params(tmp_path, seeds=[3])
+    footer = " ".join(comparison_tables.main_table(report_inputs.numbers(one, MEANS)).footer)
+    assert "One seed (3): what another training would give is not known." in footer
+    assert "it leaves the luck of the seed out" in footer and "spread between seeds" not in footer
+
+
+def test_partial_data_are_warned_of_in_caption_and_footer(settings):
+    summary = {"partial": True, "warnings": [f"warning {number}" for number in range(9)]}
+    results = report_inputs.numbers(settings, MEANS, summary=summary)
+    short = "published results: warning 0; warning 1; warning 2; 6 more in data/scenes/dataset.json. Percent"
+    for table in (
+        comparison_tables.main_table(results),
+        comparison_tables.contrast_table(results),
+        comparison_tables.slices_table(results),
+    ):
+        assert short in table.caption
+        assert "Partial data, not comparable with published results." in table.footer
+
+
+def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
+    results = report_inputs.numbers(settings, MEANS, missing={"vlba": [0, 1], "alignformer": [1]})
+    assert results.scored == ["baseline", "text_to_pixel", "pixel_to_text", "vlba_pixel", "alignformer"]
+    main = comparison_tables.main_table(results)
+    assert [str(cell) for cell in rows_of(main, "vlba")[0]] == ["vlba¹", "—¹", "—¹", "—¹", "—¹"]
+    assert main.notes == [
+        "¹ vlba has no scores: seeds 0, 1 failed or did not run.",
+        "² alignformer is over 1 of 2 seeds: seed 1 failed or did not run.",
+    ]
+    assert rows_of(main, "alignformer")[0][1].text == "62.0"
+    for table in assemble.all_tables(results):
+        text = formats.to_markdown(table)
+        assert "nan" not in text.lower(), table.key
+        if table.key not in ("measured", "contrasts"):
+            assert "vlba has no scores" in text, table.key
+        if "—" in text:
+            assert table.notes, table.key
+    contrasts = comparison_tables.contrast_table(results)
+    assert [str(cell) for cell in rows_of(contrasts, "bidirectional VLBA")[0][1:]] == ["—¹"] * 4
+    assert contrasts.notes[0] == "¹ vlba and baseline have no seed in common."
+    latex = formats.to_latex(main, "tab:main")
+    assert r"vlba\textsuperscript{1} & ---\textsuperscript{1} &" in latex
+    assert r"\textsuperscript{2} alignformer is over 1 of 2 seeds" in latex
+    table = pd.read_csv(io.StringIO(comparison_tables.to_csv(results)))
+    assert set(table["variant"]) == set(MEANS)
+    of_vlba = table[table["variant"] == "vlba"]
+    assert (of_vlba["seeds"] == 0).all() and of_vlba["mIoU"].isna().all() and of_vlba["mIoU difference"].isna().all()
+    assert set(of_vlba["missing seeds"]) == {"0 1"}
+
+
+def test_a_reference_without_scores_leaves_no_difference(settings):
+    results = report_inputs.numbers(settings, MEANS, missing={"baseline": [0, 1]})
+    main = comparison_tables.main_table(results)
+    row = rows_of(main, "alignformer")[0]
+    assert (str(row[1]), str(row[2])) == ("62.0 [59.0, 65.0]", "—²")
+    assert main.notes[1] == "² No difference: baseline has no scores: seeds 0, 1 failed or did not run."
+
+
+def test_every_metric_has_its_difference(results):
+    (full,) = comparison_tables.full_tables(results)
+    headings = [heading for block in full.blocks for heading in block.headings if heading != "variant"]
+    assert sorted(headings) == sorted([*METRICS, *(f"Δ {metric}" for metric in METRICS)])
+    assert headings[:4] == ["mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
+    assert "Pr@X: share of expressions with IoU ≥ X." in full.footer
+
+
+@pytest.mark.parametrize(
+    ("protocol", "headline"),
+    [
+        ("original", ["mIoU", "oIoU"]),
+        ("lavt", ["oIoU"]),
+        ("cris", ["mIoU"]),
+        ("cgformer", ["oIoU", "mIoU"]),
+        ("rela", ["oIoU", "mIoU"]),
+    ],
+)
+def test_the_main_table_has_the_protocols_metrics(tmp_path, settings, protocol, headline):
+    other = report_inputs.params(tmp_path, protocol=protocol)
+    results = report_inputs.numbers(other, MEANS)
+    (block,) = comparison_tables.main_table(results).blocks
+    assert block.headings == ["variant", *(text for metric in headline for text in (metric, f"Δ {metric}"))]
+    assert f"Protocol {protocol}." in comparison_tables.main_table(results).footer
+    (full,) = comparison_tables.full_tables(results)
+    bound = ">" if protocol in ("cris", "cgformer") else "≥"
+    assert f"Pr@X: share of expressions with IoU {bound} X." in full.footer
+
+
+def test_a_variant_alone_has_no_differences(tmp_path, settings):
+    alone = report_inputs.params(tmp_path, variants=["baseline"])
+    results = report_inputs.numbers(alone, MEANS)
+    assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "oIoU"]
+    assert comparison_tables.difference_table(results) is None and comparison_tables.contrast_table(results) is None
+    assert [table.key for table in assemble.all_tables(results)] == ["main", "full", "slices", "costs"]
+
+
+MIXED = (
+    "refcoco_val", "refcoco_testA", "refcoco_testB", "refcoco+_val", "refcoco+_testA", "refcoco+_testB",
+    "refcocog_val", "refcocog_test",
+)  # fmt: skip
+
+
+def test_a_mix_of_sets_has_a_block_and_a_table_for_each_set(tmp_path, settings):
+    mix = report_inputs.params(tmp_path, "refcoco_mix")
+    results = report_inputs.numbers(mix, MEANS, MIXED)
+    main, full = comparison_tables.main_table(results), comparison_tables.full_tables(results)
+    by_set = [list(MIXED[:3]), list(MIXED[3:6]), list(MIXED[6:])]
+    assert [[group.title.split(",")[0] for group in block.groups] for block in main.blocks] == by_set
+    assert [table.key for table in full] == ["full-refcoco", "full-refcoco+", "full-refcocog"]
+    assert [[group.title.split(",")[0] for group in table.blocks[0].groups] for table in full] == by_set
+
+
+def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
+    table = comparison_tables.slices_table(results)
+    assert table.caption.startswith("Where it helps: slices of val on scenes.")
+    assert [group.title for group in table.blocks[0].groups] == [
+        *("Length of the expression (words)", "Distractors (other things of the same category)"),
+    ]
+    first, second = table.blocks
+    assert first.headings == [
+        *("slice", "expressions", "baseline mIoU", "Δ text_to_pixel", "Δ pixel_to_text", "Δ vlba"),
+    ]
+    assert second.headings == ["slice", "Δ vlba_pixel", "Δ alignformer"]
+    assert [str(cell) for cell in first.groups[0].rows[0]][:4] == [
+        *("1 to 2", "300", "55.0 [52.0, 58.0]", "+6.0 [3.0, 9.0]"),
+    ]
+    assert [str(cell) for cell in first.groups[1].rows[2]] == ["2 and more", "8", "—¹", "—¹", "—¹", "—¹"]
+    assert table.notes == ["¹ fewer than 10 pictures: 2 and more (distractors)"]
+    assert not any(cell.bold for block in table.blocks for group in block.groups for row in group.rows for cell in row)
+
+
+def test_costs_are_exact_and_relative_to_the_reference(results):
+    assert cells(costs.exact_table(results))[1] == ["text_to_pixel", "1,001,000", "1.001", "2,000,000,001", "1.000"]
+
+
+def test_measurements_come_from_the_benchmarks_with_machine_and_date(root, settings, monkeypatch):
+    monkeypatch.setattr(dataset_results, "MEASURED", root / "benchmarks/results/steps.csv")
+    results = report_inputs.numbers(settings, MEANS)
+    table = costs.measured_table(results)
+    with (root / "benchmarks/results/steps.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["setting"] == "small" and row["model"] in MEANS]
+    assert len(cells(table)) == len(rows) > 0
+    title = table.blocks[0].groups[0].title
+    assert rows[0]["machine"] in title and rows[0]["date"] in title
+    assert "python -m benchmarks.steps" in " ".join(table.footer)
+
+
+def test_markdown_latex_and_csv_say_the_same_numbers(results):
+    (full,) = comparison_tables.full_tables(results)
+    found = pd.read_csv(io.StringIO(comparison_tables.to_csv(results)), dtype=str, keep_default_na=False)
+    markdown, latex = formats.to_markdown(full), formats.to_latex(full, "tab:full")
+    for row in found.to_dict("records"):
+        for metric in METRICS:
+            mean = f"{row[metric]} [{row[f'{metric} low']}, {row[f'{metric} high']}]"
+            expected = 100 * MEANS[row["variant"]]
+            assert float(row[metric]) == pytest.approx(expected, abs=0.051)
+            assert f"| {mean} |" in markdown
+            assert rf"{row[metric]} & {{\scriptsize [{row[f'{metric} low']}, {row[f'{metric} high']}]}}" in latex
+            if row["variant"] != "baseline":
+                change = float(row[f"{metric} difference"])
+                assert change == pytest.approx(expected - 55, abs=0.051)
+                assert row[f"{metric} supported"] == str(abs(expected - 55) >= 2).lower()
+
+
+def test_markdown_escapes_what_would_break_its_tables():
+    table = Table("key", "caption", [Block([], ["a", "b"], [Group("", [[Cell("x|y"), Cell("<0.1", value=0.1)]])])])
+    assert r"| x\|y | &lt;0.1 |" in formats.to_markdown(table)
+
+
+def test_every_special_character_of_latex_is_escaped():
+    block = Block([], ["variant"], [Group("", [[Cell("a_b")]])])
+    text = formats.to_latex(Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ > < | ± Δ — ¹²", [block]), "tab:key")
+    assert (
+        r"100\% of \{a\_\allowbreak{}b\} \& \#1 \$x \textasciitilde{} \textasciicircum{} \textbackslash{} "
+        r"$\geq$ $>$ $<$ \textbar{} $\pm$ $\Delta$ --- \textsuperscript{1}\textsuperscript{2}" in text
+    )
+
+
+def every_case(tmp_path, root, monkeypatch) -> dict[str, str]:
+    """Name of a case -> LaTeX of all its tables."""
+    monkeypatch.setattr(dataset_results, "MEASURED", root / "benchmarks/results/steps.csv")
+    warned = {"partial": True, "warnings": ["no 100% of testB_x <here> & {there}", "$5 #1 ~ ^ \\"]}
+    mix = report_inputs.params(tmp_path, "refcoco_mix", protocol="cgformer")
+    cases = {
+        "scenes": report_inputs.numbers(report_inputs.params(tmp_path), MEANS, ("val", "testA", "testB")),
+        "missing": report_inputs.numbers(
+            report_inputs.params(tmp_path), MEANS, missing={"vlba": [0, 1], "alignformer": [1]}, summary=warned
+        ),
+        "one_seed": report_inputs.numbers(report_inputs.params(tmp_path, seeds=[0], protocol="lavt"), MEANS),
+        "mix": report_inputs.numbers(mix, MEANS, MIXED),
+    }
+    return {
+        case: "\n".join(formats.to_latex(table, f"tab:{case}-{table.key}") for table in assemble.all_tables(results))
+        for case, results in cases.items()
+    }
+
+
+def test_rows_of_latex_are_complete_and_labels_are_unique(tmp_path, root, monkeypatch, settings):
+    latex = "\n".join(every_case(tmp_path, root, monkeypatch).values())
+    assert latex.isascii()
+    for columns, body in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", latex, re.DOTALL):
+        number = len(re.findall(r"[lr]|p\{\d+pt\}", columns.replace(r"@{\,}", "")))
+        for line in (line for line in body.splitlines() if r"\\" in line):
+            spanned = sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line))
+            assert len(re.findall(r"(?<!\\)&", line)) + 1 + spanned == number, line
+    labels = re.findall(r"\\label\{(.*)\}", latex)
+    assert len(labels) == len(set(labels)) == latex.count(r"\begin{table}") == latex.count(r"\end{table}")
+
+
+def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
+    results = report_inputs.numbers(settings, MEANS)
+    long = "a_variant_with_a_name_" + "that_goes_on_" * 6
+    main = comparison_tables.main_table(results)
+    rows = [[Cell(long), *row[1:]] for row in main.blocks[0].groups[0].rows]
+    text = formats.to_latex(Table("main", "", [Block([], main.blocks[0].headings, [Group("", rows)])]), "tab:main")
+    assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}rrrr\}", text)
+    compiled(tmp_path, text)
+
+
+def test_latex_compiles_without_a_line_that_is_too_long(tmp_path, root, monkeypatch, settings):
+    for latex in every_case(tmp_path, root, monkeypatch).values():
+        compiled(tmp_path, latex)
+
+
+def compiled(folder, latex: str) -> None:
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex on this machine")
+    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (folder / "tables.tex").write_text(f"{head}{latex}\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (folder / "tables.pdf").stat().st_size > 0
+    assert not re.findall(r"(Overfull \\hbox .*|Float too large.*)", done.stdout)
+
+
+def test_published_is_read_with_its_protocols():
+    known = published.read()
+    assert (known["source"] != "").all() and known["value"].between(0, 100).all()

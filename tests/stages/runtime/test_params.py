@@ -1,0 +1,231 @@
+"""`params.yaml`: every error names its dotted key and what is allowed there."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.params import __main__ as params_command
+from stages.runtime import params
+
+TRAINING = ("recipes", "small", "training")
+SCENES = ("datasets", "scenes")
+VISION = ("recipes", "small", "model", "vision")
+TEXT = ("recipes", "small", "model", "text")
+SWIN = {
+    "kind": "swin",
+    "patch_size": 4,
+    "embed_dim": 48,
+    "depths": [2, 2, 2],
+    "num_heads": [3, 6, 12],
+    "window_size": 4,
+    "drop_path": 0.0,
+    "absolute_positions": True,
+}
+REMOVED = object()
+
+
+def error_after(tmp_path: Path, content: dict, *changes: tuple[tuple, object]) -> str:
+    """The message for `content` with the given keys set, or removed."""
+    for keys, value in changes:
+        section = content
+        for key in keys[:-1]:
+            section = section[key]
+        if value is REMOVED:
+            del section[keys[-1]]
+        else:
+            section[keys[-1]] = value
+    path = tmp_path / "params.yaml"
+    with path.open("w") as file:
+        YAML(typ="safe").dump(content, file)
+    with pytest.raises(params.ParamsError) as caught:
+        params.read(path)
+    return str(caught.value)
+
+
+def error_of_text(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(params.ParamsError) as caught:
+        params.read(path)
+    return str(caught.value)
+
+
+def test_the_projects_own_file_is_valid_and_frozen(root):
+    content = params.read(root / "params.yaml")
+    assert content.experiment.reference in content.variants
+    with pytest.raises(ValueError):
+        content.experiment.recipe = "other"
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (
+            (*TRAINING, "epoch"),
+            3,
+            "recipes.small.training.epoch: unknown key; did you mean epochs? allowed: epochs, batch",
+        ),
+        (
+            (*SCENES, "picture_sizes"),
+            3,
+            "datasets.scenes.picture_sizes: unknown key; did you mean picture_size? allowed: ",
+        ),
+        ((*SCENES, "pictures", "testC"), 3, "datasets.scenes.pictures.testC: unknown key; did you mean test"),
+        (("extra",), 3, "extra: unknown key; allowed: experiment, datasets, recipes, variants, evaluation"),
+        ((*TRAINING, "epochs"), REMOVED, "recipes.small.training.epochs: missing"),
+        (("evaluation",), REMOVED, "evaluation: missing"),
+        ((*TRAINING, "epochs"), "many", "recipes.small.training.epochs: expected integer, found 'many' (a string)"),
+        ((*TRAINING, "epochs"), True, "recipes.small.training.epochs: expected integer, found True (a truth value)"),
+        ((*TRAINING, "epochs"), 2.0, "recipes.small.training.epochs: expected integer, found 2.0 (float)"),
+        ((*TRAINING, "epochs"), 0, "recipes.small.training.epochs: expected greater than 0, found 0 (int)"),
+        ((*TRAINING, "power"), "0.9", "recipes.small.training.power: expected number, found '0.9' (a string)"),
+        (
+            (*TRAINING, "power"),
+            float("nan"),
+            "recipes.small.training.power: expected a finite number, found nan (float)",
+        ),
+        (
+            (*TRAINING, "precision"),
+            "fp8",
+            "recipes.small.training.precision: expected one of 'no', 'bf16' or 'fp16', found ",
+        ),
+        (TRAINING, 3, "recipes.small.training: expected a section with keys, found 3 (int)"),
+        (("datasets", "scenes"), [], "datasets.scenes: expected a section with keys, found [] (a list)"),
+        (("recipes",), None, "recipes: expected a section with keys, found None (nothing)"),
+        ((*SCENES, "kind"), "scene", "datasets.scenes.kind: expected one of 'scenes', 'refer', 'mix', 'coco', found"),
+        ((*SCENES, "kind"), REMOVED, "datasets.scenes.kind: missing"),
+        ((*SCENES, "pictures", "val"), -1, "datasets.scenes.pictures.val: expected greater than 0, found -1 (int)"),
+        (("variants", "a b"), {}, "variants.a b: expected a name of letters, digits"),
+        (("experiment", "seeds"), 3, "experiment.seeds: expected list, found 3 (int)"),
+        (("experiment", "seeds"), [0, -1], "experiment.seeds.1: expected greater than or equal to 0, found -1 (int)"),
+        (("experiment", "seeds"), [0, 0], "experiment.seeds: names something twice: 0, 0"),
+        (
+            ("experiment", "reference"),
+            "vlba",
+            "experiment.reference: unknown variant 'vlba'; allowed: baseline, alignformer",
+        ),
+        (
+            ("experiment", "recipe"),
+            "smal",
+            "experiment.recipe: unknown name 'smal'; did you mean small? allowed: paper, photographs, small",
+        ),
+        (
+            ("experiment", "datasets"),
+            ["scene"],
+            "experiment.datasets: unknown name 'scene'; did you mean scenes? allowed: ",
+        ),
+        (
+            ("datasets", "refcoco", "root"),
+            "data/scenes",
+            "refcoco.root: data/scenes/refcoco lies in data/scenes, which",
+        ),
+        (("datasets", "refcoco", "images"), "data/scenes", "datasets.refcoco.images: data/scenes lies in data/scenes"),
+        (
+            ("datasets", "own"),
+            {"kind": "coco", "instances": "data/own/a.json", "expressions": "a.csv", "images": "."},
+            "datasets.own.instances: data/own/a.json lies in data/own, which is an output",
+        ),
+        (
+            ("datasets", "refcocog", "split_by"),
+            "unc",
+            "datasets.refcocog.split_by: refcocog has no 'unc'; allowed: umd, google",
+        ),
+        (
+            ("datasets", "refcoco", "name"),
+            "refclef",
+            "datasets.refcoco.name: expected one of 'refcoco', 'refcoco+' or 'refcocog', found 'refclef'",
+        ),
+        (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: names something twice"),
+        (
+            ("experiment", "datasets"),
+            ["refcoco"],
+            "experiment.outside: 'refcoco' is missing: it is not rendered by the",
+        ),
+        (("experiment", "outside"), ["scenes"], "experiment.outside: 'scenes' is rendered by the project, or not in"),
+        (
+            ("evaluation", "protocol"),
+            "lav",
+            "evaluation.protocol: expected one of 'original', 'lavt', 'cris', 'cgformer'",
+        ),
+        (VISION, SWIN | {"num_heads": [3]}, "recipes.small.model.vision.num_heads: 1 stages, but depths has"),
+        (VISION, SWIN | {"embed_dim": 50}, "recipes.small.model.vision.num_heads: 3 heads do not divide the width 50"),
+        ((*VISION, "channels"), [32], "recipes.small.model.vision.channels: 1 stages, but depths has"),
+        ((*TEXT, "num_heads"), 7, "recipes.small.model.text.num_heads: 7 heads do not divide hidden_size"),
+    ],
+)
+def test_an_error_names_its_key_and_what_is_allowed(tmp_path, small_params, keys, value, message):
+    assert message in error_after(tmp_path, small_params, (keys, value))
+
+
+def test_all_errors_are_named_at_once(tmp_path, small_params):
+    message = error_after(
+        tmp_path,
+        small_params,
+        (("experiment", "variants"), ["baseline", "nobody", "noone"]),
+        (("experiment", "recipe"), "nothing"),
+    )
+    assert [line.split(":")[0] for line in message.splitlines()[1:]] == [
+        "experiment.variants",
+        "experiment.variants",
+        "experiment.recipe",
+    ]
+
+
+def test_a_key_given_twice_is_named_with_its_line(tmp_path, root):
+    lines = (root / "params.yaml").read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.strip().startswith("epochs:"))
+    lines.insert(place + 1, lines[place])
+    message = error_of_text(tmp_path, "\n".join(lines))
+    assert f"line {place + 2}: found duplicate key" in message and "epochs" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: b: c", "is not YAML"), ("", "expected a section"), ("[1]", "a list")]
+)
+def test_a_file_that_holds_no_sections(tmp_path, text, message):
+    assert message in error_of_text(tmp_path, text)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(params.ParamsError, match="run from the project's root"):
+        params.read(tmp_path / "params.yaml")
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path, root):
+    text = (root / "params.yaml").read_text()
+    text = re.sub(r"learning_rate: \S+", "learning_rate: 1e-3", text)
+    text = re.sub(r"precision: \S+", "precision: no", text)
+    (tmp_path / "params.yaml").write_text(text)
+    training = params.read(tmp_path / "params.yaml").recipes["small"].training
+    assert training.learning_rate == 0.001
+    assert training.precision == "no"
+
+
+def test_command_line(tmp_path, root, monkeypatch, capsys):
+    shutil.copy(root / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    params_command.main([])
+    written = (tmp_path / "params.schema.json").read_text()
+    assert json.loads(written)["properties"].keys() == params.Params.model_fields.keys()
+    params_command.main(["--check"])
+
+    (tmp_path / "params.schema.json").write_text(written + " ")
+    with pytest.raises(SystemExit) as stale:
+        params_command.main(["--check"])
+    assert stale.value.code == 2
+    assert capsys.readouterr().err == "params.schema.json is stale: run python -m stages.params\n"
+
+    (tmp_path / "params.yaml").write_text("experiment: 3\n")
+    with pytest.raises(SystemExit) as wrong:
+        params.read_or_exit()
+    assert wrong.value.code == 2
+    assert "experiment: expected a section with keys, found 3 (int)" in capsys.readouterr().err
+
+
+def test_the_committed_schema_is_current(root):
+    assert (root / "params.schema.json").read_text() == params.schema()

@@ -1,0 +1,436 @@
+"""Several processes: the same batches, losses, gradients, weights and scores as one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+from torch import nn
+from torch.multiprocessing import start_processes
+from torch.nn.parallel import DistributedDataParallel
+from transformers import ResNetConfig
+
+from benchmarks.clones import ENVIRONMENT, clone, tiny
+from models import losses
+from models.alignformer import AlignFormer
+from models.losses import gathered
+from stages.data.samplers import OneExpressionPerRef, Parts, Share
+from stages.data.samples import Expressions
+from stages.runtime import layout, params, processes
+from stages.runtime.params import Training
+from stages.runtime.run import Run
+from stages.scoring.protocols import PROTOCOLS
+from stages.scoring.score import score
+from stages.train import __main__ as stage
+from stages.train import loop
+from stages.train.batch_norm import GlobalBatchNorm2d, over_all_processes
+from stages.train.loop import fit
+
+VARIANTS = {
+    "baseline": {"vlba": "none", "contrastive": "none"},
+    "text_to_pixel": {"vlba": "text_to_pixel", "contrastive": "none"},
+    "pixel_to_text": {"vlba": "pixel_to_text", "contrastive": "none"},
+    "vlba": {"vlba": "bidirectional", "contrastive": "none"},
+    "vlba_pixel": {"vlba": "bidirectional", "contrastive": "pixel"},
+    "alignformer": {"vlba": "bidirectional", "contrastive": "instance"},
+}
+CASES = [*((name, "resnet") for name in VARIANTS), ("alignformer", "swin")]
+
+# What is run, by one process and by several
+
+
+@dataclass
+class Job:
+    """Models to fit on `train`, and one to score `train` with."""
+
+    train: Expressions
+    val: Expressions
+    training: Training
+    models: dict[tuple[str, str], AlignFormer]
+
+    def __call__(self) -> dict:
+        norm = normalised()
+        fitted = {case: self.fit(model) for case, model in self.models.items()}
+        scores = self.scores(next(iter(self.models.values())))
+        return {"fitted": fitted, "scores": scores, "norm": norm, "losses": all_losses()}
+
+    def fit(self, model: AlignFormer) -> dict:
+        """History, gradients of every step after clipping, and final weights."""
+        gradients, optimiser = [], loop.optimiser
+
+        def watched(model, settings):
+            optimizer = optimiser(model, settings)
+            named = dict(model.named_parameters())
+            optimizer.register_step_pre_hook(
+                lambda *_: gradients.append({n: p.grad.clone() for n, p in named.items() if p.grad is not None})
+            )
+            return optimizer
+
+        loop.optimiser = watched
+        told = []
+        try:
+            model, history = fit(
+                model, self.train, self.val, self.training, PROTOCOLS["original"], 0, lambda *row: told.append(row)
+            )
+        finally:
+            loop.optimiser = optimiser
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        return {"history": history, "gradients": gradients, "weights": weights, "told": len(told)}
+
+    def scores(self, model: AlignFormer) -> list[pd.DataFrame]:
+        """With batches of 1 to 4: their number is odd and even, and below that of processes."""
+        return [
+            score(model, part, PROTOCOLS["original"], size)
+            for part in (self.train, self.val)
+            for size in (1, 2, 3, 100)
+        ]
+
+
+def normalised() -> dict[str, torch.Tensor]:
+    """Values and gradients of a batch norm in float64, for 7 samples: here the part of this process."""
+    torch.manual_seed(0)
+    model = Normed().double()
+    samples, targets = torch.randn(7, 3, 4, 5, dtype=torch.float64) * 3 + 20, torch.randn(7, 8, dtype=torch.float64)
+    share, shard = processes.share(), None
+    if share:
+        samples = samples[:5] if share.index == 0 else samples[5:]
+        shard = (0 if share.index == 0 else 5, 7)
+        over_all_processes(model)
+        model = DistributedDataParallel(model)
+    for _ in range(2):
+        loss = model(samples, targets, shard=shard)
+        loss.backward()
+    inner = getattr(model, "module", model)
+    found = {f"gradient of {name}": parameter.grad for name, parameter in inner.named_parameters()}
+    return found | inner.state_dict() | {"loss": loss.detach()}
+
+
+def all_losses() -> dict[str, list[torch.Tensor]]:
+    """Each loss and its gradients in float64, for 7 samples: gradients of the samples of this process.
+
+    Some samples show one thing, one has an empty mask. With several processes, gradients are summed over them.
+    """
+    torch.manual_seed(1)
+    pixels, centers = torch.randn(7, 4, 5, 6, dtype=torch.float64), torch.randn(7, 6, dtype=torch.float64)
+    masks = (torch.rand(7, 4, 5) < 0.4).double()
+    masks[1], masks[4] = masks[0], 0
+    values, shard, share = [pixels, centers, masks, torch.tensor([0, 0, 0, 1, 2, 3, 3])], None, processes.share()
+    if share:
+        mine = slice(0, 5) if share.index == 0 else slice(5, 7)
+        values, shard = [value[mine] for value in values], (mine.start, 7)
+    pixels, centers, masks, image_ids = values
+    leaves = pixels.requires_grad_(), centers.requires_grad_()
+    similarity = losses.cosine(pixels, centers)
+    found = {
+        "mask": losses.mask_loss(similarity, masks, 1.0, 1.0, 1.1, shard),
+        "pixel": losses.pixel_contrast(similarity, masks, 0.1, shard),
+        "instance": losses.instance_contrast(pixels, centers, similarity, masks, image_ids, 0.1, shard),
+    }
+    return {
+        name: [loss.detach(), *torch.autograd.grad(loss, leaves, retain_graph=True)] for name, loss in found.items()
+    }
+
+
+class Normed(nn.Module):
+    """A loss that is no mean over samples, of all processes' samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.norm, self.after = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 8)
+
+    def forward(self, samples, targets, shard=None):
+        values = self.after(self.norm(self.before(samples)).relu().mean(dim=(2, 3)))
+        return ((gathered(values, shard) * targets).sum(dim=1).exp().sum()).log()
+
+
+def plain(found: dict) -> dict:
+    """What a job found, without anything that only a pickle can hold."""
+    return found | {"scores": [table.to_dict("list") for table in found["scores"]]}
+
+
+def one_of_several(index: int, count: int, port: int, job: Job, folder: Path) -> None:
+    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    torch.set_num_threads(1)
+    with processes.group():
+        torch.save(plain(job()), folder / f"{index}.pt")
+
+
+def in_processes(count: int, job: Job, folder: Path) -> list[dict]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start_processes(one_of_several, (count, port, job, folder), nprocs=count, start_method="spawn")
+    found = [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(count)]
+    return [part | {"scores": [pd.DataFrame(table) for table in part["scores"]]} for part in found]
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+@pytest.fixture(scope="module")
+def job(shared_squares, root) -> Job:
+    """7 refs about 2 pictures in batches of 3, 3 and 1."""
+    recipe = params.Params.model_validate(YAML(typ="safe").load(root / "params.yaml")).recipes["small"]
+    rows = shared_squares.prepared.split("train").iloc[:7]
+    return Job(
+        train=Expressions(shared_squares.prepared, rows.assign(ref_id=rows["sent_id"]), shared_squares.processor),
+        val=shared_squares.expressions("val"),
+        training=recipe.training.model_copy(
+            update={"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "precision": "no"}
+        ),
+        models={case: without_dropout(model_of(shared_squares, *case)) for case in CASES},
+    )
+
+
+def model_of(squares, variant: str, kind: str) -> AlignFormer:
+    model = squares.model(**VARIANTS[variant])
+    if kind == "resnet":
+        model.config.vision_config = ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
+        )
+        torch.manual_seed(0)
+        model = AlignFormer(model.config)
+    return model
+
+
+def without_dropout(model: AlignFormer) -> AlignFormer:
+    for module in model.modules():
+        if type(module).__name__ in ("Dropout", "SwinDropPath"):
+            module.p = module.drop_prob = 0.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def two(job, tmp_path_factory) -> list[dict]:
+    return in_processes(2, job, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def one(job, two):
+    """After `two`, which has the models as they were; with the threads of both together."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield job()
+    torch.set_num_threads(threads)
+
+
+# One process and two
+
+
+def test_some_batches_are_shared_and_some_are_not(job):
+    """Otherwise the tests below would show less than they say."""
+    sampler = OneExpressionPerRef(job.train.rows, 0)
+    kinds = set()
+    for sampler.epoch in (1, 2):
+        batches = list(job.train.loader(3, sampler, share=Share(1, 2)))
+        assert [batch.total for batch in batches] == [3, 3, 1]
+        kinds |= {(batch.shard is None, len(batch.rows)) for batch in batches}
+    assert {whole for whole, _ in kinds} == {True, False}
+    assert {rows for whole, rows in kinds if not whole} >= {1}
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_two_processes_train_as_one_does(one, two, case):
+    """In float32, with no dropout: gradients to 1e-4 of the largest, losses to 1e-4, the same history otherwise."""
+    alone, (first, second) = one["fitted"][case], [process["fitted"][case] for process in two]
+    assert len(alone["gradients"]) == 6
+    for expected, *found in zip(alone["gradients"], first["gradients"], second["gradients"], strict=True):
+        largest = max(gradient.abs().max() for gradient in expected.values())
+        for gradients in found:
+            assert gradients.keys() == expected.keys()
+            for name, gradient in gradients.items():
+                torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-4 * largest, msg=name)
+    for expected, found in zip(alone["history"], first["history"], strict=True):
+        assert found == pytest.approx(expected, rel=1e-4)
+    assert first["history"] == second["history"]
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_two_processes_end_with_the_same_bits_and_one_tells(job, two, case):
+    first, second = (process["fitted"][case] for process in two)
+    assert first["weights"].keys() == job.models[case].state_dict().keys()
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), name
+    assert (first["told"], second["told"]) == (2, 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_every_parameter_has_a_gradient_in_every_step(job, one, case):
+    """Where one had none, distributed data parallel training would wait for it for ever."""
+    names = {name for name, parameter in job.models[case].named_parameters() if parameter.requires_grad}
+    assert all(gradients.keys() == names for gradients in one["fitted"][case]["gradients"])
+
+
+def test_two_processes_count_every_expression_once(one, two, job):
+    assert [len(scores) for scores in one["scores"]] == 4 * [len(job.train)] + 4 * [len(job.val)]
+    for alone, first, second in zip(one["scores"], *(process["scores"] for process in two), strict=True):
+        pd.testing.assert_frame_equal(alone.drop(columns="prediction"), first.drop(columns="prediction"))
+        assert alone["prediction"].tolist() == first["prediction"].tolist()
+        pd.testing.assert_frame_equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["mask", "pixel", "instance"])
+def test_a_loss_over_two_processes_is_that_of_one_in_value_and_gradient(one, two, name):
+    value, *gradients = one["losses"][name]
+    for process in two:
+        torch.testing.assert_close(process["losses"][name][0], value, rtol=1e-12, atol=1e-12)
+    for place, expected in enumerate(gradients, start=1):
+        assert expected.abs().max() > 0
+        summed = torch.cat([process["losses"][name][place] for process in two])
+        torch.testing.assert_close(summed / len(two), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_batch_norm_is_that_of_all_samples(one, two):
+    """Values, gradients and buffers in float64, where one process has 5 samples and the other 2."""
+    for process in two:
+        assert process["norm"].keys() == one["norm"].keys()
+        for name, value in one["norm"].items():
+            torch.testing.assert_close(process["norm"][name], value, rtol=1e-10, atol=1e-12, msg=name)
+
+
+def test_batch_norm_keeps_its_names_and_is_an_ordinary_one_alone():
+    ordinary, ours = nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4))
+    over_all_processes(ours)
+    assert type(ours[0]) is GlobalBatchNorm2d
+    assert ours[0].state_dict().keys() == ordinary.state_dict().keys()
+    samples = torch.randn(3, 4, 5, 5)
+    for mode in (True, False):
+        assert torch.equal(ours.train(mode)(samples), ordinary.train(mode)(samples))
+    assert torch.equal(ours[0].running_var, ordinary.running_var)
+
+
+# Which samples are whose
+
+
+@given(pictures=st.lists(st.integers(0, 6), min_size=1, max_size=12), count=st.integers(1, 5), data=st.data())
+def test_the_parts_of_a_batch_are_the_batch(pictures, count, data):
+    rows = data.draw(st.permutations(range(len(pictures))))
+    pictures = np.array(pictures)
+    parts = [next(iter(Parts([rows], pictures, Share(index, count)))) for index in range(count)]
+    if len(set(pictures)) < count:
+        assert parts == [(rows, None)] * count
+        return
+    assert Counter(row for part in parts for row in part.rows) == Counter(rows)
+    place = 0
+    for part in parts:
+        assert part.shard == (place, len(rows))
+        assert part.rows
+        place += len(part.rows)
+    owners = [{picture for picture in pictures[part.rows].tolist()} for part in parts]
+    assert sum(map(len, owners)) == len(set(pictures))
+    assert max(map(len, owners)) - min(map(len, owners)) <= 1
+
+
+@given(size=st.integers(4, 12), count=st.integers(1, 4))
+def test_where_no_picture_comes_twice_the_parts_follow_each_other_in_the_batch(size, count):
+    rows = list(range(20, 20 + size))
+    parts = [next(iter(Parts([rows], np.arange(40), Share(index, count)))).rows for index in range(count)]
+    assert parts == [part.tolist() for part in np.array_split(rows, count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_every_whole_picture_is_one_processes(squares, count):
+    expressions = squares.expressions("train")
+    everything = [batch.rows for batch in expressions.by_picture(3)]
+    shares = [[batch.rows for batch in expressions.by_picture(3, share=Share(i, count))] for i in range(count)]
+    assert [len(expressions.by_picture(3, share=Share(i, count))) for i in range(count)] == [*map(len, shares)]
+    assert sorted(rows for share in shares for rows in share) == sorted(everything)
+
+
+def test_workers_hand_over_where_a_part_lies(squares):
+    expressions = squares.expressions("train")
+    for index, workers in ((0, 0), (1, 1)):
+        (batch,) = expressions.loader(8, workers=workers, share=Share(index, 2))
+        assert (batch.shard, batch.total, len(batch.rows)) == ((4 * index, 8), 8, 4)
+        assert batch.inputs(torch.device("cpu"))["shard"] == batch.shard
+
+
+def test_processes_that_do_not_find_each_other_do_not_start(monkeypatch):
+    processes.here()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(processes.NotOneRunError, match="accelerate launch"):
+        processes.here()
+
+
+# The real commands
+
+CELL = ["--dataset", "scenes", "--variant", "alignformer", "--seed", "0"]
+ALONE = [sys.executable, "-m"]
+TOGETHER = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
+ON_CPU = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def project(root, tmp_path_factory) -> Path:
+    folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
+    execute(folder, *ALONE, "stages.prepare", "--dataset", "scenes")
+    return folder
+
+
+def execute(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, env=ON_CPU, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def alone(project, monkeypatch) -> pd.DataFrame:
+    """The history of the run, trained here."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(stage.tracking.store, "opened", None)
+    threads = torch.get_num_threads()
+    stage.train(Run("scenes", "alignformer", 0), params.read())
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    return pd.read_csv(layout.history("scenes", "alignformer", 0))
+
+
+def test_a_launched_training_equals_a_plain_one_and_speaks_with_one_voice(project, alone):
+    output = execute(project, *TOGETHER, "stages.train", *CELL)
+    assert output.count("epoch 1/1: loss") == 1
+    assert "Warning" not in output
+    two = pd.read_csv(project / layout.history("scenes", "alignformer", 0))
+    pd.testing.assert_frame_equal(two, alone, rtol=1e-3)
+    assert load_file(project / layout.model("scenes", "alignformer", 0) / "model.safetensors")
+
+    output = execute(project, *TOGETHER, "stages.evaluate", *CELL)
+    assert output.count("protocol original") == 1
+    metrics = json.loads((project / layout.metrics("scenes", "alignformer", 0)).read_text())
+    assert metrics["val"]["mIoU"] == two["val_mIoU"].max()
+    scores = pd.read_parquet(project / layout.scores("scenes", "alignformer", 0))
+    assert scores["sent_id"].is_unique
+    assert len(scores) == sum(values["expressions"] for name, values in metrics.items() if name != "protocol")
+
+
+def test_an_error_in_one_process_ends_all(project):
+    """The picture is missing for one of them; the other one, which waits for it, says no more than that."""
+    instances = pd.read_parquet(project / layout.prepared("scenes") / "instances.parquet")
+    rows = pd.read_parquet(project / layout.prepared("scenes") / "expressions.parquet")
+    last = rows.loc[rows["split"] == "train", "image_id"].max()
+    picture = project / instances.loc[instances["image_id"] == last, "image"].iloc[0]
+    content = picture.read_bytes()
+    picture.unlink()
+    try:
+        done = subprocess.run(
+            [*TOGETHER, "stages.train", *CELL], cwd=project, env=ON_CPU, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        picture.write_bytes(content)
+    assert done.returncode != 0
+    assert f"{picture.name}, image_id" in done.stderr and "it does not exist" in done.stderr
+    assert "Connection closed" not in done.stderr

@@ -1,0 +1,114 @@
+"""Intervals and p-values against scipy, closed forms and a plain loop."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stages.statistics import bootstrap
+from stages.statistics.bootstrap import Estimates, estimates, holm
+
+
+def of(runs: list, numerator: np.ndarray, denominator: np.ndarray | None = None, **how) -> Estimates:
+    """One metric; without a denominator a mean over pictures."""
+    denominator = np.ones((1, numerator.shape[1])) if denominator is None else denominator
+    return estimates(runs, {"metric": (numerator, denominator)}, empty=0.0, **how)["metric"]
+
+
+def runs_of(variants: list[str], seeds: int) -> list[tuple[str, int]]:
+    return [(variant, seed) for variant in variants for seed in range(seeds)]
+
+
+def test_one_run_is_the_bootstrap_of_scipy():
+    values = np.random.default_rng(0).beta(2, 1, 120)
+    found = of([("baseline", 0)], values[None]).mean("baseline")
+    expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    width = expected.high - expected.low
+    assert found.value == pytest.approx(values.mean(), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.04 * width)
+
+
+def test_a_ratio_of_sums_is_resampled_as_such():
+    random = np.random.default_rng(1)
+    union = random.integers(1, 5000, 80)
+    intersection = (union * random.random(80)).astype(int)
+    found = of([("baseline", 0)], intersection[None], union[None]).mean("baseline")
+
+    def overall(intersection, union, axis):
+        return intersection.sum(axis) / union.sum(axis)
+
+    expected = stats.bootstrap(
+        (intersection, union), overall, paired=True, n_resamples=20_000, method="percentile", rng=1
+    ).confidence_interval
+    assert found.value == pytest.approx(intersection.sum() / union.sum(), abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.04 * (found.high - found.low))
+
+
+def test_resamples_agree_with_a_loop_over_drawn_pictures():
+    random = np.random.default_rng(2)
+    numerator, denominator = random.random((3, 7)), random.random((3, 7)) + 0.1
+    found = of(runs_of(["a"], 3), numerator, denominator, resamples=5).resampled
+    for resample, weights in enumerate(np.vstack(list(bootstrap._weights(7, 5)))):
+        drawn = [picture for picture, times in enumerate(weights) for _ in range(int(times))]
+        assert len(drawn) == 7
+        for run in range(3):
+            ratio = math.fsum(numerator[run, drawn]) / math.fsum(denominator[run, drawn])
+            assert found[run, resample] == pytest.approx(ratio, abs=1e-12)
+
+
+def test_weights_are_drawn_the_same_however_many_at_once(monkeypatch):
+    whole = np.vstack(list(bootstrap._weights(9, 50)))
+    assert (whole.sum(axis=1) == 9).all()
+    assert (np.vstack(list(bootstrap._weights(9, 50))) == whole).all()
+
+
+def test_where_pictures_agree_the_mean_has_the_interval_of_students_t():
+    """Every picture shows the run's own value: only seeds differ, and their variance is pooled over variants."""
+    values = np.array([0.50, 0.54, 0.58, 0.61, 0.60, 0.68])
+    found = of(runs_of(["a", "b"], 3), np.repeat(values[:, None], 40, axis=1)).mean("a")
+    pooled = (np.var(values[:3], ddof=1) + np.var(values[3:], ddof=1)) / 2
+    half = stats.t.ppf(0.975, 4) * math.sqrt(pooled / 3)
+    assert found.value == pytest.approx(0.54)
+    assert (found.low, found.high) == pytest.approx((0.54 - half, 0.54 + half), abs=0.002 * half)
+
+
+def test_where_pictures_agree_a_difference_of_two_variants_is_a_paired_t_test():
+    values = np.array([0.50, 0.54, 0.55, 0.59, 0.53, 0.555, 0.58, 0.615])
+    found = of(runs_of(["a", "b"], 4), np.repeat(values[:, None], 40, axis=1)).difference("b", "a")
+    expected = stats.ttest_rel(values[4:], values[:4])
+    interval = expected.confidence_interval(0.95)
+    assert found.value == pytest.approx(np.mean(values[4:] - values[:4]))
+    assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.002 * (interval.high - interval.low))
+    assert found.p == pytest.approx(expected.pvalue, rel=0.05)
+
+
+def test_a_seed_that_is_good_for_both_variants_is_no_doubt_about_their_difference():
+    luck = np.array([0.0, 0.2])
+    values = np.concatenate([0.5 + luck, 0.52 + luck])
+    found = of(runs_of(["a", "b"], 2), np.repeat(values[:, None], 40, axis=1))
+    assert found.difference("b", "a")[:3] == pytest.approx((0.02, 0.02, 0.02), abs=1e-9)
+    assert found.mean("a").high - found.mean("a").low > 0.2
+
+
+def test_one_seed_has_the_pictures_interval_alone():
+    random = np.random.default_rng(3)
+    values = random.random((2, 60))
+    found = of(runs_of(["a", "b"], 1), values).difference("b", "a")
+    expected = stats.bootstrap((values[1] - values[0],), np.mean, n_resamples=20_000, method="percentile", rng=1)
+    interval = expected.confidence_interval
+    assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.04 * (interval.high - interval.low))
+
+
+def test_runs_that_are_missing_leave_the_others_comparable():
+    values = np.array([0.5, 0.6, 0.7, 0.55, 0.75])
+    found = of([("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 2)], np.repeat(values[:, None], 5, axis=1))
+    assert found.common_seeds("b", "a") == [0, 2]
+    assert found.difference("b", "a").value == pytest.approx(0.05)
+    assert found.mean("c") is None and found.difference("c", "a") is None
+
+
+def test_holm_is_the_textbooks():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    adjusted = holm(np.array([0.5, np.nan, 0.9]))
+    assert np.isnan(adjusted[1]) and adjusted[[0, 2]] == pytest.approx([1.0, 1.0])

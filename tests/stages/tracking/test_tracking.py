@@ -1,0 +1,353 @@
+"""MLflow is told the truth once, whatever happens to the stage, and DVC's lock agrees on the keys."""
+
+import ast
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages import tracking
+from stages.runtime import keys, params
+from stages.tracking import mlruns, owner, store
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = {"epochs": 3, "learning_rate": 1e-3}
+
+RECIPE = params.read(ROOT / "params.yaml").recipes["small"]
+
+PIPELINE = """
+stages:
+  prepare:
+    matrix:
+      dataset:
+        - scenes
+    cmd: mkdir -p data/${item.dataset} && echo words > data/${item.dataset}/words.txt
+    params:
+      - datasets.${item.dataset}
+    outs:
+      - data/${item.dataset}
+  train:
+    matrix:
+      dataset:
+        - scenes
+      variant:
+        - baseline
+        - vlba
+      seed:
+        - 0
+    cmd: python train.py ${item.dataset} ${item.variant} ${item.seed}
+    deps:
+      - data/${item.dataset}
+      - train.py
+    params:
+      - recipes.small
+      - variants.${item.variant}
+    outs:
+      - results/${item.variant}-${item.seed}
+"""
+
+TRAIN = """
+import sys
+from pathlib import Path
+from stages import keys, tracking
+
+dataset, variant, seed = sys.argv[1:]
+with tracking.training_run(dataset, variant, int(seed), {"epochs": 1}) as run:
+    stage = f"train@{dataset}-{variant}-{seed}"
+    Path(f"key-{variant}.txt").write_text(keys.key(stage, keys.live_inputs(stage)))
+    Path(f"results/{variant}-{seed}").mkdir(parents=True)
+    run.log({"loss": 1.0}, step=0)
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project with the real params.yaml; no DVC, no git."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_STAGE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A database without runs: creating one takes seconds."""
+    folder = tmp_path_factory.mktemp("database")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "unused")
+        read_runs()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def migrated(project, empty_database):
+    """The project with a database."""
+    shutil.copy(empty_database, "mlflow.db")
+    return project
+
+
+def read_runs() -> dict:
+    with store.opened() as (client, experiment_id):
+        return {run.info.run_name: run for run in client.search_runs([experiment_id])}
+
+
+def python(*arguments: str, **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.Popen([sys.executable, *arguments], env=environment, text=True, **options)
+
+
+WARNINGS = ["partial data: train has 3 refs, published are 42,404", "partial data: testB is absent"]
+
+
+def write_summary(dataset: str) -> None:
+    folder = Path("data") / dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {"name": dataset, "fingerprint": "f00d", "partial": True, "warnings": WARNINGS}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+
+
+def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated):
+    model = migrated / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_text("weights")
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        for epoch in range(3):
+            run.log({"loss": 1.0 / (epoch + 1)}, step=epoch)
+        run.log_folder(model, "model")
+    scores = migrated / "metrics.json"
+    scores.write_text("{}")
+    card = migrated / "README.md"
+    card.write_text("card")
+    for _ in range(2):
+        tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5, "Pr@0.5": 0.25}}, [scores], card)
+    comparison = migrated / "scenes.csv"
+    comparison.write_text(
+        "dataset,protocol,variant,split,metric,seeds,mean,std,min,max,difference\n"
+        "scenes,original,baseline,val,mIoU,1,0.4,,0.4,0.4,0.0\n"
+        "scenes,original,vlba,val,mIoU,1,0.5,,0.5,0.5,0.1\n"
+    )
+    report = [Path("reports/tables/scenes.csv"), Path("reports/index.html")]
+    for path in report:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+    tracking.log_report("scenes", comparison, report)
+
+    runs = read_runs()
+    child, parent = runs["vlba-0"], runs["scenes small"]
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+    assert child.data.params == {"epochs": "3", "learning_rate": "0.001"}
+    assert child.data.metrics == {"loss": 1 / 3, "val/mIoU": 0.5, "val/Pr_0.5": 0.25}
+    assert parent.data.metrics == {
+        "baseline/val/mIoU": 0.4,
+        "vlba/val/mIoU": 0.5,
+        "difference/baseline/val/mIoU": 0.0,
+        "difference/vlba/val/mIoU": 0.1,
+    }
+    with store.opened() as (client, experiment_id):
+        assert [point.step for point in client.get_metric_history(child.info.run_id, "loss")] == [0, 1, 2]
+        assert len(client.get_metric_history(child.info.run_id, "val/mIoU")) == 1
+        (logged,) = client.search_logged_models([experiment_id])
+        assert set(store.files_of_run(store.Store(client, experiment_id), parent.info.run_id)) == {
+            "comparison/scenes.csv",
+            "report/tables/scenes.csv",
+            "report/index.html",
+        }
+    assert {metric.key: metric.value for metric in logged.metrics} == {"val/mIoU": 0.5, "val/Pr_0.5": 0.25}
+    (weights,) = (migrated / "mlartifacts").rglob("model.safetensors")
+    assert weights.with_name("README.md").read_text() == "card"
+
+
+def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
+    write_summary("scenes")
+    content = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(content.replace("protocol: original", "protocol: lavt"))
+    model = migrated / "model"
+    model.mkdir()
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        run.log_folder(model, "model")
+    runs = read_runs()
+    expected = {"protocol": "lavt", "data.partial": "true", "data.fingerprint": "f00d"}
+    for told in (runs["vlba-0"], runs["scenes small"]):
+        assert expected.items() <= told.data.tags.items()
+        assert told.data.tags["data.warnings"] == "; ".join(WARNINGS)
+    with store.opened() as (client, experiment_id):
+        (logged,) = client.search_logged_models([experiment_id])
+    assert logged.tags["protocol"] == "lavt"
+
+
+def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
+    """A run outside DVC keeps its key when the protocol changes."""
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+        pass
+    before = read_runs()
+    assert {run.data.tags["protocol"] for run in before.values()} == {"original"}
+    assert {run.data.tags["data.partial"] for run in before.values()} == {"false"}
+    assert {run.data.tags["data.warnings"] for run in before.values()} == {""}
+    write_summary("scenes")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("protocol: original", "protocol: cris"))
+    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    comparison = migrated / "scenes.csv"
+    comparison.write_text("variant,split,metric,mean,difference\n")
+    tracking.log_report("scenes", comparison)
+    after = read_runs()
+    assert set(after) == set(before)
+    assert {run.data.tags["protocol"] for run in after.values()} == {"cris"}
+    assert {run.data.tags["data.partial"] for run in after.values()} == {"true"}
+
+
+def test_the_same_training_again_replaces_its_run(migrated):
+    for loss in (2.0, 1.0):
+        with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+            run.log({"loss": loss}, step=0)
+    with store.opened() as (client, experiment_id):
+        found = client.search_runs([experiment_id], "tags.variant = 'vlba'")
+    assert [run.data.metrics for run in found] == [{"loss": 1.0}]
+
+
+def test_evaluating_a_model_from_the_cache_makes_its_run(migrated):
+    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    child = read_runs()["vlba-0"]
+    assert (child.info.status, child.data.metrics) == ("FINISHED", {"val/mIoU": 0.5})
+
+
+def test_a_run_names_its_process(migrated):
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        pass
+    tags = read_runs()["vlba-0"].data.tags
+    assert run.run_id and owner.fate(tags) == "alive"
+    assert owner.fate({**tags, owner.STARTED: str(float(tags[owner.STARTED]) - 3600)}) == "dead"
+    assert owner.fate({**tags, owner.HOST: "another"}) == owner.fate({}) == "elsewhere"
+    process = python("-c", "from stages.tracking import owner; print(owner.tags())", stdout=subprocess.PIPE)
+    tags = ast.literal_eval(process.communicate()[0])
+    assert tags[owner.PID] == str(process.pid) and owner.fate(tags) == "dead"
+
+
+def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+        pass
+    with store.opened() as (client, experiment_id):
+        client.delete_experiment(experiment_id)
+    assert set(read_runs()) == {"vlba-0", "scenes small"}
+
+
+def test_no_password_of_an_address_is_told():
+    told = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
+    assert told == "OSError: API request to https://***@host:5000/api failed"
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
+def test_status_after_an_exception(migrated, error, status):
+    with pytest.raises(error), tracking.training_run("scenes", "vlba", 0, SETTINGS):
+        raise error
+    assert read_runs()["vlba-0"].info.status == status
+
+
+def test_status_after_sigterm(migrated):
+    script = (
+        "import time; from stages import tracking\n"
+        "with tracking.training_run('scenes', 'vlba', 0, {}):\n"
+        "    print('training', flush=True); time.sleep(60)\n"
+    )
+    process = python("-c", script, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "training\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert read_runs()["vlba-0"].info.status == "KILLED"
+
+
+def test_processes_that_start_at_once_share_one_new_database_and_one_parent(project):
+    script = (
+        "import sys; from stages import tracking\n"
+        "with tracking.training_run('scenes', 'vlba', int(sys.argv[1]), {}) as run:\n"
+        "    run.log({'loss': 1.0}, step=0)\n"
+        "assert not run.lost.what\n"
+    )
+    processes = [python("-c", script, str(seed)) for seed in range(3)]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    with store.opened() as (client, experiment_id):
+        runs = client.search_runs([experiment_id])
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
+    assert len(runs) == 4 and len(parents) == 2
+
+
+def test_a_store_that_cannot_be_opened_stops_nothing_and_is_named(project, caplog):
+    (project / "mlflow.db").mkdir()
+    with caplog.at_level(logging.WARNING), tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        run.log({"loss": 1.0}, step=0)
+    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    warnings = [record.message for record in caplog.records if record.name == tracking.__name__]
+    assert len(warnings) == 2
+    assert "train@scenes-vlba-0" in warnings[0] and "dvc.lock" in warnings[0]
+    assert "evaluate@scenes-vlba-0" in warnings[1]
+
+
+def test_a_server_that_is_gone_stops_nothing(project, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    started = time.monotonic()
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        run.log({"loss": 1.0}, step=0)
+    assert time.monotonic() - started < 20
+    assert [record.name for record in caplog.records].count(tracking.__name__) == 1
+
+
+def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, caplog):
+    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        opened, run._store = run._store, None
+        run.log({"loss": 2.0}, step=0)
+        run._store = opened
+        run.log({"loss": 1.0}, step=1)
+    with store.opened() as (client, _):
+        assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
+    assert [record.name for record in caplog.records].count(tracking.__name__) == 1
+
+
+def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("train.py").write_text(TRAIN)
+    subprocess.run([shutil.which("git"), "init", "-q"], check=True)
+    assert python("-m", "dvc", "init", "-q").wait() == 0
+    assert python("-m", "dvc", "repro", "-q").wait(120) == 0
+
+    runs = read_runs()
+    parent = runs["scenes small"].info.run_id
+    for variant in ("baseline", "vlba"):
+        stage = f"train@scenes-{variant}-0"
+        key = keys.key(stage, keys.locked_inputs(stage))
+        assert not key.endswith("undeclared")
+        assert Path(f"key-{variant}.txt").read_text() == key == keys.key(stage, keys.live_inputs(stage))
+        assert runs[f"{variant}-0"].data.tags["key"] == key
+        assert runs[f"{variant}-0"].data.tags["mlflow.parentRunId"] == parent
+
+    content = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 99", content))
+    assert keys.key(stage, keys.live_inputs(stage)) != key
+
+
+def test_every_knob_is_named_by_its_path():
+    flat = mlruns.flatten(recipe=RECIPE)
+    assert flat["recipe.training.epochs"] == RECIPE.training.epochs
+    assert flat["recipe.model.vision.depths"] == str(RECIPE.model.vision.depths)
+
+
+def test_no_key_outside_dvc(project):
+    assert keys.live_inputs("train@scenes-vlba-0") is None
+    assert keys.locked_inputs("train@scenes-vlba-0") is None
+    assert keys.key("train@scenes-vlba-0", None) == "train@scenes-vlba-0-undeclared"
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    script = "import sys, stages.tracking; print(sorted({'mlflow', 'dvc', 'torch', 'pandas'} & set(sys.modules)))"
+    process = python("-c", script, stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.communicate()[0].strip() == "[]"

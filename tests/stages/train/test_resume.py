@@ -1,0 +1,552 @@
+"""Resume: a training that is broken off and started again computes what it would have computed without the break."""
+
+import errno
+import hashlib
+import itertools
+import math
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from stages.data import prepared
+from stages.data.samplers import OneExpressionPerRef
+from stages.data.samples import Reader
+from stages.evaluate.__main__ import remove_checkpoints
+from stages.runtime import layout, params
+from stages.runtime.params import Training
+from stages.runtime.run import Run
+from stages.runtime.run_lock import RunTakenError, only_trainer
+from stages.scoring.protocols import PROTOCOLS
+from stages.train import __main__ as stage
+from stages.train import checkpoints as files
+from stages.train import identity, loop
+from stages.train.checkpoints import CheckpointError, Checkpoints
+from stages.train.loss_meter import NonFiniteLossError
+
+EPOCHS, STEPS = 3, 4  # of an epoch
+
+
+class Break(Exception):
+    """Whatever ends a training."""
+
+
+@pytest.fixture(autouse=True)
+def as_a_training_computes(monkeypatch):
+    """On the CPU, and without the sums whose order torch leaves to chance, as `stages.setup.training_setup` sees to."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@dataclass
+class Bench:
+    """Trains four squares, one a step, as often as asked, always from the same start."""
+
+    squares: object
+    training: Training
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    told: list = field(default_factory=list)
+
+    def checkpoints(self, seconds: float = math.inf, key: str = "a") -> Checkpoints:
+        return Checkpoints(self.folder, key, seconds)
+
+    def fit(self, checkpoints: Checkpoints | None = None):
+        """A new process would do the same: a fresh model, fresh generators. Every step draws from each of them."""
+        self.told.clear()
+        model = self.squares.model(contrastive="instance")
+        forward = model.forward
+
+        def drawing(pixel_values, **inputs):
+            if model.training:
+                pixel_values = pixel_values * (1 + 0.1 * random.random() * np.random.standard_normal())
+            return forward(pixel_values, **inputs)
+
+        model.forward = drawing
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(3)
+        splits = self.squares.expressions("train"), self.squares.expressions("val")
+        log = lambda row, epoch: self.told.append((epoch, row))  # noqa: E731
+        return loop.fit(model, *splits, self.training, PROTOCOLS["original"], 3, log, checkpoints)
+
+    def fit_until(self, owner: object, name: str, call: int, checkpoints: Checkpoints) -> None:
+        """The same, broken off when a function is called for the n-th time."""
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        def breaking(*arguments, **named):
+            if next(calls) == call:
+                raise Break
+            return function(*arguments, **named)
+
+        with self.monkeypatch.context() as patch:
+            patch.setattr(owner, name, breaking)
+            with pytest.raises(Break):
+                self.fit(checkpoints)
+
+    def files(self) -> list[str]:
+        """Epoch and step of the checkpoints that lie there, the newest first."""
+        return ["-".join(path.name.split("-")[:2]) for path in self.checkpoints().newest_first()]
+
+
+@pytest.fixture
+def bench(squares, small_params, tmp_path, monkeypatch) -> Bench:
+    recipe = params.Params.model_validate(small_params).recipes["small"]
+    changes = {"epochs": EPOCHS, "batch_size": 1, "learning_rate": 5e-3, "warmup": 0.1, "precision": "no"}
+    return Bench(squares, recipe.training.model_copy(update=changes), tmp_path / "checkpoints", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def known() -> dict:
+    return {}
+
+
+@pytest.fixture
+def whole(bench, known):
+    """What a training without a break gives: weights, history, what was logged. Trained once for all tests."""
+    if not known:
+        model, history = bench.fit()
+        known["whole"] = model.state_dict(), history, list(bench.told)
+    return known["whole"]
+
+
+def assert_identical(found, bench, whole):
+    model, history = found
+    weights, expected, told = whole
+    assert history == expected
+    assert bench.told == told
+    assert model.state_dict().keys() == weights.keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+# Bits
+
+
+def test_broken_off_at_every_step(bench, whole):
+    """Each start makes one step and its checkpoint (after the last step of an epoch, the epoch's), and then breaks."""
+    places = []
+    for _ in range(EPOCHS * STEPS - 1):
+        bench.fit_until(loop.Losses, "add", 2, bench.checkpoints(seconds=0))
+        places.append(bench.files()[0])
+    steps = [(1 + done // STEPS, done % STEPS) for done in range(1, EPOCHS * STEPS)]
+    assert places == [f"{epoch:05d}-{step:08d}" for epoch, step in steps]
+    assert_identical(bench.fit(bench.checkpoints(seconds=0)), bench, whole)
+
+
+@pytest.mark.parametrize("step", [1, 5, 7, 12])
+def test_broken_off_far_from_a_checkpoint(bench, whole, step):
+    """With checkpoints at the ends of epochs alone, the steps since are made again."""
+    bench.fit_until(loop.Losses, "add", step, bench.checkpoints())
+    assert bench.files() == [f"{epoch:05d}-00000000" for epoch in range((step - 1) // STEPS + 1, 1, -1)]
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+
+
+@pytest.mark.parametrize("owner, name, call", [
+    (loop, "summarise", 3),  # while the epoch is validated
+    (loop.State, "end_epoch", 2),  # after the row of history was logged
+    (loop.State, "content", 9),  # before a checkpoint is written
+    (files.os, "fsync", 11),  # while it is written
+    (files, "_sync_folder", 7),  # after it
+])  # fmt: skip
+def test_broken_off_between_steps(bench, whole, owner, name, call):
+    bench.fit_until(owner, name, call, bench.checkpoints(seconds=0))
+    assert_identical(bench.fit(bench.checkpoints(seconds=0)), bench, whole)
+
+
+def test_broken_off_after_the_last_epoch_trains_no_more(bench, whole, monkeypatch, capsys):
+    """The model and the history may be what was not written."""
+    bench.fit(bench.checkpoints())
+    capsys.readouterr()
+    monkeypatch.setattr(loop.Losses, "add", None)
+    monkeypatch.setattr(loop, "score", None)
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+    assert capsys.readouterr().out.startswith("resuming at the end, from ")
+
+
+def test_checkpoints_change_no_result(bench, whole):
+    assert_identical(bench.fit(bench.checkpoints(seconds=0)), bench, whole)
+
+
+def test_what_is_resumed_is_said(bench, capsys):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    capsys.readouterr()
+    bench.fit(bench.checkpoints())
+    newest = f"{bench.folder}/a/00002-00000002-"
+    assert f"resuming at epoch 2, step 2 of {STEPS}, from {newest}" in capsys.readouterr().out
+
+
+def test_samples_that_were_seen_are_not_loaded_again(bench, monkeypatch):
+    bench.fit_until(loop.Losses, "add", 8, bench.checkpoints(seconds=0))
+    read, batch = [], Reader.batch
+
+    def reading(reader, rows):
+        if reader.serves_masks:  # for a training step
+            read.append(rows)
+        return batch(reader, rows)
+
+    monkeypatch.setattr(Reader, "batch", reading)
+    bench.fit(bench.checkpoints())
+    assert len(read) == EPOCHS * STEPS - 7
+    sampler = OneExpressionPerRef(bench.squares.prepared.split("train"), 3)
+    sampler.epoch = 2
+    assert read[0] == list(sampler)[-1:]
+
+
+# Files
+
+
+def test_two_checkpoints_are_kept_also_at_the_end(bench):
+    checkpoints = bench.checkpoints(seconds=0)
+    bench.fit(checkpoints)
+    assert bench.files() == ["00004-00000000", f"00003-{STEPS:08d}"]
+    assert {path.suffix for path in checkpoints.folder.iterdir()} == {".pt"}
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(bench, whole, caplog, capsys):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    newest, before = bench.checkpoints().newest_first()
+    damage(newest)
+    capsys.readouterr()
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+    assert f"{newest} is damaged" in caplog.text
+    assert f"from {before}" in capsys.readouterr().out
+    assert not newest.exists()
+
+
+@pytest.mark.parametrize("harm", ["the end is missing", "empty"])
+def test_both_damaged_starts_from_the_beginning(bench, whole, caplog, capsys, harm):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    both = bench.checkpoints().newest_first()
+    for path in both:
+        damage(path, harm)
+    capsys.readouterr()
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+    assert all(f"{path} is damaged" in caplog.text for path in both)
+    assert "starts from the beginning" in caplog.text
+    assert "resuming" not in capsys.readouterr().out
+
+
+def damage(path: Path, harm: str = "one bit") -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes({"one bit": content, "the end is missing": content[:-1], "empty": b""}[harm])
+
+
+def test_checkpoints_of_another_key_are_removed_and_said_so(bench, whole, capsys):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0, key="b"))
+    capsys.readouterr()
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+    output = capsys.readouterr().out
+    (line,) = [line for line in output.splitlines() if str(bench.folder / "b") in line]
+    assert "removed" in line
+    assert "resuming" not in output
+    assert not (bench.folder / "b").exists()
+
+
+def test_what_a_kill_left_half_written_is_removed(bench):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    partial = bench.checkpoints().folder / files.TEMPORARY
+    partial.write_bytes(b"half")
+    bench.fit_until(loop.Losses, "add", 1, bench.checkpoints())
+    assert not partial.exists()
+
+
+def test_a_checkpoint_can_be_read_without_running_code(bench):
+    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    content = torch.load(bench.checkpoints().newest_first()[0], weights_only=True)
+    assert content["progress"]["epoch"] == 2
+    parameters = bench.squares.model(contrastive="instance").parameters()
+    assert len(content["parts"]["optimizer"]["state"]) == len(list(parameters))
+
+
+# A disk that is full
+
+
+class Full:
+    """A file on a disk that is full after some kilobytes."""
+
+    def __init__(self, file, number: int):
+        self.file, self.number, self.flush = file, number, file.flush
+
+    def write(self, data) -> int:
+        if self.file.tell() > 10_000:
+            raise OSError(self.number, os.strerror(self.number))
+        return self.file.write(data)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_stops_and_leaves_the_last_good_checkpoint(bench, whole, monkeypatch, number):
+    start, count = files._Hashing.__init__, itertools.count(1)
+    with monkeypatch.context() as patch:
+        full_at = lambda self, file: start(self, Full(file, number) if next(count) == 3 else file)  # noqa: E731
+        patch.setattr(files._Hashing, "__init__", full_at)
+        with pytest.raises(CheckpointError) as error:
+            bench.fit(bench.checkpoints(seconds=0))
+    newest = bench.checkpoints().newest_first()[0]
+    message = str(error.value)
+    assert os.strerror(number) in message
+    assert f"goes on from {newest}" in message
+    assert str(newest.parent / files.TEMPORARY) in message
+    needed = re.search(r"needs ([\d.]+) MB", message)
+    assert float(needed[1]) == pytest.approx(newest.stat().st_size / 1e6, rel=0.5)
+    assert bench.files() == ["00001-00000002", "00001-00000001"]
+    assert set(newest.parent.iterdir()) == set(bench.checkpoints().newest_first())
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+
+
+def test_no_room_for_the_first_checkpoint(bench, monkeypatch):
+    start = files._Hashing.__init__
+    monkeypatch.setattr(files._Hashing, "__init__", lambda self, file: start(self, Full(file, errno.ENOSPC)))
+    with pytest.raises(CheckpointError, match="starts from the beginning"):
+        bench.fit(bench.checkpoints(seconds=0))
+
+
+def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(bench, whole, monkeypatch):
+    """torch has other words for any exception there."""
+    write = files.hashlib.sha256
+    calls = itertools.count(1)
+
+    class Interrupted:
+        def __init__(self):
+            self.hash = write()
+
+        def update(self, data):
+            if next(calls) == 200:
+                raise KeyboardInterrupt
+            self.hash.update(data)
+
+        def hexdigest(self):
+            return self.hash.hexdigest()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.hashlib, "sha256", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bench.fit(bench.checkpoints(seconds=0))
+    assert not (bench.checkpoints().folder / files.TEMPORARY).exists()
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+
+
+# A loss that is not finite
+
+
+def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
+    """As on a GPU, where losses are fetched several steps at once."""
+    broken_at = 7
+    losses = loop.Losses
+    seen = itertools.count(1)
+
+    class Patient(losses):
+        def __init__(self, state, device):
+            super().__init__(state, device)
+            self.patience = 3
+
+        def add(self, output, batch):
+            if next(seen) == broken_at:
+                output.loss = output.loss * math.nan
+                self.sent_ids = batch.sent_ids.tolist()
+                Patient.culprit = self.sent_ids
+            super().add(output, batch)
+
+    monkeypatch.setattr(loop, "Losses", Patient)
+    with pytest.raises(NonFiniteLossError) as error:
+        bench.fit(bench.checkpoints(seconds=0))
+    assert f"at step {broken_at - 1}," in str(error.value)
+    assert f"sent_ids {Patient.culprit}" in str(error.value)
+    assert bench.files() == ["00002-00000000", "00001-00000003"]
+
+
+# What determines a run
+
+
+@pytest.fixture
+def place(squares, small_params, tmp_path, monkeypatch) -> Run:
+    """A run that the stage can train here: parameters and a prepared dataset in the working folder, no MLflow."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stage.tracking.store, "opened", None)
+    small_params["recipes"]["small"]["training"].update(epochs=5, batch_size=1)
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
+    threads = torch.get_num_threads()
+    yield Run("scenes", "alignformer", 0)
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def test_the_key_changes_with_whatever_determines_the_run(place, monkeypatch, tmp_path):
+    settings, weights, code = params.read(), tmp_path / "weights", tmp_path / "project"
+    small, pretrained = settings.recipes["small"], settings.recipes["photographs"].model_dump()
+    longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 6})})
+    pretrained["model"]["text"]["weights"] = str(weights)
+    pretrained = params.Recipe.model_validate(pretrained)
+    make_parent(weights / "model.safetensors").write_bytes(b"1")
+    for name in identity.SOURCES:
+        source, copy = identity.PROJECT / name, make_parent(code / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
+
+    def key(recipe=small, variant="alignformer", run=place, protocol="original") -> str:
+        return identity.key(run, recipe, settings.variants[variant], PROTOCOLS[protocol])
+
+    assert re.fullmatch(r"[0-9a-f]{16}", key())
+    keys = [key(), key(longer), key(pretrained), key(variant="vlba"), key(protocol="lavt")]
+    keys += [key(run=place._replace(seed=1)), key(run=place._replace(dataset="refcoco"))]
+    for processes, device in ((2, "cpu"), (1, "cuda")):
+        with monkeypatch.context() as patch:
+            there = SimpleNamespace(num_processes=processes, device=torch.device(device))
+            patch.setattr(identity, "here", lambda there=there: there)
+            keys.append(key())
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "__version__", "0.1")
+        keys.append(key())
+    (weights / "model.safetensors").write_bytes(b"2")
+    keys.append(key(pretrained))
+    monkeypatch.setattr(identity, "PROJECT", code)
+    assert key() == keys[0]
+    for changed in (
+        layout.prepared("scenes") / "instances.parquet",
+        make_parent(layout.prepared("scenes") / "refer" / "1.png"),
+        *(code / name for name in ("models/vlba.py", "stages/train/loop.py", "stages/data/samples.py")),
+    ):
+        with changed.open("ab") as file:
+            file.write(b"#")
+        keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def make_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+# The stage
+
+
+def outputs(run: Run) -> tuple[str, str]:
+    files = layout.model(*run) / "model.safetensors", layout.history(*run)
+    return tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+@contextmanager
+def files_limited_to(size: int):
+    """The system refuses to make a file larger, as it would on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_model_that_cannot_be_written_is_written_by_the_next_start(place, monkeypatch, capsys):
+    stage.train(place, params.read())
+    expected = outputs(place)
+    write = stage.write
+
+    def limited(*arguments):
+        with files_limited_to(100_000):
+            write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write", limited)
+        with pytest.raises(stage.OutputError, match="Nothing is lost") as error:
+            stage.train(place, params.read())
+    assert str(layout.model(*place)) in str(error.value)
+    assert not layout.model(*place).exists()
+    assert not layout.history(*place).exists()
+    capsys.readouterr()
+    stage.train(place, params.read())
+    assert "resuming at the end" in capsys.readouterr().out
+    assert outputs(place) == expected
+
+
+def test_a_system_that_refuses_a_checkpoint_ends_the_command_with_code_1(place, monkeypatch, capsys):
+    command = ["stages.train", "--dataset", place.dataset, "--variant", place.variant, "--seed", str(place.seed)]
+    monkeypatch.setattr(sys, "argv", command)
+    with files_limited_to(1_000_000), pytest.raises(SystemExit) as end:
+        stage.main()
+    assert str(end.value.code).startswith("error: the checkpoint checkpoints/scenes-alignformer-0/")
+    assert os.strerror(errno.EFBIG) in end.value.code
+
+
+def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
+    """The real command, killed by the system in its third epoch or later."""
+    folder, holder = layout.checkpoints(*place), Path("checkpoints/scenes-alignformer-0.holder")
+    command = [sys.executable, "-m", "stages.train", "--dataset", "scenes", "--variant", "alignformer", "--seed", "0"]
+    environment = os.environ | {"PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": os.devnull, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen([*command, "--checkpoint-seconds", "0"], env=environment, stdout=subprocess.PIPE)
+    try:
+        while not any(folder.glob("*/0000[3-9]-*.pt")):
+            assert first.poll() is None
+            time.sleep(0.005)
+        with pytest.raises(RunTakenError) as refusal:
+            stage.train(place, params.read())
+        assert first.poll() is None
+    finally:
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    assert f"process {first.pid} on {socket.gethostname()}, since 20" in str(refusal.value)
+    assert holder.exists()
+    assert not layout.model(*place).exists()
+    assert any(folder.rglob("*.pt"))
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^resuming at epoch [345], step \d of 4, from checkpoints/scenes-alignformer-0/", done.stdout, re.M
+    )
+    with only_trainer(folder):
+        remove_checkpoints(folder)  # as the evaluation does, while the run is trained anew
+    assert any(folder.rglob("*.pt"))
+    remove_checkpoints(folder)
+    assert not folder.exists()
+    assert not holder.exists()
+    resumed = outputs(place)
+    stage.train(place, params.read())
+    assert outputs(place) == resumed
+
+
+HOLDING = """
+import os, sys, time
+from pathlib import Path
+from stages.train.lock import only_trainer
+with only_trainer(Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(60)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_the_process_that_took_it(tmp_path, root):
+    """Also where a child lives on, as a loader's worker does for some seconds."""
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", HOLDING, str(tmp_path / "run")]
+    holder = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(RunTakenError, match=f"run is being trained already, by process {holder.pid} on "):
+            only_trainer(tmp_path / "run").__enter__()
+        holder.kill()
+        holder.wait()
+        with only_trainer(tmp_path / "run"):
+            assert f"process {os.getpid()} " in (tmp_path / "run.holder").read_text()
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+        holder.stdout.close()
