@@ -1,4 +1,4 @@
-"""Answers that a trained model must beat: masks without a model, and expressions that belong to other pictures."""
+"""Answers that a trained model must beat: masks without a model, and expressions that belong to other images."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,12 @@ from stages.data import prepared
 
 
 def everything(image: np.ndarray, text: str) -> np.ndarray:
-    """The whole picture: (height, width, 3) -> bool (height, width)."""
+    """The whole image: (height, width, 3) -> bool (height, width)."""
     return np.ones(image.shape[:2], bool)
 
 
-def centre_box(image: np.ndarray, text: str) -> np.ndarray:
-    """A box in the middle with half the picture's sides: (height, width, 3) -> bool (height, width)."""
+def center_box(image: np.ndarray, text: str) -> np.ndarray:
+    """A box in the middle with half the image's sides: (height, width, 3) -> bool (height, width)."""
     height, width = image.shape[:2]
     top, left = (height - round(height / 2)) // 2, (width - round(width / 2)) // 2
     mask = np.zeros((height, width), bool)
@@ -27,7 +27,7 @@ def counted(
     dataset: prepared.PreparedDataset, rows: pd.DataFrame, segment: Callable[[np.ndarray, str], np.ndarray]
 ) -> pd.DataFrame:
     """Intersection and union of `segment(image (height, width, 3), text) -> mask`, one row an expression."""
-    masks = [segment(photo(dataset, row), row.text) for row in rows.itertuples()]
+    masks = [segment(image(dataset, row), row.text) for row in rows.itertuples()]
     return counts(masks, [true_mask(dataset, row) for row in rows.itertuples()])
 
 
@@ -43,22 +43,22 @@ def counts(masks: list[np.ndarray], truths: list[np.ndarray]) -> pd.DataFrame:
 
 
 def shuffled(rows: pd.DataFrame, seed: int) -> list[str]:
-    """Every expression given to another picture than its own: the texts moved on by a random number of pictures."""
-    pictures = rows["image_id"].drop_duplicates().to_numpy()
-    step = int(np.random.default_rng(seed).integers(1, len(pictures)))
-    source = dict(zip(pictures, np.roll(pictures, step), strict=True))
-    texts = {picture: group["text"].tolist() for picture, group in rows.groupby("image_id")}
+    """Every expression given to another image than its own: the texts moved on by a random number of images."""
+    images = rows["image_id"].drop_duplicates().to_numpy()
+    step = int(np.random.default_rng(seed).integers(1, len(images)))
+    source = dict(zip(images, np.roll(images, step), strict=True))
+    texts = {image: group["text"].tolist() for image, group in rows.groupby("image_id")}
     place = rows.groupby("image_id").cumcount()
     return [
-        texts[source[picture]][index % len(texts[source[picture]])]
-        for picture, index in zip(rows["image_id"], place, strict=True)
+        texts[source[image]][index % len(texts[source[image]])]
+        for image, index in zip(rows["image_id"], place, strict=True)
     ]
 
 
-def photo(dataset: prepared.PreparedDataset, row) -> np.ndarray:
-    """The picture of an expression: uint8 (height, width, 3)."""
-    with Image.open(dataset.instances.at[row.ann_id, "image"]) as picture:
-        return np.asarray(picture.convert("RGB"))
+def image(dataset: prepared.PreparedDataset, row) -> np.ndarray:
+    """The image of an expression: uint8 (height, width, 3)."""
+    with Image.open(dataset.instances.at[row.ann_id, "image"]) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def true_mask(dataset: prepared.PreparedDataset, row) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How long does it take to compare a whole experiment, with 10,000 resamples?
 
-A split of the size of RefCOCO val (10,834 expressions of 1,500 pictures), six variants with three seeds each, random
+A split of the size of RefCOCO val (10,834 expressions of 1,500 images), six variants with three seeds each, random
 scores: every metric's means and differences with intervals and p-values, and every pair of the method's parts.
 
 Adds a row to `benchmarks/results/bootstrap.csv`.
@@ -22,7 +22,7 @@ from stages.statistics.bootstrap import RESAMPLES
 from stages.statistics.scored import Scored
 
 RESULTS = Path("benchmarks/results/bootstrap.csv")
-EXPRESSIONS, PICTURES, SEEDS = 10_834, 1_500, [0, 1, 2]
+EXPRESSIONS, IMAGES, SEEDS = 10_834, 1_500, [0, 1, 2]
 LISTED = ["baseline", "text_to_pixel", "pixel_to_text", "vlba", "vlba_pixel", "alignformer"]
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     seconds = sorted(once() for _ in range(arguments.rounds))
     row = {
         "expressions": EXPRESSIONS,
-        "pictures": PICTURES,
+        "images": IMAGES,
         "runs": len(scored.runs),
         "resamples": RESAMPLES,
         "seconds": round(median(seconds), 2),
@@ -69,7 +69,7 @@ def random_scores() -> Scored:
         expressions=pd.DataFrame(
             {
                 "sent_id": np.arange(EXPRESSIONS),
-                "image_id": np.arange(EXPRESSIONS) % PICTURES,
+                "image_id": np.arange(EXPRESSIONS) % IMAGES,
                 "split": "val",
             }
         ),

@@ -50,7 +50,7 @@ def tiny(folder: Path) -> Path:
         folder,
         experiment__variants=VARIANTS,
         experiment__seeds=[0],
-        datasets__scenes__pictures={"train": 12, "val": 4, "testA": 4, "testB": 4},
+        datasets__scenes__image_counts={"train": 12, "val": 4, "testA": 4, "testB": 4},
         recipes__small__training__epochs=1,
     )
     return folder

@@ -1,13 +1,13 @@
 """Do intervals that are said to hold 95 % hold the truth 95 times in 100, and does the test reject at its level?
 
-Simulates comparisons whose truth is known, again and again: variants, seeds, pictures with several expressions each; a
-run's IoUs are a common mean, the luck of the picture, that of the variant on it, that of the run, and noise. All
+Simulates comparisons whose truth is known, again and again: variants, seeds, images with several expressions each; a
+run's IoUs are a common mean, the luck of the image, that of the variant on it, that of the run, and noise. All
 variants are the same, so every difference is truly 0. Counts how often
 
 - the interval of a mean holds the true mean, and that of a difference holds 0;
 - a single p-value is at most .05, and any of a comparison's Holm-adjusted ones is (both should be 5 %).
 
-`resampled seeds` is the textbook's alternative, which resamples seeds as it does pictures, beside the project's own.
+`resampled seeds` is the textbook's alternative, which resamples seeds as it does images, beside the project's own.
 
 Adds its rows to `benchmarks/results/coverage.csv`.
 """
@@ -25,8 +25,8 @@ from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
 
 RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]
-PICTURES = 150
-MEAN, OF_PICTURE, OF_VARIANT_ON_PICTURE, NOISE = 0.6, 0.15, 0.05, 0.25  # and standard deviations, of IoU
+IMAGES = 150
+MEAN, OF_IMAGE, OF_VARIANT_ON_IMAGE, NOISE = 0.6, 0.15, 0.05, 0.25  # and standard deviations, of IoU
 SEEDS = (2, 3, 5)
 SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviation of runs between seeds
 METRICS = ("mIoU", "oIoU", "Pr@0.5")
@@ -70,31 +70,31 @@ def simulate(seeds: int, spread: float, comparisons: int) -> list[dict[str, obje
             "p at most .05": round(float(np.mean([single for _, _, single, _ in results])), 4),
             "any adjusted p at most .05": round(float(np.mean([family for _, _, _, family in results])), 4),
             "comparisons": comparisons,
-            "pictures": PICTURES,
+            "images": IMAGES,
         }
         for (metric, method), results in counted.items()
     ]
 
 
 def one_comparison(random: np.random.Generator, seeds: int, spread: float) -> dict[str, Estimates]:
-    expressions = random.integers(1, 11, PICTURES)
-    picture = np.repeat(np.arange(PICTURES), expressions)  # (E,)
-    of_pictures = random.normal(0, OF_PICTURE, PICTURES)
+    expressions = random.integers(1, 11, IMAGES)
+    image = np.repeat(np.arange(IMAGES), expressions)  # (E,)
+    of_images = random.normal(0, OF_IMAGE, IMAGES)
     runs = [(variant, seed) for variant in VARIANTS for seed in range(seeds)]
-    of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_PICTURE, (len(VARIANTS), PICTURES)), seeds, axis=0)
+    of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_IMAGE, (len(VARIANTS), IMAGES)), seeds, axis=0)
     of_runs = random.normal(0, spread, (len(runs), 1))
-    noise = random.normal(0, NOISE, (len(runs), len(picture)))
-    ious = MEAN + (of_pictures + of_variants)[:, picture] + of_runs + noise  # (R, E)
-    areas = random.lognormal(0, 1, len(picture))
+    noise = random.normal(0, NOISE, (len(runs), len(image)))
+    ious = MEAN + (of_images + of_variants)[:, image] + of_runs + noise  # (R, E)
+    areas = random.lognormal(0, 1, len(image))
 
-    def by_picture(values: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(picture, row, PICTURES) for row in np.atleast_2d(values)])
+    def by_image(values: np.ndarray) -> np.ndarray:
+        return np.stack([np.bincount(image, row, IMAGES) for row in np.atleast_2d(values)])
 
-    count = by_picture(np.ones(len(picture)))
+    count = by_image(np.ones(len(image)))
     sums = {
-        "mIoU": (by_picture(ious), count),
-        "oIoU": (by_picture(ious * areas), by_picture(areas)),
-        "Pr@0.5": (by_picture(ious >= 0.5), count),
+        "mIoU": (by_image(ious), count),
+        "oIoU": (by_image(ious * areas), by_image(areas)),
+        "Pr@0.5": (by_image(ious >= 0.5), count),
     }
     return estimates(runs, sums, empty=0.0, resamples=RESAMPLES)
 
@@ -102,7 +102,7 @@ def one_comparison(random: np.random.Generator, seeds: int, spread: float) -> di
 def truth(metric: str, spread: float) -> float:
     if metric != "Pr@0.5":
         return MEAN
-    return norm.sf((0.5 - MEAN) / np.sqrt(OF_PICTURE**2 + OF_VARIANT_ON_PICTURE**2 + spread**2 + NOISE**2))
+    return norm.sf((0.5 - MEAN) / np.sqrt(OF_IMAGE**2 + OF_VARIANT_ON_IMAGE**2 + spread**2 + NOISE**2))
 
 
 def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:

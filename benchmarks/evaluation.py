@@ -1,8 +1,8 @@
-"""How many expressions are scored a second, and what is gained by encoding a picture once for all its expressions?
+"""How many expressions are scored a second, and what is gained by encoding an image once for all its expressions?
 
 Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision stages before any
-word is read run once per picture; and with every picture and expression encoded for each sample anew. A ratio is that
-of the medians; lowest and highest are ratios within one round. Decoded pictures are at hand; masks brought to the
+word is read run once per image; and with every image and expression encoded for each sample anew. A ratio is that
+of the medians; lowest and highest are ratios within one round. Decoded images are at hand; masks brought to the
 original size and counted are part of it. Weights are those of a recipe before its training, which changes no cost.
 
 Needs the dataset prepared: `python -m stages.prepare --dataset NAME`. Adds its rows to
@@ -69,11 +69,11 @@ def main() -> None:
                 "dataset": arguments.dataset,
                 "recipe": arguments.recipe,
                 "variant": name,
-                "vision stages once a picture": f"{model.stages_without_words} of {len(model.vision.dims)}",
+                "vision stages once an image": f"{model.stages_without_words} of {len(model.vision.dims)}",
                 "expressions": len(rows),
-                "expressions a picture": round(len(rows) / rows["image_id"].nunique(), 2),
-                "expressions/s, a picture once": round(len(rows) / median(times["once"]), 1),
-                "expressions/s, a picture anew": round(len(rows) / median(times["anew"]), 1),
+                "expressions an image": round(len(rows) / rows["image_id"].nunique(), 2),
+                "expressions/s, an image once": round(len(rows) / median(times["once"]), 1),
+                "expressions/s, an image anew": round(len(rows) / median(times["anew"]), 1),
                 "ratio": round(median(times["anew"]) / median(times["once"]), 3),
                 "lowest": round(min(ratios), 3),
                 "highest": round(max(ratios), 3),
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def score_anew(model: AlignFormer, *arguments: object) -> None:
-    """`score` with every picture and expression encoded for each sample."""
+    """`score` with every image and expression encoded for each sample."""
     handle = model.register_forward_pre_hook(repeated, with_kwargs=True)
     try:
         score(model, *arguments)
@@ -99,10 +99,10 @@ def score_anew(model: AlignFormer, *arguments: object) -> None:
 
 def repeated(model: AlignFormer, arguments: tuple, inputs: dict[str, torch.Tensor | None]) -> tuple[tuple, dict]:
     """The same samples as inputs of AlignFormer in which nothing is shared."""
-    pictures, expressions = inputs.get("pictures"), inputs.get("expressions")
-    inputs = inputs | {"pictures": None, "expressions": None}
-    if pictures is not None:
-        inputs["pixel_values"] = inputs["pixel_values"][pictures]  # (P, 3, S, S) -> (B, 3, S, S)
+    images, expressions = inputs.get("image_index"), inputs.get("text_index")
+    inputs = inputs | {"image_index": None, "text_index": None}
+    if images is not None:
+        inputs["pixel_values"] = inputs["pixel_values"][images]  # (P, 3, S, S) -> (B, 3, S, S)
     if expressions is not None:
         for name in ("input_ids", "attention_mask"):
             inputs[name] = inputs[name][expressions]  # (E, L) -> (B, L)

@@ -1,9 +1,9 @@
-"""How fast does recipe `paper` train on this GPU? Pictures a second, MFU and peak memory in bf16, for several batches.
+"""How fast does recipe `paper` train on this GPU? Images a second, MFU and peak memory in bf16, for several batches.
 
-Whole training steps on random pictures that lie on the GPU: forward, backward, clipping, optimiser; no loading. With
+Whole training steps on random images that lie on the GPU: forward, backward, clipping, optimizer; no loading. With
 and without `torch.compile`, batches growing until one does not fit. Weights are random, which changes no cost.
 
-MFU, model FLOPs utilisation, is 3 times the FLOPs of a forward pass (the backward pass counts twice) times pictures a
+MFU, model FLOPs utilisation, is 3 times the FLOPs of a forward pass (the backward pass counts twice) times images a
 second, over what the GPU can do at most: dense bf16, as its maker states it. A multiply-add counts as 2.
 
 Adds its rows to `benchmarks/results/gpu.csv`. Needs a GPU.
@@ -20,7 +20,7 @@ from benchmarks import steps, table
 from stages.estimate.estimate import by_part, seconds
 from stages.runtime import params
 from stages.runtime.params import Training
-from stages.setup.optimizer import optimiser
+from stages.setup.optimizer import build_optimizer
 
 RESULTS = Path("benchmarks/results/gpu.csv")
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # FLOP/s by a part of the name; of H100 the SXM one
@@ -48,7 +48,7 @@ def main() -> None:
                 {
                     "compiled": compiled,
                     "batch": batch_size,
-                    "pictures/s": round(rate, 1),
+                    "images/s": round(rate, 1),
                     "lowest": round(batch_size / max(times), 1),
                     "highest": round(batch_size / min(times), 1),
                     "GFLOPs of a forward pass": round(flops / 1e9, 1),
@@ -62,12 +62,12 @@ def main() -> None:
                 }
             )
             print(", ".join(f"{key} {value}" for key, value in list(rows[-1].items())[:9]), flush=True)
-        best = max((row["pictures/s"] for row in rows), default=None)
-        table.append(RESULTS, [row | {"best": row["pictures/s"] == best} for row in rows])
+        best = max((row["images/s"] for row in rows), default=None)
+        table.append(RESULTS, [row | {"best": row["images/s"] == best} for row in rows])
 
 
 def measure(setting: steps.Setting, training: Training, compiled: bool) -> tuple[int, list[float], int]:
-    """FLOPs of a forward pass of a picture, seconds of `STEPS` steps, and bytes held at most."""
+    """FLOPs of a forward pass of an image, seconds of `STEPS` steps, and bytes held at most."""
     torch._dynamo.reset()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -82,7 +82,7 @@ def measure(setting: steps.Setting, training: Training, compiled: bool) -> tuple
 
 def training_step(model: nn.Module, inputs: dict[str, torch.Tensor], training: Training, compiled: bool):
     """One step of the training loop, as a function."""
-    optimizer = optimiser(model, training)
+    optimizer = build_optimizer(model, training)
     run = torch.compile(model) if compiled else model
 
     def step() -> None:
@@ -97,13 +97,13 @@ def training_step(model: nn.Module, inputs: dict[str, torch.Tensor], training: T
 
 
 def mfu(flops: float, rate: float, name: str) -> float | None:
-    """Share of the GPU's peak that training at a rate of pictures a second uses; None where its peak is not known."""
+    """Share of the GPU's peak that training at a rate of images a second uses; None where its peak is not known."""
     peak = next((peak for part, peak in PEAKS.items() if part in name), None)
     return peak and round(3 * flops * rate / peak, 3)
 
 
 def hours(rate: float) -> float:
-    """Of the training on RefCOCO at a rate of pictures a second, validation not counted."""
+    """Of the training on RefCOCO at a rate of images a second, validation not counted."""
     return EPOCHS * SAMPLES / rate / 3600
 
 

@@ -1,4 +1,4 @@
-"""How fast are pictures loaded, and how much of that is the decoding of JPEG files, which no loader can do without?
+"""How fast are images loaded, and how much of that is the decoding of JPEG files, which no loader can do without?
 
 Beside each loader, in the same rounds, its floor: the same files decoded by Pillow and thrown away, in as many
 processes. `decoding` is the floor's time as a share of the loader's. Rounds are interleaved, as a machine's speed
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    samples.PIXEL_MEMORY = 0  # else all but the first round would find the pictures decoded
+    samples.PIXEL_MEMORY = 0  # else all but the first round would find the images decoded
 
     rows = []
     for name, size, passes in CASES:
@@ -56,7 +56,7 @@ def main() -> None:
         for kind in ("training", "evaluation"):
             for workers in WORKERS:
                 rows.append(
-                    {"pictures": name, "input": size, "loader": kind, "workers": workers}
+                    {"images": name, "input": size, "loader": kind, "workers": workers}
                     | measure(expressions, kind, workers, rounds, passes)
                 )
                 print(*(f"{key} {value}" for key, value in rows[-1].items()), sep=", ", flush=True)
@@ -82,10 +82,10 @@ def measure(expressions: Expressions, kind: str, workers: int, rounds: int, pass
     if kind == "training":
         loader = expressions.loader(BATCH_SIZE, OneExpressionPerRef(expressions.rows, seed=0), workers)
     else:
-        loader = expressions.by_picture(BATCH_SIZE, workers)
+        loader = expressions.by_image(BATCH_SIZE, workers)
     images, sentences = np.sum([(len(batch.pixel_values), len(batch.rows)) for batch in loader], axis=0)
     reader, lists = expressions.reader, list(loader.sampler)
-    files = [[reader.files.string(picture) for picture in _pictures(reader, rows)] for rows in lists]
+    files = [[reader.files.string(image) for image in _images(reader, rows)] for rows in lists]
     floor = DataLoader(Decoding(), batch_size=None, sampler=files, num_workers=workers, persistent_workers=workers > 0)
     assert sum(floor) == images
 
@@ -102,8 +102,8 @@ def measure(expressions: Expressions, kind: str, workers: int, rounds: int, pass
     }
 
 
-def _pictures(reader: samples.Reader, rows: list[int]) -> list[int]:
-    return reader.picture[reader.instance[rows]].unique().tolist()
+def _images(reader: samples.Reader, rows: list[int]) -> list[int]:
+    return reader.image[reader.instance[rows]].unique().tolist()
 
 
 def _seconds(batches: Iterable, passes: int) -> float:

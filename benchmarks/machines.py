@@ -36,7 +36,7 @@ from pipelines.prefect import daemons
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path("benchmarks/results/machines.csv")
 VARIANTS, SEEDS = ["baseline", "alignformer"], [0, 1]
-PICTURES = {"train": 200, "val": 8, "testA": 8, "testB": 8}
+IMAGES = {"train": 200, "val": 8, "testA": 8, "testB": 8}
 EPOCHS = 6
 IN_THE_MIDDLE = "epoch 2/"  # in the lines of a training; the second time, a worker has done one and is at another
 PATIENCE = 1200  # seconds for the whole ablation
@@ -52,7 +52,7 @@ def main() -> None:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         found = proof(folder.resolve(), stack)
-    described = {"trainings": len(VARIANTS) * len(SEEDS), "epochs": EPOCHS, "pictures": PICTURES["train"]}
+    described = {"trainings": len(VARIANTS) * len(SEEDS), "epochs": EPOCHS, "images": IMAGES["train"]}
     surroundings = table.surroundings("torch", "dvc", "mlflow", "prefect", "moto")
     table.append(RESULTS, [surroundings | described | found | {"command": "python -m benchmarks.machines"}])
     print(json.dumps(found, indent=1))
@@ -140,7 +140,7 @@ def _project(folder: Path) -> Path:
         folder,
         experiment__variants=VARIANTS,
         experiment__seeds=SEEDS,
-        datasets__scenes__pictures=PICTURES,
+        datasets__scenes__image_counts=IMAGES,
         recipes__small__training__epochs=EPOCHS,
     )
     return folder

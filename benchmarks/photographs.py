@@ -1,15 +1,15 @@
 """What a model trained on photographs (`refer_mini`) knows, beside answers that need no model or no language.
 
 Scored under protocol `original` on val, testA and testB of `refer_mini` (predicted masks) and on every expression of
-`refer_true` (true masks, pictures that `refer_mini` does not have; whatever split RefCOCO puts them in). Methods:
+`refer_true` (true masks, images that `refer_mini` does not have; whatever split RefCOCO puts them in). Methods:
 
-- the trained model, and the same model given expressions of other pictures;
-- everything: the whole picture is the answer; centre box: a box in the middle with half the picture's sides;
+- the trained model, and the same model given expressions of other images;
+- everything: the whole image is the answer; center box: a box in the middle with half the image's sides;
 - a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
 
-Intervals are those of `stages/statistics/bootstrap.py`, over pictures alone, as one model has no spread of seeds. The
+Intervals are those of `stages/statistics/bootstrap.py`, over images alone, as one model has no spread of seeds. The
 quoted head is a constant in its difference, its own spread unknown.
-With the 24 pictures of `refer_true` such an interval is somewhat too narrow.
+With the 24 images of `refer_true` such an interval is somewhat too narrow.
 
 Needs `python -m stages.prepare --dataset NAME` for both datasets and a model trained on `refer_mini`. Brings the rows
 of its variant and seed in `benchmarks/results/photographs.csv` up to date.
@@ -34,7 +34,7 @@ from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.data import prepared
-from stages.data.samples import Expressions, PictureError
+from stages.data.samples import Expressions, ImageError
 from stages.estimate import estimate
 from stages.report.figures import gallery
 from stages.runtime import layout, params, processes, run
@@ -48,8 +48,8 @@ from stages.statistics.bootstrap import Estimates, Interval
 RESULTS = Path("benchmarks/results/photographs.csv")
 TRAINED_ON, TRUE_MASKS, ALL = "refer_mini", "refer_true", "all"
 PROTOCOL = PROTOCOLS["original"]
-MODEL, SHUFFLED = "AlignFormer", "AlignFormer, expressions of other pictures"
-HEAD, HEAD_SHUFFLED = "plain head", "plain head, expressions of other pictures"
+MODEL, SHUFFLED = "AlignFormer", "AlignFormer, expressions of other images"
+HEAD, HEAD_SHUFFLED = "plain head", "plain head, expressions of other images"
 QUOTED = {  # mIoU
     (TRAINED_ON, "val"): {HEAD: 0.373, HEAD_SHUFFLED: 0.182},
     (TRAINED_ON, "testA"): {HEAD: 0.418},
@@ -73,7 +73,7 @@ def main() -> None:
     cell = run.Run(TRAINED_ON, arguments.variant, arguments.seed)
     try:
         mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
-        refuse_seen_pictures(mini, true)
+        refuse_seen_images(mini, true)
         model, processor = trained.load(layout.model(*cell))
         model.to(processes.here().device)
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
@@ -82,7 +82,7 @@ def main() -> None:
             part: score_methods(dataset, rows, model, processor, cell.seed, settings.evaluation.batch_size)
             for part, (dataset, rows) in parts.items()
         }
-    except (FileNotFoundError, prepared.MissingSplitError, PictureError, ValueError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, ImageError, ValueError) as error:
         sys.exit(f"error: {error}")
     found = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
     of_model = found["method"].str.startswith(MODEL)
@@ -97,11 +97,11 @@ def main() -> None:
         draw(arguments.sheet, true, scored[TRUE_MASKS, ALL][MODEL])
 
 
-def refuse_seen_pictures(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
-    """Raises ValueError where a picture of `true` is in `mini`: the model may have learned it."""
+def refuse_seen_images(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
+    """Raises ValueError where an image of `true` is in `mini`: the model may have learned it."""
     seen = sorted(set(true.expressions["image_id"]) & set(mini.expressions["image_id"]))
     if seen:
-        raise ValueError(f"{len(seen)} pictures of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
+        raise ValueError(f"{len(seen)} images of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
 
 
 def score_methods(
@@ -117,7 +117,7 @@ def score_methods(
     for method, texts in ((MODEL, rows["text"]), (SHUFFLED, baselines.shuffled(rows, seed))):
         expressions = Expressions(dataset, rows.assign(text=texts), processor)
         found[method] = score(model, expressions, PROTOCOL, batch_size, progress=method)
-    for method, segment in (("everything", baselines.everything), ("centre box", baselines.centre_box)):
+    for method, segment in (("everything", baselines.everything), ("center box", baselines.center_box)):
         found[method] = pd.concat([rows, baselines.counted(dataset, rows, segment)], axis=1)
     return found
 
@@ -126,7 +126,7 @@ def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dic
     """Metrics of every method, measured or quoted, then the differences; each with its interval."""
     estimates = estimated(methods)
     found = {method: {metric: of.mean(method) for metric, of in estimates.items()} for method in methods}
-    found[f"{MODEL} minus the same, expressions of other pictures"] = {
+    found[f"{MODEL} minus the same, expressions of other images"] = {
         metric: of.difference(MODEL, SHUFFLED) for metric, of in estimates.items()
     }
     quoted = QUOTED.get(part, {})
@@ -135,7 +135,7 @@ def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dic
         above = Interval(value - quoted[HEAD], low - quoted[HEAD], high - quoted[HEAD], math.nan)
         found[f"{MODEL} minus plain head"] = {"mIoU": above}
     name = {"dataset": part[0], "split": part[1]}
-    size = {"expressions": len(methods[MODEL]), "pictures": methods[MODEL]["image_id"].nunique()}
+    size = {"expressions": len(methods[MODEL]), "images": methods[MODEL]["image_id"].nunique()}
     return [
         *({**name, "method": method, "source": "measured", **size, **columns(of)} for method, of in found.items()),
         *({**name, "method": method, "source": "quoted", **size, "mIoU": value} for method, value in quoted.items()),
@@ -143,17 +143,17 @@ def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dic
 
 
 def estimated(methods: dict[str, pd.DataFrame]) -> dict[str, Estimates]:
-    """mIoU and oIoU of every method, in the same resamples of the pictures; scores in the same order of expressions."""
-    pictures, _ = pd.factorize(next(iter(methods.values()))["image_id"])
+    """mIoU and oIoU of every method, in the same resamples of the images; scores in the same order of expressions."""
+    images, _ = pd.factorize(next(iter(methods.values()))["image_id"])
 
-    def by_picture(values: Iterable[np.ndarray]) -> np.ndarray:
-        return np.stack([np.bincount(pictures, each) for each in values])  # (methods, pictures)
+    def by_image(values: Iterable[np.ndarray]) -> np.ndarray:
+        return np.stack([np.bincount(images, each) for each in values])  # (methods, images)
 
     intersections, unions = ([rows[name].to_numpy() for rows in methods.values()] for name in ("intersection", "union"))
     ious = [iou(*pixels, PROTOCOL) for pixels in zip(intersections, unions, strict=True)]
     sums = {
-        "mIoU": (by_picture(ious), by_picture([np.ones(len(pictures))])),
-        "oIoU": (by_picture(intersections), by_picture(unions)),
+        "mIoU": (by_image(ious), by_image([np.ones(len(images))])),
+        "oIoU": (by_image(intersections), by_image(unions)),
     }
     return bootstrap.estimates([(method, 0) for method in methods], sums, PROTOCOL.both_empty)
 
@@ -183,18 +183,18 @@ def write(rows: pd.DataFrame, path: Path = RESULTS) -> None:
 
 
 def draw(path: Path, dataset: prepared.PreparedDataset, scores: pd.DataFrame) -> None:
-    """Samples at even steps of rank, worst to best: expression, photo with the outline of the true mask, prediction."""
+    """Samples at even steps of rank, worst to best: expression, image with the outline of the true mask, prediction."""
     number = SHEET_COLUMNS * SHEET_ROWS
     ranked = scores.assign(text=dataset.expressions["text"]).sort_values(["iou", "sent_id"])
     shown = ranked.iloc[[(2 * place + 1) * len(ranked) // (2 * number) for place in range(number)]]
     figure = Figure(figsize=(5 * SHEET_COLUMNS, 2.4 * SHEET_ROWS), dpi=110, layout="constrained")
     cells = figure.subplots(SHEET_ROWS, 2 * SHEET_COLUMNS).reshape(number, 2)
     for (left, right), row in zip(cells, shown.itertuples(), strict=True):
-        photo, truth = baselines.photo(dataset, row), baselines.true_mask(dataset, row)
+        image, truth = baselines.image(dataset, row), baselines.true_mask(dataset, row)
         predicted = prepared.decode_mask(row.prediction, row.height, row.width).astype(bool)
-        left.imshow(photo)
+        left.imshow(image)
         left.contour(truth, levels=[0.5], colors=["white"], linewidths=1.5)
-        right.imshow(gallery.overlay(Image.fromarray(photo), truth, predicted))
+        right.imshow(gallery.overlay(Image.fromarray(image), truth, predicted))
         left.set_title(textwrap.fill(f"“{row.text}”", 44), fontsize=9, loc="left")
         right.text(0, -0.02, f"IoU {row.iou:.2f}", fontsize=9, va="top", transform=right.transAxes)
         left.set_axis_off()

@@ -1,8 +1,8 @@
 """How long does an answer take, and how much of that is the model?
 
-Expressions of val, each with its own picture, are answered in batches in three ways, in turn: `forward` is the model
-alone, on tensors that are at hand; `segment` goes from decoded pictures and text to masks at the original size, as
-every tool of the project does; `file` also decodes the picture files and encodes the masks as COCO RLE. A row a batch
+Expressions of val, each with its own image, are answered in batches in three ways, in turn: `forward` is the model
+alone, on tensors that are at hand; `segment` goes from decoded images and text to masks at the original size, as
+every tool of the project does; `file` also decodes the image files and encodes the masks as COCO RLE. A row a batch
 size; milliseconds are of one expression, medians over rounds; ratios are of those medians, to `forward`. First of all,
 in a process that has answered nothing yet, come the seconds for loading the model and for the first answer from a file.
 
@@ -57,16 +57,16 @@ def main() -> None:
 
     found = []
     for batch in BATCHES:
-        pictures, said = [served.decoded(path.read_bytes()) for path in paths[:batch]], texts[:batch]
-        inputs = processor(pictures, said).to(model.device)
+        images, said = [served.decoded(path.read_bytes()) for path in paths[:batch]], texts[:batch]
+        inputs = processor(images, said).to(model.device)
         repeats = max(1, 64 // batch)
 
         def forward(inputs=inputs):
             with torch.inference_mode():
                 model(**inputs)
 
-        def whole(pictures=pictures, said=said):
-            return segment(model, processor, pictures, said)
+        def whole(images=images, said=said):
+            return segment(model, processor, images, said)
 
         def file(batch=batch, said=said):
             answers = segment(model, processor, [served.decoded(path.read_bytes()) for path in paths[:batch]], said)

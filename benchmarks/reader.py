@@ -1,12 +1,12 @@
 """What does it take to read the whole of RefCOCO, beside what readers of a REFER release customarily do?
 
-- `prepare`: our command, from nothing to a dataset on disk: everything checked but the pictures, every mask drawn.
+- `prepare`: our command, from nothing to a dataset on disk: everything checked but the images, every mask drawn.
 - `prepared`: what each later process does with that: read the tables.
 - `customary`: what each process does with a customary reader: load both files, build dictionaries of everything by
   everything. Masks are not drawn, nothing is checked.
 
 Each in a process of its own, start and imports included, in turn: a machine's speed changes while others use it.
-Needs the annotations of the whole set, no pictures. Those of `expand_refer.py` have boxes in place of polygons, 220
+Needs the annotations of the whole set, no images. Those of `expand_refer.py` have boxes in place of polygons, 220
 bytes an annotation where the true ones of 24 photographs take 590: with the release itself, every method that loads it
 takes more. Adds its rows to `benchmarks/results/reader.csv`.
 """
@@ -102,7 +102,7 @@ def customary(refs_file: str, instances_file: str) -> dict[str, dict]:
 
 
 def write_params(folder: Path, root: Path) -> None:
-    """The project's `params.yaml` with RefCOCO at `root`, its pictures left alone."""
+    """The project's `params.yaml` with RefCOCO at `root`, its images left alone."""
     from ruamel.yaml import YAML  # not above: the customary reader's process imports this module
 
     yaml = YAML(typ="safe")

@@ -1,9 +1,9 @@
 """Can a data set be solved by a shortcut? Three attempts, on one split, beside the trained model.
 
-- `everything`: the whole picture is the answer.
+- `everything`: the whole image is the answer.
 - `colour words`: each pixel judged by its colour and the colour words of the expression alone; a gradient-boosted
   classifier and its threshold are fitted on train.
-- `shuffled expressions`: the trained model is given expressions of other pictures.
+- `shuffled expressions`: the trained model is given expressions of other images.
 
 All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds its rows to
 `benchmarks/results/shortcuts.csv`.
@@ -77,7 +77,7 @@ def _colour_words(dataset: prepared.PreparedDataset):
     """A segmentation by colours and colour words alone, fitted on train."""
     rows = dataset.split("train").sample(FITTED_ON, random_state=0)
     random = np.random.default_rng(0)
-    images = [baselines.photo(dataset, row) for row in rows.itertuples()]
+    images = [baselines.image(dataset, row) for row in rows.itertuples()]
     truths = [baselines.true_mask(dataset, row) for row in rows.itertuples()]
     features, inside = [], []
     for image, truth, text in zip(images, truths, rows["text"], strict=True):

@@ -120,7 +120,7 @@ def main() -> None:
 def settings_of(content: Params) -> dict[str, Setting]:
     """The recipes' encoders, as far as their weights are not needed, and Swin-T, which peers are measured with.
 
-    One picture at 480 x 480 pixels, as peers are, where a CPU would take minutes for the recipe's batch.
+    One image at 480 x 480 pixels, as peers are, where a CPU would take minutes for the recipe's batch.
     """
     small, photographs, paper = (content.recipes[name] for name in ("small", "photographs", "paper"))
     small_text = build.text_config(small.model, build.word_tokenizer(["a word"], small.model.max_words))
@@ -244,7 +244,7 @@ def made(content: Params, setting: Setting, name: str, compiled: bool) -> nn.Mod
 
 
 def batch(setting: Setting) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Random pictures, each with an expression of `WORDS` tokens; and what training needs besides: masks of a box."""
+    """Random images, each with an expression of `WORDS` tokens; and what training needs besides: masks of a box."""
     count, size = setting.batch_size, setting.image_size
     generator = torch.Generator().manual_seed(0)
     inputs = {
@@ -261,7 +261,7 @@ def batch(setting: Setting) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
 def forward_backward(
     model: nn.Module, inputs: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], precision: str
 ) -> None:
-    """One step without its optimiser; the gradients are dropped, as an optimiser's zero_grad does."""
+    """One step without its optimizer; the gradients are dropped, as an optimizer's zero_grad does."""
     model.train()
     with autocast(precision):
         alone = isinstance(getattr(model, "_orig_mod", model), Encoders)

@@ -103,7 +103,7 @@ class AlignFormer(PreTrainedModel):
 
     @property
     def stages_without_words(self) -> int:
-        """How many of the vision stages compute the same whatever the expression: they run once per picture."""
+        """How many of the vision stages compute the same whatever the expression: they run once per image."""
         if self.config.vlba in ("none", "pixel_to_text"):
             return len(self.vision.dims)
         return int(next(iter(self.vlba))) + 1
@@ -115,13 +115,13 @@ class AlignFormer(PreTrainedModel):
         attention_mask: torch.Tensor,
         masks: torch.Tensor | None = None,
         image_ids: torch.Tensor | None = None,
-        pictures: torch.Tensor | None = None,
-        expressions: torch.Tensor | None = None,
+        image_index: torch.Tensor | None = None,
+        text_index: torch.Tensor | None = None,
         shard: Shard | None = None,
     ) -> AlignFormerOutput:
         """Segment what each expression means.
 
-        B samples may share P pictures and E expressions, each of which is then encoded once as far as it goes.
+        B samples may share P image_index and E text_index, each of which is then encoded once as far as it goes.
 
         Args:
             pixel_values: (P, 3, H, W) normalised images.
@@ -129,12 +129,12 @@ class AlignFormer(PreTrainedModel):
             attention_mask: (E, L), 1 where a token is.
             masks: (B, H, W) true masks, 0 or 1; with them the losses are computed.
             image_ids: (B,) integers, which image each sample comes from; needed by the instance contrast.
-            pictures: (B,) integers, which of the P images each sample is about; None where P = B, one each.
-            expressions: (B,) integers, which of the E expressions it has; None where E = B, one each.
+            image_index: (B,) integers, which of the P images each sample is about; None where P = B, one each.
+            text_index: (B,) integers, which of the E expressions it has; None where E = B, one each.
             shard: place of the first sample in the batch of all processes, and the size of that batch, whose losses
                 are computed then; None in one process.
         """
-        pixels, center = self.represent(pixel_values, input_ids, attention_mask, pictures, expressions)
+        pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
         logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
         logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
@@ -149,16 +149,16 @@ class AlignFormer(PreTrainedModel):
         pixel_values: torch.Tensor,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        pictures: torch.Tensor | None = None,
-        expressions: torch.Tensor | None = None,
+        image_index: torch.Tensor | None = None,
+        text_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What grouping compares: pixel embeddings (B, h, w, D) and centers (B, D). Arguments: see `forward`."""
         word_mask = attention_mask.bool()
         readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L); made by the
         words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # library, it costs a sync
-        if expressions is not None:
-            words, word_mask = words[expressions], word_mask[expressions]  # (B, L, T), (B, L)
-        features, words = self.encode(pixel_values, words, word_mask, pictures)
+        if text_index is not None:
+            words, word_mask = words[text_index], word_mask[text_index]  # (B, L, T), (B, L)
+        features, words = self.encode(pixel_values, words, word_mask, image_index)
         pixels = self.pixel_decoder(features, masked_mean(words, word_mask))  # (B, h, w, D)
         return pixels, self.center(words, word_mask)
 
@@ -167,19 +167,19 @@ class AlignFormer(PreTrainedModel):
         pixel_values: torch.Tensor,
         words: torch.Tensor,
         word_mask: torch.Tensor,
-        pictures: torch.Tensor | None = None,
+        image_index: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Vision stages with VLBA between: images, words -> features of each stage (B, h, w, C), final words."""
-        grid = self.vision.embed(pixel_values)  # of P pictures
+        grid = self.vision.embed(pixel_values)  # of P image_index
         features = []
         for stage, norm in enumerate(self.stage_norms):
             grid = self.vision.stage(stage, grid)
-            sample = grid if pictures is None else grid.of(pictures)  # of B samples
+            sample = grid if image_index is None else grid.of(image_index)  # of B samples
             feature = sample.pixels  # (B, N, C)
             if str(stage) in self.vlba:
                 pixels, words, feature = self.vlba[str(stage)](sample.pixels, words, word_mask)
                 if pixels is not sample.pixels:
-                    grid, pictures = sample._replace(pixels=pixels), None  # from here on every sample has its own
+                    grid, image_index = sample._replace(pixels=pixels), None  # from here on every sample has its own
             features.append(norm(feature).unflatten(1, grid.size))  # (B, h, w, C)
         return features, words
 

@@ -1,4 +1,4 @@
-"""What a model costs, exactly: parameters by part, and FLOPs of one picture with one expression."""
+"""What a model costs, exactly: parameters by part, and FLOPs of one image with one expression."""
 
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ def outermost(flops: dict[str, int], part: str) -> int:
 
 
 def sample(expressions: Expressions, words: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """The first picture and an expression of so many tokens, as inputs of the model."""
+    """The first image and an expression of so many tokens, as inputs of the model."""
     inputs = expressions[[0]].inputs(device)
     ids = inputs["input_ids"][:, :1].expand(-1, words)
     return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -35,9 +35,9 @@ class Grid(NamedTuple):
     size: tuple[int, int]
     extra: torch.Tensor | None = None
 
-    def of(self, pictures: torch.Tensor) -> "Grid":
+    def of(self, image_index: torch.Tensor) -> "Grid":
         """The grid of some of the images, in this order: (B',) integers."""
-        return Grid(self.pixels[pictures], self.size, None if self.extra is None else self.extra[pictures])
+        return Grid(self.pixels[image_index], self.size, None if self.extra is None else self.extra[image_index])
 
 
 class SwinStages(nn.Module):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 Shard = tuple[int, int]  # place of a process's first sample in the batch of all processes, and the size of that
 
 EPS = 1e-12  # a vector shorter than this keeps its length
-HARD_SHARE = 1 / 16  # of all pixels of a picture: the ones outside the mask that its center scores highest
+HARD_SHARE = 1 / 16  # of all pixels of an image: the ones outside the mask that its center scores highest
 OVERLAP = 0.5  # of the smaller mask: above it, two masks of one image are taken for the same thing
 
 
@@ -80,8 +80,8 @@ def instance_contrast(
     """Symmetric InfoNCE between the centers of a batch and the mean pixel embeddings of its instances.
 
     f_i is the mean embedding inside mask i, so that boundary and other ambiguous pixels are averaged out. Center i has
-    two further negatives from its own picture: the mean of the pixels wholly outside the mask that it scores highest
-    (`HARD_SHARE` of all pixels of the picture), and the mean of all outside. Means are scaled to unit length.
+    two further negatives from its own image: the mean of the pixels wholly outside the mask that it scores highest
+    (`HARD_SHARE` of all pixels of the image), and the mean of all outside. Means are scaled to unit length.
 
     Samples of one image whose masks overlap by more than `OVERLAP` of the smaller mask (two expressions of one
     annotation among them) are never each other's negatives. A sample whose mask is empty at the model's input size is

@@ -1,6 +1,6 @@
 """Image + text -> tensors; logits -> masks at the original size.
 
-A frame is how a picture of any size becomes the model's square input, and how a map over that square comes back:
+A frame is how an image of any size becomes the model's square input, and how a map over that square comes back:
 `Stretch` is AlignFormer's own, `Letterbox` is that of CRIS.
 """
 
@@ -23,7 +23,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 @dataclass(frozen=True)
 class Stretch:
-    """The whole picture stretched to `size` x `size` pixels.
+    """The whole image stretched to `size` x `size` pixels.
 
     Its values are those of `ViTImageProcessorPil` within 1e-5, in a third of its time: resized by Pillow as there,
     then scaled and shifted in one go.
@@ -31,12 +31,12 @@ class Stretch:
 
     size: int
 
-    def pixels(self, picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-        """An RGB picture, resized bilinearly and normalised: (3, size, size) float32."""
-        return _normalised(picture.resize((self.size, self.size), Image.Resampling.BILINEAR), mean, std)
+    def pixels(self, image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+        """An RGB image, resized bilinearly and normalised: (3, size, size) float32."""
+        return _normalised(image.resize((self.size, self.size), Image.Resampling.BILINEAR), mean, std)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (height, width), bool -> (size, size), bool: the pixel under the centre of each cell."""
+        """A mask (height, width), bool -> (size, size), bool: the pixel under the center of each cell."""
         if mask.shape == (self.size, self.size):
             return mask
         rows, columns = ((2 * np.arange(self.size) + 1) * side // (2 * self.size) for side in mask.shape)
@@ -45,7 +45,7 @@ class Stretch:
     def restore(
         self, maps: torch.Tensor, target_size: tuple[int, int], mode: Interpolation = "bilinear"
     ) -> torch.Tensor:
-        """A map (size, size) over the input -> (height, width) over the picture; of a picture as large, the map."""
+        """A map (size, size) over the input -> (height, width) over the image; of an image as large, the map."""
         if tuple(target_size) == tuple(maps.shape):
             return maps
         return F.interpolate(maps[None, None], size=target_size, mode=mode, align_corners=False)[0, 0]
@@ -53,20 +53,20 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The picture scaled to fit into `size` x `size` pixels, centred, its proportions kept.
+    """The image scaled to fit into `size` x `size` pixels, centerd, its proportions kept.
 
-    As in CRIS (Wang et al., CVPR 2022), which warps by `cv2.warpAffine`: pixel x of the picture lies at
-    scale * x + bias of the input, both counted from the centre of their first pixel; bicubic with a = -0.75, no
+    As in CRIS (Wang et al., CVPR 2022), which warps by `cv2.warpAffine`: pixel x of the image lies at
+    scale * x + bias of the input, both counted from the center of their first pixel; bicubic with a = -0.75, no
     smoothing before shrinking. The border is the mean colour, and 0 on the way back. Other than there, positions are
     not rounded to 1/32 of a pixel nor values to whole numbers.
     """
 
     size: int
 
-    def pixels(self, picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-        """An RGB picture, warped bicubically and normalised: (3, size, size) float32; the border is 0."""
-        values = _normalised(picture, mean, std)
-        rows, columns = self._positions(picture.height, picture.width)
+    def pixels(self, image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+        """An RGB image, warped bicubically and normalised: (3, size, size) float32; the border is 0."""
+        values = _normalised(image, mean, std)
+        rows, columns = self._positions(image.height, image.width)
         black, white = (_normalised(Image.new("RGB", (1, 1), colour), mean, std) for colour in ("black", "white"))
         return _sampled(values, rows, columns, "bicubic").clamp(black, white)
 
@@ -80,7 +80,7 @@ class Letterbox:
     def restore(
         self, maps: torch.Tensor, target_size: tuple[int, int], mode: Interpolation = "bilinear"
     ) -> torch.Tensor:
-        """A map (size, size) over the input -> (height, width) over the picture, 0 outside the map."""
+        """A map (size, size) over the input -> (height, width) over the image, 0 outside the map."""
         scale, (top, left) = self._scale_and_bias(*target_size)
         rows, columns = (torch.arange(side, dtype=torch.float64) * scale for side in target_size)
         return _sampled(maps[None], rows + top, columns + left, mode)[0]
@@ -90,7 +90,7 @@ class Letterbox:
         return scale, ((self.size - height * scale) / 2, (self.size - width * scale) / 2)
 
     def _positions(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where rows and columns of the input lie in the picture, pixels: (size,), (size,) float64."""
+        """Where rows and columns of the input lie in the image, pixels: (size,), (size,) float64."""
         scale, (top, left) = self._scale_and_bias(height, width)
         cells = torch.arange(self.size, dtype=torch.float64)
         return (cells - top) / scale, (cells - left) / scale
@@ -99,9 +99,9 @@ class Letterbox:
 Frame = Stretch | Letterbox
 
 
-def _normalised(picture: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(value / 255 - mean) / std of each channel: (3, height, width) float32."""
-    values = torch.from_numpy(np.stack(picture.split())).float()  # (3, height, width)
+    values = torch.from_numpy(np.stack(image.split())).float()  # (3, height, width)
     mean, std = (torch.tensor(constants, dtype=torch.float64)[:, None, None] for constants in (mean, std))
     return values.mul_((1 / (255 * std)).float()).sub_((mean / std).float())
 
@@ -136,7 +136,7 @@ class AlignFormerProcessor(ProcessorMixin):
         """A batch of pairs: one image an expression, or one image that all expressions are about.
 
         Args:
-            images: P pictures of any size and mode, P = B or P = 1.
+            images: P images of any size and mode, P = B or P = 1.
             text: B expressions.
             padding: as of the tokenizer.
             truncation: read only the first words of an expression that is longer than the model reads.
@@ -144,7 +144,7 @@ class AlignFormerProcessor(ProcessorMixin):
 
         Returns:
             pixel_values (P, 3, S, S) float32, the same to the bit as in training; input_ids and attention_mask (B, L)
-            int64; where one image has several expressions also pictures (B,) int64, so that it is encoded once.
+            int64; where one image has several expressions also image_index (B,) int64, so that it is encoded once.
 
         Raises:
             ValueError: an expression is empty, or longer than the model reads and not to be truncated, or the numbers
@@ -162,7 +162,7 @@ class AlignFormerProcessor(ProcessorMixin):
         inputs = {"pixel_values": torch.stack(pixels)}
         inputs |= {name: words[name] for name in ("input_ids", "attention_mask")}
         if len(images) < len(text):
-            inputs["pictures"] = torch.zeros(len(text), dtype=torch.int64)
+            inputs["image_index"] = torch.zeros(len(text), dtype=torch.int64)
         return BatchFeature(inputs)
 
     def check(self, expression: str, truncation: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""docs/own_data.md, followed to the letter on a dozen generated pictures."""
+"""docs/own_data.md, followed to the letter on a dozen generated images."""
 
 import csv
 import json
@@ -24,23 +24,23 @@ def blocks(root) -> dict[str, list[str]]:
 
 
 def write_cups(folder, example: dict, header: str) -> None:
-    """A dozen pictures of two squares, in the format of the page's examples."""
+    """A dozen images of two squares, in the format of the page's examples."""
     content = {"images": [], "annotations": [], "categories": example["categories"]}
     lines = []
     for number in range(1, 13):
-        image = example["images"][0] | {"id": number, "file_name": f"kitchen/{number:04}.png"}
-        content["images"].append(image | {"width": SIDE, "height": SIDE})
-        picture = Image.new("RGB", (SIDE, SIDE), "grey")
+        entry = example["images"][0] | {"id": number, "file_name": f"kitchen/{number:04}.png"}
+        content["images"].append(entry | {"width": SIDE, "height": SIDE})
+        image = Image.new("RGB", (SIDE, SIDE), "grey")
         for place, colour in enumerate(COLOURS):
             left, top, right, bottom = 4 + 20 * place, 2 * number, 20 + 20 * place, 2 * number + 15
-            ImageDraw.Draw(picture).rectangle((left, top, right - 1, bottom - 1), fill=colour)
+            ImageDraw.Draw(image).rectangle((left, top, right - 1, bottom - 1), fill=colour)
             polygon = [left, top, right, top, right, bottom, left, bottom]
             ids = {"id": 10 * number + place, "image_id": number}
             content["annotations"].append(example["annotations"][0] | ids | {"segmentation": [polygon]})
             lines += [(ids["id"], f"{colour} cup"), (ids["id"], f"the cup, {('left', 'right')[place]}")]
-        path = folder / "images" / image["file_name"]
+        path = folder / "images" / entry["file_name"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        image.save(path)
     (folder / "instances.json").write_text(json.dumps(content))
     with (folder / "expressions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header.split(","), *lines])

@@ -26,7 +26,7 @@ def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_pat
         assert name in page
 
 
-def test_dvc_sees_a_change_outside_the_project_and_copies_no_picture(root, shared_data, tmp_path):
+def test_dvc_sees_a_change_outside_the_project_and_copies_no_image(root, shared_data, tmp_path):
     folder = tiny(clone(root, tmp_path / "project"))
     release = tmp_path / "release"
     shutil.copytree(shared_data / "refer_true", release, copy_function=shutil.copyfile)
@@ -39,16 +39,16 @@ def test_dvc_sees_a_change_outside_the_project_and_copies_no_picture(root, share
     look, prepare = "fingerprint@refer_true", "prepare@refer_true"
     assert ran(run(folder, "dvc", "repro", prepare)) == {look, prepare}
     assert ran(run(folder, "dvc", "repro", prepare)) == {look}
-    pictures = sorted((release / "images").rglob("*.jpg"))
-    assert sum(path.stat().st_size for path in (folder / ".dvc" / "cache").rglob("*")) < pictures[0].stat().st_size
+    images = sorted((release / "images").rglob("*.jpg"))
+    assert sum(path.stat().st_size for path in (folder / ".dvc" / "cache").rglob("*")) < images[0].stat().st_size
 
     prepared = (folder / "data/refer_true/dataset.json").read_bytes()
-    (pictures[0].parent / "unused.jpg").write_bytes(b"a picture")
+    (images[0].parent / "unused.jpg").write_bytes(b"an image")
     assert ran(run(folder, "dvc", "repro", prepare)) == {look, prepare}
     assert (folder / "data/refer_true/dataset.json").read_bytes() == prepared
 
-    pictures[0].unlink()
+    images[0].unlink()
     done = subprocess.run(
         ["dvc", "repro", prepare], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=100
     )
-    assert done.returncode and "image missing (1): image" in done.stderr and pictures[0].name in done.stderr
+    assert done.returncode and "image missing (1): image" in done.stderr and images[0].name in done.stderr

@@ -76,7 +76,7 @@ def card(
 
 
 def _intervals(run: Run, scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Interval]]:
-    """Split -> metric -> value of this one model with its interval over pictures; see `stages.statistics.bootstrap`."""
+    """Split -> metric -> value of this one model with its interval over images; see `stages.statistics.bootstrap`."""
     alone = Scored(
         dataset=run.dataset,
         protocol=protocol,
@@ -102,7 +102,7 @@ def _encoder(section: BaseModel, kind: str) -> str:
 def _described(source: Source) -> str:
     match source:
         case ScenesSource():
-            side = source.picture_size
+            side = source.image_size
             return (
                 f"rendered by the project, {side} x {side} pixels, seed {source.seed}: coloured shapes, not photographs"
             )

@@ -7,10 +7,10 @@ A prepared dataset is a folder with
 - `instances.parquet`, one row a referred instance: ann_id (int64, unique), image_id (int64), image (path of the image
   file, relative to the project's root, or absolute), width, height (int64, pixels of the original image), category
   (string), mask (string: the `counts` of a COCO compressed RLE of size [height, width]);
-- `boxes.parquet`, one row an annotated thing of every picture that has a referred instance, also those that nothing
+- `boxes.parquet`, one row an annotated thing of every image that has a referred instance, also those that nothing
   refers to: ann_id (int64, unique), image_id (int64), category (string), x, y, width, height (float64, pixels of the
   original image: left, top, size), sorted by image_id, ann_id. Every referred instance has a row; regions of crowds
-  that nothing refers to have none. Where several sets are mixed, a picture has the rows of each set that refers to it,
+  that nothing refers to have none. Where several sets are mixed, an image has the rows of each set that refers to it,
   with that set's ids: `distractors` keeps them apart;
 - `dataset.json`: name, source, counts by split, the checks that passed, the fingerprint of the source; `partial`, true
   where the data are not the whole published set; `warnings` and `notes`, sentences that belong beside every number.
@@ -67,7 +67,7 @@ class PreparedDataset:
         return self._rows(kinds == "val", "val")
 
     def distractors(self, ann_ids: Iterable[int]) -> pd.DataFrame:
-        """The other things of the same category on the pictures of some instances.
+        """The other things of the same category on the images of some instances.
 
         Returns:
             One row an instance and other thing: target (ann_id of the instance), then `BOX_COLUMNS` of the other thing;

@@ -1,6 +1,6 @@
 """Which rows of a dataset's table stand in which batch, and in which process's part of it.
 
-One expression a ref in training, whole pictures in evaluation. Several processes share every batch in training, and
+One expression a ref in training, whole images in evaluation. Several processes share every batch in training, and
 take turns at the batches in evaluation.
 """
 
@@ -54,19 +54,19 @@ class OneExpressionPerRef(Sampler):
         return iter(chosen[random.permutation(len(chosen))][self.done :].tolist())
 
 
-class WholePictures(Sampler):
-    """Lists of rows, picture by picture in the order in which the table names them.
+class WholeImages(Sampler):
+    """Lists of rows, image by image in the order in which the table names them.
 
     Args:
-        pictures: (N,) which picture each row is about.
-        batch_size: rows in a list, at most. The next picture goes into the same list where it fits as a whole; one with
+        images: (N,) which image each row is about.
+        batch_size: rows in a list, at most. The next image goes into the same list where it fits as a whole; one with
             more rows than that is cut.
         share: of several processes, process i of W takes the lists i, i + W, i + 2 W, ...; None for all lists.
     """
 
-    def __init__(self, pictures: np.ndarray, batch_size: int, share: Share | None = None):
+    def __init__(self, images: np.ndarray, batch_size: int, share: Share | None = None):
         self.share = share or Share(0, 1)
-        which = pd.factorize(pictures)[0]
+        which = pd.factorize(images)[0]
         self.order = np.argsort(which, kind="stable")
         self.starts, position, filled = [], 0, batch_size
         for count in np.bincount(which).tolist():
@@ -88,18 +88,18 @@ class WholePictures(Sampler):
 class Parts(Sampler):
     """Of every batch of all processes the part of one.
 
-    Samples of one picture stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
-    process: in a batch they follow each other, in the order in which pictures first appear. Each process takes an equal
-    share of the pictures, contiguous in that order. A batch of fewer pictures than processes is computed by every
+    Samples of one image stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
+    process: in a batch they follow each other, in the order in which images first appear. Each process takes an equal
+    share of the images, contiguous in that order. A batch of fewer images than processes is computed by every
     process as a whole.
 
     Args:
         batches: lists of rows.
-        pictures: (N,) which picture each row of the table is about.
+        images: (N,) which image each row of the table is about.
     """
 
-    def __init__(self, batches: Sampler[list[int]], pictures: np.ndarray, share: Share):
-        self.batches, self.pictures, self.share = batches, pictures, share
+    def __init__(self, batches: Sampler[list[int]], images: np.ndarray, share: Share):
+        self.batches, self.images, self.share = batches, images, share
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -108,10 +108,10 @@ class Parts(Sampler):
         return map(self.part, self.batches)
 
     def part(self, rows: list[int]) -> Part:
-        which, pictures = pd.factorize(self.pictures[rows])
-        if len(pictures) < self.share.count:
+        which, images = pd.factorize(self.images[rows])
+        if len(images) < self.share.count:
             return Part(rows, None)
         order = np.argsort(which, kind="stable")
-        mine = np.array_split(range(len(pictures)), self.share.count)[self.share.index]
+        mine = np.array_split(range(len(images)), self.share.count)[self.share.index]
         first, end = np.searchsorted(which[order], (mine[0], mine[-1] + 1)).tolist()
         return Part([rows[place] for place in order[first:end]], (first, len(rows)))

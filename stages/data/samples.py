@@ -17,24 +17,24 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 
 from models.processing import AlignFormerProcessor, Frame
 from stages.data.prepared import PreparedDataset, decode_mask
-from stages.data.samplers import Part, Parts, Share, WholePictures
+from stages.data.samplers import Part, Parts, Share, WholeImages
 
-PIXEL_MEMORY = 2**29  # bytes of processed pictures kept where no workers load, so that small sets are decoded once
+PIXEL_MEMORY = 2**29  # bytes of processed images kept where no workers load, so that small sets are decoded once
 
 
-class PictureError(RuntimeError):
-    """A picture cannot be read; the message names the file, the image_id and the way out."""
+class ImageError(RuntimeError):
+    """An image cannot be read; the message names the file, the image_id and the way out."""
 
 
 @dataclass
 class Batch:
-    """Samples side by side, each of their pictures and each of their expressions once.
+    """Samples side by side, each of their images and each of their expressions once.
 
     Attributes:
-        pixel_values: (P, 3, S, S) float32, normalised, the pictures in the order in which the samples name them.
-        pictures: (B,) int64, which of the P pictures each sample is about.
+        pixel_values: (P, 3, S, S) float32, normalised, the images in the order in which the samples name them.
+        image_index: (B,) int64, which of the P images each sample is about.
         input_ids, attention_mask: (E, L) int64, the different expressions, likewise.
-        expressions: (B,) int64, which of the E expressions each sample has.
+        text_index: (B,) int64, which of the E expressions each sample has.
         masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
         rows: positions of the samples in the dataset's table.
@@ -42,10 +42,10 @@ class Batch:
     """
 
     pixel_values: torch.Tensor
-    pictures: torch.Tensor
+    image_index: torch.Tensor
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
-    expressions: torch.Tensor
+    text_index: torch.Tensor
     masks: torch.Tensor | None
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
@@ -65,8 +65,8 @@ class Batch:
             "attention_mask": self.attention_mask,
             "masks": self.masks,
             "image_ids": self.image_ids,
-            "pictures": self.pictures if len(self.pixel_values) < len(self.rows) else None,
-            "expressions": self.expressions if len(self.input_ids) < len(self.rows) else None,
+            "image_index": self.image_index if len(self.pixel_values) < len(self.rows) else None,
+            "text_index": self.text_index if len(self.input_ids) < len(self.rows) else None,
         }
         there = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items() if tensor is not None}
         return inputs | there | {"shard": self.shard}
@@ -77,9 +77,9 @@ class Batch:
         return replace(self, **{name: tensor.pin_memory() for name, tensor in tensors.items()})
 
     def __getstate__(self) -> dict:
-        """How a worker hands a batch over: pictures and masks in shared memory, the small tensors as arrays in the
+        """How a worker hands a batch over: images and masks in shared memory, the small tensors as arrays in the
         message, since each tensor there costs a connection of its own, 1 ms."""
-        small = ("pictures", "input_ids", "attention_mask", "expressions", "image_ids", "sent_ids")
+        small = ("image_index", "input_ids", "attention_mask", "text_index", "image_ids", "sent_ids")
         return vars(self) | {name: getattr(self, name).numpy() for name in small}
 
     def __setstate__(self, state: dict) -> None:
@@ -88,13 +88,13 @@ class Batch:
 
 
 class Expressions(Dataset):
-    """Every expression of a table: picture, words and true mask.
+    """Every expression of a table: image, words and true mask.
 
     Args:
         prepared: the dataset.
         rows: expressions to serve, a part of `prepared.expressions` with a fresh index.
         processor: of the model; its tokenizer truncates at the model's longest expression.
-        frame: how a picture becomes the model's input; the processor's own where None.
+        frame: how an image becomes the model's input; the processor's own where None.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Expressions(Dataset):
         self.processor = processor
         self.frame = frame or processor.frame
         self.reader = Reader.of(prepared, rows, processor, self.frame)
-        self._by_picture: dict[tuple[int, int, Share | None], Loader] = {}
+        self._by_image: dict[tuple[int, int, Share | None], Loader] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, rows: list[int]) -> Batch:
-        """Some rows as one batch. Raises PictureError."""
+        """Some rows as one batch. Raises ImageError."""
         return self.reader.batch(rows)
 
     def true_mask(self, row: int) -> np.ndarray:
@@ -132,27 +132,27 @@ class Expressions(Dataset):
             share: the part of each batch that is this process's, see `Parts`; None for the whole.
         """
         batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
-        return Loader(self.reader, Parts(batches, self._pictures, share) if share else batches, workers)
+        return Loader(self.reader, Parts(batches, self._images, share) if share else batches, workers)
 
-    def by_picture(self, batch_size: int, workers: int = 0, share: Share | None = None) -> "Loader":
-        """Every expression once, in batches of whole pictures, without masks; the same call gives the same loader.
+    def by_image(self, batch_size: int, workers: int = 0, share: Share | None = None) -> "Loader":
+        """Every expression once, in batches of whole images, without masks; the same call gives the same loader.
 
-        All expressions of a picture are in one batch, so that it is decoded once. Only a picture with more than
+        All expressions of an image are in one batch, so that it is decoded once. Only an image with more than
         `batch_size` expressions takes several batches, and is decoded for each of them: no batch is ever larger.
 
         Args:
             share: which of the batches are this process's; None for all.
         """
         key = batch_size, workers, share
-        if key not in self._by_picture:
-            batches = WholePictures(self._pictures, batch_size, share)
-            self._by_picture[key] = Loader(replace(self.reader, serves_masks=False), batches, workers)
-        return self._by_picture[key]
+        if key not in self._by_image:
+            batches = WholeImages(self._images, batch_size, share)
+            self._by_image[key] = Loader(replace(self.reader, serves_masks=False), batches, workers)
+        return self._by_image[key]
 
     @property
-    def _pictures(self) -> np.ndarray:
-        """Which picture each row is about (N,)."""
-        return self.reader.picture[self.reader.instance].numpy()
+    def _images(self) -> np.ndarray:
+        """Which image each row is about (N,)."""
+        return self.reader.image[self.reader.instance].numpy()
 
 
 @dataclass(frozen=True)
@@ -194,13 +194,13 @@ class Reader(Dataset):
     """Lists of rows -> batches.
 
     Attributes:
-        frame, mean, std: how a picture becomes pixel values.
+        frame, mean, std: how an image becomes pixel values.
         pad: the token that fills up short expressions.
         tokens, instance, image_ids, sent_ids: of each expression; its words, what it means, its ids.
-        masks, picture: of each instance; counts of a COCO compressed RLE, and which picture it is in.
-        files, sizes, file_ids: of each picture; path, (height, width), image_id.
+        masks, image: of each instance; counts of a COCO compressed RLE, and which image it is in.
+        files, sizes, file_ids: of each image; path, (height, width), image_id.
         serves_masks: whether batches have masks.
-        remembered: pixel values by picture, up to `PIXEL_MEMORY`; None where nothing is kept.
+        remembered: pixel values by image, up to `PIXEL_MEMORY`; None where nothing is kept.
     """
 
     frame: Frame
@@ -212,7 +212,7 @@ class Reader(Dataset):
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
     masks: Packed
-    picture: torch.Tensor
+    image: torch.Tensor
     files: Packed
     sizes: torch.Tensor
     file_ids: torch.Tensor
@@ -223,9 +223,9 @@ class Reader(Dataset):
     def of(
         cls, prepared: PreparedDataset, rows: pd.DataFrame, processor: AlignFormerProcessor, frame: Frame
     ) -> "Reader":
-        """What `Expressions` was made of, with only the instances and pictures in use."""
+        """What `Expressions` was made of, with only the instances and images in use."""
         instances = prepared.instances.loc[rows["ann_id"].unique()]
-        pictures = instances.drop_duplicates("image")
+        images = instances.drop_duplicates("image")
         return cls(
             frame=frame,
             mean=tuple(processor.image_processor.image_mean),
@@ -236,49 +236,49 @@ class Reader(Dataset):
             image_ids=torch.tensor(rows["image_id"].to_numpy()),
             sent_ids=torch.tensor(rows["sent_id"].to_numpy()),
             masks=Packed.strings(instances["mask"]),
-            picture=torch.from_numpy(pd.Index(pictures["image"]).get_indexer(instances["image"])),
-            files=Packed.strings(pictures["image"]),
-            sizes=torch.tensor(np.ascontiguousarray(pictures[["height", "width"]])),
-            file_ids=torch.tensor(pictures["image_id"].to_numpy()),
+            image=torch.from_numpy(pd.Index(images["image"]).get_indexer(instances["image"])),
+            files=Packed.strings(images["image"]),
+            sizes=torch.tensor(np.ascontiguousarray(images[["height", "width"]])),
+            file_ids=torch.tensor(images["image_id"].to_numpy()),
         )
 
-    def __getitem__(self, rows: list[int] | Part) -> "Batch | PictureError":
+    def __getitem__(self, rows: list[int] | Part) -> "Batch | ImageError":
         """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
         try:
             return replace(self.batch(rows.rows), shard=rows.shard) if isinstance(rows, Part) else self.batch(rows)
-        except PictureError as error:
+        except ImageError as error:
             return error
 
     def batch(self, rows: list[int]) -> Batch:
-        """Rows side by side, expressions padded to the longest of them. Raises PictureError."""
+        """Rows side by side, expressions padded to the longest of them. Raises ImageError."""
         index = torch.tensor(rows)
         different: dict[tuple[int, ...], int] = {}
-        expressions = [different.setdefault(tuple(self.tokens[row].tolist()), len(different)) for row in rows]
+        text_index = [different.setdefault(tuple(self.tokens[row].tolist()), len(different)) for row in rows]
         tokens = [torch.tensor(words) for words in different]
         lengths = torch.tensor([len(words) for words in tokens])
         ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (E, L)
-        which, pictures = pd.factorize(self.picture[self.instance[index]].numpy())
+        which, images = pd.factorize(self.image[self.instance[index]].numpy())
         return Batch(
-            pixel_values=torch.stack([self.pixels(picture) for picture in pictures.tolist()]),
-            pictures=torch.from_numpy(which),
+            pixel_values=torch.stack([self.pixels(image) for image in images.tolist()]),
+            image_index=torch.from_numpy(which),
             input_ids=ids,
             attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
-            expressions=torch.tensor(expressions),
+            text_index=torch.tensor(text_index),
             masks=torch.stack([self.mask(row) for row in rows]) if self.serves_masks else None,
             image_ids=self.image_ids[index],
             sent_ids=self.sent_ids[index],
             rows=rows,
         )
 
-    def pixels(self, picture: int) -> torch.Tensor:
-        """Pixel values (3, S, S) of a picture."""
+    def pixels(self, image: int) -> torch.Tensor:
+        """Pixel values (3, S, S) of an image."""
         if self.remembered is None:
-            return self._decoded(picture)
-        if picture in self.remembered:
-            return self.remembered[picture]
-        values = self._decoded(picture)
+            return self._decoded(image)
+        if image in self.remembered:
+            return self.remembered[image]
+        values = self._decoded(image)
         if (len(self.remembered) + 1) * values.nbytes <= PIXEL_MEMORY:
-            self.remembered[picture] = values
+            self.remembered[image] = values
         return values
 
     def mask(self, row: int) -> torch.Tensor:
@@ -288,19 +288,19 @@ class Reader(Dataset):
     def true_mask(self, row: int) -> np.ndarray:
         """The true mask of an expression at the original size: bool (height, width)."""
         instance = self.instance[row].item()
-        height, width = self.sizes[self.picture[instance]].tolist()
+        height, width = self.sizes[self.image[instance]].tolist()
         return decode_mask(self.masks.string(instance), height, width).view(bool)
 
-    def _decoded(self, picture: int) -> torch.Tensor:
-        path, (height, width) = self.files.string(picture), self.sizes[picture].tolist()
+    def _decoded(self, image: int) -> torch.Tensor:
+        path, (height, width) = self.files.string(image), self.sizes[image].tolist()
         try:
-            with Image.open(path) as image:
-                if image.size != (width, height):
-                    raise OSError(f"it is {image.width} x {image.height} pixels, prepared as {width} x {height}")
-                return self.frame.pixels(image.convert("RGB"), self.mean, self.std)
+            with Image.open(path) as opened:
+                if opened.size != (width, height):
+                    raise OSError(f"it is {opened.width} x {opened.height} pixels, prepared as {width} x {height}")
+                return self.frame.pixels(opened.convert("RGB"), self.mean, self.std)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise PictureError(
-                f"{path}, image_id {self.file_ids[picture]}, cannot be read: {_reason(error)}. Put the whole file "
+            raise ImageError(
+                f"{path}, image_id {self.file_ids[image]}, cannot be read: {_reason(error)}. Put the whole file "
                 "back in place, or take the image out of the source and prepare the dataset again"
             ) from error
 
@@ -310,7 +310,7 @@ def _reason(error: Exception) -> str:
         case FileNotFoundError():
             return "it does not exist"
         case UnidentifiedImageError():
-            return "it is not a picture"
+            return "it is not an image"
         case _:
             return str(error)
 
@@ -318,7 +318,7 @@ def _reason(error: Exception) -> str:
 class Loader(DataLoader):
     """Batches of a reader, in the order of lists of rows; the same for any number of workers.
 
-    Draws nothing from torch's global generator. Raises PictureError.
+    Draws nothing from torch's global generator. Raises ImageError.
     """
 
     def __init__(self, reader: Reader, batches: Sampler[list[int]] | Sampler[Part], workers: int):
@@ -334,6 +334,6 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in super().__iter__():
-            if isinstance(batch, PictureError):
-                raise PictureError(*batch.args)  # `batch` itself would hold this frame, and with it the workers
+            if isinstance(batch, ImageError):
+                raise ImageError(*batch.args)  # `batch` itself would hold this frame, and with it the workers
             yield batch

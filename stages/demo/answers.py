@@ -30,11 +30,11 @@ ONE_AT_A_TIME = Lock()  # both sides may ask one model, and looking inside hangs
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture of a dataset, with what is said of it: text -> true mask (height, width), bool."""
+    """An image of a dataset, with what is said of it: text -> true mask (height, width), bool."""
 
     dataset: str
     image_id: int
-    picture: Image.Image
+    image: Image.Image
     expressions: dict[str, np.ndarray]
 
 
@@ -43,11 +43,11 @@ class Answer:
     """What one model makes of one expression.
 
     Attributes:
-        overlay: the picture with the mask.
+        overlay: the image with the mask.
         score: see `models.prediction`.
-        share: of the picture that is inside the mask.
+        share: of the image that is inside the mask.
         iou: with the true mask, where there is one.
-        heat: similarity of each pixel with the center, over the picture.
+        heat: similarity of each pixel with the center, over the image.
         least, most: similarity at the two ends of the colours.
         words: attention word by word, a direction each; none where the variant has no VLBA.
         unknown: words that the model has never seen.
@@ -71,19 +71,19 @@ def datasets() -> list[str]:
 
 @lru_cache
 def samples(dataset: str) -> list[Sample]:
-    """`SAMPLES` pictures of the evaluation splits, evenly spaced by image_id."""
+    """`SAMPLES` images of the evaluation splits, evenly spaced by image_id."""
     table = _read(dataset)
     images = np.unique(table.expressions.loc[table.expressions["split"] != "train", "image_id"])
     count = min(SAMPLES, len(images))
     return [_sample(dataset, table, image) for image in images[(2 * np.arange(count) + 1) * len(images) // (2 * count)]]
 
 
-def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:
+def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:
     """What a model makes of an expression.
 
     Args:
         name: one of `source.runs`.
-        picture: RGB.
+        image: RGB.
         truth: the true mask, where it is known.
 
     Raises:
@@ -92,22 +92,22 @@ def ask(name: str, picture: Image.Image, text: str, truth: np.ndarray | None = N
     """
     folder = layout.RESULTS / "models" / name
     model, processor = _load(folder, (folder / "model.safetensors").stat().st_mtime_ns)
-    inputs = processor([picture], [text])
+    inputs = processor([image], [text])
     with ONE_AT_A_TIME:
-        (found,) = segment(model, processor, [picture], [text])
+        (found,) = segment(model, processor, [image], [text])
         inner = closeup.look_inside(model, inputs)
     words = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
     shares = closeup.attention_table(inner, 0, words).assign(sent_id=0)
     similarity = inner.similarity[0].numpy()
     return Answer(
-        overlay=overlays.overlay(picture, found.mask),
+        overlay=overlays.overlay(image, found.mask),
         score=found.score,
         share=float(found.mask.mean()),
         iou=None if truth is None else float((found.mask & truth).sum() / max(1, (found.mask | truth).sum())),
-        heat=_heat(picture, similarity),
+        heat=_heat(image, similarity),
         least=float(similarity.min()),
         most=float(similarity.max()),
-        words=attention.tiles(shares, text, 0, picture, found.mask, None),
+        words=attention.tiles(shares, text, 0, image, found.mask, None),
         unknown=processor.unknown_words(text),
     )
 
@@ -128,8 +128,8 @@ def _sample(dataset: str, table: PreparedDataset, image_id: int) -> Sample:
     rows = table.expressions[table.expressions["image_id"] == image_id]
     first = table.instances.loc[rows["ann_id"].iloc[0]]
     with Image.open(first["image"]) as file:
-        picture = file.convert("RGB")
-    return Sample(dataset, int(image_id), picture, dict(_meant(table, rows)))
+        image = file.convert("RGB")
+    return Sample(dataset, int(image_id), image, dict(_meant(table, rows)))
 
 
 def _meant(table: PreparedDataset, rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
@@ -138,9 +138,9 @@ def _meant(table: PreparedDataset, rows: pd.DataFrame) -> Iterator[tuple[str, np
         yield row.text, prepared.decode_mask(instance["mask"], instance["height"], instance["width"]).astype(bool)
 
 
-def _heat(picture: Image.Image, similarity: np.ndarray) -> Image.Image:
-    """A map (h, w) over the grey picture, in colours from its least to its most."""
+def _heat(image: Image.Image, similarity: np.ndarray) -> Image.Image:
+    """A map (h, w) over the grey image, in colours from its least to its most."""
     spread = similarity.max() - similarity.min()
     scaled = (similarity - similarity.min()) / (spread or 1)
-    cells = Image.fromarray(np.uint8(255 * HEAT(scaled)[..., :3])).resize(picture.size, Image.Resampling.NEAREST)
-    return Image.blend(picture.convert("L").convert("RGB"), cells, 0.65)
+    cells = Image.fromarray(np.uint8(255 * HEAT(scaled)[..., :3])).resize(image.size, Image.Resampling.NEAREST)
+    return Image.blend(image.convert("L").convert("RGB"), cells, 0.65)

@@ -1,4 +1,4 @@
-"""The page: a picture, an expression, and what two models make of it, side by side."""
+"""The page: an image, an expression, and what two models make of it, side by side."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
     page.layout = _layout(models, shown, datasets)
     page.callback(Output("samples", "children"), Input("dataset", "value"))(_thumbnails)
     page.callback(
-        Output("picture", "data"),
+        Output("image", "data"),
         Output("expressions", "children"),
         Output("text", "value"),
         Input({"sample": ALL}, "n_clicks"),
@@ -37,9 +37,9 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         State("dataset", "value"),
     )(_choose)
     said = Output("text", "value", allow_duplicate=True)
-    page.callback(said, Input({"said": ALL}, "n_clicks"), State("picture", "data"), prevent_initial_call=True)(_say)
+    page.callback(said, Input({"said": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(_say)
     for side in SIDES:
-        asked = Input("picture", "data"), Input("text", "value"), Input(f"{side}-model", "value")
+        asked = Input("image", "data"), Input("text", "value"), Input(f"{side}-model", "value")
         page.callback(Output(side, "children"), *asked)(_panel)
     return page
 
@@ -52,14 +52,14 @@ def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> h
     return html.Main(
         [
             html.H1("AlignFormer, side by side"),
-            html.P("Pick a picture or drop one, say what is meant, and see what two models take it for."),
+            html.P("Pick an image or drop one, say what is meant, and see what two models take it for."),
             html.Label(["Dataset", dcc.Dropdown(datasets, datasets[0] if datasets else None, id="dataset")]),
             html.Div(id="samples", className="row"),
-            dcc.Upload("Drop a picture here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
+            dcc.Upload("Drop an image here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
             html.Label(["Referring expression", dcc.Input(id="text", type="text", debounce=True, maxLength=500)]),
             html.Div(id="expressions", className="row"),
             html.Div([side(*pair) for pair in zip(SIDES, shown, strict=True)], className="sides"),
-            dcc.Store(id="picture"),
+            dcc.Store(id="image"),
         ]
     )
 
@@ -68,14 +68,14 @@ def _thumbnails(dataset: str | None) -> list[html.Button]:
     found = answers.samples(dataset) if dataset else []
     return [
         html.Button(
-            html.Img(src=_png(_scaled(sample.picture, THUMBNAIL)), alt=f"image {sample.image_id}"), id={"sample": place}
+            html.Img(src=_png(_scaled(sample.image, THUMBNAIL)), alt=f"image {sample.image_id}"), id={"sample": place}
         )
         for place, sample in enumerate(found)
     ]
 
 
 def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
-    """The picture as the page keeps it, the expressions that belong to it, and the first of them.
+    """The image as the page keeps it, the expressions that belong to it, and the first of them.
 
     At first, and where another dataset is chosen, that is the first sample.
     """
@@ -89,37 +89,37 @@ def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
     return {"dataset": dataset, "sample": place}, chips, said[0]
 
 
-def _say(clicks: list[int | None], picture: dict | None):
-    if not any(clicks) or not picture or "sample" not in picture:
+def _say(clicks: list[int | None], image: dict | None):
+    if not any(clicks) or not image or "sample" not in image:
         return no_update
-    return list(_sample(picture).expressions)[ctx.triggered_id["said"]]
+    return list(_sample(image).expressions)[ctx.triggered_id["said"]]
 
 
-def _panel(picture: dict | None, text: str | None, model: str | None):
+def _panel(image: dict | None, text: str | None, model: str | None):
     """What one model makes of it, or why nothing."""
-    if not picture or not model:
-        return html.P("No picture yet." if model else "No model yet: `make repro` trains some.")
+    if not image or not model:
+        return html.P("No image yet." if model else "No model yet: `make repro` trains some.")
     try:
-        if "sample" in picture:
-            sample = _sample(picture)
-            return _shown(answers.ask(model, sample.picture, text or "", sample.expressions.get(text)))
-        return _shown(answers.ask(model, _uploaded(picture["upload"]), text or ""))
+        if "sample" in image:
+            sample = _sample(image)
+            return _shown(answers.ask(model, sample.image, text or "", sample.expressions.get(text)))
+        return _shown(answers.ask(model, _uploaded(image["upload"]), text or ""))
     except (ValueError, FileNotFoundError, trained.OtherModelError) as error:
         return html.P(f"{error}", className="error")
 
 
-def _sample(picture: dict) -> Sample:
-    return answers.samples(picture["dataset"])[picture["sample"]]
+def _sample(image: dict) -> Sample:
+    return answers.samples(image["dataset"])[image["sample"]]
 
 
 def _uploaded(content: str) -> Image.Image:
-    """A data URI -> the picture, as `served.decoded`."""
+    """A data URI -> the image, as `served.decoded`."""
     return served.decoded(base64.b64decode(content.partition(",")[2]))
 
 
 def _shown(answer: Answer) -> list:
     known = f", IoU {answer.iou:.3f} with the true mask" if answer.iou is not None else ""
-    mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the picture{known}"
+    mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the image{known}"
     similarity = f"Similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
     never = [f"Never seen, read as unknown: {', '.join(answer.unknown)}."] if answer.unknown else []
     words = [_table(part) for part in answer.words]
@@ -132,10 +132,8 @@ def _shown(answer: Answer) -> list:
     ]
 
 
-def _figure(picture: Image.Image, caption: str, name: str) -> html.Figure:
-    return html.Figure(
-        [html.Img(src=_png(_scaled(picture, WIDTH)), alt=name, className=name), html.Figcaption(caption)]
-    )
+def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
+    return html.Figure([html.Img(src=_png(_scaled(image, WIDTH)), alt=name, className=name), html.Figcaption(caption)])
 
 
 def _table(part: Words) -> html.Div:
@@ -152,17 +150,17 @@ def _table(part: Words) -> html.Div:
 
 
 def _cell(word: str, tile: Tile) -> html.Td:
-    return html.Td([html.Img(src=_png(tile.picture), alt=word), html.Br(), tile.number])
+    return html.Td([html.Img(src=_png(tile.image), alt=word), html.Br(), tile.number])
 
 
-def _scaled(picture: Image.Image, width: int) -> Image.Image:
-    """As wide as asked: smaller pictures in whole pixels, larger ones smoothed."""
-    how = Image.Resampling.NEAREST if picture.width < width else Image.Resampling.LANCZOS
-    return picture.resize((width, max(1, round(width * picture.height / picture.width))), how)
+def _scaled(image: Image.Image, width: int) -> Image.Image:
+    """As wide as asked: smaller images in whole pixels, larger ones smoothed."""
+    how = Image.Resampling.NEAREST if image.width < width else Image.Resampling.LANCZOS
+    return image.resize((width, max(1, round(width * image.height / image.width))), how)
 
 
-def _png(picture: Image.Image) -> str:
-    """A picture as a data URI."""
+def _png(image: Image.Image) -> str:
+    """An image as a data URI."""
     stream = io.BytesIO()
-    picture.save(stream, "PNG")
+    image.save(stream, "PNG")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

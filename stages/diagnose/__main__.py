@@ -23,7 +23,7 @@ from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
-from stages.data.samples import Expressions, PictureError
+from stages.data.samples import Expressions, ImageError
 from stages.diagnose import alignment, closeup
 from stages.diagnose.calibration import Calibration, best_threshold
 from stages.diagnose.predictions import predictions
@@ -44,7 +44,7 @@ def main() -> None:
         FileNotFoundError,
         prepared.MissingSplitError,
         processes.NotOneRunError,
-        PictureError,
+        ImageError,
         trained.OtherModelError,
     ) as error:
         sys.exit(f"error: {error}")
@@ -143,7 +143,7 @@ def write_samples(folder: Path, subject: Subject) -> None:
     inner = closeup.look_inside(subject.model, batch.inputs(subject.model.device))
     samples, embeddings, attention = [], [], []
     for place, row in enumerate(rows.itertuples()):
-        ids = batch.input_ids[batch.expressions[place]][batch.attention_mask[batch.expressions[place]].bool()]
+        ids = batch.input_ids[batch.text_index[place]][batch.attention_mask[batch.text_index[place]].bool()]
         words = subject.processor.tokenizer.convert_ids_to_tokens(ids.tolist())
         similarity = inner.similarity[place]
         where = regions(place, similarity.shape)
@@ -162,7 +162,7 @@ def with_sent_id(table: pd.DataFrame, sent_id: int) -> pd.DataFrame:
 
 
 def cost(subject: Subject) -> dict:
-    """Parameters and FLOPs, in all and by part, of one picture and one expression of the most words."""
+    """Parameters and FLOPs, in all and by part, of one image and one expression of the most words."""
     words = subject.processor.tokenizer.model_max_length
     expressions = subject.expressions(subject.dataset.validation.head(1))
     parts = costs.by_part(subject.model, costs.sample(expressions, words, subject.model.device))

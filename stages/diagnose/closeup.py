@@ -47,7 +47,7 @@ class Inner:
 
 
 def choose(rows: pd.DataFrame) -> pd.DataFrame:
-    """`SAMPLES` pictures evenly spaced by image_id, of each the expression of the most words, the first of equals.
+    """`SAMPLES` images evenly spaced by image_id, of each the expression of the most words, the first of equals.
 
     Follows from the dataset alone, so that all variants and seeds show the same samples.
     """
@@ -64,7 +64,7 @@ def look_inside(model: AlignFormer, inputs: Mapping[str, torch.Tensor | None]) -
     """Run a batch, of what `AlignFormer.forward` takes, and keep what happens on the way."""
     model.eval()
     attention: dict[int, dict[str, torch.Tensor]] = {}
-    names = ("pixel_values", "input_ids", "attention_mask", "pictures", "expressions")
+    names = ("pixel_values", "input_ids", "attention_mask", "image_index", "text_index")
     with ExitStack() as hooks:
         for stage, vlba in model.vlba.items():
 
@@ -91,11 +91,11 @@ def embedding_map(
         similarity: (h, w).
 
     Returns:
-        A table, a row a cell of the picture and last the center: row, column (-1 for the center), x, y, kind
+        A table, a row a cell of the image and last the center: row, column (-1 for the center), x, y, kind
         ("inside", "outside" or "center"), distractor (whether same-category distractors cover the cell), similarity.
         And the shares that x and y have of the variance of the pixel embeddings, (2,).
     """
-    rows, columns = regions.picture.nonzero()
+    rows, columns = regions.image.nonzero()
     vectors = pixels[rows, columns].double().numpy()  # (M, D)
     pca = PCA(n_components=2, svd_solver="full").fit(vectors)
     x, y = pca.transform(np.vstack([vectors, center.double().numpy()])).T

@@ -31,20 +31,20 @@ class Prediction(NamedTuple):
 def predictions(
     model: AlignFormer, expressions: Expressions, batch_size: int, workers: int = 0, progress: str | None = None
 ) -> Iterator[Prediction]:
-    """Every expression once, in batches of whole pictures; what is compared with them comes from the caller.
+    """Every expression once, in batches of whole images; what is compared with them comes from the caller.
 
     Args:
-        workers: processes that load pictures; 0 for this one.
+        workers: processes that load images; 0 for this one.
         progress: label of the progress bar; without it there is none.
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
     """
     model.eval()
     grouped: list[torch.Tensor] = []
     hook = model.grouping.register_forward_hook(lambda module, arguments, logits: grouped.append(logits))
     try:
-        batches = expressions.by_picture(batch_size, workers)
+        batches = expressions.by_image(batch_size, workers)
         for batch in tqdm(batches, desc=progress, disable=not progress or None, leave=False):
             output = model(**batch.inputs(model.device))
             maps = output.similarity, grouped.pop()  # (B, h, w) each

@@ -24,20 +24,20 @@ class Regions:
 
     Attributes:
         inside: covered by the true mask.
-        picture: covered by the picture: all, unless the frame adds a border to it.
-        ring: `ring_width` cells to each side of the border between inside and outside. The picture's edge is no border.
-        distractors: outside, and covered by the boxes of the picture's other things of the same category.
+        image: covered by the image: all, unless the frame adds a border to it.
+        ring: `ring_width` cells to each side of the border between inside and outside. The image's edge is no border.
+        distractors: outside, and covered by the boxes of the image's other things of the same category.
     """
 
     inside: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
     ring: np.ndarray
     distractors: np.ndarray
 
     @property
     def compared(self) -> dict[str, np.ndarray]:
         """The cells among which inside is told from outside, by `REGIONS`."""
-        return dict(zip(REGIONS, (self.picture, self.ring, self.inside | self.distractors), strict=True))
+        return dict(zip(REGIONS, (self.image, self.ring, self.inside | self.distractors), strict=True))
 
 
 def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callable[[int, tuple[int, int]], Regions]:
@@ -57,16 +57,16 @@ def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callab
 
 
 def regions(truth: np.ndarray, boxes: np.ndarray, frame: Frame, grid: tuple[int, int]) -> Regions:
-    """Regions for a true mask and the area of the distractors' boxes, bool (height, width) of the picture each."""
-    inside, picture = cells(truth, frame, grid), cells(np.ones_like(truth), frame, grid)
-    outside = picture & ~inside
+    """Regions for a true mask and the area of the distractors' boxes, bool (height, width) of the image each."""
+    inside, image = cells(truth, frame, grid), cells(np.ones_like(truth), frame, grid)
+    outside = image & ~inside
     width = ring_width(grid)
     ring = (inside & near(outside, width)) | (outside & near(inside, width))
-    return Regions(inside, picture, ring, outside & cells(boxes & ~truth, frame, grid))
+    return Regions(inside, image, ring, outside & cells(boxes & ~truth, frame, grid))
 
 
 def cells(area: np.ndarray, frame: Frame, grid: tuple[int, int]) -> np.ndarray:
-    """An area of the picture, bool (height, width) -> the cells of the grid that it covers, bool (h, w)."""
+    """An area of the image, bool (height, width) -> the cells of the grid that it covers, bool (h, w)."""
     at_input = torch.from_numpy(frame.mask(area)).float()  # (S, S)
     return (F.adaptive_avg_pool2d(at_input[None], grid)[0] >= INSIDE).numpy()
 

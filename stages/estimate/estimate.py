@@ -24,7 +24,7 @@ from stages.runtime import processes
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.scoring.score import score
-from stages.setup.optimizer import optimiser
+from stages.setup.optimizer import build_optimizer
 from stages.setup.training_setup import Start, assemble
 
 STEPS = 5  # measured, after one to warm up
@@ -44,7 +44,7 @@ def report(cell: Run, settings: Params) -> str:
     """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
 
     Raises:
-        FileNotFoundError, MissingSplitError, PictureError, WeightsError: as a training would.
+        FileNotFoundError, MissingSplitError, ImageError, WeightsError: as a training would.
         NotOneRunError: started as several processes.
     """
     if processes.here().num_processes > 1:
@@ -68,7 +68,7 @@ def report(cell: Run, settings: Params) -> str:
             "",
             *table(parts),
             "",
-            f"FLOPs of a forward pass: one picture of {model.image_size} x {model.image_size} pixels, one expression "
+            f"FLOPs of a forward pass: one image of {model.image_size} x {model.image_size} pixels, one expression "
             f"of {model.max_words} tokens.",
             "A multiply-add counts as 2. Matrix products and convolutions count, element by element work does not.",
             "",
@@ -84,15 +84,15 @@ def report(cell: Run, settings: Params) -> str:
 
 
 def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[float, float]:
-    """Seconds in which one process loads a batch: in the first epoch, and later, when pictures may be kept."""
+    """Seconds in which one process loads a batch: in the first epoch, and later, when images may be kept."""
     batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)][:STEPS]
 
     def once() -> float:
         return median(seconds(lambda rows=rows: train[rows]) for rows in batches)
 
     first, again = once(), once()
-    all_pictures = len(train.reader.file_ids) * train[order[:1]].pixel_values.nbytes
-    return first, again if all_pictures <= samples.PIXEL_MEMORY else first
+    all_images = len(train.reader.file_ids) * train[order[:1]].pixel_values.nbytes
+    return first, again if all_images <= samples.PIXEL_MEMORY else first
 
 
 def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
@@ -103,7 +103,7 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
     training, device = start.recipe.training, accelerator.device
     if training.channels_last:
         start.model.to(memory_format=torch.channels_last)
-    model, optimizer = accelerator.prepare(start.model.train(), optimiser(start.model, training))
+    model, optimizer = accelerator.prepare(start.model.train(), build_optimizer(start.model, training))
     compiled = training.compile and device.type == "cuda"
     if compiled:
         model = torch.compile(model)

@@ -15,7 +15,7 @@ from stages import tracking
 from stages.card.card import card
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
-from stages.data.samples import Expressions, PictureError
+from stages.data.samples import Expressions, ImageError
 from stages.runtime import layout, processes, run
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Evaluation, Params
@@ -35,7 +35,7 @@ def main() -> None:
         prepared.MissingSplitError,
         processes.NotOneRunError,
         processes.OtherEndedError,
-        PictureError,
+        ImageError,
         trained.OtherModelError,
     ) as error:
         sys.exit(f"error: {error}")
@@ -68,10 +68,10 @@ def scored(
 
 
 def _shared_work(model: AlignFormer) -> str:
-    """What runs once for all expressions of a picture, and why not more."""
+    """What runs once for all expressions of an image, and why not more."""
     once, stages = model.stages_without_words, len(model.vision.dims)
     why = f"; pixels of the others have read the words (VLBA: {model.config.vlba})" if once < stages else ""
-    return f"{once} of {stages} vision stages run once per picture, not once per expression{why}"
+    return f"{once} of {stages} vision stages run once per image, not once per expression{why}"
 
 
 def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol, card: str) -> None:

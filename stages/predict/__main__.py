@@ -139,24 +139,24 @@ def predict(asked: Sequence[Request], model: AlignFormer, processor: AlignFormer
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         with tqdm(total=len(asked), desc="predict", disable=None if len(asked) > 1 else True, leave=False) as bar:
-            for image, batch in batches(asked):
+            for path, batch in batches(asked):
                 try:
-                    picture = opened(image)
+                    image = opened(path)
                 except RequestError as error:
                     tqdm.write(f"error: {error}", file=sys.stderr)
                     failed += len(batch)
                 else:
-                    found = segment(model, processor, [picture], [text for _, text in batch], options.threshold)
+                    found = segment(model, processor, [image], [text for _, text in batch], options.threshold)
                     for (number, text), prediction in zip(batch, found, strict=True):
-                        entries.append(written(options.out, number, Request(image, text), picture, prediction))
+                        entries.append(written(options.out, number, Request(path, text), image, prediction))
                         tqdm.write(told(entries[-1], options.out))
                 bar.update(len(batch))
     except KeyboardInterrupt:
         sys.exit(f"interrupted after {len(entries)} of {len(asked)}; {options.out / PREDICTIONS} has them")
     finally:
-        with atomic_write(options.out / PREDICTIONS) as path:
+        with atomic_write(options.out / PREDICTIONS) as file:
             content = {"model": options.model, "threshold": options.threshold, "predictions": entries}
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return failed
 
 
@@ -169,7 +169,7 @@ def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, st
 
 
 def opened(path: Path) -> Image.Image:
-    """The picture of a file, as `served.decoded`. Raises RequestError."""
+    """The image of a file, as `served.decoded`. Raises RequestError."""
     try:
         return served.decoded(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -177,13 +177,13 @@ def opened(path: Path) -> Image.Image:
         raise RequestError(f"{path}: {reason}") from error
 
 
-def written(out: Path, number: int, request: Request, picture: Image.Image, found: Prediction) -> dict:
+def written(out: Path, number: int, request: Request, image: Image.Image, found: Prediction) -> dict:
     """Write mask and overlay; what predictions.json says of them."""
     words = re.sub(r"\W+", "-", request.text.lower()).strip("-")[:40]
     name = f"{number:04}-{request.image.stem}-{words}"
     files = {
         "mask": (f"{name}.mask.png", Image.fromarray(np.uint8(255 * found.mask))),
-        "overlay": (f"{name}.overlay.png", overlays.overlay(picture, found.mask)),
+        "overlay": (f"{name}.overlay.png", overlays.overlay(image, found.mask)),
     }
     for file, content in files.values():
         with atomic_write(out / file) as path:

@@ -1,4 +1,4 @@
-"""COCO's `instances.json` -> the boxes of everything annotated on the pictures that expressions are about."""
+"""COCO's `instances.json` -> the boxes of everything annotated on the images that expressions are about."""
 
 from itertools import chain
 
@@ -16,28 +16,28 @@ NOWHERE = [np.nan] * 4
 
 
 def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Every annotated thing of the pictures that have a referred instance, and what is to be said of them.
+    """Every annotated thing of the images that have a referred instance, and what is to be said of them.
 
     A box is the source's `bbox`; where that is absent or wrong, the box of the segmentation's pixels. A thing that
     nothing refers to and that has neither, or no category, is left out, and a note says how many are. So are regions
     of crowds (`iscrowd`), which are no one thing, without a note.
 
     Args:
-        source: the annotations, of these and other pictures.
+        source: the annotations, of these and other images.
         instances: `INSTANCE_COLUMNS` of the referred ones, which are sound.
 
     Returns:
         `BOX_COLUMNS`, in the order of the source, and notes.
     """
     names = _names(source)
-    images = instances.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
-    pictures, referred = set(images.index.tolist()), set(instances["ann_id"].tolist())
+    sizes_of = instances.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
+    images, referred = set(sizes_of.index.tolist()), set(instances["ann_id"].tolist())
     ids, image_ids, categories, stated, lost = [], [], [], [], []
     for ann_id, annotation in source.annotations.items():
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         if type(image_id) is not int:
             lost.append(ann_id)
-        elif image_id in pictures and (ann_id in referred or not annotation.get("iscrowd")):
+        elif image_id in images and (ann_id in referred or not annotation.get("iscrowd")):
             category = names.get(category_id) if type(category_id) is int else None
             if category is None:
                 lost.append(ann_id)
@@ -51,7 +51,7 @@ def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, l
 
     table = pd.DataFrame({"ann_id": ids, "image_id": image_ids, "category": categories})
     found = np.fromiter(chain.from_iterable(stated), dtype=float).reshape(-1, 4)
-    sizes = images.loc[image_ids].to_numpy().reshape(-1, 2)
+    sizes = sizes_of.loc[image_ids].to_numpy().reshape(-1, 2)
     wrong = np.flatnonzero(~_sound(found, sizes))
     for place in wrong:
         found[place] = _box_of_mask(source.annotations[ids[place]], *sizes[place].tolist())
@@ -94,7 +94,7 @@ def _names(source: Annotations) -> dict[int, str]:
 
 
 def _sound(found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Whether each box x, y, width, height (boxes, 4) lies inside its picture of width, height (boxes, 2)."""
+    """Whether each box x, y, width, height (boxes, 4) lies inside its image of width, height (boxes, 2)."""
     near, extent = found[:, :2], found[:, 2:]
     return ((near >= -BEYOND) & (extent >= 0) & (near + extent <= sizes + BEYOND)).all(axis=1)
 

@@ -18,7 +18,7 @@ from stages.prepare.problems import DatasetError
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 CATEGORIES = 10  # named of all
 SAMPLES = 12  # refs of each split
-PICTURE_SIZE = 320, 420  # pixels, the most a sample is wide and high
+IMAGE_SIZE = 320, 420  # pixels, the most a sample is wide and high
 DIMMED = 0.6  # brightness of what is not the mask
 LINES = (
     (9, "#000000"),
@@ -70,7 +70,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """A ref, as it is shown: its row of the tables, its expressions with their ids, and its picture."""
+    """A ref, as it is shown: its row of the tables, its expressions with their ids, and its image."""
 
     ref_id: int
     ann_id: int
@@ -79,13 +79,13 @@ class Sample:
     file: str
     share: str
     expressions: list[tuple[int, str]]
-    picture: Image.Image
+    image: Image.Image
 
     @property
     def source(self) -> str:
-        """The picture as WebP in a data URI."""
+        """The image as WebP in a data URI."""
         stream = io.BytesIO()
-        self.picture.save(stream, format="WEBP", quality=80)
+        self.image.save(stream, format="WEBP", quality=80)
         return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
@@ -120,7 +120,7 @@ def page(dataset: PreparedDataset) -> str:
     """The numbers and samples of every split as one HTML page; the same dataset gives the same bytes.
 
     Raises:
-        DatasetError: a picture is missing, broken or not of the size that the dataset states.
+        DatasetError: an image is missing, broken or not of the size that the dataset states.
     """
     found = facts(dataset)
     return template(Path(__file__).with_name("inspection.html.j2")).render(
@@ -191,10 +191,10 @@ def choose(dataset: PreparedDataset, split: str) -> list[int]:
 
 
 def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
-    """A ref with its picture.
+    """A ref with its image.
 
     Raises:
-        DatasetError: the picture is missing, broken or not of the size that the dataset states.
+        DatasetError: the image is missing, broken or not of the size that the dataset states.
     """
     rows = dataset.expressions[dataset.expressions["ref_id"] == ref_id]
     ann_id, image_id = int(rows["ann_id"].iloc[0]), int(rows["image_id"].iloc[0])
@@ -208,29 +208,29 @@ def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
         file=Path(instance["image"]).name,
         share=f"{100 * mask.mean():.2f}",
         expressions=list(zip(rows["sent_id"].tolist(), rows["text"], strict=True)),
-        picture=overlay(_open(dataset, instance), mask),
+        image=overlay(_open(dataset, instance), mask),
     )
 
 
-def overlay(photo: Image.Image, mask: np.ndarray) -> Image.Image:
+def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
     """The photograph at the size of a sample, what is not the mask dimmed, with a line around the mask.
 
     Args:
-        photo: RGB, (width, height) pixels.
+        image: RGB, (width, height) pixels.
         mask: (height, width) of 0 and 1, with at least one pixel.
     """
-    scale = min(bound / side for bound, side in zip(PICTURE_SIZE, photo.size, strict=True))
-    size = tuple(max(1, round(scale * side)) for side in photo.size)
+    scale = min(bound / side for bound, side in zip(IMAGE_SIZE, image.size, strict=True))
+    size = tuple(max(1, round(scale * side)) for side in image.size)
     cover = Image.fromarray(255 * mask).resize(size, Image.Resampling.BOX)
     inside = cover.point(lambda value: 255 * (value >= 128))
     if not inside.getbbox():  # thinner than a pixel of the sample
         inside = cover.point(lambda value: 255 * (value > 0))
-    shown = photo.resize(size, Image.Resampling.LANCZOS)
-    picture = Image.blend(Image.new("RGB", size), shown, DIMMED)
+    shown = image.resize(size, Image.Resampling.LANCZOS)
+    image = Image.blend(Image.new("RGB", size), shown, DIMMED)
     for width, colour in LINES:
-        picture.paste(Image.new("RGB", size, colour), mask=inside.filter(ImageFilter.MaxFilter(width)))
-    picture.paste(shown, mask=inside)
-    return picture
+        image.paste(Image.new("RGB", size, colour), mask=inside.filter(ImageFilter.MaxFilter(width)))
+    image.paste(shown, mask=inside)
+    return image
 
 
 def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image:
@@ -238,14 +238,14 @@ def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image:
     again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset.summary['name']}"
     try:
         with Image.open(instance["image"]) as file:
-            photo = file.convert("RGB")
+            image = file.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{what} cannot be read: {error}. {again}") from None
     stated = int(instance["width"]), int(instance["height"])
-    if photo.size != stated:
-        found = "{} x {}".format(*photo.size)
+    if image.size != stated:
+        found = "{} x {}".format(*image.size)
         raise DatasetError(f"{what} is {found} pixels, the dataset says {stated[0]} x {stated[1]}. {again}")
-    return photo
+    return image
 
 
 def _splits(dataset: PreparedDataset) -> list[str]:

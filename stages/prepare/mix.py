@@ -36,7 +36,7 @@ def mix(sets: Mapping[str, Tables]) -> Tables:
     return Tables(
         expressions=kept,
         instances=instances[instances["ann_id"].isin(kept["ann_id"])].reset_index(drop=True),
-        boxes=_of_pictures(boxes, kept),
+        boxes=_of_images(boxes, kept),
         files=[file for tables in sets.values() for file in tables.files],
         sizes={path: size for tables in sets.values() for path, size in tables.sizes.items()},
         checks=[*_common_checks(sets), "no train image in another split of any set"],
@@ -57,13 +57,13 @@ def _moved(table: pd.DataFrame, place: int) -> pd.DataFrame:
     return table.assign(**{column: table[column] + place * SPACE for column in ids})
 
 
-def _of_pictures(boxes: pd.DataFrame, expressions: pd.DataFrame) -> pd.DataFrame:
-    """The boxes of the pictures that expressions of the same set are about."""
+def _of_images(boxes: pd.DataFrame, expressions: pd.DataFrame) -> pd.DataFrame:
+    """The boxes of the images that expressions of the same set are about."""
 
-    def pictures(table: pd.DataFrame) -> pd.MultiIndex:
+    def images(table: pd.DataFrame) -> pd.MultiIndex:
         return pd.MultiIndex.from_arrays([table["image_id"], table["ann_id"] // SPACE])
 
-    return boxes[pictures(boxes).isin(pictures(expressions))].reset_index(drop=True)
+    return boxes[images(boxes).isin(images(expressions))].reset_index(drop=True)
 
 
 def _check_images(instances: pd.DataFrame) -> None:

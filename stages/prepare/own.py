@@ -4,7 +4,7 @@
     11,the red cup,train
     11,"cup next to the plate, on the left",train
 
-The expressions of an annotation are one ref. Without the column `split`, pictures are dealt out by `split_by_image`.
+The expressions of an annotation are one ref. Without the column `split`, images are dealt out by `split_by_image`.
 """
 
 import csv
@@ -17,14 +17,14 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.data.prepared import EXPRESSION_COLUMNS, SPLITS
-from stages.prepare import boxes, coco, pictures
+from stages.prepare import boxes, coco, image_files
 from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables
 
 HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
 NEEDED = ("train", "val")  # to train, and to choose the best epoch
-FOLDS = 10  # of the pictures; one becomes val, one test
+FOLDS = 10  # of the images; one becomes val, one test
 
 
 def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
@@ -40,7 +40,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
         DatasetError: a file is missing or malformed, or something in it is wrong; everything wrong is named.
     """
     if not images.is_dir():
-        raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the pictures")
+        raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the images")
     problems = Problems()
     table = _csv(expressions, problems)
     annotations = coco.load(instances, problems)
@@ -49,7 +49,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     found = coco.instances(annotations, pd.concat([who, table[["ann_id", "image_id"]]], axis=1), problems)
     things, notes = boxes.boxes(annotations, found)
     _check_file_names(instances, found, problems)
-    sizes = pictures.check(found, images, problems)
+    sizes = image_files.check(found, images, problems)
     given = "split" in table
     if given:
         _check_splits(expressions, table, problems)
@@ -59,7 +59,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     if not given:
         table["split"] = table["image_id"].map(split_by_image(found, seed))
         notes.append(f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}")
-    found["image"] = [pictures.join(images, name) for name in found["image"]]
+    found["image"] = [image_files.join(images, name) for name in found["image"]]
     checks = [
         "every line refers to an annotation, none twice with the same words",
         "masks valid, not empty and inside their images",
@@ -188,7 +188,7 @@ def _with_images(table: pd.DataFrame, source: Annotations, path: Path, problems:
 
 
 def _check_file_names(path: Path, instances: pd.DataFrame, problems: Problems) -> None:
-    """A picture under two image ids could be in two splits unseen."""
+    """An image under two image ids could be in two splits unseen."""
     images = instances[["image", "image_id"]].drop_duplicates()
     for name, ids in images.groupby("image")["image_id"]:
         if len(ids) > 1:

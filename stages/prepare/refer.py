@@ -1,4 +1,4 @@
-"""The REFER layout -> tables of expressions, of the instances they refer to, and of all things on their pictures.
+"""The REFER layout -> tables of expressions, of the instances they refer to, and of all things on their images.
 
     ROOT/NAME/refs(SPLIT_BY).p         list of refs: which words mean which annotation
     ROOT/NAME/instances.json           COCO: images, annotations, categories
@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.data.prepared import EXPRESSION_COLUMNS
-from stages.prepare import boxes, coco, pictures, plain_pickle
+from stages.prepare import boxes, coco, image_files, plain_pickle
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, check_splits, check_unique
 
@@ -64,10 +64,10 @@ class Release:
         return [self.refs, self.instances]
 
     def image_folder(self) -> Path:
-        """The first of `IMAGE_FOLDERS` that holds pictures; the first of them where none does."""
+        """The first of `IMAGE_FOLDERS` that holds images; the first of them where none does."""
         if self.images is None:
-            return pictures.find_folder(self.root, IMAGE_FOLDERS)
-        return pictures.find_folder(self.images, (".", *IMAGE_FOLDERS))
+            return image_files.find_folder(self.root, IMAGE_FOLDERS)
+        return image_files.find_folder(self.images, (".", *IMAGE_FOLDERS))
 
 
 def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
@@ -93,14 +93,14 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     sizes, warnings = {}, [*overlap]
     checks = ["ids unique", "annotations exist", "masks valid, not empty and inside their images"]
     if check_images:
-        sizes = pictures.check(instances, folder, problems)
+        sizes = image_files.check(instances, folder, problems)
         checks.append("image files exist, whole and of the stated size")
     else:
         warnings.append("images were not checked: neither that they exist nor their sizes")
     problems.stop()
     if not overlap:
         checks.append("no image in two splits")
-    instances["image"] = [pictures.join(folder, name) for name in instances["image"]]
+    instances["image"] = [image_files.join(folder, name) for name in instances["image"]]
     return Tables(expressions, instances, things, release.files, sizes, checks, warnings, notes)
 
 

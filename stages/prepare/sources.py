@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.prepare import mix, pictures, published, refer, scenes
+from stages.prepare import image_files, mix, published, refer, scenes
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import Release
 from stages.prepare.tables import Tables
@@ -43,9 +43,9 @@ def releases(source: ReferSource | MixSource) -> list[Release]:
 
 
 def outside(source: ReferSource | MixSource | CocoSource) -> dict:
-    """What lies outside the project, quickly: hashes of the annotation files, names and sizes of all pictures.
+    """What lies outside the project, quickly: hashes of the annotation files, names and sizes of all images.
 
-    DVC depends on this instead of on the files: `prepare` runs again when it changes, and 13 GB of pictures are neither
+    DVC depends on this instead of on the files: `prepare` runs again when it changes, and 13 GB of images are neither
     hashed nor copied into the cache.
 
     Raises:
@@ -59,7 +59,7 @@ def outside(source: ReferSource | MixSource | CocoSource) -> dict:
         folders = list(dict.fromkeys(release.image_folder() for release in found)) if source.check_images else []
     return {
         "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in files},
-        "pictures": {folder.as_posix(): _summary(list(pictures.listing(folder))) for folder in folders},
+        "images": {folder.as_posix(): _summary(list(image_files.listing(folder))) for folder in folders},
     }
 
 

@@ -16,7 +16,7 @@ class Tables:
     Attributes:
         expressions: `EXPRESSION_COLUMNS` of `stages.data.prepared`.
         instances: `INSTANCE_COLUMNS`; an instance that several refs mean is one row.
-        boxes: `BOX_COLUMNS`, of everything annotated on the pictures of the instances.
+        boxes: `BOX_COLUMNS`, of everything annotated on the images of the instances.
         files: the annotation files it was read from.
         sizes: bytes of every image in use, by path; empty where images were not checked.
         checks: what was checked and holds.

@@ -22,7 +22,7 @@ def of_results(params: Params) -> Files:
     """The whole report on the listed datasets.
 
     Raises:
-        ReportError: a result is missing or of another experiment; a photo cannot be shown.
+        ReportError: a result is missing or of another experiment; an image cannot be shown.
         FileNotFoundError: there is no prepared dataset.
     """
     datasets = [dataset_results.read(name, params) for name in params.experiment.datasets]
@@ -84,8 +84,8 @@ def _tables(results: Numbers) -> Files:
 def _figures(results: DatasetResults, shown: Contents) -> Files:
     """Every figure as SVG and as PDF, and a few predictions."""
     name = results.name
-    pictures = gallery.figure_png(gallery.examples(results, gallery.FIGURE_EXPRESSIONS))
-    files = {Path("figures") / f"{name}-gallery.png": pictures}
+    images = gallery.figure_png(gallery.examples(results, gallery.FIGURE_EXPRESSIONS))
+    files = {Path("figures") / f"{name}-gallery.png": images}
     for figure in shown.figures:
         files[Path("figures") / f"{name}-{figure.key}.svg"] = rendering.svg(figure, name).encode()
         files[Path("figures") / f"{name}-{figure.key}.pdf"] = rendering.pdf(figure)

@@ -29,7 +29,7 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")
 IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
 COLUMNS = {
     COMPARISON: {
-        *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "pictures", "mean", "low"),
+        *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "images", "mean", "low"),
         *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", *IMPROVEMENT, "supported"),
     },
     CONTRASTS: {
@@ -37,7 +37,7 @@ COLUMNS = {
         *("p", "p_holm", "supported"),
     },
     SLICES: {
-        *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "pictures", "mean", "low"),
+        *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
         *("high", *DIFFERENCE),
     },
     DIAGNOSIS: {"variant", "seed", "parameters", "flops"},
@@ -106,9 +106,9 @@ class Numbers:
         return self._of_splits("expressions")
 
     @cached_property
-    def pictures(self) -> dict[str, int]:
-        """Pictures of each evaluation split."""
-        return self._of_splits("pictures")
+    def images(self) -> dict[str, int]:
+        """Images of each evaluation split."""
+        return self._of_splits("images")
 
     @property
     def partial(self) -> bool:

@@ -12,7 +12,7 @@ MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tok
 
 
 def prepared(dataset: str) -> Path:
-    """The prepared dataset: tables, `dataset.json`, and `refer/` where the project renders the pictures itself."""
+    """The prepared dataset: tables, `dataset.json`, and `refer/` where the project renders the images itself."""
     return DATA / dataset
 
 

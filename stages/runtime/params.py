@@ -53,8 +53,8 @@ class Experiment(Section):
         return self
 
 
-class Pictures(Section):
-    """Pictures of each split."""
+class ImageCounts(Section):
+    """Images of each split."""
 
     train: Annotated[int, Field(gt=0)]
     val: Annotated[int, Field(gt=0)]
@@ -63,12 +63,12 @@ class Pictures(Section):
 
 
 class ScenesSource(Section):
-    """Rendered pictures of coloured shapes, written in the REFER layout."""
+    """Rendered images of coloured shapes, written in the REFER layout."""
 
     kind: Literal["scenes"]
     seed: Annotated[int, Field(ge=0)]
-    picture_size: Annotated[int, Field(ge=32, le=1024, description="pixels")]
-    pictures: Pictures
+    image_size: Annotated[int, Field(ge=32, le=1024, description="pixels")]
+    image_counts: ImageCounts
     sentence: Literal["raw", "sent"]
 
 
@@ -219,7 +219,7 @@ class Training(Section):
     channels_last: bool = Field(description="layout of images and convolutions in memory; changes rounding only")
     compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
-    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the training's own")]
+    workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the training's own")]
     select_by: Literal["oIoU", "mIoU"]
 
 
@@ -244,7 +244,7 @@ class Evaluation(Section):
     protocol: Literal["original", "lavt", "cris", "cgformer", "rela"]
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
-    workers: Annotated[int, Field(ge=0, description="processes that load pictures; 0: the evaluation's own")]
+    workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the evaluation's own")]
 
 
 class Params(Section):

@@ -8,7 +8,7 @@ Numbers of two protocols are two quantities, also where they share a name: every
 - `cris`, `inference` in `engine/engine.py` of DerrickWang005/CRIS.pytorch: probabilities are warped back to the
   original image bicubically and cut at 0.35; IoU = I / (U + 1e-6), so 0 where the union is empty; Pr@X counts IoU > X.
 - `cgformer`, `inference` in `engine/engine.py` of SooLab/CGFormer: as `cris`, but stretched and cut at 0.5. There
-  the centres of corner pixels are aligned; here, as everywhere in the project, the corners (under 0.1 points of mIoU).
+  the centers of corner pixels are aligned; here, as everywhere in the project, the corners (under 0.1 points of mIoU).
 - `rela`, `refer_evaluation.py` of henghuiding/ReLA: as `lavt`, but 1 where there is no target and none is predicted. An
   empty predicted mask is how this project's model says that there is none. ReLA draws the true polygons at 480 x 480;
   here the true mask is resized by nearest. Papers of that line call oIoU cIoU and mIoU gIoU.

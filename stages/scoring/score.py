@@ -38,7 +38,7 @@ def score(
 
     Args:
         expressions: made with the frame of the protocol.
-        workers: processes that load pictures; 0 for this one.
+        workers: processes that load images; 0 for this one.
         progress: label of the progress bar; without it there is none.
 
     Returns:
@@ -47,7 +47,7 @@ def score(
         that grid (int64), prediction (counts of the COCO compressed RLE of the predicted mask on that grid).
 
     Raises:
-        PictureError: a picture cannot be read.
+        ImageError: an image cannot be read.
         ValueError: the expressions have another frame than the protocol.
     """
     if protocol.fit and expressions.frame != frame(protocol):
@@ -55,7 +55,7 @@ def score(
     model.eval()
     counted = {}
     quiet = not progress or not processes.here().is_main_process
-    batches = expressions.by_picture(batch_size, workers, processes.share())
+    batches = expressions.by_image(batch_size, workers, processes.share())
     for batch in tqdm(batches, desc=progress, disable=quiet or None, leave=False):
         logits = model(**batch.inputs(model.device)).logits.float().cpu()  # (B, S, S)
         for row, sample in zip(batch.rows, logits, strict=True):

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of the recipe."""
+"""Optimizer and schedule of the recipe."""
 
 from torch import nn
 from torch.optim import AdamW
@@ -9,7 +9,7 @@ from stages.runtime.params import Training
 ENCODERS = ("vision.", "text.")
 
 
-def optimiser(model: nn.Module, training: Training) -> AdamW:
+def build_optimizer(model: nn.Module, training: Training) -> AdamW:
     """AdamW over every parameter that is not frozen; no weight decay on norms, biases and tables of positions."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -25,7 +25,7 @@ def optimiser(model: nn.Module, training: Training) -> AdamW:
     )
 
 
-def schedule(optimiser: AdamW, training: Training, steps: int) -> LambdaLR:
+def schedule(optimizer: AdamW, training: Training, steps: int) -> LambdaLR:
     """Linear warm-up, then polynomial decay that reaches zero after `steps` in all; no warm-up where its share is 0."""
     warmup = round(training.warmup * steps)
 
@@ -34,4 +34,4 @@ def schedule(optimiser: AdamW, training: Training, steps: int) -> LambdaLR:
             return (step + 1) / warmup
         return max(0.0, 1 - (step - warmup) / max(1, steps - warmup)) ** training.power
 
-    return LambdaLR(optimiser, factor)
+    return LambdaLR(optimizer, factor)

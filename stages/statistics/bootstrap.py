@@ -1,9 +1,9 @@
-"""How sure is a number? Intervals and p-values over the luck of the pictures and the luck of the seeds.
+"""How sure is a number? Intervals and p-values over the luck of the images and the luck of the seeds.
 
-Every metric here is, for one run, a ratio of two sums over pictures: mIoU = sum of IoU / number of expressions, oIoU =
-sum of I / sum of U, Pr@X = number of passes / number of expressions. The expressions of a picture are not independent,
-so pictures are resampled, with all their expressions, and both sums are taken anew each time: a bootstrap over clusters
-of a ratio (Efron and Tibshirani 1993, chapters 6 and 8). A resample has the same pictures for every run, so that
+Every metric here is, for one run, a ratio of two sums over images: mIoU = sum of IoU / number of expressions, oIoU =
+sum of I / sum of U, Pr@X = number of passes / number of expressions. The expressions of an image are not independent,
+so images are resampled, with all their expressions, and both sums are taken anew each time: a bootstrap over clusters
+of a ratio (Efron and Tibshirani 1993, chapters 6 and 8). A resample has the same images for every run, so that
 differences are paired.
 
 Two or three seeds cannot be resampled in the same way: a bootstrap of two values spreads half as much as it should, and
@@ -11,19 +11,19 @@ intervals that are said to hold 95 % hold 70 % (`benchmarks/results/coverage.csv
 mean over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance of runs
 between seeds and t from Student's distribution with the degrees of freedom that the variance was estimated with. Every
 variant contributes to it, as two seeds of one variant say too little; it is taken to be common to them. That runs
-differ picture by picture as well is part of this variance, so it is taken off what the resampled pictures spread:
+differ image by image as well is part of this variance, so it is taken off what the resampled images spread:
 
     variance = |M T|^2 / df                       T (R,): the metric of every run
-    noise    = |M Z|^2 / (df (N - 1) N)           Z (R, N): what each of N pictures adds to it
+    noise    = |M Z|^2 / (df (N - 1) N)           Z (R, N): what each of N images adds to it
     resample = mean + sqrt(1 - noise / (S v)) (resampled mean - mean) + sqrt(variance / S) t
 
 with v the variance of the resampled means, M the residual maker of a linear model of the runs and df its degrees of
-freedom; Z is the numerator less T times the denominator, over the mean denominator. The pictures' own part, 1 - noise /
+freedom; Z is the numerator less T times the denominator, over the mean denominator. The images' own part, 1 - noise /
 (S v), is 0 at least. For the mean of one variant the model has an effect a variant; for a difference of two, which has
 twice the variance and noise, it has one a seed too: runs of one seed share initial weights and order of samples, and
 what a seed does to both variants cancels.
 
-With one seed there is no variance to estimate: the interval is that of the pictures alone.
+With one seed there is no variance to estimate: the interval is that of the images alone.
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Estimates:
     Attributes:
         runs: (variant, seed) of each of the R runs.
         values: (R,).
-        resampled: (R, B), in each of B resamples of the pictures.
+        resampled: (R, B), in each of B resamples of the images.
         additions: (R, N), Z above.
     """
 
@@ -105,14 +105,14 @@ class Estimates:
         degrees = int(len(effects) - np.linalg.matrix_rank(effects))
         if not degrees:
             return Spread(0.0, 0.0, 0)
-        pictures = self.additions.shape[1]
+        images = self.additions.shape[1]
         variance = np.square(residual_maker @ self.values).sum() / degrees
-        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, pictures - 1) * pictures)
+        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, images - 1) * images)
         return Spread(variance, noise, degrees)
 
 
 class Spread(NamedTuple):
-    """Variance of runs between seeds, the part of it that is noise of runs on pictures, and its degrees of freedom."""
+    """Variance of runs between seeds, the part of it that is noise of runs on images, and its degrees of freedom."""
 
     variance: float
     noise: float
@@ -126,11 +126,11 @@ class Spread(NamedTuple):
 def estimates(
     runs: list[Run], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
 ) -> dict[str, Estimates]:
-    """Metrics as ratios of sums over pictures, all of them in the same resamples.
+    """Metrics as ratios of sums over images, all of them in the same resamples.
 
     Args:
         runs: (variant, seed) of each of R runs.
-        sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), of each of N pictures.
+        sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), of each of N images.
         empty: the ratio where the denominator is 0.
     """
     different = {id(table): table for pair in sums.values() for table in pair}
@@ -172,10 +172,10 @@ def _estimates(
 
 
 def _interval(value: float, resampled: np.ndarray, spread: Spread) -> Interval:
-    """Of a mean whose spread between seeds is `spread`, and which is (B,) in resamples of the pictures."""
+    """Of a mean whose spread between seeds is `spread`, and which is (B,) in resamples of the images."""
     if spread.degrees:
-        of_pictures = resampled.var()
-        own_part = max(0.0, 1 - spread.noise / of_pictures) if of_pictures else 0.0
+        of_images = resampled.var()
+        own_part = max(0.0, 1 - spread.noise / of_images) if of_images else 0.0
         shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # every part of the distribution once
         errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, spread.degrees))
         resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
@@ -191,16 +191,16 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.n
 
 
 def _resampled(tables: list[np.ndarray], resamples: int) -> list[np.ndarray]:
-    """Sums over N resampled pictures: tables (K, N) -> (K, B)."""
+    """Sums over N resampled images: tables (K, N) -> (K, B)."""
     stacked = np.concatenate(tables).astype(float)  # (all K, N)
     sums = np.hstack([stacked @ weights.T for weights in _weights(stacked.shape[1], resamples)])
     return np.split(sums, np.cumsum([len(table) for table in tables])[:-1])
 
 
-def _weights(pictures: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each picture is drawn, (at most `AT_ONCE`, N) at a time; the same for the same number of pictures."""
-    random = np.random.default_rng([0, pictures])
+def _weights(images: int, resamples: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn, (at most `AT_ONCE`, N) at a time; the same for the same number of images."""
+    random = np.random.default_rng([0, images])
     for start in range(0, resamples, AT_ONCE):
         count = min(AT_ONCE, resamples - start)
-        drawn = random.integers(0, pictures, (count, pictures)) + pictures * np.arange(count)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=count * pictures).reshape(count, pictures).astype(float)
+        drawn = random.integers(0, images, (count, images)) + images * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images).astype(float)

@@ -17,7 +17,7 @@ from stages.statistics.bootstrap import Estimates, Interval, holm
 from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # adjusted, of a difference that is called supported
-FEWEST_PICTURES = 10  # of a slice that has numbers
+FEWEST_IMAGES = 10  # of a slice that has numbers
 VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
 VLBA |= {"bidirectional": "bidirectional VLBA"}
 CONTRAST_COLUMNS = [
@@ -43,7 +43,7 @@ def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
         A row a variant, split and metric, with dataset and protocol and
 
         - seeds, missing: how many of the listed seeds it was run with, and which others there are;
-        - expressions, pictures: of the split;
+        - expressions, images: of the split;
         - mean, low, high: over seeds, with its interval; std (n - 1; missing for one seed), min and max over seeds;
         - difference, difference_low, difference_high, p;
         - p_holm: p adjusted over the other variants, within a split and metric; supported: below `LARGEST_P`;
@@ -110,8 +110,8 @@ def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFra
         labels: sent_id, family, slice, in the order of families and slices; an expression may be in several slices.
 
     Returns:
-        A row a split, family, slice and variant: metric, expressions and pictures of the slice, mean and difference
-        with intervals. A slice of fewer than `FEWEST_PICTURES` pictures has no numbers.
+        A row a split, family, slice and variant: metric, expressions and images of the slice, mean and difference
+        with intervals. A slice of fewer than `FEWEST_IMAGES` images has no numbers.
     """
     metric, rows = scored.protocol.headline[0], []
     for split in scored.splits:
@@ -119,7 +119,7 @@ def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFra
             chosen = scored.rows(split) & scored.expressions["sent_id"].isin(of_slice["sent_id"]).to_numpy()
             if not chosen.any():
                 continue
-            enough = scored.pictures(chosen) >= FEWEST_PICTURES
+            enough = scored.images(chosen) >= FEWEST_IMAGES
             found = _estimates(scored, chosen, [metric])[metric] if enough else None
             rows += [
                 {
@@ -142,13 +142,13 @@ def _estimates(scored: Scored, rows: np.ndarray, metrics: Sequence[str]) -> dict
     """Metrics of every run on some expressions, (E,) bool."""
     passes = np.greater if scored.protocol.strict else np.greater_equal
     ious = scored.ious(rows)  # (R, n)
-    count = scored.by_picture(rows, np.ones((1, ious.shape[1])))  # (1, N)
+    count = scored.by_image(rows, np.ones((1, ious.shape[1])))  # (1, N)
     sums = {
-        "oIoU": tuple(scored.by_picture(rows, pixels[:, rows]) for pixels in (scored.intersection, scored.union)),
-        "mIoU": (scored.by_picture(rows, ious), count),
+        "oIoU": tuple(scored.by_image(rows, pixels[:, rows]) for pixels in (scored.intersection, scored.union)),
+        "mIoU": (scored.by_image(rows, ious), count),
     }
     for threshold in PRECISION_THRESHOLDS:
-        sums[f"Pr@{threshold}"] = scored.by_picture(rows, passes(ious, threshold)), count
+        sums[f"Pr@{threshold}"] = scored.by_image(rows, passes(ious, threshold)), count
     return bootstrap.estimates(scored.runs, {name: sums[name] for name in metrics}, scored.protocol.both_empty)
 
 
@@ -160,7 +160,7 @@ def _improvement(scored: Scored, rows: np.ndarray, reference: str) -> Estimates 
         return None
     ious = scored.ious(rows)  # (R, n)
     signs = np.stack([np.sign(ious[places[run]] - ious[places[reference, run[1]]]) for run in runs])
-    sums = scored.by_picture(rows, (signs + 1) / 2), scored.by_picture(rows, np.ones((1, ious.shape[1])))
+    sums = scored.by_image(rows, (signs + 1) / 2), scored.by_image(rows, np.ones((1, ious.shape[1])))
     return bootstrap.estimates(runs, {"above": sums}, empty=0.5)["above"]
 
 
@@ -195,7 +195,7 @@ def _seeds(scored: Scored, variant: str) -> dict:
 
 
 def _size(scored: Scored, rows: np.ndarray) -> dict:
-    return {"expressions": int(rows.sum()), "pictures": scored.pictures(rows)}
+    return {"expressions": int(rows.sum()), "images": scored.images(rows)}
 
 
 def _mean(found: Estimates | None, variant: str) -> dict:

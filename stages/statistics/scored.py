@@ -51,8 +51,8 @@ class Scored:
         """Which expressions are of a split: (E,) bool."""
         return (self.expressions["split"] == split).to_numpy()
 
-    def pictures(self, rows: np.ndarray) -> int:
-        """How many pictures some expressions, (E,) bool, are about."""
+    def images(self, rows: np.ndarray) -> int:
+        """How many images some expressions, (E,) bool, are about."""
         return self.expressions["image_id"][rows].nunique()
 
     def seeds_of(self, variant: str) -> list[int]:
@@ -63,10 +63,10 @@ class Scored:
         pairs = zip(self.intersection[:, rows], self.union[:, rows], strict=True)
         return np.stack([iou(intersection, union, self.protocol) for intersection, union in pairs])
 
-    def by_picture(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sums over the expressions of a picture of values of n expressions, (E,) bool: (K, n) -> (K, N)."""
-        codes, pictures = pd.factorize(self.expressions["image_id"][rows])
-        return np.stack([np.bincount(codes, row, len(pictures)) for row in values])
+    def by_image(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Sums over the expressions of an image of values of n expressions, (E,) bool: (K, n) -> (K, N)."""
+        codes, images = pd.factorize(self.expressions["image_id"][rows])
+        return np.stack([np.bincount(codes, row, len(images)) for row in values])
 
 
 def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Sequence[int], reference: str) -> Scored:

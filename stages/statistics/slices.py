@@ -47,7 +47,7 @@ FAMILIES: dict[str, Family] = {
         title="Words used",
         unit="",
         explanation=(
-            "Attribute: colours, sizes, looks, poses. Position: where in the picture, also ordinals and extremes. "
+            "Attribute: colours, sizes, looks, poses. Position: where in the image, also ordinals and extremes. "
             "Relation: how it lies to another thing, or what it does with it. Words are looked up in lists; an "
             "expression with words of several kinds is in several of these slices."
         ),
@@ -55,8 +55,8 @@ FAMILIES: dict[str, Family] = {
     ),
     "size": Family(
         title="Size of the mask",
-        unit="share of the picture's area",
-        explanation="Area of the true mask as a share of the picture.",
+        unit="share of the image's area",
+        explanation="Area of the true mask as a share of the image.",
         slices=("under 2%", "2 to 5%", "5 to 10%", "10 to 20%", "20% and more"),
         edges=(0.02, 0.05, 0.1, 0.2),
     ),
@@ -64,7 +64,7 @@ FAMILIES: dict[str, Family] = {
         title="Distractors",
         unit="other things of the same category",
         explanation=(
-            "Other annotated things of the same category on the picture, whether anything refers to them or not. "
+            "Other annotated things of the same category on the image, whether anything refers to them or not. "
             "Regions of crowds are not counted."
         ),
         slices=("0", "1", "2", "3 and more"),
@@ -72,10 +72,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "distance": Family(
         title="Distance to the nearest distractor",
-        unit="share of the picture's diagonal",
+        unit="share of the image's diagonal",
         explanation=(
-            "From the centre of its box to that of the nearest other thing of the same category, as a share of the "
-            "picture's diagonal. Expressions without such a thing are in none of these slices."
+            "From the center of its box to that of the nearest other thing of the same category, as a share of the "
+            "image's diagonal. Expressions without such a thing are in none of these slices."
         ),
         slices=("under 10%", "10 to 20%", "20 to 30%", "30 to 40%", "40% and more"),
         edges=(0.1, 0.2, 0.3, 0.4),
@@ -112,17 +112,17 @@ def labels(dataset: PreparedDataset) -> pd.DataFrame:
 
 
 def _distances(dataset: PreparedDataset, instances: pd.DataFrame) -> pd.Series:
-    """From the centre of every instance's box to that of each distractor, as a share of the diagonal, by `target`."""
+    """From the center of every instance's box to that of each distractor, as a share of the diagonal, by `target`."""
     pairs = dataset.distractors(instances.index)
     boxes = dataset.boxes.set_index("ann_id")
-    own, pictures = boxes.loc[pairs["target"]], instances.loc[pairs["target"]]
-    across = _centre(own, "x", "width") - _centre(pairs, "x", "width")
-    down = _centre(own, "y", "height") - _centre(pairs, "y", "height")
-    diagonals = np.hypot(pictures["width"].to_numpy(float), pictures["height"].to_numpy(float))
+    own, images = boxes.loc[pairs["target"]], instances.loc[pairs["target"]]
+    across = _center(own, "x", "width") - _center(pairs, "x", "width")
+    down = _center(own, "y", "height") - _center(pairs, "y", "height")
+    diagonals = np.hypot(images["width"].to_numpy(float), images["height"].to_numpy(float))
     return pd.Series(np.hypot(across, down) / diagonals, index=pd.Index(pairs["target"], name="target"))
 
 
-def _centre(boxes: pd.DataFrame, start: str, extent: str) -> np.ndarray:
+def _center(boxes: pd.DataFrame, start: str, extent: str) -> np.ndarray:
     return boxes[start].to_numpy(float) + boxes[extent].to_numpy(float) / 2
 
 

@@ -1,4 +1,4 @@
-"""Which kinds of words an expression uses: what a thing is like, where in the picture it is, how it lies to another.
+"""Which kinds of words an expression uses: what a thing is like, where in the image it is, how it lies to another.
 
 The kinds follow the parts of an expression of ReferItGame (Kazemzadeh et al., EMNLP 2014): `attribute` is colour, size
 and what they call generic, `position` absolute location, `relation` a location relative to another thing, here also
@@ -42,9 +42,9 @@ _WORN = (
     "socks?|hair|beard|mustache|ponytail|head|face|arms?|hands?|legs?|eyes?|stripes?|spots?|sleeves?|number"
 )
 _PLACE = "left|right|top|bottom|front|back|middle|center|centre|upper|lower|far"
-_HERE = (  # the picture, the viewer, a place in the picture or a number of things: no other thing
+_HERE = (  # the image, the viewer, a place in the image or a number of things: no other thing
     "(?:(?:the|this|that|entire|whole|very|your|my|our|far|upper|lower|bottom|top|extreme) )*"
-    "(?:pic|pics|picture|photo|image|img|screen|shot|frame|scene|page|view|us|me|you|u|we|camera|cam|viewer|left|right|lft|rt|"
+    "(?:pic|pics|image|image|image|img|screen|shot|frame|scene|page|view|us|me|you|u|we|camera|cam|viewer|left|right|lft|rt|"
     "top|bottom|front|back|middle|center|centre|corner|edge|sides?|far|end|row|outside|background|foreground|leftmost|"
     "rightmost|two|three|four|five|both|all|[0-9]+|group|bunch|pair|line)\\b"
 )

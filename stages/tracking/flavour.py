@@ -29,9 +29,9 @@ def packaged(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
         outputs=Schema([ColSpec(segmentation, "segmentation"), ColSpec(DataType.double, "score")]),
         params=ParamSchema([ParamSpec("threshold", DataType.double, 0.5)]),
     )
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
-    example = pd.DataFrame({"image": [picture.getvalue()], "text": ["the red thing"]})
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(image, "PNG")
+    example = pd.DataFrame({"image": [image.getvalue()], "text": ["the red thing"]})
     with TemporaryDirectory() as place:
         named = Path(place, Path(FOLDER).name)
         named.symlink_to(folder.resolve())

@@ -11,7 +11,7 @@ from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages import tracking
 from stages.data import prepared
-from stages.data.samples import PictureError
+from stages.data.samples import ImageError
 from stages.estimate import estimate
 from stages.runtime import layout, processes, run
 from stages.runtime.atomic_write import atomic_write
@@ -59,7 +59,7 @@ def main() -> None:
         CheckpointError,
         NonFiniteLossError,
         OutputError,
-        PictureError,
+        ImageError,
         RunTakenError,
         WeightsError,
     ) as error:

@@ -27,11 +27,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             sums = _over_processes(torch.cat([values.sum(dim=(0, 2, 3)), count]))  # (C + 1,)
             total = sums[-1].detach()
             mean = sums[:-1] / total  # (C,)
-            centred = values - mean[:, None, None]
-            variance = _over_processes(centred.square().sum(dim=(0, 2, 3))) / total  # (C,)
+            centerd = values - mean[:, None, None]
+            variance = _over_processes(centerd.square().sum(dim=(0, 2, 3))) / total  # (C,)
             self._remember(mean.detach(), variance.detach() * total / (total - 1))
             scale = self.weight * (variance + self.eps).rsqrt()
-            return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+            return (centerd * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:

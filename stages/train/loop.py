@@ -13,7 +13,7 @@ from stages.runtime.params import Training
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import Protocol
 from stages.scoring.score import score
-from stages.setup.optimizer import optimiser, schedule
+from stages.setup.optimizer import build_optimizer, schedule
 from stages.train.batch_norm import over_all_processes
 from stages.train.checkpoints import Checkpoints
 from stages.train.loss_meter import Losses
@@ -42,14 +42,14 @@ def fit(
         The model with the weights of the best epoch by `training.select_by` on val, and the history, a row an epoch.
 
     Raises:
-        NonFiniteLossError, PictureError, CheckpointError: see there.
+        NonFiniteLossError, ImageError, CheckpointError: see there.
     """
     accelerator = processes.accelerator(training.precision)
     if training.channels_last:
         model.to(memory_format=torch.channels_last)
     sampler = OneExpressionPerRef(train.rows, seed)
     batches = train.loader(training.batch_size, sampler, training.workers, processes.share())
-    optimizer = optimiser(model, training)
+    optimizer = build_optimizer(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))
     if accelerator.num_processes > 1:
         over_all_processes(model)

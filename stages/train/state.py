@@ -62,7 +62,7 @@ class State:
         }
 
     def restore(self, content: dict) -> None:
-        """Go back to what `content` was. The optimiser and the best weights may keep its tensors as their own."""
+        """Go back to what `content` was. The optimizer and the best weights may keep its tensors as their own."""
         for name, state in content["parts"].items():
             getattr(self, name).load_state_dict(state)
         for name in PROGRESS:

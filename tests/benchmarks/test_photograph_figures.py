@@ -12,21 +12,21 @@ from stages.runtime import params
 from stages.scoring.metrics import summarise
 
 KNOWN = {  # mIoU in percent, measured elsewhere on the same expressions
-    ("refer_mini", "val"): {"everything": 14.3, "centre_box": 14.4},
-    ("refer_true", None): {"everything": 10.4, "centre_box": 10.8},
+    ("refer_mini", "val"): {"everything": 14.3, "center_box": 14.4},
+    ("refer_true", None): {"everything": 10.4, "center_box": 10.8},
 }
 
 
-def made_up(pictures: int, most: int, seed: int = 0) -> pd.DataFrame:
-    """Scores of 1 to `most` expressions of each picture, the pictures in no order."""
+def made_up(images: int, most: int, seed: int = 0) -> pd.DataFrame:
+    """Scores of 1 to `most` expressions of each image, the images in no order."""
     random = np.random.default_rng(seed)
-    ids = np.repeat(random.permutation(1000)[:pictures], random.integers(1, most + 1, size=pictures))
+    ids = np.repeat(random.permutation(1000)[:images], random.integers(1, most + 1, size=images))
     union = random.integers(50, 5000, size=len(ids))
     return pd.DataFrame({"image_id": ids, "intersection": random.integers(0, union + 1), "union": union})
 
 
 def test_the_value_is_the_metric_that_every_other_table_has():
-    scores = made_up(pictures=20, most=5)
+    scores = made_up(images=20, most=5)
     found = photographs.estimated({photographs.MODEL: scores})
     metrics = summarise(scores, photographs.PROTOCOL)
     assert {name: of.mean(photographs.MODEL).value for name, of in found.items()} == pytest.approx(
@@ -37,7 +37,7 @@ def test_the_value_is_the_metric_that_every_other_table_has():
 @pytest.fixture
 def methods() -> dict[str, pd.DataFrame]:
     """Scores of a model and of the shuffled one, which has exactly 0.2 of IoU less on every expression."""
-    scores = made_up(pictures=30, most=3).assign(union=1000)
+    scores = made_up(images=30, most=3).assign(union=1000)
     scores["intersection"] = scores["intersection"] % 700 + 200
     worse = scores.assign(intersection=scores["intersection"] - 200)
     return {photographs.MODEL: scores, photographs.SHUFFLED: worse}
@@ -45,7 +45,7 @@ def methods() -> dict[str, pd.DataFrame]:
 
 def test_differences_are_paired(methods):
     rows = pd.DataFrame(photographs.rows_of(("refer_mini", "val"), methods)).set_index("method")
-    difference = rows.loc[f"{photographs.MODEL} minus the same, expressions of other pictures"]
+    difference = rows.loc[f"{photographs.MODEL} minus the same, expressions of other images"]
     assert difference[["mIoU", "mIoU low", "mIoU high", "oIoU", "oIoU low", "oIoU high"]].tolist() == [0.2] * 6
     model = rows.loc[photographs.MODEL]
     assert model["mIoU high"] - model["mIoU low"] > 0.05
@@ -78,7 +78,7 @@ def test_a_second_run_replaces_its_rows_and_keeps_those_of_other_models(tmp_path
 @pytest.mark.parametrize("size", [(40, 60), (7, 9)])
 def test_the_centre_box_is_half_as_high_and_wide_and_in_the_middle(size):
     height, width = size
-    mask = baselines.centre_box(np.zeros((*size, 3), np.uint8), "")
+    mask = baselines.center_box(np.zeros((*size, 3), np.uint8), "")
     rows, columns = mask.any(axis=1), mask.any(axis=0)
     assert (mask == rows[:, None] & columns).all()
     assert abs(rows.sum() - height / 2) <= 0.5 and abs(columns.sum() - width / 2) <= 0.5
@@ -87,8 +87,8 @@ def test_the_centre_box_is_half_as_high_and_wide_and_in_the_middle(size):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_shuffled_gives_every_expression_the_text_of_another_picture(seed):
-    rows = made_up(pictures=8, most=4)[["image_id"]]
+def test_shuffled_gives_every_expression_the_text_of_another_image(seed):
+    rows = made_up(images=8, most=4)[["image_id"]]
     rows["text"] = [f"{image_id}: {place}" for place, image_id in enumerate(rows["image_id"])]
     texts = baselines.shuffled(rows, seed)
     givers = [int(text.partition(":")[0]) for text in texts]
@@ -106,7 +106,7 @@ def test_a_sheet_inside_the_project_is_refused(monkeypatch, capsys, root):
 
 
 @pytest.fixture(scope="module")
-def photos(shared_data, root, tmp_path_factory):
+def images(shared_data, root, tmp_path_factory):
     """Both sets of photographs, prepared."""
     sources = params.read(root / "params.yaml").datasets
     with pytest.MonkeyPatch.context() as patch:
@@ -117,22 +117,22 @@ def photos(shared_data, root, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "split"), KNOWN)
-def test_the_baselines_have_their_known_figures(photos, name, split):
-    rows = photos[name].split(split) if split else photos[name].expressions
+def test_the_baselines_have_their_known_figures(images, name, split):
+    rows = images[name].split(split) if split else images[name].expressions
     for method, value in KNOWN[name, split].items():
-        counts = baselines.counted(photos[name], rows, getattr(baselines, method))
+        counts = baselines.counted(images[name], rows, getattr(baselines, method))
         assert 100 * summarise(counts, photographs.PROTOCOL)["mIoU"] == pytest.approx(value, abs=0.05)
 
 
-def test_no_picture_with_a_true_mask_was_trained_on(photos):
-    photographs.refuse_seen_pictures(photos["refer_mini"], photos["refer_true"])
-    assert len(photos["refer_true"].expressions) == 177
-    with pytest.raises(ValueError, match="24 pictures of refer_true are in refer_mini too, such as image_id"):
-        photographs.refuse_seen_pictures(photos["refer_true"], photos["refer_true"])
+def test_no_image_with_a_true_mask_was_trained_on(images):
+    photographs.refuse_seen_images(images["refer_mini"], images["refer_true"])
+    assert len(images["refer_true"].expressions) == 177
+    with pytest.raises(ValueError, match="24 images of refer_true are in refer_mini too, such as image_id"):
+        photographs.refuse_seen_images(images["refer_true"], images["refer_true"])
 
 
-def test_the_sheet_shows_samples_from_worst_to_best(photos, tmp_path):
-    dataset = photos["refer_true"]
+def test_the_sheet_shows_samples_from_worst_to_best(images, tmp_path):
+    dataset = images["refer_true"]
     rows = dataset.expressions.tail(13)
     truths = [baselines.true_mask(dataset, row) for row in rows.itertuples()]
     scores = rows.drop(columns="text").assign(iou=np.linspace(1, 0, len(rows)))

@@ -100,7 +100,7 @@ def test_nothing_shared_gives_the_same_masks():
         "pixel_values": torch.randn(2, 3, 32, 32),
         "input_ids": torch.tensor([[2, 5, 3, 0], [2, 6, 7, 3]]),
         "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
-        "pictures": torch.tensor([0, 0, 1]),
+        "image_index": torch.tensor([0, 0, 1]),
         "expressions": torch.tensor([1, 0, 1]),
     }
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_rows_are_added_in_the_order_of_the_columns_that_are_there(tmp_path):
 
 
 def test_utilisation_and_hours_are_the_closed_form():
-    """200 GFLOPs a forward pass, 600 a step, at 400 pictures a second: 240 TFLOP/s of 989."""
+    """200 GFLOPs a forward pass, 600 a step, at 400 images a second: 240 TFLOP/s of 989."""
     assert gpu.mfu(200e9, 400.0, "NVIDIA H200") == pytest.approx(240 / 989, abs=5e-4)
     assert gpu.mfu(200e9, 400.0, "another") is None
     assert gpu.hours(40 * 42404 / 3600) == pytest.approx(1.0)

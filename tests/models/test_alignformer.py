@@ -184,13 +184,13 @@ def test_variants_start_from_the_same_weights(vision):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shared_pictures_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
+def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
     model = tiny(variant, vision).double().eval()
     batch["pixel_values"] = batch["pixel_values"].double()
-    pictures, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
+    images, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
     own = {name: value for name, value in batch.items() if name not in ("masks", "image_ids")}
     repeated = model(
-        own["pixel_values"][pictures], own["input_ids"][expressions], own["attention_mask"][expressions]
+        own["pixel_values"][images], own["input_ids"][expressions], own["attention_mask"][expressions]
     ).logits
     encoded = []
     hooks = [
@@ -200,7 +200,7 @@ def test_shared_pictures_and_expressions_are_encoded_once_and_answered_the_same(
         for stage in range(len(model.vision.dims))
         if vision != "swin"  # its blocks are called one by one
     ]
-    shared = model(**own, pictures=pictures, expressions=expressions).logits
+    shared = model(**own, image_index=images, text_index=expressions).logits
     torch.testing.assert_close(shared, repeated, rtol=1e-9, atol=1e-9)
     if hooks:
         once = model.stages_without_words

@@ -36,7 +36,7 @@ def test_flops_and_parameters_of_a_stack_are_the_closed_form():
     convolutions = grid * 8 * (3 * 4 * 4) + grid * 8 * (5 * 5) + grid * 6 * 8
     assert stages == ("stages", 392 + 208 + 54, 208 + 54, 2 * convolutions)
     assert head == ("head", 30, 30, 2 * grid * 6 * 5)
-    assert rest == ("rest", 0, 0, 2 * 2 * (2 * 28 * 28 * 6))  # the attention: two products, two pictures
+    assert rest == ("rest", 0, 0, 2 * 2 * (2 * 28 * 28 * 6))  # the attention: two products, two images
 
 
 @pytest.mark.parametrize("variant", [{"vlba": "none", "contrastive": "none"}, {}])

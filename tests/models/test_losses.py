@@ -208,7 +208,7 @@ def test_a_sample_without_mask_is_no_instance_and_no_negative(five_instances):
 
 
 def test_instance_contrast_of_a_batch_of_one(five_instances):
-    """No other instance: the way back is decided, the way there has the two negatives of the own picture."""
+    """No other instance: the way back is decided, the way there has the two negatives of the own image."""
     one = [values[4:] for values in five_instances]
     loss = instance_contrast(*one, 0.2)
     assert loss.item() == pytest.approx(instance_contrast_loop(*one, 0.2).item())
@@ -256,7 +256,7 @@ def test_hard_negatives_are_the_pixels_outside_that_the_center_scores_highest():
     assert instance_contrast(pixels, center, masks, torch.tensor([0]), 0.1).item() == pytest.approx(expected)
 
 
-def test_masks_that_cover_the_whole_picture_give_a_finite_loss_and_gradient():
+def test_masks_that_cover_the_whole_image_give_a_finite_loss_and_gradient():
     pixels, centers = unit(2, 4, 4, 3).requires_grad_(), unit(2, 3, seed=1).requires_grad_()
     masks = torch.ones(2, 4, 4, dtype=torch.float64)
     masks[1, 2:] = 0.5  # no pixel is wholly outside, yet there is a background

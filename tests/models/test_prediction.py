@@ -26,7 +26,7 @@ def saved(tmp_path):
 
 
 @pytest.fixture
-def picture() -> Image.Image:
+def image() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
 
@@ -41,34 +41,34 @@ def test_the_auto_classes_load_it(saved):
         assert torch.equal(again.state_dict()[name], value), name
 
 
-def test_it_answers_as_the_model_that_was_saved(saved, picture):
+def test_it_answers_as_the_model_that_was_saved(saved, image):
     model, processor, folder = saved
     again, loaded = AlignFormer.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     for before, after in zip(
-        segment(model, processor, [picture], TEXTS), segment(again, loaded, [picture], TEXTS), strict=True
+        segment(model, processor, [image], TEXTS), segment(again, loaded, [image], TEXTS), strict=True
     ):
         assert np.array_equal(before.mask, after.mask)
         assert before.score == pytest.approx(after.score, abs=1e-6)
 
 
-def test_masks_and_scores_are_those_of_the_forward_pass(saved, picture):
+def test_masks_and_scores_are_those_of_the_forward_pass(saved, image):
     model, processor, _ = saved
-    found = segment(model, processor, [picture], TEXTS, threshold=0.4)
+    found = segment(model, processor, [image], TEXTS, threshold=0.4)
     for text, prediction in zip(TEXTS, found, strict=True):
         with torch.no_grad():
-            logits = model(**processor(picture, text)).logits[0].double()
+            logits = model(**processor(image, text)).logits[0].double()
         probability = 1 / (1 + np.exp(-logits.numpy()))
         assert prediction.mask.shape == (40, 60)
         inside = probability[probability > 0.4]
         assert prediction.score == pytest.approx(inside.mean() if len(inside) else 0, abs=1e-5)
-    nothing = segment(model, processor, [picture], ["red"], threshold=1 - 1e-9)[0]
+    nothing = segment(model, processor, [image], ["red"], threshold=1 - 1e-9)[0]
     assert (nothing.mask.any(), nothing.score) == (False, 0.0)
 
 
-def test_pairs_and_one_picture_for_all_are_the_same(saved, picture):
+def test_pairs_and_one_image_for_all_are_the_same(saved, image):
     model, processor, _ = saved
-    together = segment(model, processor, [picture], TEXTS)
-    pairs = segment(model, processor, [picture] * 3, TEXTS)
+    together = segment(model, processor, [image], TEXTS)
+    pairs = segment(model, processor, [image] * 3, TEXTS)
     for one, other in zip(together, pairs, strict=True):
         assert np.array_equal(one.mask, other.mask)
         assert one.score == pytest.approx(other.score, abs=1e-6)

@@ -32,13 +32,13 @@ def processor() -> AlignFormerProcessor:
 
 
 @pytest.fixture
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     random = np.random.default_rng(0)
     return [Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((20, 30), (9, 7))]
 
 
 def bilinear(logits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Between pixel centres, edges repeated, in float64."""
+    """Between pixel centers, edges repeated, in float64."""
     resized = np.empty((height, width))
     for row in range(height):
         for column in range(width):
@@ -52,28 +52,28 @@ def bilinear(logits: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
-def test_images_are_stretched_and_normalised(processor, pictures):
-    found = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+def test_images_are_stretched_and_normalised(processor, images):
+    found = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     assert found.shape == (2, 3, 16, 16)
-    for values, picture in zip(found, pictures, strict=True):
-        stretched = np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float64) / 255
+    for values, image in zip(found, images, strict=True):
+        stretched = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR), dtype=np.float64) / 255
         expected = ((stretched - MEAN) / STD).transpose(2, 0, 1)
         np.testing.assert_allclose(values.numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 33])
-def test_a_stretched_picture_equals_the_image_processors(pictures, size):
+def test_a_stretched_image_equals_the_image_processors(images, size):
     processor = ViTImageProcessorPil(size={"height": size, "width": size}, image_mean=MEAN, image_std=STD)
     square = Image.new("RGB", (size, size), (255, 0, 7))
-    for picture in (*pictures, square):
-        found = Stretch(size).pixels(picture, MEAN, STD)
-        expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    for image in (*images, square):
+        found = Stretch(size).pixels(image, MEAN, STD)
+        expected = processor(image, return_tensors="pt")["pixel_values"][0]
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (12, 8), (21, 64), (640, 427), (1, 3)])
-def test_a_stretched_mask_takes_the_pixel_under_each_centre(shape):
+def test_a_stretched_mask_takes_the_pixel_under_each_center(shape):
     height, width = shape
     mask = np.random.default_rng(0).random(shape) < 0.5
     found = Stretch(12).mask(mask)
@@ -111,7 +111,7 @@ def at(values: np.ndarray, y: float, x: float, kernel) -> float:
 
 
 def warp(height: int, width: int, size: int) -> tuple[float, float, float]:
-    """CRIS: scale, and where the first row and column of the picture lie."""
+    """CRIS: scale, and where the first row and column of the image lie."""
     scale = min(size / height, size / width)
     return scale, (size - scale * height) / 2, (size - scale * width) / 2
 
@@ -120,15 +120,15 @@ SHAPES = [(10, 14), (9, 5), (16, 16), (40, 23), (1, 4)]
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)
-def test_a_letterboxed_picture_equals_a_naive_warp(height, width):
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    found = Letterbox(16).pixels(Image.fromarray(picture), MEAN, STD)
+def test_a_letterboxed_image_equals_a_naive_warp(height, width):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = Letterbox(16).pixels(Image.fromarray(image), MEAN, STD)
     assert found.shape == (3, 16, 16)
     assert found.dtype == torch.float32
     scale, top, left = warp(height, width, 16)
     for channel in range(3):
         mean, std = MEAN[channel], STD[channel]
-        values = picture[:, :, channel] / 255 - mean
+        values = image[:, :, channel] / 255 - mean
         for y in range(16):
             for x in range(16):
                 value = at(values, (y - top) / scale, (x - left) / scale, cubic)
@@ -163,20 +163,20 @@ def test_a_map_over_a_letterbox_comes_back_as_by_a_naive_warp(height, width, mod
             assert found[y, x].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_letterbox_of_a_picture_that_only_needs_a_border():
-    picture = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
-    found = Letterbox(20).pixels(Image.fromarray(picture), MEAN, STD)
-    expected = ((picture / 255 - MEAN) / STD).transpose(2, 0, 1)
+def test_a_letterbox_of_a_image_that_only_needs_a_border():
+    image = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
+    found = Letterbox(20).pixels(Image.fromarray(image), MEAN, STD)
+    expected = ((image / 255 - MEAN) / STD).transpose(2, 0, 1)
     np.testing.assert_allclose(found[:, 5:15].numpy(), expected, atol=1e-4)
     assert found[:, :5].abs().max() < 1e-5
     assert found[:, 15:].abs().max() < 1e-5
-    mask = picture[:, :, 0] > 128
+    mask = image[:, :, 0] > 128
     np.testing.assert_array_equal(Letterbox(20).mask(mask)[5:15], mask)
     torch.testing.assert_close(Letterbox(20).restore(found[0], (10, 20)), found[0, 5:15], rtol=0, atol=1e-4)
 
 
 def test_a_stretched_map_comes_back_bicubically():
-    """Between pixel centres, edges repeated."""
+    """Between pixel centers, edges repeated."""
     maps = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
     found = Stretch(8).restore(maps, (11, 5), "bicubic")
     padded = np.pad(maps.double().numpy(), 3, mode="edge")
@@ -187,11 +187,11 @@ def test_a_stretched_map_comes_back_bicubically():
     assert Stretch(8).restore(maps, (8, 8), "bicubic") is maps
 
 
-def test_a_saved_processor_gives_the_same_tensors(processor, pictures, tmp_path):
+def test_a_saved_processor_gives_the_same_tensors(processor, images, tmp_path):
     processor.save_pretrained(tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pkl", ".pt")]
     again = AlignFormerProcessor.from_pretrained(tmp_path)
-    arguments = {"images": pictures, "text": ["the red cup", "cup"], "padding": True, "return_tensors": "pt"}
+    arguments = {"images": images, "text": ["the red cup", "cup"], "padding": True, "return_tensors": "pt"}
     before, after = processor(**arguments), again(**arguments)
     assert before.keys() == after.keys() >= {"pixel_values", "input_ids", "attention_mask"}
     for name in before:
@@ -236,32 +236,32 @@ def test_half_precision_logits_and_a_size_too_few(processor):
     assert [tuple(mask.shape) for mask in masks] == [(4, 4), (4, 4)]
 
 
-def test_a_batch_is_pictures_and_words_side_by_side(processor, pictures):
-    found = processor(images=pictures, text=["the red cup", "cup"], padding=True, return_tensors="pt")
+def test_a_batch_is_images_and_words_side_by_side(processor, images):
+    found = processor(images=images, text=["the red cup", "cup"], padding=True, return_tensors="pt")
     assert list(found) == ["pixel_values", "input_ids", "attention_mask"]
-    expected = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    expected = processor.image_processor(images, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(found["pixel_values"], expected, rtol=0, atol=1e-5)
     assert found["input_ids"].tolist() == [[2, 3, 4], [4, 0, 0]]
-    grey = pictures[0].convert("L")
+    grey = images[0].convert("L")
     assert torch.equal(processor(grey, "cup")["pixel_values"], processor(grey.convert("RGB"), "cup")["pixel_values"])
 
 
-def test_one_picture_of_several_expressions_is_there_once(processor, pictures):
-    found = processor(pictures[0], ["the red cup", "cup", "red"])
+def test_one_image_of_several_expressions_is_there_once(processor, images):
+    found = processor(images[0], ["the red cup", "cup", "red"])
     assert found["pixel_values"].shape == (1, 3, 16, 16)
-    assert found["pictures"].tolist() == [0, 0, 0]
+    assert found["image_index"].tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="2 images and 3 expressions"):
-        processor(pictures, ["a", "b", "c"])
+        processor(images, ["a", "b", "c"])
 
 
-def test_an_expression_that_cannot_be_read_is_an_error(processor, pictures):
+def test_an_expression_that_cannot_be_read_is_an_error(processor, images):
     for nothing in ("", " \n"):
         with pytest.raises(ValueError, match="is empty"):
-            processor(pictures[0], nothing)
+            processor(images[0], nothing)
     long = "the red cup the red"
     with pytest.raises(ValueError, match=f"has 5 tokens and the model reads 4.*{long}"):
-        processor(pictures[0], ["cup", long])
-    assert processor(pictures[0], long, truncation=True)["input_ids"].tolist() == [[2, 3, 4, 2]]
+        processor(images[0], ["cup", long])
+    assert processor(images[0], long, truncation=True)["input_ids"].tolist() == [[2, 3, 4, 2]]
 
 
 def test_words_that_the_vocabulary_lacks_are_named(processor):

@@ -1,4 +1,4 @@
-"""A prepared dataset of two pictures of coloured squares, and a tiny model for it."""
+"""A prepared dataset of two images of coloured squares, and a tiny model for it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from stages.data.samples import Expressions
 from stages.setup.build import word_tokenizer
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 200, 30), "yellow": (220, 220, 30)}
-PLACES = {  # picture -> height, width, colour -> top, left, side
+PLACES = {  # image -> height, width, colour -> top, left, side
     1: (40, 60, {"red": (4, 5, 20), "blue": (15, 32, 22)}),
     2: (50, 36, {"green": (2, 3, 18), "yellow": (25, 12, 21)}),
 }
@@ -27,7 +27,7 @@ PLACES = {  # picture -> height, width, colour -> top, left, side
 
 @dataclass
 class Squares:
-    """Two pictures, four squares, two expressions a square in train and one in val."""
+    """Two images, four squares, two expressions a square in train and one in val."""
 
     prepared: PreparedDataset
     masks: dict[int, np.ndarray]
@@ -99,17 +99,17 @@ def teach(squares: "Squares", folder: Path, **changes) -> Path:
 def squares_in(folder: Path) -> Squares:
     expressions, instances, masks = [], [], {}
     for image_id, (height, width, places) in PLACES.items():
-        picture = np.full((height, width, 3), 128, dtype=np.uint8)
+        image = np.full((height, width, 3), 128, dtype=np.uint8)
         path = folder / f"{image_id}.png"
         for colour, (top, left, side) in places.items():
             ann_id = 10 * image_id + len(masks)
-            picture[top : top + side, left : left + side] = COLOURS[colour]
+            image[top : top + side, left : left + side] = COLOURS[colour]
             masks[ann_id] = np.zeros((height, width), dtype=bool)
             masks[ann_id][top : top + side, left : left + side] = True
             instances.append((ann_id, image_id, str(path), width, height, "square", encode_mask(masks[ann_id])))
             texts = [("train", f"{colour} square"), ("train", f"the {colour} one"), ("val", f"the {colour} square")]
             expressions += [(100 + ann_id, ann_id, image_id, split, text) for split, text in texts]
-        Image.fromarray(picture).save(path)
+        Image.fromarray(image).save(path)
     table = pd.DataFrame(expressions, columns=["ref_id", "ann_id", "image_id", "split", "text"])
     table.insert(0, "sent_id", range(500, 500 + len(table)))
     prepared = PreparedDataset(

@@ -1,6 +1,6 @@
-"""The embedded data set `scenes`: rendered pictures and expressions from a grammar, in the REFER layout of RefCOCO.
+"""The embedded data set `scenes`: rendered images and expressions from a grammar, in the REFER layout of RefCOCO.
 
-Every picture depends on the seed, its split and its index alone, ids too: more pictures in one split change no other.
+Every image depends on the seed, its split and its index alone, ids too: more images in one split change no other.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from stages.runtime.params import ScenesSource
 NAME = "scenes"
 IMAGES = Path("images/mscoco/images/train2014")
 SPLITS = ("train", "val", "testA", "testB")
-ATTEMPTS = 500  # scenes drawn for one picture before giving up
+ATTEMPTS = 500  # scenes drawn for one image before giving up
 
 _MIXED: dict[Kind, float] = {"attribute": 0.44, "position": 0.18, "comparison": 0.19, "relation": 0.19}
 KINDS: dict[str, dict[Kind, float]] = {
@@ -43,7 +43,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A scene and what is said of it: the index of every referred thing, with its sentences."""
 
     scene: Scene
@@ -54,28 +54,28 @@ class Picture:
 def write(source: ScenesSource, root: Path, progress: bool = True) -> None:
     """Write the data set below `root`; the same source gives the same bytes.
 
-    Writes `scenes/refs(unc).p`, `scenes/instances.json` and the pictures as
+    Writes `scenes/refs(unc).p`, `scenes/instances.json` and the images as
     `images/mscoco/images/train2014/COCO_train2014_%012d.jpg`. Sentences carry the kind of their expression as `kind`.
 
     Args:
-        source: seed, size and number of the pictures.
+        source: seed, size and number of the images.
         root: folder, made where it does not exist.
         progress: show a bar on a terminal.
 
     Raises:
-        RuntimeError: no scene with enough expressions was found for a picture.
+        RuntimeError: no scene with enough expressions was found for an image.
     """
     (root / NAME).mkdir(parents=True, exist_ok=True)
     (root / IMAGES).mkdir(parents=True, exist_ok=True)
     refs, images, annotations = [], [], []
-    jobs = [(split, index) for split in SPLITS for index in range(getattr(source.pictures, split))]
-    for split, index in tqdm(jobs, desc=NAME, unit="picture", disable=None if progress else True):
-        picture = draw(source, split, index)
+    jobs = [(split, index) for split in SPLITS for index in range(getattr(source.image_counts, split))]
+    for split, index in tqdm(jobs, desc=NAME, unit="image", disable=None if progress else True):
+        image = draw(source, split, index)
         image_id = (SPLITS.index(split) + 1) * 1_000_000 + index + 1
-        images.append(_image(image_id, source.picture_size))
-        annotations += _annotations(picture, image_id)
-        refs += _refs(picture, image_id, split)
-        painted = rendering.paint(picture.scene, picture.generator)
+        images.append(_image(image_id, source.image_size))
+        annotations += _annotations(image, image_id)
+        refs += _refs(image, image_id, split)
+        painted = rendering.paint(image.scene, image.generator)
         painted.save(root / IMAGES / images[-1]["file_name"], quality=95, subsampling=0)
     categories = [{"id": number, "name": shape, "supercategory": "shape"} for shape, number in _CATEGORIES.items()]
     instances = {"images": images, "annotations": annotations, "categories": categories}
@@ -83,20 +83,20 @@ def write(source: ScenesSource, root: Path, progress: bool = True) -> None:
     (root / NAME / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def draw(source: ScenesSource, split: str, index: int) -> Picture:
-    """Scene and sentences of one picture of a split.
+def draw(source: ScenesSource, split: str, index: int) -> Image:
+    """Scene and sentences of one image of a split.
 
     Raises:
         RuntimeError: no scene with enough expressions was found.
     """
     generator = np.random.default_rng(np.random.SeedSequence([source.seed, SPLITS.index(split), index]))
     for _ in range(ATTEMPTS):
-        scene = arrangement.sample(generator, source.picture_size)
+        scene = arrangement.sample(generator, source.image_size)
         if scene is not None and (sentences := _sentences(scene, KINDS[split], generator)):
-            return Picture(scene, sentences, generator)
+            return Image(scene, sentences, generator)
     raise RuntimeError(
-        f"scenes: none of {ATTEMPTS} scenes of {source.picture_size} pixels gave enough expressions "
-        f"for picture {index} of {split}; try another seed than {source.seed}"
+        f"scenes: none of {ATTEMPTS} scenes of {source.image_size} pixels gave enough expressions "
+        f"for image {index} of {split}; try another seed than {source.seed}"
     )
 
 
@@ -148,10 +148,10 @@ def _image(image_id: int, size: int) -> dict:
     return {"id": image_id, "file_name": f"COCO_train2014_{image_id:012d}.jpg", "height": size, "width": size}
 
 
-def _annotations(picture: Picture, image_id: int) -> list[dict]:
-    """COCO annotations of all things of a picture, referred or not."""
+def _annotations(image: Image, image_id: int) -> list[dict]:
+    """COCO annotations of all things of an image, referred or not."""
     annotations = []
-    for number, thing in enumerate(picture.scene.things):
+    for number, thing in enumerate(image.scene.things):
         mask = coco_mask.encode(np.asfortranarray(thing.mask, dtype=np.uint8))
         annotations.append(
             {
@@ -167,9 +167,9 @@ def _annotations(picture: Picture, image_id: int) -> list[dict]:
     return annotations
 
 
-def _refs(picture: Picture, image_id: int, split: str) -> list[dict]:
+def _refs(image: Image, image_id: int, split: str) -> list[dict]:
     refs = []
-    for number, sentences in picture.sentences.items():
+    for number, sentences in image.sentences.items():
         ann_id = image_id * 10 + number
         sent_ids = [ann_id * 10 + place for place in range(len(sentences))]
         refs.append(
@@ -177,7 +177,7 @@ def _refs(picture: Picture, image_id: int, split: str) -> list[dict]:
                 "ref_id": ann_id,
                 "ann_id": ann_id,
                 "image_id": image_id,
-                "category_id": _CATEGORIES[picture.scene.things[number].shape],
+                "category_id": _CATEGORIES[image.scene.things[number].shape],
                 "split": split,
                 "file_name": f"COCO_train2014_{image_id:012d}_{ann_id}.jpg",
                 "sent_ids": sent_ids,

@@ -1,4 +1,4 @@
-"""Scenes: which objects lie where. Expressions are judged on them, pictures are painted from them."""
+"""Scenes: which objects lie where. Expressions are judged on them, images are painted from them."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from stages.prepare.scenes import shapes
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
-RADII = {"small": (7.8, 8.6), "large": (11.6, 12.8)}  # pixels of a picture of 64 pixels
+RADII = {"small": (7.8, 8.6), "large": (11.6, 12.8)}  # pixels of an image of 64 pixels
 VISIBLE = 0.65  # least visible share of every object
 
 _COLOUR_GROUPS = {4: [(3, 1), (2, 2)], 5: [(3, 2), (3, 2), (4, 1), (2, 2, 1), (3, 1, 1)]}
@@ -21,7 +21,7 @@ class Thing:
 
     Attributes:
         shape, colour, size: one of `shapes.SHAPES`, `COLOURS`, `RADII`.
-        x, y: centre, pixels from the left and from the top.
+        x, y: center, pixels from the left and from the top.
         radius: radius of the circle of about the same area, pixels.
         angle: rotation, radians.
         mask: where it is visible, bool (height, width).
@@ -39,7 +39,7 @@ class Thing:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A square picture of `size` pixels; the things are in painting order, the last lies on top."""
+    """A square image of `size` pixels; the things are in painting order, the last lies on top."""
 
     size: int
     things: tuple[Thing, ...]
@@ -52,19 +52,19 @@ class Scene:
 
 
 def sample(generator: np.random.Generator, size: int) -> Scene | None:
-    """Draw a scene of four or five things on a picture of `size` pixels; None where they do not fit."""
+    """Draw a scene of four or five things on an image of `size` pixels; None where they do not fit."""
     count = 4 if generator.random() < 0.4 else 5
     colours = _grouped(generator, COLOURS, _COLOUR_GROUPS[count])
     kinds = _grouped(generator, shapes.SHAPES, _SHAPE_GROUPS[count])
     sizes = generator.choice(list(RADII), size=count).tolist()
     radii = [generator.uniform(*RADII[name]) * size / 64 for name in sizes]
-    centres = _placed(generator, radii, size)
-    if centres is None:
+    centers = _placed(generator, radii, size)
+    if centers is None:
         return None
     angles = generator.uniform(-0.2, 0.2, size=count).tolist()
     layers = [
         shapes.coverage(shapes.distance(kind, x, y, radius, angle, size))
-        for kind, (x, y), radius, angle in zip(kinds, centres, radii, angles, strict=True)
+        for kind, (x, y), radius, angle in zip(kinds, centers, radii, angles, strict=True)
     ]
     masks = visible(layers)
     if any(mask.sum() < VISIBLE * layer.sum() for mask, layer in zip(masks, layers, strict=True)):
@@ -74,7 +74,7 @@ def sample(generator: np.random.Generator, size: int) -> Scene | None:
         things=tuple(
             Thing(kind, colour, name, x, y, radius, angle, mask)
             for kind, colour, name, (x, y), radius, angle, mask in zip(
-                kinds, colours, sizes, centres, radii, angles, masks, strict=True
+                kinds, colours, sizes, centers, radii, angles, masks, strict=True
             )
         ),
     )
@@ -98,17 +98,17 @@ def _grouped(generator: np.random.Generator, names: tuple[str, ...], groups: lis
 
 
 def _placed(generator: np.random.Generator, radii: list[float], size: int) -> list[tuple[float, float]] | None:
-    """A centre for every radius, inside the picture and apart enough that overlaps stay partial."""
-    centres: list[tuple[float, float]] = []
+    """A center for every radius, inside the image and apart enough that overlaps stay partial."""
+    centers: list[tuple[float, float]] = []
     for radius in radii:
         border = 1.25 * radius
         for x, y in generator.uniform(border, size - border, size=(30, 2)).tolist():
             if all(
                 math.hypot(x - u, y - v) > 0.78 * (radius + other)
-                for (u, v), other in zip(centres, radii, strict=False)
+                for (u, v), other in zip(centers, radii, strict=False)
             ):
-                centres.append((x, y))
+                centers.append((x, y))
                 break
         else:
             return None
-    return centres
+    return centers

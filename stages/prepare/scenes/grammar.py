@@ -7,7 +7,7 @@
     noun       = [size] [colour] [shape]
 
 An expression is judged with three answers: it is clearly true of a thing, clearly false, or doubtful. It refers to a
-thing where it is clearly true of that one and clearly false of every other. Lengths are shares of the picture's size.
+thing where it is clearly true of that one and clearly false of every other. Lengths are shares of the image's size.
 """
 
 import math
@@ -28,7 +28,7 @@ Judgement = dict[
 APART = 0.1  # least lead of an extreme thing over the next one
 RATIO = 1.25  # least ratio of radii that counts as a difference
 SIDE, NOT_SIDE = 0.4, 0.52  # a thing is at a side up to SIDE from its edge, clearly not from NOT_SIDE
-CENTRAL, NOT_CENTRAL = 0.15, 0.25  # the same for the distance to the middle of the picture, in x and y
+CENTRAL, NOT_CENTRAL = 0.15, 0.25  # the same for the distance to the middle of the image, in x and y
 BESIDE, NOT_BESIDE = 0.12, 0.03  # the same for the way from the anchor to a thing, along the direction
 CONE = 1.2  # a thing clearly lies in a direction where its way across is at most so many times the way along
 
@@ -82,7 +82,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Position:
-    """ "the red circle in the top left", "the leftmost square": where in the picture, or the extreme of its kind."""
+    """ "the red circle in the top left", "the leftmost square": where in the image, or the extreme of its kind."""
 
     noun: Noun
     place: str  # one of PLACES

@@ -1,4 +1,4 @@
-"""A scene -> its picture: textured things on a tinted, noisy ground with strokes in the things' own colours."""
+"""A scene -> its image: textured things on a tinted, noisy ground with strokes in the things' own colours."""
 
 import colorsys
 
@@ -14,13 +14,13 @@ _TEXTURES = ("shaded", "striped", "checked", "blotched")
 
 def paint(scene: Scene, generator: np.random.Generator) -> Image.Image:
     """The scene in RGB, (size, size)."""
-    picture = _ground(scene, generator)  # (size, size, 3)
+    image = _ground(scene, generator)  # (size, size, 3)
     for thing in scene.things:
         distances = shapes.distance(thing.shape, thing.x, thing.y, thing.radius, thing.angle, scene.size)
         alpha = shapes.coverage(distances)[..., None]
-        picture += alpha * (_surface(thing, distances, scene.size, generator) - picture)
-    picture += generator.normal(0, 0.025, size=picture.shape).astype(np.float32)
-    return Image.fromarray((np.clip(picture, 0, 1) * 255).round().astype(np.uint8))
+        image += alpha * (_surface(thing, distances, scene.size, generator) - image)
+    image += generator.normal(0, 0.025, size=image.shape).astype(np.float32)
+    return Image.fromarray((np.clip(image, 0, 1) * 255).round().astype(np.uint8))
 
 
 def _ground(scene: Scene, generator: np.random.Generator) -> np.ndarray:

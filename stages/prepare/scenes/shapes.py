@@ -1,4 +1,4 @@
-"""The shapes of the rendered pictures, as the share of every pixel that they cover."""
+"""The shapes of the rendered images, as the share of every pixel that they cover."""
 
 from collections.abc import Callable
 
@@ -38,14 +38,14 @@ SHAPES = tuple(_DISTANCES)
 def distance(shape: str, x: float, y: float, radius: float, angle: float, size: int) -> Grid:
     """Distance of every pixel to the border of a shape, negative inside; in pixels, (size, size).
 
-    All shapes of one radius have about the area of the circle of that radius. The centre is the centroid.
+    All shapes of one radius have about the area of the circle of that radius. The center is the centroid.
 
     Args:
         shape: one of `SHAPES`.
-        x, y: centre, pixels from the left and from the top.
+        x, y: center, pixels from the left and from the top.
         radius: pixels.
         angle: rotation, radians.
-        size: height and width of the picture, pixels.
+        size: height and width of the image, pixels.
     """
     axis = np.arange(size, dtype=np.float32) + np.float32(0.5)
     dx, dy = axis[None, :] - np.float32(x), axis[:, None] - np.float32(y)

@@ -13,23 +13,23 @@ MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "A
 LOGITS = {"ap": "logit_ap", "ap_ring": "logit_ap_ring", "ap_distractors": "logit_ap_distractors"}
 BASES = {"ap": "base", "ap_ring": "base_ring", "ap_distractors": "base_distractors"}
 NORMAL_95 = 1.959963984540054  # quantile 0.975 of the standard normal distribution
-FEWEST_PICTURES = 10
+FEWEST_IMAGES = 10
 
 
 def summarise(alignment: pd.DataFrame) -> pd.DataFrame:
-    """Mean average precision of each variant, split and measure, with a 95 % interval over pictures.
+    """Mean average precision of each variant, split and measure, with a 95 % interval over images.
 
-    An expression's value is its mean over the seeds. Expressions of one picture are not independent: the variance of
-    the mean is that of a ratio of sums over n pictures (Cochran, Sampling Techniques, 1977, section 6.4),
-    n / (n - 1) * sum over pictures of (sum of the picture's values - its number of values * mean)^2 / N^2,
-    N the number of expressions. Fewer than `FEWEST_PICTURES` pictures have no interval.
+    An expression's value is its mean over the seeds. Expressions of one image are not independent: the variance of
+    the mean is that of a ratio of sums over n images (Cochran, Sampling Techniques, 1977, section 6.4),
+    n / (n - 1) * sum over images of (sum of the image's values - its number of values * mean)^2 / N^2,
+    N the number of expressions. Fewer than `FEWEST_IMAGES` images have no interval.
 
     Args:
         alignment: one row a run and expression: variant, seed, sent_id, image_id, split and the columns `MEASURES`,
             `LOGITS` and `BASES`.
 
     Returns:
-        Columns variant, split, measure, expressions (that have a value), pictures, mean, low, high; logits: the mean
+        Columns variant, split, measure, expressions (that have a value), images, mean, low, high; logits: the mean
         where pixels are ranked by the logits that masks are made of; base: the mean that random scores would have.
     """
     rows = []
@@ -41,7 +41,7 @@ def summarise(alignment: pd.DataFrame) -> pd.DataFrame:
             numbers = _clustered(values["image_id"], values[measure])
             others = (values[LOGITS[measure]].mean(), values[BASES[measure]].mean())
             rows.append((variant, split, measure, *numbers, *others))
-    names = ["variant", "split", "measure", "expressions", "pictures", "mean", "low", "high", "logits", "base"]
+    names = ["variant", "split", "measure", "expressions", "images", "mean", "low", "high", "logits", "base"]
     return pd.DataFrame(rows, columns=names)
 
 
@@ -66,7 +66,7 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
             "Pixels ranked by their similarity to the center embedding, inside against outside the true mask; 100 % "
             "means that every pixel inside comes before every pixel outside. Overall: all pixels. Along the border: "
             "those of a ring along the mask's border. Against distractors: inside the mask, against other things of "
-            "the same category. Lines: 95 % intervals over pictures, seeds averaged. Hollow: the same where pixels are "
+            "the same category. Lines: 95 % intervals over images, seeds averaged. Hollow: the same where pixels are "
             "ranked by the logits that masks are made of. Random similarities would give "
             f"{_listed(chance)}. Look for filled dots near their hollow one: there pixels lie around the center as the "
             "mask needs them. Only the contrastive losses ask for that; without one, the mask is found by weights that "
@@ -82,13 +82,13 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
     )
 
 
-def _clustered(pictures: pd.Series, values: pd.Series) -> tuple[int, int, float, float, float]:
-    """Number of values and of pictures, mean, and the interval's ends."""
-    sums = values.groupby(pictures.to_numpy()).agg(["sum", "count"])
+def _clustered(images: pd.Series, values: pd.Series) -> tuple[int, int, float, float, float]:
+    """Number of values and of images, mean, and the interval's ends."""
+    sums = values.groupby(images.to_numpy()).agg(["sum", "count"])
     if sums.empty:
         return 0, 0, np.nan, np.nan, np.nan
     total, mean = len(values), float(values.mean())
-    if len(sums) < FEWEST_PICTURES:
+    if len(sums) < FEWEST_IMAGES:
         return total, len(sums), mean, np.nan, np.nan
     residuals = sums["sum"] - sums["count"] * mean
     half = NORMAL_95 * np.sqrt(len(sums) / (len(sums) - 1) * float((residuals**2).sum())) / total

@@ -1,4 +1,4 @@
-"""VLBA word by word: which pixels a word gathers and which words a pixel reads, laid over the picture."""
+"""VLBA word by word: which pixels a word gathers and which words a pixel reads, laid over the image."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +25,9 @@ DIRECTIONS = {  # direction: (title, what a tile's number is)
 
 @dataclass(frozen=True)
 class Tile:
-    """A word's shares over the picture, and the number that belongs to it."""
+    """A word's shares over the image, and the number that belongs to it."""
 
-    picture: Image.Image
+    image: Image.Image
     number: str
 
 
@@ -61,7 +61,7 @@ class Words:
 
 
 def tiles(
-    attention: pd.DataFrame, text: str, sent_id: int, photo: Image.Image, truth: np.ndarray, fit: str | None
+    attention: pd.DataFrame, text: str, sent_id: int, image: Image.Image, truth: np.ndarray, fit: str | None
 ) -> list[Words]:
     """Every direction that the variant has, for one expression.
 
@@ -69,14 +69,14 @@ def tiles(
         attention: of one variant: sent_id, stage, direction, word_index, word, row, column, share.
         text: the expression.
         sent_id: its id.
-        photo: its picture, RGB.
-        truth: its true mask over the photo, (height, width), boolean.
-        fit: how the protocol brings a picture into the model's square input: stretch, letterbox or None.
+        image: its image, RGB.
+        truth: its true mask over the image, (height, width), boolean.
+        fit: how the protocol brings an image into the model's square input: stretch, letterbox or None.
     """
-    part = _filled(photo, fit)
+    part = _filled(image, fit)
     own = attention[attention["sent_id"] == sent_id]
-    height = max(1, round(TILE * photo.height / photo.width))
-    grey = _grey(photo.resize((TILE, height), Image.Resampling.BICUBIC))
+    height = max(1, round(TILE * image.height / image.width))
+    grey = _grey(image.resize((TILE, height), Image.Resampling.BICUBIC))
     outline = overlays.outline(np.asarray(Image.fromarray(truth).resize((TILE, height), Image.Resampling.NEAREST)))
     found = []
     for direction in DIRECTIONS:
@@ -130,9 +130,9 @@ def caption(variant: str) -> str:
     )
 
 
-def _grey(photo: Image.Image) -> np.ndarray:
+def _grey(image: Image.Image) -> np.ndarray:
     """(height, width, 3), dimmed so that yellow stands out."""
-    return 25 + 0.5 * np.asarray(photo.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)
+    return 25 + 0.5 * np.asarray(image.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)
 
 
 def _shares(part: pd.DataFrame) -> np.ndarray:
@@ -142,11 +142,11 @@ def _shares(part: pd.DataFrame) -> np.ndarray:
     return ordered["share"].to_numpy(float).reshape(shape)
 
 
-def _filled(photo: Image.Image, fit: str | None) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the part of the model's input that the picture fills, as shares of its side."""
+def _filled(image: Image.Image, fit: str | None) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the part of the model's input that the image fills, as shares of its side."""
     if fit != "letterbox":
         return 0.0, 0.0, 1.0, 1.0
-    left, top = (0.5 - side / max(photo.size) / 2 for side in photo.size)
+    left, top = (0.5 - side / max(image.size) / 2 for side in image.size)
     return left, top, 1 - left, 1 - top
 
 
@@ -168,7 +168,7 @@ def _row(
 def _lay_over(
     grey: np.ndarray, heat: np.ndarray, outline: np.ndarray, part: tuple[float, float, float, float]
 ) -> Image.Image:
-    """Heat between 0 and 1 on the grid of the model's input, over the picture, which fills a part of it."""
+    """Heat between 0 and 1 on the grid of the model's input, over the image, which fills a part of it."""
     height, width = outline.shape
     box = tuple(share * side for share, side in zip(part, (*heat.shape[::-1], *heat.shape[::-1]), strict=True))
     grid = Image.fromarray(np.uint8(np.round(255 * heat))).resize((width, height), Image.Resampling.NEAREST, box=box)
@@ -180,8 +180,8 @@ def _lay_over(
 
 def _shape(words: Words) -> float:
     """Height of a tile in its widths."""
-    picture = words.tiles[0][0].picture
-    return picture.height / picture.width
+    image = words.tiles[0][0].image
+    return image.height / image.width
 
 
 def _draw(axes: Axes, words: Words) -> None:
@@ -189,7 +189,7 @@ def _draw(axes: Axes, words: Words) -> None:
     for row, tiles_of_stage in enumerate(words.tiles):
         for column, tile in enumerate(tiles_of_stage):
             extent = (column - 0.48, column + 0.48, row * step + 0.96 * height, row * step)
-            axes.imshow(np.asarray(tile.picture), extent=extent, interpolation="none", aspect="equal")
+            axes.imshow(np.asarray(tile.image), extent=extent, interpolation="none", aspect="equal")
             axes.text(column, row * step + height + 0.02, tile.number, ha="center", va="top", fontsize=6.5, color=SOFT)
     axes.set_xlim(-0.55, max(8, len(words.words)) - 0.45)
     axes.set_ylim(len(words.stages) * step + 0.02, -0.05)

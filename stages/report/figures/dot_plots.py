@@ -66,7 +66,7 @@ def differences(comparison: pd.DataFrame, reference: str, metric: str) -> Figure
         title=f"Differences to {reference}",
         caption=(
             f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
-            "interval over pictures and seeds. Filled: supported (p < 0.05 after Holm's adjustment over the variants "
+            "interval over images and seeds. Filled: supported (p < 0.05 after Holm's adjustment over the variants "
             "of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
         ),
         panels=panels,

@@ -1,4 +1,4 @@
-"""Maps of pixel embeddings: where the pixels of a picture lie around the center of an expression."""
+"""Maps of pixel embeddings: where the pixels of an image lie around the center of an expression."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from stages.report.figures.rendering import INK, Figure, Mark, Panel
 
 INSIDE, OUTSIDE = "#d55e00", "#56b4e9"
-AS_VECTORS = 1000  # points; more of them are drawn as a picture
+AS_VECTORS = 1000  # points; more of them are drawn as an image
 TITLE_LETTERS = 44
 
 
@@ -33,7 +33,7 @@ def figure(embeddings: dict[str, pd.DataFrame], samples: dict[str, pd.DataFrame]
         key="embeddings",
         title="Pixel embeddings around the center",
         caption=(
-            "The two directions in which the pixel embeddings of a picture vary most (PCA), and in them the center "
+            "The two directions in which the pixel embeddings of an image vary most (PCA), and in them the center "
             "embedding of its expression. Embeddings have unit length: the closer to the center, the more similar. "
             f"Each map has directions of its own. {' and '.join(embeddings)}, one seed. Look for pixels inside the "
             "mask that gather near the center, apart from those outside; where the axes hold little of the variance, "
@@ -54,7 +54,7 @@ def _title(text: str) -> str:
 
 
 def _draw(axes: Axes, points: pd.DataFrame, sample: tuple, variant: str) -> None:
-    as_picture = len(points) > AS_VECTORS
+    as_image = len(points) > AS_VECTORS
     for kind, colour in (("outside", OUTSIDE), ("inside", INSIDE)):
         own = points[points["kind"] == kind]
         axes.plot(
@@ -63,7 +63,7 @@ def _draw(axes: Axes, points: pd.DataFrame, sample: tuple, variant: str) -> None
             markersize=2.4,
             markeredgewidth=0,
             alpha=0.8,
-            rasterized=as_picture,
+            rasterized=as_image,
         )
     center = points[points["kind"] == "center"]
     axes.plot(*(center["x"], center["y"], "o"), color=INK, markersize=8, markeredgewidth=1.8, markerfacecolor="none")

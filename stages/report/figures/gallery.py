@@ -1,4 +1,4 @@
-"""Predictions to look at: which expressions, and how their masks are drawn over the photos."""
+"""Predictions to look at: which expressions, and how their masks are drawn over the images."""
 
 import io
 from dataclasses import dataclass
@@ -41,11 +41,11 @@ REGIONS = (CORRECT, WRONG, MISSED)
 
 @dataclass(frozen=True)
 class Prediction:
-    """A variant's mask over the photo, and its IoU with the true mask."""
+    """A variant's mask over the image, and its IoU with the true mask."""
 
     variant: str
     iou: float
-    picture: Image.Image
+    image: Image.Image
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Example:
     sent_id: int
     split: str
     text: str
-    photo: Image.Image
+    image: Image.Image
     predictions: list[Prediction]
 
 
@@ -104,7 +104,7 @@ def galleries(results: DatasetResults) -> list[Gallery]:
     for key, (title, rule, rows) in by_rule.items():
         chosen = rows.drop_duplicates("image_id")["sent_id"].head(EXTREMES)
         if len(chosen):
-            rule += " One expression a picture, the smaller sent_id of equals."
+            rule += " One expression an image, the smaller sent_id of equals."
             found.append(Gallery(key, title, rule, show(results, chosen.tolist())))
     return found
 
@@ -133,32 +133,32 @@ def examples(results: DatasetResults, number: int = EXPRESSIONS) -> list[Example
 
 
 def show(results: DatasetResults, sent_ids: list[int]) -> list[Example]:
-    """Expressions with their photos and predictions, pictures `PANEL_WIDTH` pixels wide.
+    """Expressions with their images and predictions, images `PANEL_WIDTH` pixels wide.
 
     Raises:
-        ReportError: a photo is missing, unreadable or not of the size the prepared dataset states.
+        ReportError: an image is missing, unreadable or not of the size the prepared dataset states.
     """
     expressions = results.dataset.expressions.set_index("sent_id")
     return [_example(results, sent_id, expressions.loc[sent_id]) for sent_id in sent_ids]
 
 
-def picture(results: DatasetResults, ann_id: int, width: int) -> tuple[Image.Image, np.ndarray]:
-    """The photo of an instance, RGB, `width` pixels wide, and its true mask over it, boolean. Raises as `show`."""
+def image_and_mask(results: DatasetResults, ann_id: int, width: int) -> tuple[Image.Image, np.ndarray]:
+    """The image of an instance, RGB, `width` pixels wide, and its true mask over it, boolean. Raises as `show`."""
     instance = results.dataset.instances.loc[ann_id]
     height = max(1, round(width * int(instance["height"]) / int(instance["width"])))
-    photo = _open(results.name, instance).resize((width, height), Image.Resampling.BICUBIC)
-    return photo, _mask(instance["mask"], instance, width, height)
+    image = _open(results.name, instance).resize((width, height), Image.Resampling.BICUBIC)
+    return image, _mask(instance["mask"], instance, width, height)
 
 
-def overlay(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
-    """The photo in grey, its correct, wrong and missed pixels coloured as `REGIONS` says.
+def overlay(image: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
+    """The image in grey, its correct, wrong and missed pixels coloured as `REGIONS` says.
 
     Args:
-        photo: RGB, (width, height) pixels.
-        truth: true mask, (height, width) of the photo, boolean.
+        image: RGB, (width, height) pixels.
+        truth: true mask, (height, width) of the image, boolean.
         predicted: predicted mask, same shape.
     """
-    grey = np.asarray(photo.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)  # (height, width, 3)
+    grey = np.asarray(image.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)  # (height, width, 3)
     row, column = np.indices(truth.shape)
     stripes = (row + column) // max(2, truth.shape[1] // 64) % 2 == 0
     canvas = 70 + 0.7 * grey
@@ -172,10 +172,10 @@ def overlay(photo: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Ima
     return Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
 
 
-def webp(picture: Image.Image) -> bytes:
-    """A picture as WebP, small enough to lie in the page."""
+def webp(image: Image.Image) -> bytes:
+    """An image as WebP, small enough to lie in the page."""
     stream = io.BytesIO()
-    picture.save(stream, format="WEBP", quality=82, method=6)
+    image.save(stream, format="WEBP", quality=82, method=6)
     return stream.getvalue()
 
 
@@ -212,20 +212,20 @@ def _apart(results: DatasetResults, sign: int) -> pd.DataFrame:
     return rows[rows["by"] > APART].sort_values(["by", "sent_id"], ascending=[False, True])
 
 
-def _png(picture: Image.Image) -> bytes:
+def _png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
+    image.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
 def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Example:
-    photo, truth = picture(results, expression["ann_id"], PANEL_WIDTH)
+    image, truth = image_and_mask(results, expression["ann_id"], PANEL_WIDTH)
     predictions = []
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
-        predicted = _mask(score["prediction"], score, photo.width, photo.height)
-        predictions.append(Prediction(variant, float(score["iou"]), overlay(photo, truth, predicted)))
-    return Example(sent_id, expression["split"], expression["text"], photo, predictions)
+        predicted = _mask(score["prediction"], score, image.width, image.height)
+        predictions.append(Prediction(variant, float(score["iou"]), overlay(image, truth, predicted)))
+    return Example(sent_id, expression["split"], expression["text"], image, predictions)
 
 
 def _open(dataset: str, instance: pd.Series) -> Image.Image:
@@ -233,21 +233,21 @@ def _open(dataset: str, instance: pd.Series) -> Image.Image:
     again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
     try:
         with Image.open(path) as file:
-            photo = file.convert("RGB")
+            image = file.convert("RGB")
     except OSError as error:
         raise ReportError(
             f"{path} (annotation {instance.name} of {dataset}) cannot be read: {error}. {again}"
         ) from error
-    if photo.size != size:
+    if image.size != size:
         raise ReportError(
-            f"{path} (annotation {instance.name} of {dataset}) is {photo.size[0]} x {photo.size[1]} pixels, "
+            f"{path} (annotation {instance.name} of {dataset}) is {image.size[0]} x {image.size[1]} pixels, "
             f"the dataset says {size[0]} x {size[1]}. {again}"
         )
-    return photo
+    return image
 
 
 def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:
-    """A mask over the whole photo, on any grid -> (height, width), boolean."""
+    """A mask over the whole image, on any grid -> (height, width), boolean."""
     mask = prepared.decode_mask(counts, int(grid["height"]), int(grid["width"]))
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
 
@@ -282,12 +282,12 @@ def _figure(shown: list[Example], width: int) -> Image.Image:
 
 def _draw_panels(canvas: Image.Image, example: Example, left: int, top: int, width: int) -> None:
     draw = ImageDraw.Draw(canvas)
-    panels = [(example.split, example.photo)]
-    panels += [(f"{shown.variant}  {shown.iou:.2f}", shown.picture) for shown in example.predictions]
+    panels = [(example.split, example.image)]
+    panels += [(f"{shown.variant}  {shown.iou:.2f}", shown.image) for shown in example.predictions]
     height = _scaled_height(example, width)
-    for place, (label, picture) in enumerate(panels):
+    for place, (label, image) in enumerate(panels):
         x = left + place * (width + GAP)
-        canvas.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, top))
+        canvas.paste(image.resize((width, height), Image.Resampling.LANCZOS), (x, top))
         label = _shorten(label, _font(11), width)
         draw.text((x, top + height + 3), label, fill=SOFT_TEXT, font=_font(11))
 
@@ -303,7 +303,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, left: int, top: int) -> None:
 
 
 def _scaled_height(example: Example, width: int) -> int:
-    return max(1, round(width * example.photo.height / example.photo.width))
+    return max(1, round(width * example.image.height / example.image.width))
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, room: int, lines: int) -> list[str]:

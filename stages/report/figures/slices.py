@@ -54,8 +54,8 @@ def levels(slices: Slices, shown: list[str]) -> Figure:
         title=f"{slices.metric} by slice, {slices.split}",
         caption=(
             f"{slices.metric} of {' and '.join(shown)} on the expressions of each slice, with 95 % intervals over "
-            "pictures and seeds; the number of expressions stands beside each slice. Look for slices that are hard for "
-            "both, and for those where the two part. A slice of fewer than 10 pictures has no dot; one without "
+            "images and seeds; the number of expressions stands beside each slice. Look for slices that are hard for "
+            "both, and for those where the two part. A slice of fewer than 10 images has no dot; one without "
             "expressions is left out."
         ),
         panels=_panels(slices, shown, MEAN, f"{slices.metric} (%)"),
@@ -118,7 +118,7 @@ def _draw(
     """The title stands above the names, `left` inches wide, as it may be longer than the axis."""
     if ends[0] < 0 < ends[1]:
         axes.axvline(0, color=INK, linewidth=0.9)
-    draw_dots(axes, names, dots, label, missing="too few pictures")
+    draw_dots(axes, names, dots, label, missing="too few images")
     axes.set_xlim(*ends)
     at = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "va": "baseline"}
     axes.annotate(family.title, xytext=(-72 * (left - 0.1), 18), fontweight="bold", **at)

@@ -92,7 +92,7 @@ def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, 
         title=f"Sweep over {sweep.key}",
         caption=(
             f"{metric} of {', '.join(sweep.variants)}, which differ in {sweep.key} alone, with 95 % intervals over "
-            f"pictures and seeds. Values are evenly spaced, whatever their size. Dashed: the mean of {reference}. Look "
+            f"images and seeds. Values are evenly spaced, whatever their size. Dashed: the mean of {reference}. Look "
             "for a best value between the ends; a best value at an end asks for more values beyond it."
         ),
         panels=panels,

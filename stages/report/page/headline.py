@@ -61,7 +61,7 @@ def details(results: Numbers) -> str:
     if len(results.seeds) == 1:
         sentences.append(
             "One seed cannot say which differences another seed would repeat: its intervals hold the luck of the "
-            "pictures alone."
+            "images alone."
         )
     return " ".join(sentences)
 

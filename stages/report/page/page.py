@@ -1,4 +1,4 @@
-"""The report as one page that needs no network: tables, curves and pictures lie in it."""
+"""The report as one page that needs no network: tables, curves and images lie in it."""
 
 import base64
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def settings(section: BaseModel, prefix: str = "") -> list[Setting]:
 
 def conventions(protocol: Protocol) -> str:
     """What the protocol's fields say, in words."""
-    picture = {
+    image = {
         None: "The image as the recipe brings it to the model",
         "stretch": f"The image stretched to {protocol.size} x {protocol.size} pixels",
         "letterbox": f"The image fitted into {protocol.size} x {protocol.size} pixels, its proportions kept",
@@ -94,7 +94,7 @@ def conventions(protocol: Protocol) -> str:
         "input": "I and U at that size, the true mask resized by nearest",
     }[protocol.grid]
     return (
-        f"{picture}; {grid}; inside where the probability is above {protocol.threshold:g}; "
+        f"{image}; {grid}; inside where the probability is above {protocol.threshold:g}; "
         f"IoU {protocol.both_empty:g} where both masks are empty; Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
     )
 
@@ -160,7 +160,7 @@ def _words(words: Words) -> dict:
         "text": words.text,
         "words": words.words,
         "rows": [
-            (stage, [{"number": tile.number, **_image(tile.picture)} for tile in tiles])
+            (stage, [{"number": tile.number, **_image(tile.image)} for tile in tiles])
             for stage, tiles in zip(words.stages, words.tiles, strict=True)
         ],
     }
@@ -189,21 +189,19 @@ def _variant_row(name: str, params: Params) -> dict[str, str]:
 
 
 def _example(example: Example) -> dict:
-    pictures = [("image", "", example.photo)]
-    pictures += [
-        (prediction.variant, f"{prediction.iou:.2f}", prediction.picture) for prediction in example.predictions
-    ]
+    images = [("image", "", example.image)]
+    images += [(prediction.variant, f"{prediction.iou:.2f}", prediction.image) for prediction in example.predictions]
     return {
         "text": example.text,
         "split": example.split,
         "sent_id": example.sent_id,
-        "panels": [{"label": label, "iou": iou, **_image(picture)} for label, iou, picture in pictures],
+        "panels": [{"label": label, "iou": iou, **_image(image)} for label, iou, image in images],
     }
 
 
-def _image(picture: Image.Image) -> dict:
-    source = "data:image/webp;base64," + base64.b64encode(gallery.webp(picture)).decode("ascii")
-    return {"width": picture.width, "height": picture.height, "source": source}
+def _image(image: Image.Image) -> dict:
+    source = "data:image/webp;base64," + base64.b64encode(gallery.webp(image)).decode("ascii")
+    return {"width": image.width, "height": image.height, "source": source}
 
 
 def _counts(results: DatasetResults) -> list[dict]:

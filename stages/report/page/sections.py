@@ -28,7 +28,7 @@ from stages.runtime.params import Params
 from stages.statistics.slices import FAMILIES
 
 CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
-PICTURE_WIDTH = 192  # pixels, of a picture that attention is laid over
+IMAGE_WIDTH = 192  # pixels, of an image that attention is laid over
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Contents:
         calibration, calibration_table: are probabilities what they say?
         embeddings: maps around the center.
         words: what words gather and pixels read, expression by expression, for the page.
-        attention: the same of the first expression as a figure for papers, which pictures make heavy.
+        attention: the same of the first expression as a figure for papers, which images make heavy.
         curves: learning curves.
         galleries: predictions.
     """
@@ -73,7 +73,7 @@ def gather(results: DatasetResults, params: Params) -> Contents:
     """Everything that is shown of one dataset.
 
     Raises:
-        ReportError: an input is missing, or a picture cannot be read.
+        ReportError: an input is missing, or an image cannot be read.
     """
     metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
     found = diagnoses.read(results.name, runs(results), list(results.scores), results.shown_seed)
@@ -143,6 +143,6 @@ def _words(results: DatasetResults, found: Diagnosis) -> list[Words]:
     """Of the richest variant; none where it has no attention."""
     table, words = found.attention[results.richest], []
     for sample in found.samples[results.richest].head(CLOSE_UPS).itertuples():
-        photo, truth = gallery.picture(results, sample.ann_id, PICTURE_WIDTH)
-        words += attention.tiles(table, sample.text, sample.sent_id, photo, truth, results.protocol.fit)
+        image, truth = gallery.image_and_mask(results, sample.ann_id, IMAGE_WIDTH)
+        words += attention.tiles(table, sample.text, sample.sent_id, image, truth, results.protocol.fit)
     return words

@@ -180,7 +180,7 @@ def slices_table(results: Numbers) -> Table | None:
 
     def row(family: str, name: str, variants: Sequence[str], first: bool) -> list[Cell]:
         size = by_row.loc[(family, name, results.reference)]
-        why = f"fewer than 10 pictures: {name} ({family})" if pd.isna(size["mean"]) else ""
+        why = f"fewer than 10 images: {name} ({family})" if pd.isna(size["mean"]) else ""
         cells = [Cell(name)]
         if first:
             cells.append(Cell(f"{int(size['expressions']):,}", value=float(size["expressions"])))
@@ -222,7 +222,7 @@ def to_csv(results: Numbers) -> str:
             "partial": results.partial,
             "split": split,
             "expressions": results.counts[split],
-            "pictures": results.pictures[split],
+            "images": results.images[split],
             "variant": variant,
             "seeds": len(results.seeds) - len(results.missing.get(variant, [])),
             "missing seeds": " ".join(map(str, results.missing.get(variant, []))),
@@ -381,10 +381,10 @@ def _caption_warnings(results: Numbers) -> list[str]:
 def _footer(results: Numbers, splits: list[str], differences: bool = False) -> list[str]:
     """Seeds, protocol, data, what brackets mean; with differences to the reference also what those and bold mean."""
     counts = ", ".join(
-        f"{split} {results.counts[split]:,} expressions of {results.pictures[split]:,} pictures" for split in splits
+        f"{split} {results.counts[split]:,} expressions of {results.images[split]:,} images" for split in splits
     )
     many = len(results.seeds) > 1
-    drawn = "resampling pictures with all their expressions"
+    drawn = "resampling images with all their expressions"
     sentences = [
         seeds_said(results),
         f"Protocol {results.protocol.name}.",

@@ -39,7 +39,7 @@ def exact_table(results: Numbers) -> Table | None:
         notes=notes.lines,
         footer=[
             f"Exact counts, recipe {results.recipe}; ratio: to {results.reference}.",
-            "FLOPs: a forward pass of one picture and one expression of the most tokens; a multiply-add counts as 2.",
+            "FLOPs: a forward pass of one image and one expression of the most tokens; a multiply-add counts as 2.",
             made_by(),
         ],
     )

@@ -20,7 +20,7 @@ def of_sweep(results: DatasetResults, sweep: Sweep, metric: str) -> Table:
     return Table(
         key=f"sweep-{sweep.key}",
         caption=(
-            f"{metric} in percent over {sweep.key}, with 95 % intervals over pictures and seeds, and Δ: minus that of "
+            f"{metric} in percent over {sweep.key}, with 95 % intervals over images and seeds, and Δ: minus that of "
             f"{results.reference} on the same expressions. Bold: supported."
         ),
         blocks=[
@@ -61,7 +61,7 @@ def of_alignment(results: DatasetResults, summary: pd.DataFrame) -> Table:
         key="alignment",
         caption=(
             "Average precision in percent, inside against outside the true mask, of the similarity of pixel and "
-            "center, with 95 % intervals over pictures, and of the logits that masks are made of; mean over "
+            "center, with 95 % intervals over images, and of the logits that masks are made of; mean over "
             f"expressions, seeds averaged. {MISSING}: no scores, or undefined."
         ),
         blocks=[

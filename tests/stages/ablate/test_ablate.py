@@ -14,7 +14,7 @@ from stages.data import prepared
 from stages.runtime import layout
 from stages.scoring.metrics import METRICS
 from stages.statistics import bootstrap, slices
-from stages.statistics.comparison import FEWEST_PICTURES
+from stages.statistics.comparison import FEWEST_IMAGES
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]
@@ -56,7 +56,7 @@ def write_scores(
 
 
 def write_prepared(dataset: str, splits: dict[str, int]) -> None:
-    """An expression of one to three words each, two a picture of 10 x 10 pixels."""
+    """An expression of one to three words each, two an image of 10 x 10 pixels."""
     split = [split for split, count in splits.items() for _ in range(count)]
     number = np.arange(len(split))
     expressions = pd.DataFrame({"sent_id": number, "ref_id": number, "ann_id": number, "image_id": number // 2})
@@ -108,7 +108,7 @@ def test_numbers_agree_with_an_independent_computation(runs):
         assert (row.min, row.max) == pytest.approx((min(values), max(values)), abs=1e-12)
         assert row.difference == pytest.approx(mean - math.fsum(of_reference) / 3, abs=1e-12)
         assert row.low < row.mean < row.high
-        assert (row.expressions, row.pictures) == {"val": (40, 20), "testA": (25, 13)}[row.split]
+        assert (row.expressions, row.images) == {"val": (40, 20), "testA": (25, 13)}[row.split]
 
 
 def test_order_follows_the_experiment(runs):
@@ -261,16 +261,16 @@ def test_a_variant_that_scores_the_same_is_not_told_apart(runs):
     assert (rows["difference"] == 0).all() and (rows["p"] == 1).all() and (rows["improvement"] == 0.5).all()
 
 
-def test_one_picture_of_many_expressions_says_little(runs, tmp_path):
-    """Ten expressions of one picture are not ten pictures: the interval is wider."""
+def test_one_image_of_many_expressions_says_little(runs, tmp_path):
+    """Ten expressions of one image are not ten images: the interval is wider."""
     write_params(tmp_path, ["scenes"], ["baseline"], [0])
     write_prepared("scenes", {"val": 200})
     scores = write_scores("scenes", "baseline", 0, {"val": 200})
-    picture = np.random.default_rng(0).random(20)
-    scores["union"], scores["intersection"] = 1000, (1000 * picture[np.arange(200) % 20]).astype(int)
+    image = np.random.default_rng(0).random(20)
+    scores["union"], scores["intersection"] = 1000, (1000 * image[np.arange(200) % 20]).astype(int)
     widths = []
-    for pictures in (200, 20):
-        scores.assign(image_id=np.arange(200) % pictures).to_parquet(layout.scores("scenes", "baseline", 0))
+    for images in (200, 20):
+        scores.assign(image_id=np.arange(200) % images).to_parquet(layout.scores("scenes", "baseline", 0))
         row = compare().set_index("metric").loc["mIoU"]
         widths.append(row["high"] - row["low"])
     assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
@@ -294,8 +294,8 @@ def test_slices_are_the_comparison_of_their_expressions(runs):
         chosen = labels.loc[(labels["family"] == row.family) & (labels["slice"] == row.slice), "sent_id"]
         of_slice = {run: scores[scores["sent_id"].isin(chosen)] for run, scores in runs.items()}
         own = of_slice[row.variant, 0].query("split == @row.split")
-        assert (row.expressions, row.pictures) == (len(own), own["image_id"].nunique())
-        if row.pictures < FEWEST_PICTURES:
+        assert (row.expressions, row.images) == (len(own), own["image_id"].nunique())
+        if row.images < FEWEST_IMAGES:
             assert math.isnan(row.mean) and math.isnan(row.difference_low)
             continue
         values = [independent(of_slice[row.variant, seed], row.split, "mIoU") for seed in range(3)]
@@ -303,7 +303,7 @@ def test_slices_are_the_comparison_of_their_expressions(runs):
         assert row.mean == pytest.approx(math.fsum(values) / 3)
         assert row.difference == pytest.approx(math.fsum(values) / 3 - math.fsum(against) / 3, abs=1e-12)
         assert row.low < row.mean < row.high
-    assert (table["pictures"] < FEWEST_PICTURES).any() and table["mean"].notna().any()
+    assert (table["images"] < FEWEST_IMAGES).any() and table["mean"].notna().any()
     assert list(table["variant"].unique()) == VARIANTS
 
 

@@ -26,7 +26,7 @@ SUMMARY = {
         "train": {"images": 2000, "refs": 4, "expressions": 8},
         "val": {"images": 2, "refs": 4, "expressions": 4},
     },
-    "warnings": ["Few pictures."],
+    "warnings": ["Few images."],
     "notes": [],
     "fingerprint": "f00d" * 16,
 }
@@ -103,7 +103,7 @@ def test_it_says_what_the_model_is_and_is_not_for(written):
         "| VLBA | bidirectional |",
         "| contrastive loss | instance, weight 0.01, temperature 0.05 |",
         "| train | 2,000 | 4 | 8 |",
-        "Few pictures.",
+        "Few images.",
         "at most 8 tokens",
         "It has seen rendered shapes only",
         "no right of others is in them",

@@ -63,7 +63,7 @@ def test_written_tables_are_read_in_order(tmp_path, tables, masks):
         assert (row.width, row.height) == (np.ptp(xs) + 1, np.ptp(ys) + 1)
 
 
-def test_written_boxes_are_read_in_the_order_of_their_pictures(tmp_path, tables):
+def test_written_boxes_are_read_in_the_order_of_their_images(tmp_path, tables):
     rows = [(20, 3, "cup", 0.5, 1, 2, 3), (30, 1, "dog", 0, 0, 1, 1), (10, 1, "dog", 1, 1, 5.25, 2)]
     boxes = pd.DataFrame(rows, columns=prepared.BOX_COLUMNS)
     prepared.write(tmp_path, *tables, {"name": "cups"}, boxes)
@@ -72,7 +72,7 @@ def test_written_boxes_are_read_in_the_order_of_their_pictures(tmp_path, tables)
     assert found.loc[0].tolist() == [10, 1, "dog", 1, 1, 5.25, 2]
 
 
-def test_distractors_are_the_other_things_of_the_same_category_on_the_picture(tables):
+def test_distractors_are_the_other_things_of_the_same_category_on_the_image(tables):
     generator = np.random.default_rng(0)
     count = 200
     boxes = pd.DataFrame(generator.random((count, 7)), columns=prepared.BOX_COLUMNS).assign(

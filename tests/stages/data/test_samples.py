@@ -27,8 +27,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from models.processing import AlignFormerProcessor, Letterbox, Stretch
 from stages.data import samples
 from stages.data.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
-from stages.data.samplers import OneExpressionPerRef, WholePictures
-from stages.data.samples import Batch, Expressions, PictureError
+from stages.data.samplers import OneExpressionPerRef, WholeImages
+from stages.data.samples import Batch, Expressions, ImageError
 from stages.setup.build import word_tokenizer
 
 
@@ -80,7 +80,7 @@ def test_every_ref_comes_first_at_some_time(refs):
 
 
 def test_masks_equal_an_independent_nearest_resize(squares):
-    """The value at the centre of each of 32 x 32 cells."""
+    """The value at the center of each of 32 x 32 cells."""
     expressions = squares.expressions("train")
     for row, ann_id in enumerate(expressions.rows["ann_id"]):
         truth = squares.masks[ann_id]
@@ -93,16 +93,16 @@ def test_masks_equal_an_independent_nearest_resize(squares):
                 assert found[y, x] == truth[int((y + 0.5) * height / 32), int((x + 0.5) * width / 32)]
 
 
-def test_pixels_are_the_stretched_picture(squares):
+def test_pixels_are_the_stretched_image(squares):
     expressions = squares.expressions("val")
     for row, ann_id in enumerate(expressions.rows["ann_id"]):
         path = squares.prepared.instances.loc[ann_id, "image"]
-        picture = Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)
-        expected = np.asarray(picture, dtype=np.float64).transpose(2, 0, 1) / 255 * 2 - 1
+        image = Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)
+        expected = np.asarray(image, dtype=np.float64).transpose(2, 0, 1) / 255 * 2 - 1
         np.testing.assert_allclose(expressions[[row]].pixel_values[0].numpy(), expected, atol=1e-5)
 
 
-def test_pictures_are_remembered_within_the_limit(squares, monkeypatch):
+def test_images_are_remembered_within_the_limit(squares, monkeypatch):
     monkeypatch.setattr(samples, "PIXEL_MEMORY", 3 * 32 * 32 * 4)
     expressions = squares.expressions("val")
     first, last = expressions.reader.pixels(0), expressions.reader.pixels(1)
@@ -111,7 +111,7 @@ def test_pictures_are_remembered_within_the_limit(squares, monkeypatch):
     torch.testing.assert_close(expressions.reader.pixels(1), last, rtol=0, atol=0)
 
 
-def test_grey_and_transparent_pictures_are_read_as_colour(squares):
+def test_grey_and_transparent_images_are_read_as_colour(squares):
     path = squares.prepared.instances["image"].iloc[0]
     for mode in ("L", "LA", "RGBA", "P"):
         Image.open(path).convert("RGB").convert(mode).save(path)
@@ -135,7 +135,7 @@ def test_a_batch_pads_to_its_longest_expression(squares):
     assert ((batch.attention_mask == 0) == (batch.input_ids == tokenizer.pad_token_id)).all()
     assert batch.masks.shape == (3, 32, 32)
     assert batch.pixel_values.shape == (1, 3, 32, 32)
-    assert batch.pictures.tolist() == [0, 0, 0]
+    assert batch.image_index.tolist() == [0, 0, 0]
     short = expressions[[1, 0]]
     assert short.input_ids.shape == (2, 4)
 
@@ -157,28 +157,28 @@ def test_a_loader_keeps_the_order_or_takes_a_samplers(squares):
     assert [row for batch in expressions.loader(3, sampler) for row in batch.rows] == list(sampler)
 
 
-def test_a_picture_that_several_samples_share_is_in_a_batch_once(squares):
+def test_a_image_that_several_samples_share_is_in_a_batch_once(squares):
     expressions = squares.expressions("train")
     batch = expressions[[6, 0, 5, 1, 6]]
-    assert batch.pictures.tolist() == [0, 1, 0, 1, 0]
+    assert batch.image_index.tolist() == [0, 1, 0, 1, 0]
     assert batch.pixel_values.shape == (2, 3, 32, 32)
     for place, row in enumerate(batch.rows):
         alone = expressions[[row]]
-        assert torch.equal(batch.pixel_values[batch.pictures[place]], alone.pixel_values[0])
+        assert torch.equal(batch.pixel_values[batch.image_index[place]], alone.pixel_values[0])
         assert torch.equal(batch.masks[place], alone.masks[0])
 
 
 def test_an_expression_that_several_samples_share_is_in_a_batch_once(squares):
     rows = squares.prepared.split("train").assign(text=["a red one", "blue"] * 4)
     batch = Expressions(squares.prepared, rows, squares.processor)[[2, 1, 0, 3, 5]]
-    assert batch.expressions.tolist() == [0, 1, 0, 1, 1]
+    assert batch.text_index.tolist() == [0, 1, 0, 1, 1]
     assert batch.input_ids.shape == batch.attention_mask.shape == (2, 5)
     assert batch.attention_mask.sum(dim=1).tolist() == [5, 3]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("vlba", ["none", "text_to_pixel", "pixel_to_text", "bidirectional"])
-def test_a_batch_that_shares_pictures_and_expressions_is_answered_as_sample_by_sample(squares, vlba):
+def test_a_batch_that_shares_images_and_expressions_is_answered_as_sample_by_sample(squares, vlba):
     rows = squares.prepared.split("train").assign(text=["a red one", "blue"] * 4)
     expressions = Expressions(squares.prepared, rows, squares.processor)
     model = squares.model(vlba=vlba).eval()
@@ -190,8 +190,8 @@ def test_a_batch_that_shares_pictures_and_expressions_is_answered_as_sample_by_s
 
 def test_only_what_is_shared_is_indexed(squares):
     inputs = squares.expressions("train")[[0, 6]].inputs(torch.device("cpu"))
-    assert inputs["pictures"] is None
-    assert inputs["expressions"] is None
+    assert inputs["image_index"] is None
+    assert inputs["text_index"] is None
 
 
 def test_a_frame_is_the_processors_or_the_callers(squares):
@@ -199,36 +199,36 @@ def test_a_frame_is_the_processors_or_the_callers(squares):
     assert squares.expressions("val").frame == Stretch(32)
     expressions = Expressions(squares.prepared, rows, squares.processor, Letterbox(24))
     assert expressions.frame == Letterbox(24)
-    with Image.open(squares.prepared.instances["image"].iloc[0]) as picture:
-        expected = Letterbox(24).pixels(picture, [0.5] * 3, [0.5] * 3)
+    with Image.open(squares.prepared.instances["image"].iloc[0]) as image:
+        expected = Letterbox(24).pixels(image, [0.5] * 3, [0.5] * 3)
     assert torch.equal(expressions[[0]].pixel_values[0], expected)
     np.testing.assert_array_equal(expressions[[0]].masks[0].numpy(), Letterbox(24).mask(expressions.true_mask(0)))
 
 
-# Whole pictures
+# Whole images
 
 
 @given(
-    pictures=st.lists(st.integers(0, 8), min_size=1, max_size=60),
+    images=st.lists(st.integers(0, 8), min_size=1, max_size=60),
     batch_size=st.integers(1, 12),
 )
-def test_whole_pictures_in_batches_of_bounded_size(pictures, batch_size):
-    batches = list(WholePictures(np.array(pictures), batch_size))
-    assert len(batches) == len(WholePictures(np.array(pictures), batch_size))
-    assert sorted(row for batch in batches for row in batch) == list(range(len(pictures)))
+def test_whole_images_in_batches_of_bounded_size(images, batch_size):
+    batches = list(WholeImages(np.array(images), batch_size))
+    assert len(batches) == len(WholeImages(np.array(images), batch_size))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(images)))
     assert all(0 < len(batch) <= batch_size for batch in batches)
-    for picture, count in Counter(pictures).items():
-        homes = [number for number, batch in enumerate(batches) if any(pictures[row] == picture for row in batch)]
+    for image, count in Counter(images).items():
+        homes = [number for number, batch in enumerate(batches) if any(images[row] == image for row in batch)]
         assert len(homes) == -(-count // batch_size)
 
 
-def test_by_picture_serves_every_expression_and_decodes_each_picture_once(squares, monkeypatch):
+def test_by_image_serves_every_expression_and_decodes_each_image_once(squares, monkeypatch):
     rows = squares.prepared.expressions.sample(frac=1, random_state=0).reset_index(drop=True)
     expressions = Expressions(squares.prepared, rows, squares.processor)
     monkeypatch.setattr(samples, "PIXEL_MEMORY", 0)
     opened, opening = [], Image.open
     monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or opening(path))
-    batches = list(expressions.by_picture(6))
+    batches = list(expressions.by_image(6))
     assert sorted(row for batch in batches for row in batch.rows) == list(range(12))
     assert sorted(opened) == sorted(squares.prepared.instances["image"].unique())
     for batch in batches:
@@ -238,8 +238,8 @@ def test_by_picture_serves_every_expression_and_decodes_each_picture_once(square
         assert output.loss is None
         assert len(output.logits) == len(batch.rows)
     opened.clear()
-    list(expressions.by_picture(4))
-    assert len(opened) == 4  # six expressions a picture: cut in two
+    list(expressions.by_image(4))
+    assert len(opened) == 4  # six expressions an image: cut in two
 
 
 # Workers
@@ -266,7 +266,7 @@ def test_workers_change_no_batch(squares, workers):
         assert all(equal(*pair) for pair in pairs)
         drawn.add(tuple(row for batch, _ in pairs for row in batch.rows))
     assert len(drawn) == 3
-    for one, two in zip(alone.by_picture(5), helped.by_picture(5, workers), strict=True):
+    for one, two in zip(alone.by_image(5), helped.by_image(5, workers), strict=True):
         assert equal(one, two)
 
 
@@ -279,7 +279,7 @@ def not_forked(request):
 
 def test_workers_that_are_not_forked_serve_the_same(squares, not_forked):
     expressions = squares.expressions("train")
-    for one, two in zip(expressions.by_picture(5), expressions.by_picture(5, 1), strict=True):
+    for one, two in zip(expressions.by_image(5), expressions.by_image(5, 1), strict=True):
         assert equal(one, two)
 
 
@@ -289,7 +289,7 @@ def test_workers_live_from_epoch_to_epoch(squares):
     alive = []
     for _ in range(3):
         list(loader)
-        list(expressions.by_picture(4, workers=1))
+        list(expressions.by_image(4, workers=1))
         alive.append({process.pid for process in multiprocessing.active_children()})
     assert len(alive[0]) == 3
     assert alive[0] == alive[1] == alive[2]
@@ -299,13 +299,13 @@ def test_workers_live_from_epoch_to_epoch(squares):
 
 @dataclass(frozen=True)
 class Threads(Stretch):
-    """Tells how many threads torch has where pictures are loaded."""
+    """Tells how many threads torch has where images are loaded."""
 
-    def pixels(self, picture, mean, std):
+    def pixels(self, image, mean, std):
         return torch.full((3, self.size, self.size), float(torch.get_num_threads()))
 
 
-def test_a_worker_has_one_thread_and_remembers_no_picture(squares):
+def test_a_worker_has_one_thread_and_remembers_no_image(squares):
     expressions = Expressions(squares.prepared, squares.prepared.split("val"), squares.processor, Threads(32))
     expressions[[0]]
     assert len(expressions.reader.remembered) == 1
@@ -314,7 +314,7 @@ def test_a_worker_has_one_thread_and_remembers_no_picture(squares):
     assert all((batch.pixel_values == 1).all() for batch in loader)
 
 
-# Pictures that cannot be read
+# Images that cannot be read
 
 
 def truncate(path: Path) -> None:
@@ -325,19 +325,19 @@ def truncate(path: Path) -> None:
 DAMAGES = {
     "image file is truncated": truncate,
     "it does not exist": Path.unlink,
-    "it is not a picture": lambda path: path.write_text("not here"),
+    "it is not an image": lambda path: path.write_text("not here"),
     "it is 40 x 60 pixels, prepared as 60 x 40": lambda path: Image.new("RGB", (40, 60)).save(path),
 }
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("reason", DAMAGES)
-def test_a_picture_that_cannot_be_read_is_named(squares, reason, workers):
+def test_a_image_that_cannot_be_read_is_named(squares, reason, workers):
     path = squares.prepared.instances["image"].iloc[0]
     DAMAGES[reason](Path(path))
     expressions = squares.expressions("train")
-    for loader in (expressions.loader(3, workers=workers), expressions.by_picture(3, workers)):
-        with pytest.raises(PictureError) as error:
+    for loader in (expressions.loader(3, workers=workers), expressions.by_image(3, workers)):
+        with pytest.raises(ImageError) as error:
             list(loader)
         message = str(error.value)
         assert message.startswith(f"{path}, image_id 1, cannot be read: {reason}")
@@ -390,8 +390,8 @@ def test_an_interrupt_leaves_no_worker(tmp_path, method):
 
 
 def large(count: int, folder: Path) -> Expressions:
-    """So many expressions, three an instance, all about one small picture."""
-    path = Path(folder) / "picture.png"
+    """So many expressions, three an instance, all about one small image."""
+    path = Path(folder) / "image.png"
     Image.new("RGB", (24, 24)).save(path)
     random = np.random.default_rng(0)
     instances = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The page of `make demo`, driven in a browser: samples, a dropped picture, words, two models; nobody else is asked."""
+"""The page of `make demo`, driven in a browser: samples, a dropped image, words, two models; nobody else is asked."""
 
 import base64
 import io
@@ -62,32 +62,32 @@ def say(page, text: str) -> None:
     page.locator("#text").press("Enter")
 
 
-def picture_of(page, selector: str) -> np.ndarray:
+def image_of(page, selector: str) -> np.ndarray:
     source = page.locator(selector).get_attribute("src")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB"))
 
 
-def expected(project: Path, model: str, picture: Image.Image, text: str) -> tuple[np.ndarray, float]:
+def expected(project: Path, model: str, image: Image.Image, text: str) -> tuple[np.ndarray, float]:
     """The overlay as wide as the page shows it, and the score."""
     loaded, processor = trained.load(project / layout.RESULTS / "models" / model)
-    (found,) = segment(loaded.eval(), processor, [picture], [text])
-    overlay = overlays.overlay(picture, found.mask)
-    size = (320, round(320 * picture.height / picture.width))
+    (found,) = segment(loaded.eval(), processor, [image], [text])
+    overlay = overlays.overlay(image, found.mask)
+    size = (320, round(320 * image.height / image.width))
     return np.asarray(overlay.resize(size, Image.Resampling.NEAREST)), found.score
 
 
 def test_two_models_answer_side_by_side(page, project):
     with Image.open(project / "2.png") as file:
-        picture = file.convert("RGB")
+        image = file.convert("RGB")
     page.locator("#samples button").nth(1).click()
     page.get_by_role("button", name="the yellow square").click()
     for side, model in zip(("left", "right"), MODELS, strict=True):
         page.locator(f"#{side}").get_by_text("IoU").wait_for()
         page.wait_for_function("document.querySelector('#text').value == 'the yellow square'")
-        overlay, score = expected(project, model, picture, "the yellow square")
+        overlay, score = expected(project, model, image, "the yellow square")
         page.locator(f"#{side}").get_by_text(f"score {score:.3f}").wait_for()
-        assert np.array_equal(picture_of(page, f"#{side} img.mask"), overlay)
-        assert picture_of(page, f"#{side} img.similarity").shape == overlay.shape
+        assert np.array_equal(image_of(page, f"#{side} img.mask"), overlay)
+        assert image_of(page, f"#{side} img.similarity").shape == overlay.shape
     assert page.locator("#left .words").count() == 0
     assert "No VLBA in this variant" in page.locator("#left").inner_text()
     assert page.locator("#right .words").count() == 2
@@ -96,7 +96,7 @@ def test_two_models_answer_side_by_side(page, project):
     assert page.locator("#right .text_to_pixel td img").count() == 2 * 5
 
 
-def test_a_typed_expression_is_asked_of_the_same_picture(page, project):
+def test_a_typed_expression_is_asked_of_the_same_image(page, project):
     page.locator("#samples button").first.click()
     page.get_by_role("button", name="the red square").wait_for()
     say(page, "blue zebra")
@@ -104,14 +104,14 @@ def test_a_typed_expression_is_asked_of_the_same_picture(page, project):
     assert "IoU" not in page.locator("#right").inner_text()  # nobody knows what is true
 
 
-def test_a_dropped_picture_is_segmented(page, project, tmp_path):
-    picture = Image.effect_mandelbrot((90, 60), (-2, -1.5, 1, 1.5), 100).convert("RGB")
-    picture.save(tmp_path / "dropped.png")
+def test_a_dropped_image_is_segmented(page, project, tmp_path):
+    image = Image.effect_mandelbrot((90, 60), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    image.save(tmp_path / "dropped.png")
     page.locator("#upload input").set_input_files(tmp_path / "dropped.png")
     say(page, "the green one")
-    overlay, score = expected(project, MODELS[1], picture, "the green one")
+    overlay, score = expected(project, MODELS[1], image, "the green one")
     page.locator("#right").get_by_text(f"score {score:.3f}").wait_for()
-    assert np.array_equal(picture_of(page, "#right img.mask"), overlay)
+    assert np.array_equal(image_of(page, "#right img.mask"), overlay)
     assert page.locator("#expressions button").count() == 0
 
 
@@ -119,7 +119,7 @@ def test_another_model_on_one_side(page):
     page.locator("#left-model").click()
     page.locator(".dash-dropdown-option", has_text=MODELS[1]).click()
     page.locator("#left .words").first.wait_for()
-    assert picture_of(page, "#left img.mask").tolist() == picture_of(page, "#right img.mask").tolist()
+    assert image_of(page, "#left img.mask").tolist() == image_of(page, "#right img.mask").tolist()
 
 
 def test_what_cannot_be_read_is_said(page, tmp_path):
@@ -127,6 +127,6 @@ def test_what_cannot_be_read_is_said(page, tmp_path):
     page.locator("#right").get_by_text("the expression is empty").wait_for()
     say(page, "the red square and the blue one and the green one")
     page.locator("#right").get_by_text("has 13 tokens and the model reads 8").wait_for()
-    (tmp_path / "no.png").write_bytes(b"no picture")
+    (tmp_path / "no.png").write_bytes(b"no image")
     page.locator("#upload input").set_input_files(tmp_path / "no.png")
     page.locator("#right").get_by_text("it cannot be read as an image").wait_for()

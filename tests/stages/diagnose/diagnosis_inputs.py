@@ -47,7 +47,7 @@ def attention(sent_id: int, generator: np.random.Generator) -> pd.DataFrame:
 
 
 def embedding(sent_id: int, generator: np.random.Generator) -> pd.DataFrame:
-    """Pixels of one picture around its center, which is the last row."""
+    """Pixels of one image around its center, which is the last row."""
     row, column = np.indices((GRID, GRID)).reshape(2, -1)
     x, y = generator.normal(size=(2, GRID * GRID + 1))
     kinds = [*np.where((row < 2) & (column < 2), "inside", "outside"), "center"]

@@ -113,7 +113,7 @@ def test_means_leave_out_what_is_undefined_and_say_so():
 
 
 def test_the_ring_is_what_lies_within_its_width_of_the_other_side():
-    """A disc that the picture's edge cuts, on a fine grid; distances by SciPy."""
+    """A disc that the image's edge cuts, on a fine grid; distances by SciPy."""
     rows, columns = np.indices((120, 120))
     disc = (rows - 90) ** 2 + (columns - 100) ** 2 < 30**2
     found = regions(disc, np.zeros_like(disc), Stretch(120), (120, 120))
@@ -122,7 +122,7 @@ def test_the_ring_is_what_lies_within_its_width_of_the_other_side():
     to_outside, to_inside = (distance_transform_cdt(area, "chessboard") for area in (disc, ~disc))
     np.testing.assert_array_equal(found.inside, disc)
     np.testing.assert_array_equal(found.ring, np.where(disc, to_outside, to_inside) <= width)
-    assert found.picture.all() and not found.distractors.any()
+    assert found.image.all() and not found.distractors.any()
 
 
 def test_no_ring_is_thinner_than_a_cell():
@@ -138,7 +138,7 @@ def test_a_cell_is_inside_from_half_of_its_area_on():
 
 
 def test_distractors_are_the_other_squares_less_the_true_mask(squares):
-    """Their boxes are their masks here. Picture 1 is 40 x 60 pixels: seen through the frame as the masks are."""
+    """Their boxes are their masks here. Image 1 is 40 x 60 pixels: seen through the frame as the masks are."""
     expressions = squares.expressions("val")
     by_row = regions_by_row(squares.prepared, expressions)
     for row, ann_id in enumerate(expressions.rows["ann_id"]):
@@ -167,11 +167,11 @@ def test_the_border_that_a_letterbox_adds_is_not_measured():
     mask = np.zeros((20, 40), dtype=bool)
     mask[:, :20] = True
     found = regions(mask, ~mask, Letterbox(40), (8, 8))
-    np.testing.assert_array_equal(found.picture.sum(axis=1), [0, 0, 8, 8, 8, 8, 0, 0])
+    np.testing.assert_array_equal(found.image.sum(axis=1), [0, 0, 8, 8, 8, 8, 0, 0])
     np.testing.assert_array_equal(found.inside.sum(axis=1), [0, 0, 4, 4, 4, 4, 0, 0])
     np.testing.assert_array_equal(found.ring[2:6].sum(axis=0), [0, 0, 0, 4, 4, 0, 0, 0])
     assert not found.ring[[0, 1, 6, 7]].any()
-    np.testing.assert_array_equal(found.distractors, found.picture & ~found.inside)
+    np.testing.assert_array_equal(found.distractors, found.image & ~found.inside)
 
 
 # Calibration
@@ -291,7 +291,7 @@ def test_attention_is_shares(squares, vlba):
     """Over the words of a pixel and over the pixels of a word; the same for a sample by itself, without padding."""
     model, expressions = squares.model(vlba=vlba), squares.expressions("train")
     batch = expressions[[0, 1, 2]]
-    lengths = batch.attention_mask.sum(dim=1)[batch.expressions]
+    lengths = batch.attention_mask.sum(dim=1)[batch.text_index]
     assert lengths.min() < lengths.max()
     inner = closeup.look_inside(model, batch.inputs(model.device))
     assert not any(module._forward_pre_hooks for module in model.vlba.values())

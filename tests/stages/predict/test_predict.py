@@ -26,8 +26,8 @@ TEXTS = ["the red square", "blue square", "the yellow one"]
 
 
 @pytest.fixture
-def pictures(shared_squares, tmp_path, monkeypatch) -> list[Path]:
-    """Two pictures, in the working folder."""
+def images(shared_squares, tmp_path, monkeypatch) -> list[Path]:
+    """Two images, in the working folder."""
     monkeypatch.chdir(tmp_path)
     paths = []
     for source_file in sorted(shared_squares.prepared.instances["image"].unique()):
@@ -67,17 +67,17 @@ def by_hand(folder: Path, path: Path, text: str, threshold: float = 0.5) -> np.n
 # The command line
 
 
-def test_every_text_of_every_image(taught, pictures):
-    found = asked("--model", taught, "--image", *pictures, "--text", *TEXTS)
-    assert [(entry["image"], entry["text"]) for entry in found] == [(str(p), t) for p in pictures for t in TEXTS]
+def test_every_text_of_every_image(taught, images):
+    found = asked("--model", taught, "--image", *images, "--text", *TEXTS)
+    assert [(entry["image"], entry["text"]) for entry in found] == [(str(p), t) for p in images for t in TEXTS]
     sizes = set()
     for entry in found:
-        mask, picture = decoded(entry["segmentation"]), Image.open(entry["image"])
+        mask, image = decoded(entry["segmentation"]), Image.open(entry["image"])
         assert np.array_equal(mask, by_hand(taught, Path(entry["image"]), entry["text"]))
         assert np.array_equal(np.asarray(Image.open(Path("out", entry["mask"]))), 255 * mask)
         overlay = np.asarray(Image.open(Path("out", entry["overlay"])))
-        assert overlay.shape == (picture.height, picture.width, 3)
-        same = (overlay == np.asarray(picture)).all(axis=2)
+        assert overlay.shape == (image.height, image.width, 3)
+        same = (overlay == np.asarray(image)).all(axis=2)
         assert same[mask].mean() > 0.5  # but for the line
         assert not same[~mask].any()
         assert entry["area"] == mask.sum()
@@ -86,8 +86,8 @@ def test_every_text_of_every_image(taught, pictures):
     assert 0 not in sizes and len(sizes) > 3  # otherwise all of this would show little
 
 
-def test_the_real_command_answers_and_says_what_it_wrote(taught, pictures, root):
-    arguments = ["--model", str(taught), "--image", str(pictures[0]), "--text", "the red zebra"]
+def test_the_real_command_answers_and_says_what_it_wrote(taught, images, root):
+    arguments = ["--model", str(taught), "--image", str(images[0]), "--text", "the red zebra"]
     done = subprocess.run(
         [sys.executable, "-m", "stages.predict", *arguments, "--out", "a folder"],
         env=servers.environment(PYTHONPATH=str(root)),
@@ -101,29 +101,29 @@ def test_the_real_command_answers_and_says_what_it_wrote(taught, pictures, root)
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").name in done.stdout
 
 
-def test_a_csv_names_images_beside_it(taught, pictures, monkeypatch):
+def test_a_csv_names_images_beside_it(taught, images, monkeypatch):
     Path("lists").mkdir()
-    rows = [(f"../{pictures[1].name}", "green square"), (f"../{pictures[0].name}", 'the blue, "one"')]
+    rows = [(f"../{images[1].name}", "green square"), (f"../{images[0].name}", 'the blue, "one"')]
     pd.DataFrame(rows, columns=["image", "text"]).assign(more=1).to_csv("lists/asked.csv", index=False)
     found = asked("--model", taught, "--csv", "lists/asked.csv", "--threshold", 0.3)
     assert [entry["text"] for entry in found] == ["green square", 'the blue, "one"']
-    for entry, path in zip(found, reversed(pictures), strict=True):
+    for entry, path in zip(found, reversed(images), strict=True):
         assert np.array_equal(decoded(entry["segmentation"]), by_hand(taught, path, entry["text"], 0.3))
 
 
-def test_a_picture_is_turned_as_it_says(taught, pictures):
-    upright = Image.open(pictures[0])
+def test_a_image_is_turned_as_it_says(taught, images):
+    upright = Image.open(images[0])
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned to the left
     upright.transpose(Image.Transpose.ROTATE_90).save("turned.png", exif=exif)
     (found,) = asked("--model", taught, "--image", "turned.png", "--text", TEXTS[0])
-    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, pictures[0], TEXTS[0]))
+    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, images[0], TEXTS[0]))
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, pictures, capsys):
-    Path("broken.png").write_bytes(pictures[0].read_bytes()[:80])
-    images = ["broken.png", "absent.png", ".", pictures[0]]
-    said = refused("--model", taught, "--image", *images, "--text", *TEXTS[:2], capsys=capsys)
+def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, images, capsys):
+    Path("broken.png").write_bytes(images[0].read_bytes()[:80])
+    paths = ["broken.png", "absent.png", ".", images[0]]
+    said = refused("--model", taught, "--image", *paths, "--text", *TEXTS[:2], capsys=capsys)
     assert "6 of 8 were not predicted" in said
     assert "error: broken.png: it cannot be read as an image" in said
     assert "error: absent.png: No such file or directory" in said
@@ -131,9 +131,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, pictures
     assert [entry["text"] for entry in found] == TEXTS[:2]
 
 
-def test_texts_that_cannot_be_read_stop_before_any_work(taught, pictures, capsys):
+def test_texts_that_cannot_be_read_stop_before_any_work(taught, images, capsys):
     long = "the red square " * 3
-    said = refused("--model", taught, "--image", pictures[0], "--text", "red", "", long, capsys=capsys)
+    said = refused("--model", taught, "--image", images[0], "--text", "red", "", long, capsys=capsys)
     assert "the expression is empty" in said
     assert "has 11 tokens and the model reads 8" in said and long.strip() in said
     assert not Path("out").exists()
@@ -145,7 +145,7 @@ def test_texts_that_cannot_be_read_stop_before_any_work(taught, pictures, capsys
     (b"image,text\n1.png\n", "line 2: a row needs an image and a text"),
     (b"image,text\n1.png,caf\xe9\n", "is no CSV in UTF-8"),
 ])  # fmt: skip
-def test_a_wrong_csv_is_an_error(taught, pictures, capsys, content, reason):
+def test_a_wrong_csv_is_an_error(taught, images, capsys, content, reason):
     Path("asked.csv").write_bytes(content)
     assert reason in refused("--model", taught, "--csv", "asked.csv", capsys=capsys)
     assert "No such file" in refused("--model", taught, "--csv", "absent.csv", capsys=capsys)
@@ -155,14 +155,14 @@ def test_a_wrong_csv_is_an_error(taught, pictures, capsys, content, reason):
     ["--image", "1.png"], ["--text", "red"], ["--csv", "a.csv", "--image", "1.png", "--text", "red"], [],
     ["--image", "1.png", "--text", "red", "--threshold", "1"],
 ])  # fmt: skip
-def test_a_wrong_command_line_is_code_2(taught, pictures, capsys, arguments):
+def test_a_wrong_command_line_is_code_2(taught, images, capsys, arguments):
     assert refused("--model", taught, *arguments, capsys=capsys).startswith("2 usage")
 
 
 # Which model
 
 
-def test_a_run_of_the_project_by_its_name(taught, pictures):
+def test_a_run_of_the_project_by_its_name(taught, images):
     place = layout.model("scenes", "vlba", 3)
     place.parent.mkdir(parents=True)
     place.symlink_to(taught)
@@ -170,8 +170,8 @@ def test_a_run_of_the_project_by_its_name(taught, pictures):
     assert source.folder(str(taught)) == taught
 
 
-def test_a_missing_model_is_an_error_that_names_those_there_are(taught, pictures, capsys):
-    ask = ("--image", pictures[0], "--text", "red")
+def test_a_missing_model_is_an_error_that_names_those_there_are(taught, images, capsys):
+    ask = ("--image", images[0], "--text", "red")
     assert "Runs there: none" in refused("--model", "nowhere", *ask, capsys=capsys)
     place = layout.model("scenes", "vlba", 3)
     place.parent.mkdir(parents=True)
@@ -184,9 +184,9 @@ def test_a_missing_model_is_an_error_that_names_those_there_are(taught, pictures
     assert "empty holds no model: it has no model.safetensors" in refused("--model", empty, *ask, capsys=capsys)
 
 
-def test_a_model_that_mlflow_does_not_have_is_an_error(pictures, monkeypatch, capsys):
+def test_a_model_that_mlflow_does_not_have_is_an_error(images, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').absolute()}")
-    said = refused("--model", "nothing@champion", "--image", pictures[0], "--text", "red", capsys=capsys)
+    said = refused("--model", "nothing@champion", "--image", images[0], "--text", "red", capsys=capsys)
     assert "MLflow does not give models:/nothing@champion" in said
 
 
@@ -223,17 +223,17 @@ def test_a_logged_model_is_code_and_weights_and_no_pickle(registered):
     assert len(mlflow.pyfunc.load_model(str(folder)).predict(example)) == 1
 
 
-def test_the_command_line_takes_it_by_its_alias(registered, taught, pictures):
-    (found,) = asked("--model", "alignformer-squares@champion", "--image", pictures[0], "--text", TEXTS[0])
-    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, pictures[0], TEXTS[0]))
+def test_the_command_line_takes_it_by_its_alias(registered, taught, images):
+    (found,) = asked("--model", "alignformer-squares@champion", "--image", images[0], "--text", TEXTS[0])
+    assert np.array_equal(decoded(found["segmentation"]), by_hand(taught, images[0], TEXTS[0]))
     assert source.folder("models:/alignformer-squares/1").parts[-2:] == Path(flavour.FOLDER).parts
 
 
-def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, taught, pictures, tmp_path):
-    expected = [by_hand(taught, path, text) for path in pictures for text in TEXTS]
+def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, taught, images, tmp_path):
+    expected = [by_hand(taught, path, text) for path in images for text in TEXTS]
     assert min(mask.sum() for mask in expected) > 0
-    by_command = asked("--model", taught, "--image", *pictures, "--text", *TEXTS)
-    rows = [{"image": path.read_bytes(), "text": text} for path in pictures for text in TEXTS]
+    by_command = asked("--model", taught, "--image", *images, "--text", *TEXTS)
+    rows = [{"image": path.read_bytes(), "text": text} for path in images for text in TEXTS]
     by_pyfunc = mlflow.pyfunc.load_model(registered).predict(pd.DataFrame(rows))
     encoded = [{**row, "image": base64.b64encode(row["image"]).decode()} for row in rows]
     with servers.mlflow_model(tmp_path, registered, store.address()) as server:
@@ -257,4 +257,4 @@ def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, ta
         ):
             assert np.array_equal(decoded(segmentation), mask)
         assert by_server[place]["score"] == pytest.approx(by_command[place]["score"], abs=1e-6)
-    assert np.array_equal(decoded(certain["segmentation"]), by_hand(taught, pictures[0], TEXTS[0], 0.95))
+    assert np.array_equal(decoded(certain["segmentation"]), by_hand(taught, images[0], TEXTS[0], 0.95))

@@ -1,4 +1,4 @@
-"""Boxes of everything annotated on the pictures: whole, right, and what is said of those that are not."""
+"""Boxes of everything annotated on the images: whole, right, and what is said of those that are not."""
 
 import json
 import pickle
@@ -14,14 +14,14 @@ from stages.data import prepared
 from stages.prepare import refer, sources
 from stages.prepare.refer import Release
 from stages.prepare.tables import Tables
-from stages.runtime.params import Pictures, ScenesSource
+from stages.runtime.params import ImageCounts, ScenesSource
 
 HEIGHT, WIDTH = 12, 16
 ALONE = "nothing is annotated but what is referred to: other things of the same category go uncounted"
 
 
 class Folder:
-    """Two pictures of cups and a plate, one referred to on each; a third that nothing refers to."""
+    """Two images of cups and a plate, one referred to on each; a third that nothing refers to."""
 
     def __init__(self, root):
         self.release = Release(root, "refcoco", "unc")
@@ -76,7 +76,7 @@ def folder(tmp_path) -> Folder:
     return Folder(tmp_path)
 
 
-def test_everything_annotated_on_pictures_of_referred_instances_is_there_as_stated(folder):
+def test_everything_annotated_on_images_of_referred_instances_is_there_as_stated(folder):
     tables = folder.read()
     assert list(tables.boxes.itertuples(index=False, name=None)) == [
         (11, 1, "cup", 1, 2, 5, 5),
@@ -166,7 +166,7 @@ def test_what_nothing_refers_to_and_cannot_be_read_stops_nothing_and_is_counted(
     ]
 
 
-def test_nothing_is_said_of_other_pictures(folder):
+def test_nothing_is_said_of_other_images(folder):
     folder.annotations[31].update(bbox=None, segmentation=None, category_id=None)
     assert folder.read().notes == []
 
@@ -185,9 +185,9 @@ def test_a_source_of_nothing_but_what_is_referred_to_is_noted(folder):
 
 
 def test_scenes(tmp_path):
-    """Every thing of every picture, as COCO's own reader and the masks have it."""
-    counts = Pictures(train=6, val=3, testA=3, testB=3)
-    source = ScenesSource(kind="scenes", seed=1, picture_size=64, pictures=counts, sentence="sent")
+    """Every thing of every image, as COCO's own reader and the masks have it."""
+    counts = ImageCounts(train=6, val=3, testA=3, testB=3)
+    source = ScenesSource(kind="scenes", seed=1, image_size=64, image_counts=counts, sentence="sent")
     tables = sources.read(source, tmp_path)
     coco = COCO(tmp_path / "refer" / "scenes" / "instances.json")
     assert sorted(tables.boxes["ann_id"]) == sorted(coco.getAnnIds())

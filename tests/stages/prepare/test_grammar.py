@@ -9,13 +9,13 @@ from stages.prepare import scenes
 from stages.prepare.scenes import wording
 from stages.prepare.scenes.arrangement import Scene, Thing
 from stages.prepare.scenes.grammar import Attribute, Comparison, Finder, Noun, Position, Relation, needs_all, referent
-from stages.runtime.params import Pictures, ScenesSource
+from stages.runtime.params import ImageCounts, ScenesSource
 
 SOURCE = ScenesSource(
     kind="scenes",
     seed=7,
-    picture_size=64,
-    pictures=Pictures(train=1, val=1, testA=1, testB=1),
+    image_size=64,
+    image_counts=ImageCounts(train=1, val=1, testA=1, testB=1),
     sentence="sent",
 )
 
@@ -91,26 +91,26 @@ def read(text: str, scene: Scene) -> tuple[str, list[Thing]]:
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return [scenes.draw(SOURCE, split, index) for split in scenes.SPLITS for index in range(80)]
 
 
-def said(pictures):
-    for picture in pictures:
-        for target, sentences in picture.sentences.items():
+def said(images):
+    for image in images:
+        for target, sentences in image.sentences.items():
             for sentence in sentences:
-                yield picture.scene, target, sentence
+                yield image.scene, target, sentence
 
 
-def test_a_plain_reading_of_the_words_finds_exactly_the_target(pictures):
-    for scene, target, sentence in said(pictures):
+def test_a_plain_reading_of_the_words_finds_exactly_the_target(images):
+    for scene, target, sentence in said(images):
         kind, things = read(sentence.text, scene)
         assert things == [scene.things[target]], sentence.text
         assert kind == sentence.expression.kind
 
 
-def test_every_wording_of_every_rule_occurs_and_stays_short(pictures):
-    texts = [sentence.text for _, _, sentence in said(pictures)]
+def test_every_wording_of_every_rule_occurs_and_stays_short(images):
+    texts = [sentence.text for _, _, sentence in said(images)]
     words = {word for text in texts for word in text.split()}
     assert max(len(text.split()) for text in texts) <= 14
     assert 50 <= len(words) < 100
@@ -118,8 +118,8 @@ def test_every_wording_of_every_rule_occurs_and_stays_short(pictures):
         assert any(re.fullmatch(f"(?:the )?(?:{form})", text) for text in texts), form
 
 
-def test_no_part_can_be_left_out(pictures):
-    for scene, target, sentence in said(pictures):
+def test_no_part_can_be_left_out(images):
+    for scene, target, sentence in said(images):
         expression = sentence.expression
         assert referent(expression, scene) == target
         assert needs_all(expression, scene)

@@ -203,14 +203,14 @@ def test_a_mask_thinner_than_a_pixel_is_still_seen():
     assert (shown == [0x80, 0xA0, 0x40]).all(axis=-1).sum() == 1
 
 
-def test_pictures_of_the_page_are_small(dataset):
+def test_images_of_the_page_are_small(dataset):
     sources = re.findall(r"data:image/webp;base64,([^\"]*)", inspection.page(dataset))
     sizes = [Image.open(io.BytesIO(b64decode(source))).size for source in sources]
     assert len(sizes) == 12 + 12 + len(set(dataset.split("testA")["ref_id"])) and set(sizes) == {(320, 240)}
 
 
 @pytest.mark.parametrize("harm", ["missing", "cut off", "text", "another size"])
-def test_a_bad_picture_is_named(dataset, harm):
+def test_a_bad_image_is_named(dataset, harm):
     instance = dataset.instances.loc[inspection.choose(dataset, "val")[3] - 5000]
     path = Path(instance["image"])
     content = path.read_bytes()
@@ -219,7 +219,7 @@ def test_a_bad_picture_is_named(dataset, harm):
     elif harm == "another size":
         Image.new("RGB", (WIDTH, HEIGHT + 1)).save(path)
     else:
-        path.write_bytes(content[: len(content) // 2] if harm == "cut off" else b"a picture")
+        path.write_bytes(content[: len(content) // 2] if harm == "cut off" else b"an image")
     with pytest.raises(DatasetError) as caught:
         inspection.page(dataset)
     message = str(caught.value)

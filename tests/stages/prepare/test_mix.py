@@ -68,7 +68,7 @@ def test_ids_do_not_collide_and_point_to_their_instance(sets):
     assert set(mixed.expressions["image_id"]) <= set(range(15))
 
 
-def test_every_set_brings_its_own_boxes_of_the_pictures_that_it_refers_to(sets):
+def test_every_set_brings_its_own_boxes_of_the_images_that_it_refers_to(sets):
     """In the mix a thing has the distractors that it has in its set alone."""
     mixed = mix(sets)
     kept = mixed.expressions.assign(place=mixed.expressions["ann_id"] // SPACE)

@@ -1,4 +1,4 @@
-"""One's own data: what a newcomer's files hold, right and wrong, and how pictures are dealt out."""
+"""One's own data: what a newcomer's files hold, right and wrong, and how images are dealt out."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ LINES = ["ann_id,expression,split", "11,red cup,train", '12,"cup, the left one",
 
 
 class Folder:
-    """Three pictures, five annotations, changed by a test and then written."""
+    """Three images, five annotations, changed by a test and then written."""
 
     def __init__(self, root):
         self.root = root
@@ -92,7 +92,7 @@ def test_tables_and_masks(folder):
     assert len(tables.sizes) == 3
 
 
-def test_every_annotation_of_the_pictures_has_its_box(folder):
+def test_every_annotation_of_the_images_has_its_box(folder):
     boxes = folder.read().boxes
     expected = [
         (ann_id, *coco_mask.toBbox(coco_mask.encode(np.asfortranarray(m)))) for ann_id, m in folder.masks.items()
@@ -137,7 +137,7 @@ def test_blank_lines_keep_the_numbers_of_the_others(folder):
     assert folder.read().expressions["sent_id"].tolist() == [4, 6]
 
 
-def test_pictures_in_sub_folders(folder):
+def test_images_in_sub_folders(folder):
     folder.instances["images"][0]["file_name"] = "kitchen/day 1/1.png"
     assert folder.read().instances["image"][0] == f"{folder.root}/images/kitchen/day 1/1.png"
 
@@ -265,14 +265,14 @@ def test_a_wrong_coco_file_is_named(folder, change, message):
     assert f"own/instances.json: {message}" in folder.error()
 
 
-def test_missing_files_and_pictures_are_named(folder):
+def test_missing_files_and_images_are_named(folder):
     folder.write()
     arguments = [folder.root / name for name in ("instances.json", "expressions.csv", "images")]
     (folder.root / "images" / "2.png").unlink()
     with pytest.raises(DatasetError, match=r"images: image missing \(1\): image 2, 2\.png"):
         own.read(*arguments, 0)
-    with pytest.raises(DatasetError, match=r"pictures: no such folder; datasets\.NAME\.images"):
-        own.read(*arguments[:2], folder.root / "pictures", 0)
+    with pytest.raises(DatasetError, match=r"absent: no such folder; datasets\.NAME\.images"):
+        own.read(*arguments[:2], folder.root / "absent", 0)
     for name in ("instances.json", "expressions.csv"):
         (folder.root / name).unlink()
         with pytest.raises(DatasetError, match=rf"{name}: No such file"):

@@ -121,7 +121,7 @@ def test_a_mix_of_photographs(tmp_path, prepare, shared_data):
     assert set(dataset.boxes["ann_id"]) >= set(dataset.instances.index)
 
 
-def test_the_fingerprint_changes_with_annotations_and_pictures(tmp_path, prepare, shared_data):
+def test_the_fingerprint_changes_with_annotations_and_images(tmp_path, prepare, shared_data):
     root = tmp_path / "release"
     shutil.copytree(shared_data / "refer_true", root, copy_function=shutil.copyfile)
 
@@ -132,10 +132,10 @@ def test_the_fingerprint_changes_with_annotations_and_pictures(tmp_path, prepare
 
     seen = {written()}
     assert written() in seen
-    picture = next((root / "images").rglob("*.jpg"))
-    picture.write_bytes(picture.read_bytes() + b" ")
+    image = next((root / "images").rglob("*.jpg"))
+    image.write_bytes(image.read_bytes() + b" ")
     seen.add(written())
-    picture.unlink()
+    image.unlink()
     seen.add(written())
     refs = root / "refcoco" / "refs(unc).p"
     refs.write_bytes(refs.read_bytes() + b" ")

@@ -292,13 +292,13 @@ def test_compressed_run_lengths_agree_with_the_library():
 def test_images_that_are_not_what_the_source_says_are_named(folder):
     release = folder.write()
     (folder.images / "1.jpg").unlink()
-    (folder.images / "2.jpg").write_bytes(b"a picture")
+    (folder.images / "2.jpg").write_bytes(b"an image")
     Image.new("RGB", (HEIGHT, WIDTH)).save(folder.images / "3.jpg")
     with pytest.raises(DatasetError) as caught:
         refer.read(release, "sent")
     assert str(caught.value).splitlines() == [
         f"{folder.images}: image missing (1): image 1, 1.jpg",
-        f"{folder.images}: image broken (1): image 2, 2.jpg: not a picture",
+        f"{folder.images}: image broken (1): image 2, 2.jpg: not an image",
         f"{folder.images}: image of another size than stated (1): image 3, 3.jpg: 12 x 16, stated 16 x 12",
     ]
     tables = refer.read(release, "sent", check_images=False)
@@ -371,7 +371,7 @@ def test_the_fingerprint_follows_every_file_in_use(folder):
     release = folder.write()
     seen = {sources.fingerprint(refer.read(release, "sent"))}
     assert sources.fingerprint(refer.read(release, "sent")) in seen
-    (folder.images / "unused.jpg").write_bytes(b"a picture")
+    (folder.images / "unused.jpg").write_bytes(b"an image")
     assert sources.fingerprint(refer.read(release, "sent")) in seen
     for path in (release.instances, folder.images / "2.jpg"):
         path.write_bytes(path.read_bytes() + b" ")

@@ -44,7 +44,7 @@ def fuzzed(examples: int):
     )
 
 
-# What is mutated: three pictures, four masks of every kind, three things that nothing refers to, five refs.
+# What is mutated: three images, four masks of every kind, three things that nothing refers to, five refs.
 
 
 def sentence(sent_id: int, text: str) -> dict:

@@ -11,14 +11,14 @@ from pycocotools.coco import COCO
 
 from stages.prepare import scenes
 from stages.prepare.scenes import arrangement, shapes
-from stages.runtime.params import Pictures, ScenesSource
+from stages.runtime.params import ImageCounts, ScenesSource
 
 COUNTS = {"train": 30, "val": 20, "testA": 20, "testB": 20}
 
 
 def source(seed: int = 3, size: int = 64, **counts: int) -> ScenesSource:
-    pictures = Pictures(**(COUNTS | counts))
-    return ScenesSource(kind="scenes", seed=seed, picture_size=size, pictures=pictures, sentence="sent")
+    images = ImageCounts(**(COUNTS | counts))
+    return ScenesSource(kind="scenes", seed=seed, image_size=size, image_counts=images, sentence="sent")
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -63,11 +63,11 @@ def test_refs_and_instances_fit_together(refs, coco):
     assert any(sentence["raw"] != sentence["sent"] for sentence in sentences)
 
 
-def test_every_picture_has_its_file_and_two_or_three_refs(root, refs, coco):
+def test_every_image_has_its_file_and_two_or_three_refs(root, refs, coco):
     for image in coco.dataset["images"]:
-        with Image.open(root / "images/mscoco/images/train2014" / image["file_name"]) as picture:
-            assert picture.size == (64, 64)
-            assert picture.mode == "RGB"
+        with Image.open(root / "images/mscoco/images/train2014" / image["file_name"]) as opened:
+            assert opened.size == (64, 64)
+            assert opened.mode == "RGB"
         assert 2 <= sum(ref["image_id"] == image["id"] for ref in refs) <= 3
         assert 4 <= len(coco.getAnnIds(image["id"])) <= 5
 
@@ -84,7 +84,7 @@ def test_masks_are_disjoint_and_agree_with_area_and_box(coco):
             assert annotation["bbox"] == box
 
 
-def test_splits_hold_their_kinds_and_share_no_picture(refs, coco):
+def test_splits_hold_their_kinds_and_share_no_image(refs, coco):
     images = {split: {ref["image_id"] for ref in refs if ref["split"] == split} for split in COUNTS}
     assert {split: len(found) for split, found in images.items()} == COUNTS
     assert len(set.union(*images.values())) == sum(COUNTS.values()) == len(coco.imgs)
@@ -95,7 +95,7 @@ def test_splits_hold_their_kinds_and_share_no_picture(refs, coco):
     assert kinds == {"train": every, "val": every, "testA": {"attribute"}, "testB": {"comparison", "relation"}}
 
 
-def test_no_two_pictures_look_the_same(root):
+def test_no_two_images_look_the_same(root):
     files = list((root / scenes.IMAGES).iterdir())
     assert len({file.read_bytes() for file in files}) == len(files) == sum(COUNTS.values())
 
@@ -105,13 +105,13 @@ def test_the_same_source_gives_the_same_bytes(root, tmp_path):
     assert contents(tmp_path) == contents(root)
 
 
-def test_another_seed_gives_other_pictures(root, tmp_path):
+def test_another_seed_gives_other_images(root, tmp_path):
     scenes.write(source(seed=4, train=2, val=2, testA=2, testB=2), tmp_path, progress=False)
     before, after = contents(root), contents(tmp_path)
     assert all(before[name] != after[name] for name in after)
 
 
-def test_more_pictures_in_one_split_change_no_other(root, refs, coco, tmp_path):
+def test_more_images_in_one_split_change_no_other(root, refs, coco, tmp_path):
     scenes.write(source(train=33), tmp_path, progress=False)
     before, after = contents(root), contents(tmp_path)
     assert all(before[name] == after[name] for name in before if name.endswith(".jpg"))
@@ -124,10 +124,10 @@ def test_more_pictures_in_one_split_change_no_other(root, refs, coco, tmp_path):
 
 
 @pytest.mark.parametrize("size", [32, 100, 224])
-def test_scenes_scale_with_the_picture(size):
-    picture = scenes.draw(source(size=size), "val", 0)
-    assert all(thing.mask.shape == (size, size) for thing in picture.scene.things)
-    share = np.mean([thing.mask.mean() for thing in picture.scene.things])
+def test_scenes_scale_with_the_image(size):
+    image = scenes.draw(source(size=size), "val", 0)
+    assert all(thing.mask.shape == (size, size) for thing in image.scene.things)
+    share = np.mean([thing.mask.mean() for thing in image.scene.things])
     assert 0.03 < share < 0.12
 
 
@@ -146,7 +146,7 @@ def test_things_stay_visible_and_overlap_now_and_then():
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)
-def test_shapes_of_one_radius_have_about_one_area_and_their_centroid_in_the_centre(shape):
+def test_shapes_of_one_radius_have_about_one_area_and_their_centroid_in_the_center(shape):
     covered = shapes.coverage(shapes.distance(shape, 50.3, 48.6, 20, 0.15, 100))
     assert covered.sum() == pytest.approx(np.pi * 20**2, rel=0.16)
     assert (covered.sum(axis=0) * (np.arange(100) + 0.5)).sum() / covered.sum() == pytest.approx(50.3, abs=0.2)
@@ -156,9 +156,9 @@ def test_shapes_of_one_radius_have_about_one_area_and_their_centroid_in_the_cent
 def test_every_target_has_distractors_of_its_colour_and_of_its_shape():
     for split in COUNTS:
         for index in range(40):
-            picture = scenes.draw(source(), split, index)
-            for target in picture.sentences:
-                own, others = picture.scene.things[target], list(picture.scene.things)
+            image = scenes.draw(source(), split, index)
+            for target in image.sentences:
+                own, others = image.scene.things[target], list(image.scene.things)
                 others.remove(own)
                 assert own.colour in [other.colour for other in others]
                 assert own.shape in [other.shape for other in others]
@@ -168,14 +168,14 @@ def test_colour_words_with_perfect_masks_do_not_solve_val():
     """All things of the named colours, or all where none is named: the most that colour words alone can reach."""
     every, first, head = [], [], []
     for index in range(150):
-        picture = scenes.draw(source(seed=0), "val", index)
-        for target, sentences in picture.sentences.items():
-            mask = picture.scene.things[target].mask
+        image = scenes.draw(source(seed=0), "val", index)
+        for target, sentences in image.sentences.items():
+            mask = image.scene.things[target].mask
             for sentence in sentences:
                 named = [word for word in sentence.text.split() if word in arrangement.COLOURS]
                 own = [word for word in named if word == sentence.expression.noun.colour][:1]
                 for colours, ious in ((named, every), (named[:1], first), (own, head)):
-                    things = [thing.mask for thing in picture.scene.things if not colours or thing.colour in colours]
+                    things = [thing.mask for thing in image.scene.things if not colours or thing.colour in colours]
                     guess = np.any(things, axis=0)
                     ious.append((guess & mask).sum() / (guess | mask).sum())
     assert np.mean(every) < 0.35
@@ -186,5 +186,5 @@ def test_colour_words_with_perfect_masks_do_not_solve_val():
 def test_scenes_that_cannot_be_are_named(monkeypatch):
     monkeypatch.setattr(arrangement, "VISIBLE", 2.0)
     monkeypatch.setattr(scenes, "ATTEMPTS", 3)
-    with pytest.raises(RuntimeError, match=r"none of 3 scenes of 64 pixels.* picture 5 of val"):
+    with pytest.raises(RuntimeError, match=r"none of 3 scenes of 64 pixels.* image 5 of val"):
         scenes.draw(source(), "val", 5)

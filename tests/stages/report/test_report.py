@@ -138,7 +138,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The report on two datasets, one with a name that LaTeX minds and photos that are not square: its files."""
+    """The report on two datasets, one with a name that LaTeX minds and images that are not square: its files."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -248,8 +248,8 @@ def test_every_figure_of_the_page_says_what_to_see(written):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>\n</figure>", page)
     assert len(captions) == 2 * (len(FIGURES) - 1)  # attention stands in tables
     assert all("Look for" in caption and "Protocol original." in caption for caption in captions)
-    pictures = re.findall(r"<svg role=\"img\" aria-label=\"([^\"]+)\"", page)
-    assert len(pictures) == page.count("<svg") > 2 * len(FIGURES)
+    images = re.findall(r"<svg role=\"img\" aria-label=\"([^\"]+)\"", page)
+    assert len(images) == page.count("<svg") > 2 * len(FIGURES)
 
 
 def test_the_page_reads_without_its_script(written):
@@ -336,10 +336,10 @@ def test_files_of_datasets_that_are_no_longer_listed_go(project):
     assert kept.exists()
 
 
-def test_pictures_keep_the_photo_s_proportions(project):
+def test_images_keep_the_image_s_proportions(project):
     build(project, {"scenes": (90, 60)}, [0])
     for example in gallery.examples(dataset_results.read("scenes", read_params())):
-        sizes = {example.photo.size, *(prediction.picture.size for prediction in example.predictions)}
+        sizes = {example.image.size, *(prediction.image.size for prediction in example.predictions)}
         assert sizes == {(gallery.PANEL_WIDTH, round(gallery.PANEL_WIDTH * 60 / 90))}
 
 
@@ -360,15 +360,15 @@ def test_small_splits_are_shown_whole(project):
 
 
 def test_overlay_colours_say_correct_wrong_and_missed():
-    photo = Image.new("RGB", (64, 64), (128, 128, 128))
+    image = Image.new("RGB", (64, 64), (128, 128, 128))
     truth, predicted = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
     truth[:, :32], predicted[:32] = True, True
-    picture = np.asarray(gallery.overlay(photo, truth, predicted)).astype(int)
-    red, green, blue = np.moveaxis(picture, -1, 0)
+    image = np.asarray(gallery.overlay(image, truth, predicted)).astype(int)
+    red, green, blue = np.moveaxis(image, -1, 0)
     assert (green[:32, :32] > np.maximum(red, blue)[:32, :32]).all()
     assert (red[:32, 32:] > np.maximum(green, blue)[:32, 32:]).all()
     assert (blue[32:, :32] > np.maximum(red, green)[32:, :32]).all()
-    assert (np.ptp(picture[32:, 32:], axis=-1) == 0).all()
+    assert (np.ptp(image[32:, 32:], axis=-1) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -417,13 +417,13 @@ def test_numbers_of_another_protocol_are_refused(project, path, command):
         report([])
 
 
-def test_a_prediction_on_the_input_s_grid_lies_over_a_photo_of_another_size(project):
+def test_a_prediction_on_the_input_s_grid_lies_over_a_image_of_another_size(project):
     """A perfect prediction leaves nothing wrong and nothing missed, but for pixels at the edge."""
     build(project, {"scenes": (90, 60)}, [0], protocol="lavt", quality=dict.fromkeys(VARIANTS, 1.0))
     for example in gallery.examples(dataset_results.read("scenes", read_params())):
         for prediction in example.predictions:
-            assert prediction.picture.size == (gallery.PANEL_WIDTH, 128)
-            red, green, blue = np.moveaxis(np.asarray(prediction.picture).astype(int), -1, 0)
+            assert prediction.image.size == (gallery.PANEL_WIDTH, 128)
+            red, green, blue = np.moveaxis(np.asarray(prediction.image).astype(int), -1, 0)
             correct = green - np.maximum(red, blue) > 20
             rows, columns = np.nonzero(correct)
             assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((32, 63, 47, 95), abs=2)
@@ -465,7 +465,7 @@ def test_scores_of_other_expressions_are_refused(project):
         report([])
 
 
-def test_a_photo_of_another_size_is_refused(project):
+def test_a_image_of_another_size_is_refused(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     for path in Path("data/scenes/images").iterdir():
         Image.new("RGB", (30, 40)).save(path)

@@ -72,9 +72,9 @@ def slices_of_val() -> Slices:
     return Slices(pd.DataFrame(rows), FAMILIES, VARIANTS, "val", "mIoU")
 
 
-def aligned(expressions: int = 60, pictures: int = 20) -> pd.DataFrame:
+def aligned(expressions: int = 60, images: int = 20) -> pd.DataFrame:
     rows = pd.DataFrame(
-        {"sent_id": np.arange(expressions), "image_id": np.arange(expressions) % pictures, "split": "val"}
+        {"sent_id": np.arange(expressions), "image_id": np.arange(expressions) % images, "split": "val"}
     )
     parts = [
         diagnosis_inputs.alignment(rows, 0.5, np.random.default_rng([place, seed])).assign(variant=name, seed=seed)
@@ -104,9 +104,9 @@ def calibrated() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def words(fit: str | None = None) -> list[attention.Words]:
     table = diagnosis_inputs.attention(7, np.random.default_rng(0))
-    photo, truth = Image.new("RGB", (96, 64), (90, 120, 60)), np.zeros((64, 96), bool)
+    image, truth = Image.new("RGB", (96, 64), (90, 120, 60)), np.zeros((64, 96), bool)
     truth[16:32, 24:48] = True
-    return attention.tiles(table, HOSTILE, 7, photo, truth, fit)
+    return attention.tiles(table, HOSTILE, 7, image, truth, fit)
 
 
 def every_figure() -> list[rendering.Figure]:
@@ -192,12 +192,12 @@ def test_small_slices_have_no_dot():
     axes = Canvas().add_subplot()
     length.draw(axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1 to 2 (300)", "3 and more (5)"]
-    assert [text.get_text() for text in axes.texts] == ["too few pictures", "Length", "words"]
+    assert [text.get_text() for text in axes.texts] == ["too few images", "Length", "words"]
 
 
-def test_alignment_s_interval_is_that_of_a_mean_where_each_picture_has_one_expression():
+def test_alignment_s_interval_is_that_of_a_mean_where_each_image_has_one_expression():
     """Then the ratio of sums is a plain mean, and its standard error s / sqrt(n)."""
-    table = aligned(expressions=40, pictures=40)
+    table = aligned(expressions=40, images=40)
     row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap")]
     values = table[table["variant"] == "vlba"].groupby("sent_id")["ap"].mean()
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
@@ -206,12 +206,12 @@ def test_alignment_s_interval_is_that_of_a_mean_where_each_picture_has_one_expre
     )
 
 
-def test_alignment_s_interval_agrees_with_a_bootstrap_over_pictures():
+def test_alignment_s_interval_agrees_with_a_bootstrap_over_images():
     generator = np.random.default_rng(0)
     sizes = generator.integers(1, 9, 200)
-    pictures = np.repeat(np.arange(200), sizes)
+    images = np.repeat(np.arange(200), sizes)
     values = 0.5 + 0.1 * np.repeat(generator.normal(size=200), sizes) + 0.05 * generator.normal(size=sizes.sum())
-    rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": pictures, "split": "val", "ap": values})
+    rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": images, "split": "val", "ap": values})
     table = rows.assign(
         variant="a",
         seed=0,
@@ -250,23 +250,23 @@ def test_attention_s_numbers_say_how_uneven_shares_are():
     even = diagnosis_inputs.attention(7, np.random.default_rng(0))
     side = np.where(even["stage"] == 0, diagnosis_inputs.GRID, diagnosis_inputs.GRID // 2)
     even["share"] = np.where(even["direction"] == "pixel_to_text", 1 / side**2, 1 / len(diagnosis_inputs.WORDS))
-    photo, truth = Image.new("RGB", (40, 40)), np.zeros((40, 40), bool)
-    gathered, read = attention.tiles(even, "text", 7, photo, truth, None)
+    image, truth = Image.new("RGB", (40, 40)), np.zeros((40, 40), bool)
+    gathered, read = attention.tiles(even, "text", 7, image, truth, None)
     assert (gathered.direction, read.direction) == ("pixel_to_text", "text_to_pixel")
     assert gathered.words == diagnosis_inputs.WORDS and gathered.stages == [1, 2]
     assert {tile.number for row in gathered.tiles for tile in row} == {f"{attention.TIMES}1.0"}
     assert {tile.number for row in read.tiles for tile in row} == {"25 %"}
 
 
-def test_a_letterbox_s_border_is_not_laid_over_the_picture():
-    """Shares in the border of the model's input leave the picture dark; without a border they are its upper half."""
+def test_a_letterbox_s_border_is_not_laid_over_the_image():
+    """Shares in the border of the model's input leave the image dark; without a border they are its upper half."""
     table = diagnosis_inputs.attention(7, np.random.default_rng(0))
     table["share"] = (table["row"] == 0).astype(float)
-    photo, truth = Image.new("RGB", (80, 40), (100, 100, 100)), np.zeros((40, 80), bool)
-    of_input = attention.tiles(table, "text", 7, photo, truth, "letterbox")[0].tiles[0][0]
-    stretched = attention.tiles(table, "text", 7, photo, truth, None)[0].tiles[0][0]
-    assert np.ptp(np.asarray(of_input.picture).reshape(-1, 3), axis=0).tolist() == [0, 0, 0]
-    assert np.asarray(stretched.picture)[0, 0].tolist() != np.asarray(stretched.picture)[-1, 0].tolist()
+    image, truth = Image.new("RGB", (80, 40), (100, 100, 100)), np.zeros((40, 80), bool)
+    of_input = attention.tiles(table, "text", 7, image, truth, "letterbox")[0].tiles[0][0]
+    stretched = attention.tiles(table, "text", 7, image, truth, None)[0].tiles[0][0]
+    assert np.ptp(np.asarray(of_input.image).reshape(-1, 3), axis=0).tolist() == [0, 0, 0]
+    assert np.asarray(stretched.image)[0, 0].tolist() != np.asarray(stretched.image)[-1, 0].tolist()
 
 
 def test_a_variant_without_attention_has_no_tiles():
@@ -274,7 +274,7 @@ def test_a_variant_without_attention_has_no_tiles():
     assert attention.tiles(table, "text", 7, Image.new("RGB", (40, 40)), np.zeros((40, 40), bool), None) == []
 
 
-def test_many_points_are_drawn_as_a_picture():
+def test_many_points_are_drawn_as_a_image():
     points = pd.concat([diagnosis_inputs.embedding(7, np.random.default_rng(seed)) for seed in range(80)])
     sample = pd.DataFrame([{"sent_id": 7, "text": "text", "variance_x": 0.5, "variance_y": 0.2}])
     (element,) = rendering.inline(embedding_maps.figure({"vlba": points}, {"vlba": sample}), "a")

@@ -90,8 +90,8 @@ def test_the_footer_says_all_that_a_reader_needs(results):
     for part in (
         "2 seeds (0, 1).",
         "Protocol original.",
-        "val 1,000 expressions of 400 pictures, testA 1,001 expressions of 401 pictures.",
-        "Brackets: 95 % interval, from resampling pictures with all their expressions and from the spread between ",
+        "val 1,000 expressions of 400 images, testA 1,001 expressions of 401 images.",
+        "Brackets: 95 % interval, from resampling images with all their expressions and from the spread between ",
         "Δ: minus that of baseline",
         "Holm's adjustment over the other variants, within a split and metric.",
         "Made by: dvc repro report.",
@@ -227,7 +227,7 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
         *("1 to 2", "300", "55.0 [52.0, 58.0]", "+6.0 [3.0, 9.0]"),
     ]
     assert [str(cell) for cell in first.groups[1].rows[2]] == ["2 and more", "8", "—¹", "—¹", "—¹", "—¹"]
-    assert table.notes == ["¹ fewer than 10 pictures: 2 and more (distractors)"]
+    assert table.notes == ["¹ fewer than 10 images: 2 and more (distractors)"]
     assert not any(cell.bold for block in table.blocks for group in block.groups for row in group.rows for cell in row)
 
 

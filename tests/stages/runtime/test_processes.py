@@ -68,24 +68,24 @@ class Job:
 
     def fit(self, model: AlignFormer) -> dict:
         """History, gradients of every step after clipping, and final weights."""
-        gradients, optimiser = [], loop.optimiser
+        gradients, optimizer = [], loop.build_optimizer
 
         def watched(model, settings):
-            optimizer = optimiser(model, settings)
+            made = optimizer(model, settings)
             named = dict(model.named_parameters())
-            optimizer.register_step_pre_hook(
+            made.register_step_pre_hook(
                 lambda *_: gradients.append({n: p.grad.clone() for n, p in named.items() if p.grad is not None})
             )
-            return optimizer
+            return made
 
-        loop.optimiser = watched
+        loop.build_optimizer = watched
         told = []
         try:
             model, history = fit(
                 model, self.train, self.val, self.training, PROTOCOLS["original"], 0, lambda *row: told.append(row)
             )
         finally:
-            loop.optimiser = optimiser
+            loop.build_optimizer = optimizer
         weights = {name: value.clone() for name, value in model.state_dict().items()}
         return {"history": history, "gradients": gradients, "weights": weights, "told": len(told)}
 
@@ -184,7 +184,7 @@ def on_the_cpu(monkeypatch):
 
 @pytest.fixture(scope="module")
 def job(shared_squares, root) -> Job:
-    """7 refs about 2 pictures in batches of 3, 3 and 1."""
+    """7 refs about 2 images in batches of 3, 3 and 1."""
     recipe = params.Params.model_validate(YAML(typ="safe").load(root / "params.yaml")).recipes["small"]
     rows = shared_squares.prepared.split("train").iloc[:7]
     return Job(
@@ -317,12 +317,12 @@ def test_batch_norm_keeps_its_names_and_is_an_ordinary_one_alone():
 # Which samples are whose
 
 
-@given(pictures=st.lists(st.integers(0, 6), min_size=1, max_size=12), count=st.integers(1, 5), data=st.data())
-def test_the_parts_of_a_batch_are_the_batch(pictures, count, data):
-    rows = data.draw(st.permutations(range(len(pictures))))
-    pictures = np.array(pictures)
-    parts = [next(iter(Parts([rows], pictures, Share(index, count)))) for index in range(count)]
-    if len(set(pictures)) < count:
+@given(images=st.lists(st.integers(0, 6), min_size=1, max_size=12), count=st.integers(1, 5), data=st.data())
+def test_the_parts_of_a_batch_are_the_batch(images, count, data):
+    rows = data.draw(st.permutations(range(len(images))))
+    images = np.array(images)
+    parts = [next(iter(Parts([rows], images, Share(index, count)))) for index in range(count)]
+    if len(set(images)) < count:
         assert parts == [(rows, None)] * count
         return
     assert Counter(row for part in parts for row in part.rows) == Counter(rows)
@@ -331,24 +331,24 @@ def test_the_parts_of_a_batch_are_the_batch(pictures, count, data):
         assert part.shard == (place, len(rows))
         assert part.rows
         place += len(part.rows)
-    owners = [{picture for picture in pictures[part.rows].tolist()} for part in parts]
-    assert sum(map(len, owners)) == len(set(pictures))
+    owners = [{image for image in images[part.rows].tolist()} for part in parts]
+    assert sum(map(len, owners)) == len(set(images))
     assert max(map(len, owners)) - min(map(len, owners)) <= 1
 
 
 @given(size=st.integers(4, 12), count=st.integers(1, 4))
-def test_where_no_picture_comes_twice_the_parts_follow_each_other_in_the_batch(size, count):
+def test_where_no_image_comes_twice_the_parts_follow_each_other_in_the_batch(size, count):
     rows = list(range(20, 20 + size))
     parts = [next(iter(Parts([rows], np.arange(40), Share(index, count)))).rows for index in range(count)]
     assert parts == [part.tolist() for part in np.array_split(rows, count)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
-def test_every_whole_picture_is_one_processes(squares, count):
+def test_every_whole_image_is_one_processes(squares, count):
     expressions = squares.expressions("train")
-    everything = [batch.rows for batch in expressions.by_picture(3)]
-    shares = [[batch.rows for batch in expressions.by_picture(3, share=Share(i, count))] for i in range(count)]
-    assert [len(expressions.by_picture(3, share=Share(i, count))) for i in range(count)] == [*map(len, shares)]
+    everything = [batch.rows for batch in expressions.by_image(3)]
+    shares = [[batch.rows for batch in expressions.by_image(3, share=Share(i, count))] for i in range(count)]
+    assert [len(expressions.by_image(3, share=Share(i, count))) for i in range(count)] == [*map(len, shares)]
     assert sorted(rows for share in shares for rows in share) == sorted(everything)
 
 
@@ -418,19 +418,19 @@ def test_a_launched_training_equals_a_plain_one_and_speaks_with_one_voice(projec
 
 
 def test_an_error_in_one_process_ends_all(project):
-    """The picture is missing for one of them; the other one, which waits for it, says no more than that."""
+    """The image is missing for one of them; the other one, which waits for it, says no more than that."""
     instances = pd.read_parquet(project / layout.prepared("scenes") / "instances.parquet")
     rows = pd.read_parquet(project / layout.prepared("scenes") / "expressions.parquet")
     last = rows.loc[rows["split"] == "train", "image_id"].max()
-    picture = project / instances.loc[instances["image_id"] == last, "image"].iloc[0]
-    content = picture.read_bytes()
-    picture.unlink()
+    image = project / instances.loc[instances["image_id"] == last, "image"].iloc[0]
+    content = image.read_bytes()
+    image.unlink()
     try:
         done = subprocess.run(
             [*TOGETHER, "stages.train", *CELL], cwd=project, env=ON_CPU, capture_output=True, text=True, timeout=120
         )
     finally:
-        picture.write_bytes(content)
+        image.write_bytes(content)
     assert done.returncode != 0
-    assert f"{picture.name}, image_id" in done.stderr and "it does not exist" in done.stderr
+    assert f"{image.name}, image_id" in done.stderr and "it does not exist" in done.stderr
     assert "Connection closed" not in done.stderr

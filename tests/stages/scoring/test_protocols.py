@@ -82,13 +82,13 @@ def test_both_masks_empty(protocol, value):
 
 
 class Scripted(torch.nn.Module):
-    """Answers the logits of each expression, whatever the order in which `by_picture` serves them."""
+    """Answers the logits of each expression, whatever the order in which `by_image` serves them."""
 
     device = torch.device("cpu")
 
     def __init__(self, expressions: Expressions, logits: list[np.ndarray], batch_size: int):
         super().__init__()
-        rows = [row for batch in expressions.by_picture(batch_size) for row in batch.rows]
+        rows = [row for batch in expressions.by_image(batch_size) for row in batch.rows]
         self.answers = iter([torch.tensor(logits[row], dtype=torch.float32) for row in rows])
 
     def forward(self, image_ids, **_):
@@ -96,7 +96,7 @@ class Scripted(torch.nn.Module):
 
 
 def run(squares, protocol: str, logits: list[np.ndarray], batch_size: int = 3) -> pd.DataFrame:
-    """Scores of the val expressions, in an order in which pictures alternate; the logits in that order."""
+    """Scores of the val expressions, in an order in which images alternate; the logits in that order."""
     rows = squares.prepared.split("val").iloc[[2, 0, 3, 1]].reset_index(drop=True)
     expressions = Expressions(squares.prepared, rows, squares.processor, frame(PROTOCOLS[protocol]))
     scores = score(Scripted(expressions, logits, batch_size), expressions, PROTOCOLS[protocol], batch_size)
@@ -121,7 +121,7 @@ def blocks(size: int, samples: int = 4) -> list[np.ndarray]:
 
 
 def resampling(positions: np.ndarray, size: int, cubic: bool, border: str) -> np.ndarray:
-    """Weights (len(positions), size) of interpolation at positions between pixel centres 0..size - 1, in float64."""
+    """Weights (len(positions), size) of interpolation at positions between pixel centers 0..size - 1, in float64."""
 
     def weight(distance: float, a: float = -0.75) -> float:
         if not cubic:
@@ -139,7 +139,7 @@ def resampling(positions: np.ndarray, size: int, cubic: bool, border: str) -> np
 
 
 def stretched_back(values: np.ndarray, height: int, width: int, cubic: bool) -> np.ndarray:
-    """From the square to the picture; pixels are areas, so a centre k lies at k + 0.5."""
+    """From the square to the image; pixels are areas, so a center k lies at k + 0.5."""
     rows, columns = ((np.arange(n) + 0.5) * len(values) / n - 0.5 for n in (height, width))
     weights = [resampling(positions, len(values), cubic, "edge") for positions in (rows, columns)]
     return weights[0] @ values @ weights[1].T
@@ -195,7 +195,7 @@ def test_counts_on_the_input_grid_are_others_than_at_the_original_size(squares):
 
 
 def test_probabilities_between_the_thresholds_are_inside_for_cris_alone(squares):
-    """A probability of 0.4 everywhere. The warp back mixes the picture's first row and column with the border."""
+    """A probability of 0.4 everywhere. The warp back mixes the image's first row and column with the border."""
     unsure = float(np.log(0.4 / 0.6))
     for protocol, size in SIZES.items():
         scores = run(squares, protocol, [np.full((size, size), unsure)] * 4)

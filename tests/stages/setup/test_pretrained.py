@@ -18,7 +18,7 @@ from transformers import (
 
 from stages.runtime import params
 from stages.setup import build
-from stages.setup.optimizer import optimiser
+from stages.setup.optimizer import build_optimizer
 from stages.setup.pretrained import WeightsError
 
 SHARED = Path(__file__).parents[4] / "shared" / "weights"
@@ -116,7 +116,7 @@ def test_every_parameter_is_optimised_once_or_frozen(folders, small_params, froz
     small_params["recipes"]["small"]["training"]["encoder_learning_rate"] = 1e-5
     chosen = recipe(small_params, folders["dinov2"], folders["text"], frozen, text_frozen)
     model, _ = built(chosen)
-    groups = optimiser(model, chosen.training).param_groups
+    groups = build_optimizer(model, chosen.training).param_groups
     rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(rates)
     ends = [0, 2, 3, 4, 5]  # five blocks in four groups

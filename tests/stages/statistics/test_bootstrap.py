@@ -11,7 +11,7 @@ from stages.statistics.bootstrap import Estimates, estimates, holm
 
 
 def of(runs: list, numerator: np.ndarray, denominator: np.ndarray | None = None, **how) -> Estimates:
-    """One metric; without a denominator a mean over pictures."""
+    """One metric; without a denominator a mean over images."""
     denominator = np.ones((1, numerator.shape[1])) if denominator is None else denominator
     return estimates(runs, {"metric": (numerator, denominator)}, empty=0.0, **how)["metric"]
 
@@ -45,12 +45,12 @@ def test_a_ratio_of_sums_is_resampled_as_such():
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.04 * (found.high - found.low))
 
 
-def test_resamples_agree_with_a_loop_over_drawn_pictures():
+def test_resamples_agree_with_a_loop_over_drawn_images():
     random = np.random.default_rng(2)
     numerator, denominator = random.random((3, 7)), random.random((3, 7)) + 0.1
     found = of(runs_of(["a"], 3), numerator, denominator, resamples=5).resampled
     for resample, weights in enumerate(np.vstack(list(bootstrap._weights(7, 5)))):
-        drawn = [picture for picture, times in enumerate(weights) for _ in range(int(times))]
+        drawn = [image for image, times in enumerate(weights) for _ in range(int(times))]
         assert len(drawn) == 7
         for run in range(3):
             ratio = math.fsum(numerator[run, drawn]) / math.fsum(denominator[run, drawn])
@@ -63,8 +63,8 @@ def test_weights_are_drawn_the_same_however_many_at_once(monkeypatch):
     assert (np.vstack(list(bootstrap._weights(9, 50))) == whole).all()
 
 
-def test_where_pictures_agree_the_mean_has_the_interval_of_students_t():
-    """Every picture shows the run's own value: only seeds differ, and their variance is pooled over variants."""
+def test_where_images_agree_the_mean_has_the_interval_of_students_t():
+    """Every image shows the run's own value: only seeds differ, and their variance is pooled over variants."""
     values = np.array([0.50, 0.54, 0.58, 0.61, 0.60, 0.68])
     found = of(runs_of(["a", "b"], 3), np.repeat(values[:, None], 40, axis=1)).mean("a")
     pooled = (np.var(values[:3], ddof=1) + np.var(values[3:], ddof=1)) / 2
@@ -73,7 +73,7 @@ def test_where_pictures_agree_the_mean_has_the_interval_of_students_t():
     assert (found.low, found.high) == pytest.approx((0.54 - half, 0.54 + half), abs=0.002 * half)
 
 
-def test_where_pictures_agree_a_difference_of_two_variants_is_a_paired_t_test():
+def test_where_images_agree_a_difference_of_two_variants_is_a_paired_t_test():
     values = np.array([0.50, 0.54, 0.55, 0.59, 0.53, 0.555, 0.58, 0.615])
     found = of(runs_of(["a", "b"], 4), np.repeat(values[:, None], 40, axis=1)).difference("b", "a")
     expected = stats.ttest_rel(values[4:], values[:4])
@@ -91,7 +91,7 @@ def test_a_seed_that_is_good_for_both_variants_is_no_doubt_about_their_differenc
     assert found.mean("a").high - found.mean("a").low > 0.2
 
 
-def test_one_seed_has_the_pictures_interval_alone():
+def test_one_seed_has_the_images_interval_alone():
     random = np.random.default_rng(3)
     values = random.random((2, 60))
     found = of(runs_of(["a", "b"], 1), values).difference("b", "a")

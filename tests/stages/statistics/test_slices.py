@@ -10,7 +10,7 @@ import pytest
 from stages.data import prepared
 from stages.data.prepared import BOX_COLUMNS, EXPRESSION_COLUMNS, INSTANCE_COLUMNS, PreparedDataset, encode_mask
 from stages.prepare import sources
-from stages.runtime.params import MixSource, Pictures, ReferSource, ScenesSource
+from stages.runtime.params import ImageCounts, MixSource, ReferSource, ScenesSource
 from stages.statistics.slices import COLUMNS, FAMILIES, labels
 from stages.statistics.words import kinds
 
@@ -18,7 +18,7 @@ WORDS = "red left man behind the cup next to on big woman of second with".split(
 
 
 def made_up(images: int, seed: int = 0, splits: tuple[str, ...] = ("train", "val", "testA")) -> PreparedDataset:
-    """Pictures of 1 to 7 things of 3 categories, some of them referred to, by 1 to 12 words."""
+    """Images of 1 to 7 things of 3 categories, some of them referred to, by 1 to 12 words."""
     generator = np.random.default_rng(seed)
     expressions, instances, boxes = [], [], []
     for image_id in range(images):
@@ -81,9 +81,9 @@ def by_loops(dataset: PreparedDataset) -> set[tuple[int, str, str]]:
             if box["image_id"] == own["image_id"] and box["category"] == own["category"] and box is not own
         ]
         found.add((row["sent_id"], "distractors", str(len(others)) if len(others) < 3 else "3 and more"))
-        centres = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in [own, *others]]
+        centers = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in [own, *others]]
         if others:
-            nearest = min(math.dist(centres[0], centre) for centre in centres[1:]) / math.hypot(width, height)
+            nearest = min(math.dist(centers[0], center) for center in centers[1:]) / math.hypot(width, height)
             names = ["under 10%", "10 to 20%", "20 to 30%", "30 to 40%", "40% and more"]
             found.add((row["sent_id"], "distance", names[min(int(nearest * 10), 4)]))
     return found
@@ -125,7 +125,7 @@ def test_what_only_training_sees_has_no_label():
 
 
 def test_limits_belong_to_the_slice_above():
-    """One thing of exactly a tenth of the picture, another of its kind at exactly three tenths of the diagonal."""
+    """One thing of exactly a tenth of the image, another of its kind at exactly three tenths of the diagonal."""
     mask = np.zeros((30, 40), dtype=np.uint8)  # of a diagonal of 50
     mask[:10, :12] = 1
     dataset = put_together(
@@ -175,8 +175,8 @@ def test_every_family_says_what_it_is():
 
 def test_rendered_scenes(tmp_path):
     """Every thing is annotated: distractors are the shapes of the same name that were painted."""
-    pictures = Pictures(train=3, val=10, testA=5, testB=5)
-    source = ScenesSource(kind="scenes", seed=2, picture_size=64, pictures=pictures, sentence="sent")
+    images = ImageCounts(train=3, val=10, testA=5, testB=5)
+    source = ScenesSource(kind="scenes", seed=2, image_size=64, image_counts=images, sentence="sent")
     tables = sources.read(source, tmp_path)
     dataset = PreparedDataset(
         tables.expressions, tables.instances.set_index("ann_id"), {"name": "scenes"}, tables.boxes

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from stages.prepare import scenes
-from stages.runtime.params import Pictures, ScenesSource
+from stages.runtime.params import ImageCounts, ScenesSource
 from stages.statistics.words import KINDS, kinds
 
 READ_BY_HAND = {  # of RefCOCO and RefCOCO+: a attribute, p position, r relation
@@ -41,7 +41,7 @@ READ_BY_HAND = {  # of RefCOCO and RefCOCO+: a attribute, p position, r relation
         "middle zebra",
         "top-left donut",
         "leftmost cow",
-        "left of picture",
+        "left of image",
         "chair on the very left",
         "bottom right",
         "pizza at the top",
@@ -74,8 +74,8 @@ def test_expressions_read_by_hand(letters, text):
 
 def test_rendered_scenes(tmp_path):
     """Their grammar knows what each expression says; sizes and colours are attributes, highest and lowest positions."""
-    pictures = Pictures(train=80, val=20, testA=20, testB=40)
-    scenes.write(ScenesSource(kind="scenes", seed=5, picture_size=64, pictures=pictures, sentence="sent"), tmp_path)
+    images = ImageCounts(train=80, val=20, testA=20, testB=40)
+    scenes.write(ScenesSource(kind="scenes", seed=5, image_size=64, image_counts=images, sentence="sent"), tmp_path)
     refs = pickle.loads((tmp_path / "scenes" / "refs(unc).p").read_bytes())
     sentences = [sentence for ref in refs for sentence in ref["sentences"]]
     assert {sentence["kind"] for sentence in sentences} == {"attribute", "position", "comparison", "relation"}
@@ -94,7 +94,7 @@ def test_rendered_scenes(tmp_path):
 
 
 def test_photographs(shared_data):
-    """Who wrote RefCOCO+ was forbidden to say where in the picture; attributes and relations had to do."""
+    """Who wrote RefCOCO+ was forbidden to say where in the image; attributes and relations had to do."""
     shares = {}
     for name in ("refcoco", "refcoco+"):
         refs = pickle.loads((shared_data / "refer_mini" / name / "refs(unc).p").read_bytes())

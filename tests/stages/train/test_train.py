@@ -1,4 +1,4 @@
-"""Training: optimiser, schedule and the loop."""
+"""Training: optimizer, schedule and the loop."""
 
 import copy
 import re
@@ -15,7 +15,7 @@ from stages.runtime import layout, params
 from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS
-from stages.setup.optimizer import optimiser, schedule
+from stages.setup.optimizer import build_optimizer, schedule
 from stages.train import __main__ as stage
 from stages.train import loop
 from stages.train.loop import fit
@@ -42,19 +42,21 @@ def fit_squares(squares, training: Training, model=None, seed: int = 0, log=lamb
     return fit(model, *splits, training, PROTOCOLS["original"], seed, log)
 
 
-# Optimiser and schedule
+# Optimizer and schedule
 
 
-def test_every_parameter_is_optimised_exactly_once(squares, training):
+def test_every_parameter_is_optimized_exactly_once(squares, training):
     model = squares.model()
-    optimised = [id(parameter) for group in optimiser(model, training).param_groups for parameter in group["params"]]
-    assert sorted(optimised) == sorted(id(parameter) for parameter in model.parameters())
+    optimized = [
+        id(parameter) for group in build_optimizer(model, training).param_groups for parameter in group["params"]
+    ]
+    assert sorted(optimized) == sorted(id(parameter) for parameter in model.parameters())
 
 
 def test_norms_biases_and_position_tables_do_not_decay(squares, training):
     model = squares.model()
     training = training.model_copy(update={"weight_decay": 0.07, "learning_rate": 1e-4})
-    groups = optimiser(model, training).param_groups
+    groups = build_optimizer(model, training).param_groups
     decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     assert {group["lr"] for group in groups} == {1e-4}
     exempt = set()
@@ -195,7 +197,7 @@ def test_gradients_are_clipped_and_every_step_has_the_schedules_rate(squares, tr
     norms, used = [], []
 
     def watched(model, settings):
-        optimizer = optimiser(model, settings)
+        optimizer = build_optimizer(model, settings)
 
         def record(*_):
             gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -205,7 +207,7 @@ def test_gradients_are_clipped_and_every_step_has_the_schedules_rate(squares, tr
         optimizer.register_step_pre_hook(record)
         return optimizer
 
-    monkeypatch.setattr(loop, "optimiser", watched)
+    monkeypatch.setattr(loop, "build_optimizer", watched)
     training = training.model_copy(update={"clip_norm": 0.01, "warmup": 0.5})
     fit_squares(squares, training)
     assert norms == pytest.approx([0.01] * 6, rel=1e-3)

@@ -18,9 +18,9 @@ START_OF_SCAN = b"\xff\xda"  # of a JPEG: what follows are pixels
 
 
 def find_folder(root: Path, candidates: Sequence[str]) -> Path:
-    """The first candidate below `root` that holds a picture; the first of all where none does."""
+    """The first candidate below `root` that holds an image; the first of all where none does."""
     folders = [Path(os.path.normpath(root / candidate)) for candidate in candidates]
-    return next((folder for folder in folders if _holds_pictures(folder)), folders[0])
+    return next((folder for folder in folders if _holds_images(folder)), folders[0])
 
 
 def join(folder: Path, name: str) -> str:
@@ -51,7 +51,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
             found = _size(path)
         except (FileNotFoundError, NotADirectoryError):
             problems.add(folder, "image missing", what)
-        except Exception as error:  # of a broken picture, a decoder raises nearly anything
+        except Exception as error:  # of a broken image, a decoder raises nearly anything
             problems.add(folder, "image broken", f"{what}: {_reason(error)}")
         else:
             if found != (width, height):
@@ -64,7 +64,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
 
 
 def listing(folder: Path) -> Iterable[tuple[str, int]]:
-    """Name and size in bytes of every picture below a folder, sorted."""
+    """Name and size in bytes of every image below a folder, sorted."""
     found = []
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -96,13 +96,13 @@ def _check_end(file: BinaryIO) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
+        return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _holds_images(folder: Path) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)

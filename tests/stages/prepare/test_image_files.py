@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import ExifTags, Image
 
-from stages.prepare import pictures
+from stages.prepare import image_files
 from stages.prepare.problems import DatasetError, Problems
 
 WIDTH, HEIGHT = 40, 24
@@ -18,7 +18,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH
 def check(folder: Path, name: str = "1.jpg", width: int = WIDTH, height: int = HEIGHT) -> dict[str, int]:
     instances = pd.DataFrame({"image": [name] * 2, "image_id": 1, "width": width, "height": height})
     problems = Problems()
-    sizes = pictures.check(instances, folder, problems)
+    sizes = image_files.check(instances, folder, problems)
     problems.stop()
     return sizes
 
@@ -41,7 +41,7 @@ def test_whole_jpegs_of_every_kind_are_sound(tmp_path, mode, options, trailing):
     assert check(tmp_path) == {path.as_posix(): path.stat().st_size}
 
 
-@pytest.mark.parametrize("format", pictures.FORMATS)
+@pytest.mark.parametrize("format", image_files.FORMATS)
 def test_the_name_does_not_matter(tmp_path, format):
     NOISE.save(tmp_path / "1.jpg", format=format)
     assert len(check(tmp_path)) == 1
@@ -49,7 +49,7 @@ def test_the_name_does_not_matter(tmp_path, format):
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_picture_cut_off_anywhere_is_broken(tmp_path, format, share):
+def test_a_image_cut_off_anywhere_is_broken(tmp_path, format, share):
     path = tmp_path / "1.jpg"
     NOISE.save(path, format=format)
     content = path.read_bytes()
@@ -87,9 +87,9 @@ def test_sizes_are_those_of_the_pixels_as_stored(tmp_path, orientation):
     "content",
     [b"", b"\xff", b"<html>not found</html>", b"\xff\xd8\xff", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\n"],
 )
-def test_what_is_no_picture_is_named(tmp_path, content):
+def test_what_is_no_image_is_named(tmp_path, content):
     (tmp_path / "1.jpg").write_bytes(content)
-    assert error(tmp_path) == "image broken (1): image 1, 1.jpg: not a picture"
+    assert error(tmp_path) == "image broken (1): image 1, 1.jpg: not an image"
 
 
 def test_missing_files_and_what_lies_in_their_place_are_named(tmp_path):
@@ -111,7 +111,7 @@ def test_a_file_without_permission_is_named(tmp_path):
     assert error(tmp_path) == "image broken (1): image 1, 1.jpg: Permission denied"
 
 
-def test_a_header_that_claims_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
+def test_a_header_that_claims_a_huge_image_is_refused_before_it_is_decoded(tmp_path):
     NOISE.save(tmp_path / "1.jpg", format="PNG")
     content = bytearray((tmp_path / "1.jpg").read_bytes())
     content[16:24] = (2**30).to_bytes(4, "big") * 2
@@ -119,7 +119,7 @@ def test_a_header_that_claims_a_huge_picture_is_refused_before_it_is_decoded(tmp
     assert error(tmp_path).startswith("image broken (1): image 1, 1.jpg: ")
 
 
-@pytest.mark.parametrize("format", pictures.FORMATS)
+@pytest.mark.parametrize("format", image_files.FORMATS)
 def test_any_damage_is_survived(tmp_path, format, recwarn, capfd):
     path = tmp_path / "1.jpg"
     NOISE.save(path, format=format)
@@ -132,7 +132,7 @@ def test_any_damage_is_survived(tmp_path, format, recwarn, capfd):
         path.write_bytes(damaged.tobytes())
         problems = Problems()
         instances = pd.DataFrame({"image": ["1.jpg"], "image_id": 1, "width": WIDTH, "height": HEIGHT})
-        pictures.check(instances, tmp_path, problems)
+        image_files.check(instances, tmp_path, problems)
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_any_damage_is_survived(tmp_path, format, recwarn, capfd):
     ],
 )
 def test_paths_of_a_prepared_dataset(folder, name, joined):
-    assert pictures.join(Path(folder), name) == joined
+    assert image_files.join(Path(folder), name) == joined
 
 
-def test_listing_and_the_folder_that_holds_pictures(tmp_path):
+def test_listing_and_the_folder_that_holds_images(tmp_path):
     (tmp_path / "b" / "c").mkdir(parents=True)
-    assert pictures.find_folder(tmp_path, ("a", "b")) == tmp_path / "a"
+    assert image_files.find_folder(tmp_path, ("a", "b")) == tmp_path / "a"
     NOISE.save(tmp_path / "b" / "1.JPG")
     NOISE.save(tmp_path / "b" / "c" / "2.png")
-    (tmp_path / "b" / "notes.txt").write_text("no picture")
-    assert pictures.find_folder(tmp_path, ("a", "b")) == tmp_path / "b"
-    found = pictures.listing(tmp_path / "b")
+    (tmp_path / "b" / "notes.txt").write_text("no image")
+    assert image_files.find_folder(tmp_path, ("a", "b")) == tmp_path / "b"
+    found = image_files.listing(tmp_path / "b")
     assert found == [(name, (tmp_path / "b" / name).stat().st_size) for name in ("1.JPG", "c/2.png")]
