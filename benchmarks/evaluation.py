@@ -1,6 +1,6 @@
 """How many expressions are scored a second, and what is gained by encoding an image once for all its expressions?
 
-Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision stages before any
+Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision levels before any
 word is read run once per image; and with every image and expression encoded for each sample anew. A ratio is that
 of the medians; lowest and highest are ratios within one round. Decoded images are at hand; masks brought to the
 original size and counted are part of it. Weights are those of a recipe before its training, which changes no cost.
@@ -69,7 +69,7 @@ def main() -> None:
                 "dataset": arguments.dataset,
                 "recipe": arguments.recipe,
                 "variant": name,
-                "vision stages once an image": f"{model.stages_without_words} of {len(model.vision.dims)}",
+                "vision levels once an image": f"{model.levels_without_words} of {len(model.vision.dims)}",
                 "expressions": len(rows),
                 "expressions an image": round(len(rows) / rows["image_id"].nunique(), 2),
                 "expressions/s, an image once": round(len(rows) / median(times["once"]), 1),

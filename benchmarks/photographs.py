@@ -170,7 +170,7 @@ def columns(metrics: dict[str, Interval]) -> dict[str, float]:
 def describe(model: AlignFormer, folder: Path) -> str:
     """Which model it was: its encoders, where VLBA stands, and a hash of its weights."""
     kinds = f"{model.config.vision_config.model_type} + {model.config.text_config.model_type}"
-    stages = f"VLBA after {len(model.vlba)} of {len(model.vision.dims)} vision stages"
+    stages = f"VLBA after {len(model.vlba)} of {len(model.vision.dims)} vision levels"
     return f"{kinds}, {stages}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
 
 

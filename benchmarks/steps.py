@@ -238,7 +238,7 @@ def made(content: Params, setting: Setting, name: str, compiled: bool) -> nn.Mod
             **content.variants[name].model_dump(),
         )
         model = AlignFormer(config)
-        model.freeze(vision_stages=setting.frozen)
+        model.freeze(vision_levels=setting.frozen)
     model = model.to(device(), memory_format=torch.channels_last)
     return torch.compile(model) if compiled else model
 

@@ -10,16 +10,16 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from models.configuration import AlignFormerConfig
-from models.encoders import text_encoder, vision_stages
+from models.encoders import text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, Grouping, masked_mean
-from models.losses import Shard, at_least_float32, cosine, instance_contrast, mask_loss, pixel_contrast
+from models.losses import Losses, at_least_float32, cosine
 from models.pixel_decoder import PixelDecoder
 from models.vlba import VLBA
 
 
 @dataclass
 class AlignFormerOutput(ModelOutput):
-    """What AlignFormer answers.
+    """What AlignFormer computes for B samples.
 
     Attributes:
         loss: scalar, mask loss plus weighted contrastive loss; present where masks were given, as the two below.
@@ -50,19 +50,20 @@ class AlignFormer(PreTrainedModel):
 
     def __init__(self, config: AlignFormerConfig):
         super().__init__(config)
-        self.vision = vision_stages(config.vision_config)
+        self.vision = vision_encoder(config.vision_config)
         dims, word_dim = self.vision.dims, config.text_config.hidden_size
         self.text = text_encoder(config.text_config)
-        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
+        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # of the levels; so named in weight files
         self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = Grouping(config.pixel_dim)
+        self.losses = Losses(config)
         self.frozen: list[nn.Module] = []
-        self.vlba = nn.ModuleDict()  # by vision stage
+        self.vlba = nn.ModuleDict()  # by the level of the vision encoder that it stands after
         with torch.random.fork_rng(devices=[]):  # what only some variants have leaves the draws of the others alone
             if config.vlba != "none":
-                for stage in range(len(dims))[-(config.vlba_stages or len(dims)) :]:
-                    self.vlba[str(stage)] = VLBA(dims[stage], word_dim, config.vlba, last=stage == len(dims) - 1)
+                for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
+                    self.vlba[str(level)] = VLBA(dims[level], word_dim, config.vlba, last=level == len(dims) - 1)
             if config.contrastive != "none":
                 self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
@@ -88,9 +89,9 @@ class AlignFormer(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
-    def freeze(self, vision_stages: int = 0, text: bool = False) -> None:
-        """Keep the first stages of the vision encoder, and the text encoder, as they are: no gradient, no dropout."""
-        self.frozen = [part for stage in range(vision_stages) for part in self.vision.parts(stage)]
+    def freeze(self, vision_levels: int = 0, text: bool = False) -> None:
+        """Keep the first levels of the vision encoder, and the text encoder, as they are: no gradient, no dropout."""
+        self.frozen = [part for level in range(vision_levels) for part in self.vision.parts(level)]
         self.frozen += [self.text] if text else []
         for part in self.frozen:
             part.requires_grad_(False).eval()
@@ -102,8 +103,8 @@ class AlignFormer(PreTrainedModel):
         return self
 
     @property
-    def stages_without_words(self) -> int:
-        """How many of the vision stages compute the same whatever the expression: they run once per image."""
+    def levels_without_words(self) -> int:
+        """How many levels of the vision encoder compute the same for every expression: they run once per image."""
         if self.config.vlba in ("none", "pixel_to_text"):
             return len(self.vision.dims)
         return int(next(iter(self.vlba))) + 1
@@ -117,7 +118,6 @@ class AlignFormer(PreTrainedModel):
         image_ids: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         text_index: torch.Tensor | None = None,
-        shard: Shard | None = None,
     ) -> AlignFormerOutput:
         """Segment what each expression means.
 
@@ -131,8 +131,6 @@ class AlignFormer(PreTrainedModel):
             image_ids: (B,) integers, which image each sample comes from; needed by the instance contrast.
             image_index: (B,) integers, which of the P images each sample is about; None where P = B, one each.
             text_index: (B,) integers, which of the E expressions it has; None where E = B, one each.
-            shard: place of the first sample in the batch of all processes, and the size of that batch, whose losses
-                are computed then; None in one process.
         """
         pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
         logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
@@ -141,7 +139,9 @@ class AlignFormer(PreTrainedModel):
         pixels, center = self.project(pixels, center)
         output = AlignFormerOutput(logits=logits, similarity=cosine(pixels, center))
         if masks is not None:
-            self.add_losses(output, pixels, center, masks.to(logits.dtype), image_ids, shard)
+            output.loss, output.mask_loss, output.contrastive_loss = self.losses(
+                logits, pixels, center, output.similarity, masks.to(logits.dtype), image_ids
+            )
         return output
 
     def represent(
@@ -169,17 +169,17 @@ class AlignFormer(PreTrainedModel):
         word_mask: torch.Tensor,
         image_index: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Vision stages with VLBA between: images, words -> features of each stage (B, h, w, C), final words."""
-        grid = self.vision.embed(pixel_values)  # of P image_index
+        """Vision levels with VLBA between: images, words -> features of each level (B, h, w, C), final words."""
+        grid = self.vision.embed(pixel_values)  # of P images
         features = []
-        for stage, norm in enumerate(self.stage_norms):
-            grid = self.vision.stage(stage, grid)
+        for level, norm in enumerate(self.stage_norms):
+            grid = self.vision.level(level, grid)
             sample = grid if image_index is None else grid.of(image_index)  # of B samples
-            feature = sample.pixels  # (B, N, C)
-            if str(stage) in self.vlba:
-                pixels, words, feature = self.vlba[str(stage)](sample.pixels, words, word_mask)
-                if pixels is not sample.pixels:
-                    grid, image_index = sample._replace(pixels=pixels), None  # from here on every sample has its own
+            feature = sample.tokens  # (B, N, C)
+            if str(level) in self.vlba:
+                tokens, words, feature = self.vlba[str(level)](sample.tokens, words, word_mask)
+                if tokens is not sample.tokens:
+                    grid, image_index = sample._replace(tokens=tokens), None  # from here on every sample has its own
             features.append(norm(feature).unflatten(1, grid.size))  # (B, h, w, C)
         return features, words
 
@@ -188,31 +188,6 @@ class AlignFormer(PreTrainedModel):
         if self.config.contrastive == "none":
             return at_least_float32(pixels.detach()), at_least_float32(center.detach())
         return at_least_float32(self.projection(pixels)), at_least_float32(self.projection(center))
-
-    def add_losses(
-        self,
-        output: AlignFormerOutput,
-        pixels: torch.Tensor,
-        center: torch.Tensor,
-        masks: torch.Tensor,
-        image_ids: torch.Tensor | None,
-        shard: Shard | None,
-    ) -> None:
-        """Fill in the losses. Shapes: pixels (B, h, w, D) and center (B, D), of `project`; masks (B, H, W)."""
-        config = self.config
-        output.mask_loss = mask_loss(
-            output.logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, shard
-        )
-        shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), pixels.shape[1:3]).squeeze(1)  # (B, h, w)
-        if config.contrastive == "pixel":
-            output.contrastive_loss = pixel_contrast(output.similarity, shares, config.temperature, shard)
-        elif config.contrastive == "instance":
-            output.contrastive_loss = instance_contrast(
-                pixels, center, output.similarity, shares, image_ids, config.temperature, shard
-            )
-        else:
-            output.contrastive_loss = torch.zeros_like(output.mask_loss)
-        output.loss = output.mask_loss + config.contrastive_weight * output.contrastive_loss
 
 
 AutoModel.register(AlignFormerConfig, AlignFormer)

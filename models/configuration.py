@@ -1,26 +1,18 @@
 """Configuration of AlignFormer."""
 
-from typing import Literal
-
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-VLBA_DIRECTIONS = ("none", "text_to_pixel", "pixel_to_text", "bidirectional")
-CONTRASTIVE_LOSSES = ("none", "pixel", "instance")
+from models.variant import VariantFields
 
 
 @strict
-class AlignFormerConfig(PreTrainedConfig):
-    """What an AlignFormer is made of.
+class AlignFormerConfig(PreTrainedConfig, VariantFields):
+    """What an AlignFormer is made of: the fields of its variant (`models.variant`), and these.
 
     Args:
         vision_config: configuration of the vision encoder (a transformers config or its dictionary).
         text_config: configuration of the text encoder (likewise).
-        vlba: which direction of the vision-language bidirectional attention exists.
-        vlba_stages: after how many of the vision stages, the last ones, it stands; None for all.
-        contrastive: which contrastive loss is added to the mask loss.
-        contrastive_weight: its weight in the sum.
-        temperature: divides the cosine similarity in both contrastive losses.
         pixel_dim: width of the pixel decoder, of pixel embeddings and of the center embedding.
         bce_weight: weight of the binary cross-entropy of the mask.
         dice_weight: weight of the dice loss of the mask.
@@ -32,12 +24,7 @@ class AlignFormerConfig(PreTrainedConfig):
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
-    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"] = "bidirectional"
-    vlba_stages: int | None = None
-    contrastive: Literal["none", "pixel", "instance"] = "instance"
-    contrastive_weight: float = 0.1
-    temperature: float = 0.05
-    pixel_dim: int = 256
+    pixel_dim: int = 64
     bce_weight: float = 1.0
     dice_weight: float = 1.0
     positive_weight: float = 1.1

@@ -7,10 +7,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.data.samples import Expressions
 
-
-class Part(NamedTuple):
+class CostPart(NamedTuple):
     """A part of the model: parameters, those of them that are trained, and FLOPs of a forward pass."""
 
     name: str
@@ -19,7 +17,7 @@ class Part(NamedTuple):
     flops: int
 
 
-def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[Part]:
+def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]:
     """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
 
     FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
@@ -32,11 +30,11 @@ def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[Part]:
     model.train(was_training)
     flops = {name: sum(count.values()) for name, count in counter.get_flop_counts().items()}
     found = [
-        Part(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
+        CostPart(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
         for name, part in model.named_children()
     ]
     parameters, trained = count_parameters(model)
-    rest = Part(
+    rest = CostPart(
         "rest",
         parameters - sum(part.parameters for part in found),
         trained - sum(part.trained for part in found),
@@ -55,10 +53,3 @@ def outermost(flops: dict[str, int], part: str) -> int:
     """FLOPs of a part by its path: its own, or where only modules inside it were called, those not inside others."""
     inside = [name for name in flops if name == part or name.startswith(f"{part}.")]
     return sum(flops[name] for name in inside if not any(name.startswith(f"{other}.") for other in inside))
-
-
-def sample(expressions: Expressions, words: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """The first image and an expression of so many tokens, as inputs of the model."""
-    inputs = expressions[[0]].inputs(device)
-    ids = inputs["input_ids"][:, :1].expand(-1, words)
-    return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -1,10 +1,10 @@
-"""The two encoders. The vision encoder runs stage by stage, so that words can enter between stages.
+"""The two encoders. The vision encoder runs level by level, so that words can enter between levels.
 
-A vision encoder of another kind is one more class with the same attributes and methods and an entry in `VISION_STAGES`.
+A vision encoder of another kind is one more class that is a `VisionEncoder`, and an entry in `VISION_ENCODERS`.
 """
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -26,61 +26,81 @@ class Grid(NamedTuple):
     """Images inside a vision encoder.
 
     Attributes:
-        pixels: (B, N, C), N = h * w.
+        tokens: (B, N, C), N = h * w, one for each place of the grid.
         size: (h, w).
-        extra: (B, K, C) tokens beside the pixels, which only the encoder's own stages read; None where it has none.
+        prefix_tokens: (B, K, C) tokens without a place, which only the encoder's own levels read; None where there are
+            none.
     """
 
-    pixels: torch.Tensor
+    tokens: torch.Tensor
     size: tuple[int, int]
-    extra: torch.Tensor | None = None
+    prefix_tokens: torch.Tensor | None = None
 
     def of(self, image_index: torch.Tensor) -> "Grid":
         """The grid of some of the images, in this order: (B',) integers."""
-        return Grid(self.pixels[image_index], self.size, None if self.extra is None else self.extra[image_index])
+        prefix = None if self.prefix_tokens is None else self.prefix_tokens[image_index]
+        return Grid(self.tokens[image_index], self.size, prefix)
 
 
-class SwinStages(nn.Module):
-    """A Swin transformer in stages. Run in sequence they compute what `SwinBackbone` does before its norms.
+class VisionEncoder(Protocol):
+    """A vision encoder that runs level by level.
 
     Attributes:
-        encoder: the library's model.
-        dims: channels of each stage.
-        upsampling: how much finer than its own grid each stage's features enter the pixel decoder.
+        encoder: the library's model, which pretrained weights are loaded into.
+        dims: channels of each level.
+        upsampling: how many times finer than its own grid the features of each level enter the pixel decoder.
     """
+
+    encoder: PreTrainedModel
+    dims: list[int]
+    upsampling: list[int]
+
+    def embed(self, pixel_values: torch.Tensor) -> Grid:
+        """Normalised images (B, 3, H, W) -> the grid that the first level takes."""
+        ...
+
+    def level(self, index: int, grid: Grid) -> Grid:
+        """One level: the grid of the level before it -> its own."""
+        ...
+
+    def parts(self, index: int) -> list[nn.Module]:
+        """The modules that compute a level; those of the first include the embedding."""
+        ...
+
+
+class SwinLevels(nn.Module):
+    """A Swin transformer. Its levels in sequence compute what `SwinBackbone` does before its norms."""
 
     def __init__(self, config: SwinConfig):
         super().__init__()
         self.encoder = SwinModel(config, add_pooling_layer=False)
-        self.encoder.layernorm = nn.Identity()  # every stage has a norm of its own in AlignFormer
-        self.dims = [config.embed_dim * 2**stage for stage in range(len(config.depths))]
+        self.encoder.layernorm = nn.Identity()  # every level has a norm of its own in AlignFormer
+        self.dims = [config.embed_dim * 2**level for level in range(len(config.depths))]
         self.upsampling = [1] * len(self.dims)
 
     def embed(self, pixel_values: torch.Tensor) -> Grid:
-        """Images (B, 3, H, W) -> patches."""
         return Grid(*self.encoder.embeddings(pixel_values, interpolate_pos_encoding=True))
 
-    def stage(self, index: int, grid: Grid) -> Grid:
-        """One stage, which starts by halving the grid unless it is the first."""
-        pixels, size, _ = grid
+    def level(self, index: int, grid: Grid) -> Grid:
+        tokens, size, _ = grid
         if index > 0:
-            pixels = self.encoder.encoder.layers[index - 1].downsample(pixels, size)
+            tokens = self.encoder.encoder.layers[index - 1].downsample(tokens, size)
             size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
         for block in self.encoder.encoder.layers[index].blocks:
-            pixels, _ = block(pixels, size, always_partition=True)
-        return Grid(pixels, size)
+            tokens, _ = block(tokens, size, always_partition=True)
+        return Grid(tokens, size)
 
     def parts(self, index: int) -> list[nn.Module]:
-        """What computes a stage; the first has the embedding too."""
         layers = self.encoder.encoder.layers
         return [layers[index - 1].downsample if index else self.encoder.embeddings, layers[index].blocks]
 
 
-class Dinov2Stages(nn.Module):
-    """A DINOv2, a plain ViT, in four groups of blocks, all on one grid. In sequence they compute what `Dinov2Backbone`
-    does before its norm. Position embeddings are interpolated to the input's size. Attributes and methods as above.
+class Dinov2Levels(nn.Module):
+    """A DINOv2, a plain ViT: its levels are four groups of blocks, all on one grid.
 
-    The first two groups enter the pixel decoder on grids four and two times as fine, as in ViTDet (Li et al. 2022).
+    In sequence they compute what `Dinov2Backbone` does before its norm. Position embeddings are interpolated to the
+    input's size. The first two levels enter the pixel decoder on grids four and two times as fine, as in ViTDet (Li et
+    al. 2022).
     """
 
     def __init__(self, config: Dinov2Config):
@@ -99,8 +119,8 @@ class Dinov2Stages(nn.Module):
         height, width = pixel_values.shape[-2:]
         return Grid(tokens[:, 1:], (height // patch_height, width // patch_width), tokens[:, :1])
 
-    def stage(self, index: int, grid: Grid) -> Grid:
-        tokens = torch.cat([grid.extra, grid.pixels], dim=1)  # (B, 1 + N, C)
+    def level(self, index: int, grid: Grid) -> Grid:
+        tokens = torch.cat([grid.prefix_tokens, grid.tokens], dim=1)  # (B, 1 + N, C)
         for block in self._blocks(index):
             tokens = block(tokens)
         return Grid(tokens[:, 1:], grid.size, tokens[:, :1])
@@ -113,8 +133,8 @@ class Dinov2Stages(nn.Module):
         return self.encoder.encoder.layer[start:end]
 
 
-class ResNetStages(nn.Module):
-    """A ResNet in stages. In sequence they compute what `ResNetBackbone` does. Attributes and methods as above."""
+class ResNetLevels(nn.Module):
+    """A ResNet. Its levels in sequence compute what `ResNetBackbone` does."""
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
@@ -125,8 +145,8 @@ class ResNetStages(nn.Module):
     def embed(self, pixel_values: torch.Tensor) -> Grid:
         return _flat(self.encoder.embedder(pixel_values))
 
-    def stage(self, index: int, grid: Grid) -> Grid:
-        maps = grid.pixels.unflatten(1, grid.size).permute(0, 3, 1, 2)  # (B, C, h, w), channels last in memory
+    def level(self, index: int, grid: Grid) -> Grid:
+        maps = grid.tokens.unflatten(1, grid.size).permute(0, 3, 1, 2)  # (B, C, h, w), channels last in memory
         return _flat(self.encoder.encoder.stages[index](maps))
 
     def parts(self, index: int) -> list[nn.Module]:
@@ -138,14 +158,15 @@ def _flat(maps: torch.Tensor) -> Grid:
     return Grid(maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:]))
 
 
-VISION_STAGES = {"swin": SwinStages, "dinov2": Dinov2Stages, "resnet": ResNetStages}
+VISION_ENCODERS = {"swin": SwinLevels, "dinov2": Dinov2Levels, "resnet": ResNetLevels}
 
 
-def vision_stages(config: PreTrainedConfig) -> nn.Module:
-    """The staged vision encoder for a configuration. Raises ValueError for a kind that has none."""
-    if config.model_type not in VISION_STAGES:
-        raise ValueError(f"no staged vision encoder for {config.model_type!r}; there is one for {list(VISION_STAGES)}")
-    return VISION_STAGES[config.model_type](config)
+def vision_encoder(config: PreTrainedConfig) -> VisionEncoder:
+    """The vision encoder for a configuration. Raises ValueError for a kind that there is none for."""
+    if config.model_type not in VISION_ENCODERS:
+        known = ", ".join(VISION_ENCODERS)
+        raise ValueError(f"no vision encoder of kind {config.model_type!r} runs level by level here; known: {known}")
+    return VISION_ENCODERS[config.model_type](config)
 
 
 def text_encoder(config: PreTrainedConfig) -> PreTrainedModel:

@@ -3,14 +3,55 @@
 import math
 
 import torch
-from torch import distributed
 from torch.nn import functional as F
 
-Shard = tuple[int, int]  # place of a process's first sample in the batch of all processes, and the size of that
+from models.configuration import AlignFormerConfig
+from models.parallel import BatchPart, PartAware, gathered
 
 EPS = 1e-12  # a vector shorter than this keeps its length
 HARD_SHARE = 1 / 16  # of all pixels of an image: the ones outside the mask that its center scores highest
 OVERLAP = 0.5  # of the smaller mask: above it, two masks of one image are taken for the same thing
+
+
+class Losses(PartAware):
+    """The mask loss and the variant's contrastive loss, of the batch of all processes.
+
+    A loss knows by itself, from `part`, where the samples of its process lie in that batch.
+    """
+
+    def __init__(self, config: AlignFormerConfig):
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        pixels: torch.Tensor,
+        center: torch.Tensor,
+        similarity: torch.Tensor,
+        masks: torch.Tensor,
+        image_ids: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, mask loss, and contrastive loss before it is weighted: scalars, the last 0 without a contrast.
+
+        Args:
+            logits, masks: (B, H, W); masks float, 0 or 1.
+            pixels, center: (B, h, w, D) and (B, D), of `AlignFormer.project`.
+            similarity: (B, h, w), their cosine.
+            image_ids: (B,) integers; needed by the instance contrast.
+        """
+        config = self.config
+        mask = mask_loss(logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, self.part)
+        shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), pixels.shape[1:3]).squeeze(1)  # (B, h, w)
+        if config.contrastive == "pixel":
+            contrastive = pixel_contrast(similarity, shares, config.temperature, self.part)
+        elif config.contrastive == "instance":
+            contrastive = instance_contrast(
+                pixels, center, similarity, shares, image_ids, config.temperature, self.part
+            )
+        else:
+            contrastive = torch.zeros_like(mask)
+        return mask + config.contrastive_weight * contrastive, mask, contrastive
 
 
 def mask_loss(
@@ -19,14 +60,14 @@ def mask_loss(
     bce_weight: float,
     dice_weight: float,
     positive_weight: float,
-    shard: Shard | None = None,
+    part: BatchPart | None = None,
 ) -> torch.Tensor:
     """Weighted sum of binary cross-entropy and dice loss, mean over the samples.
 
     Args:
         logits, masks: (B, H, W); masks float, 0 or 1.
         positive_weight: weight of pixels inside the mask in the cross-entropy.
-        shard: see `gathered`.
+        part: see `models.parallel.gathered`.
 
     Dice (Milletari et al. 2016) is 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1).
     """
@@ -37,7 +78,7 @@ def mask_loss(
     intersection = (probabilities * masks).sum(dim=(1, 2))  # (B,)
     total = probabilities.sum(dim=(1, 2)) + masks.sum(dim=(1, 2))  # (B,)
     dice = 1 - (2 * intersection + 1) / (total + 1)
-    return gathered(bce_weight * bce + dice_weight * dice, shard).mean()
+    return gathered(bce_weight * bce + dice_weight * dice, part).mean()
 
 
 def cosine(pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
@@ -52,7 +93,7 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
 
 
 def pixel_contrast(
-    similarity: torch.Tensor, masks: torch.Tensor, temperature: float, shard: Shard | None = None
+    similarity: torch.Tensor, masks: torch.Tensor, temperature: float, part: BatchPart | None = None
 ) -> torch.Tensor:
     """Every pixel a sample: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, s = cos(e(p), c) / temperature.
 
@@ -61,11 +102,11 @@ def pixel_contrast(
     Args:
         similarity: (B, h, w) cosine of pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask; at least one half counts as inside.
-        shard: see `gathered`.
+        part: see `models.parallel.gathered`.
     """
     inside = (masks >= 0.5).to(similarity.dtype)
     losses = F.binary_cross_entropy_with_logits(similarity / temperature, inside, reduction="none")
-    return gathered(losses.mean(dim=(1, 2)), shard).mean()
+    return gathered(losses.mean(dim=(1, 2)), part).mean()
 
 
 def instance_contrast(
@@ -75,7 +116,7 @@ def instance_contrast(
     masks: torch.Tensor,
     image_ids: torch.Tensor,
     temperature: float,
-    shard: Shard | None = None,
+    part: BatchPart | None = None,
 ) -> torch.Tensor:
     """Symmetric InfoNCE between the centers of a batch and the mean pixel embeddings of its instances.
 
@@ -93,7 +134,7 @@ def instance_contrast(
         similarity: (B, h, w) cosine of pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask.
         image_ids: (B,) integers.
-        shard: see `gathered`; the batch is that of all processes.
+        part: see `models.parallel.gathered`; the batch is that of all processes.
     """
     pixels, masks = pixels.flatten(1, 2), masks.flatten(1)  # (B, N, D), (B, N)
     weights = torch.stack([masks, _hard_pixels(similarity.flatten(1), masks), 1 - masks], dim=1)  # (B, 3, N)
@@ -104,8 +145,8 @@ def instance_contrast(
     instances, negatives = means[:, 0], means[:, 1:]
     own = torch.einsum("bd,bkd->bk", centers, negatives).masked_fill(~there[:, 1:], -math.inf)  # (B, 2)
 
-    centers, instances, own = gathered(centers, shard), gathered(instances, shard), gathered(own, shard)
-    masks, image_ids = gathered(masks, shard), gathered(image_ids, shard)
+    centers, instances, own = gathered(centers, part), gathered(instances, part), gathered(own, part)
+    masks, image_ids = gathered(masks, part), gathered(image_ids, part)
     seen = masks.sum(dim=1) > 0  # (B,), of the whole batch from here on
     itself = torch.eye(len(seen), dtype=torch.bool, device=seen.device)
     excluded = (same_thing(masks, image_ids) | ~seen) & ~itself  # (B, B): column j is no negative of row i
@@ -117,36 +158,6 @@ def instance_contrast(
         to_center, targets, reduction="none"
     )
     return torch.where(seen, losses, 0).sum() / (2 * seen.sum()).clamp(min=1)
-
-
-def gathered(values: torch.Tensor, shard: Shard | None) -> torch.Tensor:
-    """The rows of all processes in the order of the whole batch: (B, ...) -> (total, ...).
-
-    Gradients flow back to every process, summed over all of them. A loss computed from gathered rows is the same on
-    every process, and the mean over processes of its gradients, which is what distributed data parallel training
-    applies, is the gradient of one process that has the whole batch.
-
-    One process, `shard` None or the whole batch, gets its rows back.
-    """
-    if shard is None or shard[1] == len(values):
-        return values
-    first, total = shard
-    before, after = (values.new_zeros(count, *values.shape[1:]) for count in (first, total - first - len(values)))
-    return _SumOfProcesses.apply(torch.cat([before, values, after]))
-
-
-class _SumOfProcesses(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
-        total = values.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        total = gradient.clone()
-        distributed.all_reduce(total)
-        return total
 
 
 def same_thing(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:

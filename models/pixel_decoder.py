@@ -26,32 +26,32 @@ class TextConditionedMixing(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Top-down pyramid over the vision stages.
+    """Top-down pyramid over the levels of the vision encoder.
 
     Args:
-        stage_dims: channels of each stage, finest first.
-        upsampling: how many times finer than its own grid each stage enters: every pixel of it becomes s x s pixels.
+        level_dims: channels of each level, finest first.
+        upsampling: how many times finer than its own grid each level enters: every pixel of it becomes s x s pixels.
         dim: channels D of the pixel embeddings.
         word_dim: channels T of the sentence.
     """
 
-    def __init__(self, stage_dims: list[int], upsampling: list[int], dim: int, word_dim: int):
+    def __init__(self, level_dims: list[int], upsampling: list[int], dim: int, word_dim: int):
         super().__init__()
         self.upsampling = upsampling
         self.laterals = nn.ModuleList(
-            nn.Linear(stage_dim, s * s * dim) for stage_dim, s in zip(stage_dims, upsampling, strict=True)
+            nn.Linear(level_dim, s * s * dim) for level_dim, s in zip(level_dims, upsampling, strict=True)
         )
-        self.mixings = nn.ModuleList(TextConditionedMixing(dim, word_dim) for _ in stage_dims)
+        self.mixings = nn.ModuleList(TextConditionedMixing(dim, word_dim) for _ in level_dims)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
-        """Stage features (B, h_i, w_i, C_i), finest first, sentence (B, T) -> embeddings (B, s_0 h_0, s_0 w_0, D)."""
+        """Features (B, h_i, w_i, C_i), finest level first, sentence (B, T) -> embeddings (B, s_0 h_0, s_0 w_0, D)."""
         x = None
         for feature, lateral, s, mixing in list(
             zip(features, self.laterals, self.upsampling, self.mixings, strict=True)
         )[::-1]:
-            level = spread(lateral(feature), s)  # (B, s h, s w, D)
-            x = level if x is None else level + resize(x, level.shape[1:3])
+            own = spread(lateral(feature), s)  # (B, s h, s w, D)
+            x = own if x is None else own + resize(x, own.shape[1:3])
             x = mixing(x, sentence)
         return self.norm(x)
 

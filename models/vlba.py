@@ -1,4 +1,4 @@
-"""Vision-language bidirectional attention (VLBA): pixels and words exchange features after a vision stage.
+"""Vision-language bidirectional attention (VLBA): pixels and words exchange features after a vision level.
 
 One score map serves both directions: S = Q(pixels) K(words)^T / sqrt(d), with an instance norm over the pixels on Q.
 Text to pixel: softmax over words, padded ones at -inf, times V(words), output projection, instance norm. Pixel to text:
@@ -50,14 +50,14 @@ class GatedFusion(nn.Module):
 
 
 class VLBA(nn.Module):
-    """The attention between one vision stage and the words.
+    """The attention between one level of the vision encoder and the words.
 
     Args:
-        pixel_dim: channels C of the vision stage; also the width d of the score map.
+        pixel_dim: channels C of the level; also the width d of the score map.
         word_dim: channels T of the words.
         direction: text_to_pixel, pixel_to_text or bidirectional. A direction that is off has no parameters, and its
             side passes through unchanged.
-        last: whether no vision stage follows that would read updated pixels; only `features` leave then.
+        last: whether no level follows that would read updated pixels; only `features` leave then.
     """
 
     def __init__(self, pixel_dim: int, word_dim: int, direction: str, last: bool = False):

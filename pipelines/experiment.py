@@ -170,7 +170,7 @@ def mlflow() -> State:
         return Completed(message=sync(get_run_logger().info))
     except Exception as error:
         get_run_logger().warning(
-            "MLflow is not in step (python -m pipelines.mlflow.sync): %s: %s", type(error).__name__, error
+            "MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
         )
         return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
 

@@ -10,7 +10,7 @@ from pipelines.mlflow.sync import SyncError, sync
 def main(arguments: Sequence[str] | None = None) -> None:
     """Sync and say what changed; exit code 1 where MLflow or dvc.lock cannot be used."""
     argparse.ArgumentParser(
-        prog="python -m pipelines.mlflow.sync",
+        prog="python -m pipelines.sync",
         description="Bring MLflow up to what DVC keeps: runs, curves, models, comparisons, the champion of each "
         "dataset. Changes nothing where nothing lacks.",
     ).parse_args(arguments)

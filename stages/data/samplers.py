@@ -11,19 +11,15 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
 
-
-class Share(NamedTuple):
-    """Which of several processes: index of count."""
-
-    index: int
-    count: int
+from models.parallel import BatchPart
+from stages.runtime.processes import ProcessShare
 
 
-class Part(NamedTuple):
-    """A process's rows of a batch, and where they lie in it; see `Batch.shard`."""
+class PartRows(NamedTuple):
+    """A process's rows of a batch, and where they lie in it; see `Batch.part`."""
 
     rows: list[int]
-    shard: tuple[int, int] | None
+    part: BatchPart | None
 
 
 class OneExpressionPerRef(Sampler):
@@ -64,8 +60,8 @@ class WholeImages(Sampler):
         share: of several processes, process i of W takes the lists i, i + W, i + 2 W, ...; None for all lists.
     """
 
-    def __init__(self, images: np.ndarray, batch_size: int, share: Share | None = None):
-        self.share = share or Share(0, 1)
+    def __init__(self, images: np.ndarray, batch_size: int, share: ProcessShare | None = None):
+        self.share = share or ProcessShare(0, 1)
         which = pd.factorize(images)[0]
         self.order = np.argsort(which, kind="stable")
         self.starts, position, filled = [], 0, batch_size
@@ -85,7 +81,7 @@ class WholeImages(Sampler):
         return (part.tolist() for part in parts[self.share.index :: self.share.count])
 
 
-class Parts(Sampler):
+class BatchParts(Sampler):
     """Of every batch of all processes the part of one.
 
     Samples of one image stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
@@ -98,20 +94,20 @@ class Parts(Sampler):
         images: (N,) which image each row of the table is about.
     """
 
-    def __init__(self, batches: Sampler[list[int]], images: np.ndarray, share: Share):
+    def __init__(self, batches: Sampler[list[int]], images: np.ndarray, share: ProcessShare):
         self.batches, self.images, self.share = batches, images, share
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[PartRows]:
         return map(self.part, self.batches)
 
-    def part(self, rows: list[int]) -> Part:
+    def part(self, rows: list[int]) -> PartRows:
         which, images = pd.factorize(self.images[rows])
         if len(images) < self.share.count:
-            return Part(rows, None)
+            return PartRows(rows, None)
         order = np.argsort(which, kind="stable")
         mine = np.array_split(range(len(images)), self.share.count)[self.share.index]
         first, end = np.searchsorted(which[order], (mine[0], mine[-1] + 1)).tolist()
-        return Part([rows[place] for place in order[first:end]], (first, len(rows)))
+        return PartRows([rows[place] for place in order[first:end]], BatchPart(first, len(rows)))

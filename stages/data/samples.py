@@ -15,9 +15,12 @@ from PIL import Image, UnidentifiedImageError
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
-from models.processing import AlignFormerProcessor, Frame
+from models.frames import Frame
+from models.parallel import BatchPart
+from models.processing import AlignFormerProcessor
 from stages.data.prepared import PreparedDataset, decode_mask
-from stages.data.samplers import Part, Parts, Share, WholeImages
+from stages.data.samplers import BatchParts, PartRows, WholeImages
+from stages.runtime.processes import ProcessShare
 
 PIXEL_MEMORY = 2**29  # bytes of processed images kept where no workers load, so that small sets are decoded once
 
@@ -38,7 +41,7 @@ class Batch:
         masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
         rows: positions of the samples in the dataset's table.
-        shard: where they lie in the batch of all processes: place of the first, number of all. None: they are all.
+        part: where they lie in the batch of all processes. None: they are all.
     """
 
     pixel_values: torch.Tensor
@@ -50,12 +53,12 @@ class Batch:
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
     rows: list[int]
-    shard: tuple[int, int] | None = None
+    part: BatchPart | None = None
 
     @property
     def total(self) -> int:
         """Samples in the batch of all processes."""
-        return self.shard[1] if self.shard else len(self.rows)
+        return self.part.total if self.part else len(self.rows)
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
         """What `AlignFormer.forward` takes, on a device."""
@@ -69,7 +72,7 @@ class Batch:
             "text_index": self.text_index if len(self.input_ids) < len(self.rows) else None,
         }
         there = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items() if tensor is not None}
-        return inputs | there | {"shard": self.shard}
+        return inputs | there
 
     def pin_memory(self) -> "Batch":
         """The same in memory from which a GPU copies while it computes."""
@@ -108,7 +111,7 @@ class Expressions(Dataset):
         self.processor = processor
         self.frame = frame or processor.frame
         self.reader = Reader.of(prepared, rows, processor, self.frame)
-        self._by_image: dict[tuple[int, int, Share | None], Loader] = {}
+        self._by_image: dict[tuple[int, int, ProcessShare | None], Loader] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,20 +124,26 @@ class Expressions(Dataset):
         """The true mask at the original size: bool (height, width)."""
         return self.reader.true_mask(row)
 
+    def one_sample(self, tokens: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """The first image with an expression of so many tokens, as inputs of the model; to measure with."""
+        inputs = self[[0]].inputs(device)
+        ids = inputs["input_ids"][:, :1].expand(-1, tokens)
+        return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
     def loader(
-        self, batch_size: int, sampler: Sampler | None = None, workers: int = 0, share: Share | None = None
+        self, batch_size: int, sampler: Sampler | None = None, workers: int = 0, share: ProcessShare | None = None
     ) -> "Loader":
         """Batches with masks, in the table's order or in a sampler's.
 
         Args:
             batch_size: of all processes together.
             workers: processes that load, alive as long as the loader; 0: the caller's own. Batches are the same.
-            share: the part of each batch that is this process's, see `Parts`; None for the whole.
+            share: the part of each batch that is this process's, see `BatchParts`; None for the whole.
         """
         batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
-        return Loader(self.reader, Parts(batches, self._images, share) if share else batches, workers)
+        return Loader(self.reader, BatchParts(batches, self._images, share) if share else batches, workers)
 
-    def by_image(self, batch_size: int, workers: int = 0, share: Share | None = None) -> "Loader":
+    def by_image(self, batch_size: int, workers: int = 0, share: ProcessShare | None = None) -> "Loader":
         """Every expression once, in batches of whole images, without masks; the same call gives the same loader.
 
         All expressions of an image are in one batch, so that it is decoded once. Only an image with more than
@@ -242,10 +251,10 @@ class Reader(Dataset):
             file_ids=torch.tensor(images["image_id"].to_numpy()),
         )
 
-    def __getitem__(self, rows: list[int] | Part) -> "Batch | ImageError":
+    def __getitem__(self, rows: list[int] | PartRows) -> "Batch | ImageError":
         """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
         try:
-            return replace(self.batch(rows.rows), shard=rows.shard) if isinstance(rows, Part) else self.batch(rows)
+            return replace(self.batch(rows.rows), part=rows.part) if isinstance(rows, PartRows) else self.batch(rows)
         except ImageError as error:
             return error
 
@@ -321,7 +330,7 @@ class Loader(DataLoader):
     Draws nothing from torch's global generator. Raises ImageError.
     """
 
-    def __init__(self, reader: Reader, batches: Sampler[list[int]] | Sampler[Part], workers: int):
+    def __init__(self, reader: Reader, batches: Sampler[list[int]] | Sampler[PartRows], workers: int):
         super().__init__(
             reader if workers == 0 else replace(reader, remembered=None),
             batch_size=None,

@@ -137,7 +137,7 @@ def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
 
 
 def _table(part: Words) -> html.Div:
-    """A row a vision stage, a column a word."""
+    """A row a vision level, a column a word."""
     head = html.Tr([html.Th("stage"), *map(html.Th, part.words)])
     rows = [
         html.Tr([html.Th(stage), *map(_cell, part.words, tiles)])

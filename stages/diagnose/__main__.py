@@ -165,7 +165,7 @@ def cost(subject: Subject) -> dict:
     """Parameters and FLOPs, in all and by part, of one image and one expression of the most words."""
     words = subject.processor.tokenizer.model_max_length
     expressions = subject.expressions(subject.dataset.validation.head(1))
-    parts = costs.by_part(subject.model, costs.sample(expressions, words, subject.model.device))
+    parts = costs.by_part(subject.model, expressions.one_sample(words, subject.model.device))
     return {
         "image_size": expressions.frame.size,
         "words": words,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from models.processing import Frame
+from models.frames import Frame
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import Protocol
 

@@ -36,7 +36,7 @@ class Inner:
         pixels: (B, h, w, D) vectors of unit length, whose cosine with the center is the similarity.
         center: (B, D), likewise.
         similarity: (B, h, w).
-        attention: vision stage -> direction -> shares (B, N, L): of text to pixel, which sum to 1 over the words of a
+        attention: vision level -> direction -> shares (B, N, L): of text to pixel, which sum to 1 over the words of a
             pixel, and of pixel to text, which sum to 1 over the pixels of a word. Nothing where there is no VLBA.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from models.processing import Frame
+from models.frames import Frame
 from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
 

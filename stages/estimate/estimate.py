@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from accelerate import Accelerator
 
-from models.costs import Part, by_part, sample
+from models.costs import CostPart, by_part
 from stages.data import samples
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Batch, Expressions
@@ -52,7 +52,7 @@ def report(cell: Run, settings: Params) -> str:
     start = assemble(cell, settings)
     model, training = start.recipe.model, start.recipe.training
     accelerator = processes.accelerator(training.precision)
-    parts = by_part(start.model.to(accelerator.device), sample(start.train, model.max_words, accelerator.device))
+    parts = by_part(start.model.to(accelerator.device), start.train.one_sample(model.max_words, accelerator.device))
     sampler = OneExpressionPerRef(start.train.rows, cell.seed)
     first, later = loading(start.train, list(sampler), training.batch_size)
     cost = step_cost(start, list(sampler), accelerator)
@@ -193,10 +193,10 @@ def clock(duration: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}"
 
 
-def table(parts: Iterable[Part]) -> list[str]:
+def table(parts: Iterable[CostPart]) -> list[str]:
     """Lines of a plain table, with a line of sums."""
     parts = [part for part in parts if any(part[1:])]
-    parts.append(Part("all", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
+    parts.append(CostPart("all", *(sum(column) for column in list(zip(*parts, strict=True))[1:])))
     width = max(len(part.name) for part in parts)
     return [
         f"{'part':{width}}  {'parameters':>12}  {'trained':>12}  {'frozen':>12}  {'GFLOPs':>9}  {'share':>6}",

@@ -69,9 +69,9 @@ def scored(
 
 def _shared_work(model: AlignFormer) -> str:
     """What runs once for all expressions of an image, and why not more."""
-    once, stages = model.stages_without_words, len(model.vision.dims)
+    once, stages = model.levels_without_words, len(model.vision.dims)
     why = f"; pixels of the others have read the words (VLBA: {model.config.vlba})" if once < stages else ""
-    return f"{once} of {stages} vision stages run once per image, not once per expression{why}"
+    return f"{once} of {stages} vision levels run once per image, not once per expression{why}"
 
 
 def write(cell: run.Run, scores: pd.DataFrame, protocol: Protocol, card: str) -> None:

@@ -7,13 +7,15 @@ import difflib
 import json
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
+from models.variant import VariantFields
 from stages.runtime import layout
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
@@ -228,16 +230,17 @@ class Recipe(Section):
     training: Training
 
 
-class Variant(Section):
-    """What is compared: the attention between vision and language, and the contrastive loss."""
+def _section_of(fields_of: type, description: str) -> type[Section]:
+    """A section with the fields of a dataclass, their defaults, and the bounds in their metadata."""
+    declared: dict[str, Any] = {
+        each.name: (each.type, Field(each.default, **each.metadata)) for each in fields(fields_of)
+    }
+    return create_model("Variant", __base__=Section, __doc__=description, **declared)
 
-    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"]
-    vlba_stages: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="after how many of the vision stages, the last ones, it stands; all where not given"
-    )
-    contrastive: Literal["none", "pixel", "instance"]
-    contrastive_weight: Annotated[float, Field(ge=0)]
-    temperature: Annotated[float, Field(gt=0)]
+
+Variant = _section_of(
+    VariantFields, "What is compared: the attention between words and pixels, and the contrastive loss."
+)
 
 
 class Evaluation(Section):

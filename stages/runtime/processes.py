@@ -5,12 +5,18 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from stages.data.samplers import Share
+
+class ProcessShare(NamedTuple):
+    """Which of several processes: index of count."""
+
+    index: int
+    count: int
 
 
 class NotOneRunError(RuntimeError):
@@ -44,10 +50,10 @@ def here() -> PartialState:
     return state
 
 
-def share() -> Share | None:
+def share() -> ProcessShare | None:
     """Which of several processes this is; None where it is the only one."""
     state = here()
-    return Share(state.process_index, state.num_processes) if state.num_processes > 1 else None
+    return ProcessShare(state.process_index, state.num_processes) if state.num_processes > 1 else None
 
 
 def accelerator(precision: str) -> Accelerator:
@@ -61,7 +67,7 @@ def accelerator(precision: str) -> Accelerator:
 
 @contextmanager
 def group() -> Iterator[PartialState]:
-    """`here()` for the time of a stage; the processes take leave of each other where it ends well.
+    """`here()` for the time of a stage; where it ends well, so does the group of processes.
 
     Raises:
         NotOneRunError, OtherEndedError: see there. On a GPU the launcher ends the others before they notice.

@@ -8,11 +8,20 @@ from stages.runtime.params import Params
 
 
 class Run(NamedTuple):
-    """One cell of the comparison. The names are keys of `params.yaml`."""
+    """One training of the comparison, with all that is made from it. The names are keys of `params.yaml`."""
 
     dataset: str
     variant: str
     seed: int
+
+    @property
+    def name(self) -> str:
+        """As DVC names it in a matrix: `scenes-alignformer-0`."""
+        return f"{self.dataset}-{self.variant}-{self.seed}"
+
+    def stage(self, kind: str) -> str:
+        """The DVC stage of a kind (train, evaluate, diagnose, card) that belongs to the run: `train@scenes-baseline-0`."""
+        return f"{kind}@{self.name}"
 
 
 def from_command_line(stage: str, description: str) -> tuple[Run, Params]:

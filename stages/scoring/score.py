@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
-from models.processing import Frame, Letterbox, Stretch
+from models.frames import Frame, Letterbox, Stretch
 from stages.data.prepared import encode_mask
 from stages.data.samples import Expressions
 from stages.runtime import processes

@@ -76,11 +76,7 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
         AlignFormerConfig(
             vision_config=vision_config(recipe.model),
             text_config=text_config(recipe.model, tokenizer),
-            vlba=variant.vlba,
-            vlba_stages=variant.vlba_stages,
-            contrastive=variant.contrastive,
-            contrastive_weight=variant.contrastive_weight,
-            temperature=variant.temperature,
+            **variant.model_dump(),
             pixel_dim=recipe.model.pixel_dim,
             bce_weight=training.bce_weight,
             dice_weight=training.dice_weight,
@@ -91,7 +87,7 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
         if section.kind == "pretrained":
             pretrained.load(encoder, section.weights)
     built.freeze(
-        vision_stages=vision.frozen if vision.kind == "pretrained" else 0,
+        vision_levels=vision.frozen if vision.kind == "pretrained" else 0,
         text=text.kind == "pretrained" and text.frozen,
     )
     return built

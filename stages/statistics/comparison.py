@@ -177,7 +177,7 @@ def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
 
 
 def _vlba(variant: Variant) -> tuple:
-    return variant.vlba, None if variant.vlba == "none" else variant.vlba_stages
+    return variant.vlba, None if variant.vlba == "none" else variant.vlba_levels
 
 
 def _contrast(variant: Variant) -> tuple:

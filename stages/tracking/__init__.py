@@ -4,7 +4,7 @@ One parent run an ablation (what all variants of a dataset share: data, code, re
 are found by a key made of their inputs (`stages.runtime.keys`), so a stage that runs again replaces its run.
 
 Nothing here stops a stage. What MLflow could not be told is warned of, once a run, and named;
-`python -m pipelines.mlflow.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
+`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
 """
 
 import logging
@@ -163,7 +163,7 @@ class _Lost:
             if not self.what:
                 log.warning(
                     "MLflow was not told of %s: %s. The first reason: %s. The stage goes on; its outputs and "
-                    "dvc.lock are complete without MLflow, and `python -m pipelines.mlflow.sync` tells it later.",
+                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` tells it later.",
                     self.who, what, store.in_words(error),
                 )  # fmt: skip
             self.what.append(what)

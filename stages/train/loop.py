@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 
 from models.alignformer import AlignFormer
+from models.parallel import convert_batch_norm, set_part
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Expressions
 from stages.runtime import processes
@@ -14,7 +15,6 @@ from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import Protocol
 from stages.scoring.score import score
 from stages.setup.optimizer import build_optimizer, schedule
-from stages.train.batch_norm import over_all_processes
 from stages.train.checkpoints import Checkpoints
 from stages.train.loss_meter import Losses
 from stages.train.state import State
@@ -52,7 +52,7 @@ def fit(
     optimizer = build_optimizer(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))
     if accelerator.num_processes > 1:
-        over_all_processes(model)
+        convert_batch_norm(model)
     prepared_model, optimizer = accelerator.prepare(model, optimizer)
     if training.compile:
         prepared_model = torch.compile(prepared_model)
@@ -79,6 +79,7 @@ def fit(
             leave=False,
         )
         for batch in bar:
+            set_part(model, batch.part)
             output = prepared_model(**batch.inputs(accelerator.device))
             losses.add(output, batch)
             accelerator.backward(output.loss)

@@ -50,8 +50,8 @@ def test_the_encoders_alone_compute_what_alignformer_computes_before_any_word_is
     grid = model.vision.embed(inputs["pixel_values"])
     assert len(features) == len(model.vision.dims)
     for stage, feature in enumerate(features):
-        grid = model.vision.stage(stage, grid)
-        ours = torch.nn.functional.layer_norm(grid.pixels, grid.pixels.shape[-1:], eps=setting.vision.layer_norm_eps)
+        grid = model.vision.level(stage, grid)
+        ours = torch.nn.functional.layer_norm(grid.tokens, grid.tokens.shape[-1:], eps=setting.vision.layer_norm_eps)
         torch.testing.assert_close(feature, ours.transpose(1, 2).unflatten(2, grid.size), atol=1e-4, rtol=1e-4)
     ours = model.text(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
     torch.testing.assert_close(words, ours)

@@ -203,7 +203,7 @@ def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(ba
     shared = model(**own, image_index=images, text_index=expressions).logits
     torch.testing.assert_close(shared, repeated, rtol=1e-9, atol=1e-9)
     if hooks:
-        once = model.stages_without_words
+        once = model.levels_without_words
         assert encoded == [3] * once + [5] * (len(model.vision.dims) - once)
 
 
@@ -212,9 +212,9 @@ def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(ba
     ("vlba", 4, 1), ("vlba", 2, 3), ("alignformer", 1, 4),
 ])  # fmt: skip
 def test_vlba_stands_after_the_last_stages(variant, stages, once):
-    model = tiny(variant, "dinov2", vlba_stages=stages)
+    model = tiny(variant, "dinov2", vlba_levels=stages)
     assert list(model.vlba) == ([] if variant == "baseline" else ["0", "1", "2", "3"][-(stages or 4) :])
-    assert model.stages_without_words == once
+    assert model.levels_without_words == once
 
 
 @torch.no_grad()
@@ -262,8 +262,8 @@ def test_without_vlba_the_encoders_are_left_alone(batch):
     assert words is found
     grid = model.vision.embed(batch["pixel_values"])
     for stage, feature in enumerate(features):
-        grid = model.vision.stage(stage, grid)
-        expected = F.layer_norm(grid.pixels, grid.pixels.shape[-1:]).reshape(3, *grid.size, -1)
+        grid = model.vision.level(stage, grid)
+        expected = F.layer_norm(grid.tokens, grid.tokens.shape[-1:]).reshape(3, *grid.size, -1)
         torch.testing.assert_close(feature, expected)
 
 

@@ -15,7 +15,7 @@ from transformers import (
     SwinConfig,
 )
 
-from models.encoders import SwinStages, text_encoder, vision_stages
+from models.encoders import SwinLevels, text_encoder, vision_encoder
 
 
 def swin(**changes) -> SwinConfig:
@@ -32,14 +32,14 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
     return module.eval()
 
 
-def run(stages, images: torch.Tensor) -> list[torch.Tensor]:
-    """Stage outputs as the library gives them, (B, C, h, w)."""
-    grid = stages.embed(images)
-    outputs = [grid.pixels.transpose(1, 2).unflatten(2, grid.size)]
-    for index in range(len(stages.dims)):
-        grid = stages.stage(index, grid)
-        assert grid.pixels.shape == (len(images), grid.size[0] * grid.size[1], stages.dims[index])
-        outputs.append(grid.pixels.transpose(1, 2).unflatten(2, grid.size))
+def run(levels, images: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs of the levels as the library gives them, (B, C, h, w)."""
+    grid = levels.embed(images)
+    outputs = [grid.tokens.transpose(1, 2).unflatten(2, grid.size)]
+    for index in range(len(levels.dims)):
+        grid = levels.level(index, grid)
+        assert grid.tokens.shape == (len(images), grid.size[0] * grid.size[1], levels.dims[index])
+        outputs.append(grid.tokens.transpose(1, 2).unflatten(2, grid.size))
     return outputs
 
 
@@ -51,28 +51,28 @@ def test_staged_swin_equals_the_backbone_before_its_norms(size, absolute):
     if absolute and (size[0] % 4 or size[1] % 4):
         pytest.skip("the library interpolates position tables for whole patches only")
     config = swin(use_absolute_embeddings=absolute)
-    stages = randomise(vision_stages(config))
+    levels = randomise(vision_encoder(config))
     backbone = randomise(SwinBackbone(config))
-    missing = backbone.swin.load_state_dict(stages.encoder.state_dict(), strict=False)
+    missing = backbone.swin.load_state_dict(levels.encoder.state_dict(), strict=False)
     assert missing.missing_keys == ["layernorm.weight", "layernorm.bias"]
     assert missing.unexpected_keys == []
 
     images = torch.randn(2, 3, *size)
     expected = backbone(images, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
-    found = run(stages, images)
+    found = run(levels, images)
     assert len(found) == len(expected) == 4
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
-def test_normed_stages_are_the_backbones_feature_maps():
+def test_normed_levels_are_the_backbones_feature_maps():
     config = swin()
-    stages, backbone = randomise(vision_stages(config)), randomise(SwinBackbone(config))
-    backbone.swin.load_state_dict(stages.encoder.state_dict(), strict=False)
+    levels, backbone = randomise(vision_encoder(config)), randomise(SwinBackbone(config))
+    backbone.swin.load_state_dict(levels.encoder.state_dict(), strict=False)
     images = torch.randn(1, 3, 36, 44)
     norms = backbone.hidden_states_norms.values()
-    for output, norm, expected in zip(run(stages, images)[1:], norms, backbone(images).feature_maps, strict=True):
+    for output, norm, expected in zip(run(levels, images)[1:], norms, backbone(images).feature_maps, strict=True):
         found = norm(output.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -93,11 +93,11 @@ def test_staged_dinov2_equals_the_backbone_before_its_norm(size, blocks):
         out_indices={4: (0, 1, 2, 3, 4), 6: (0, 2, 4, 5, 6)}[blocks],
     )
     backbone = randomise(Dinov2Backbone(config))
-    stages = vision_stages(config).eval()
-    report = stages.encoder.load_state_dict(backbone.state_dict(), strict=False)
+    levels = vision_encoder(config).eval()
+    report = levels.encoder.load_state_dict(backbone.state_dict(), strict=False)
     assert report.missing_keys == []
     images = torch.randn(2, 3, *size)
-    for one, other in zip(run(stages, images), backbone(images).feature_maps, strict=True):
+    for one, other in zip(run(levels, images), backbone(images).feature_maps, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
@@ -107,12 +107,12 @@ def test_staged_resnet_equals_the_backbone(size):
     config = ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 8, 12], depths=[1, 2, 1], layer_type="basic", out_indices=(0, 1, 2, 3)
     )
-    stages = randomise(vision_stages(config))
+    levels = randomise(vision_encoder(config))
     backbone = ResNetBackbone(config).eval()
-    resnet = stages.encoder.state_dict()
+    resnet = levels.encoder.state_dict()
     backbone.load_state_dict({name: resnet[name] for name in backbone.state_dict()})
     images = torch.randn(2, 3, *size)
-    for one, other in zip(run(stages, images), backbone(images).feature_maps, strict=True):
+    for one, other in zip(run(levels, images), backbone(images).feature_maps, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -148,13 +148,13 @@ def test_any_bert_like_text_encoder_gives_a_vector_a_word(kind):
 
 
 def test_drop_path_is_active_in_training_only():
-    stages = SwinStages(swin(drop_path_rate=0.9))
+    levels = SwinLevels(swin(drop_path_rate=0.9))
     images = torch.randn(4, 3, 32, 32)
     torch.manual_seed(0)
-    assert not torch.equal(run(stages.train(), images)[-1], run(stages, images)[-1])
-    assert torch.equal(run(stages.eval(), images)[-1], run(stages, images)[-1])
+    assert not torch.equal(run(levels.train(), images)[-1], run(levels, images)[-1])
+    assert torch.equal(run(levels.eval(), images)[-1], run(levels, images)[-1])
 
 
 def test_an_unknown_kind_of_vision_encoder_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'convnext'.*swin"):
-        vision_stages(ConvNextConfig())
+        vision_encoder(ConvNextConfig())

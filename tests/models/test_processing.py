@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from models.alignformer import AlignFormerOutput
-from models.processing import AlignFormerProcessor, Letterbox, Stretch
+from models.frames import Letterbox, Stretch
+from models.processing import AlignFormerProcessor
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 

@@ -29,7 +29,7 @@ def clone(root, tmp_path, monkeypatch):
         ("recipes.small.training.precision=bf16", ("recipes", "small", "training", "precision"), "bf16", 1),
         ("datasets.refcoco.root='a, b: c'", ("datasets", "refcoco", "root"), "a, b: c", 1),
         ("datasets.scenes.image_counts.val=7", ("datasets", "scenes", "image_counts", "val"), 7, 1),
-        ("variants.vlba.vlba_stages=2", ("variants", "vlba", "vlba_stages"), 2, 1),
+        ("variants.vlba.vlba_levels=2", ("variants", "vlba", "vlba_levels"), 2, 1),
         (
             "recipes.small.training.encoder_learning_rate=1e-4",
             ("recipes", "small", "training", "encoder_learning_rate"),

@@ -33,14 +33,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Words:
-    """One direction for one expression: a row a vision stage, a column a word.
+    """One direction for one expression: a row a vision level, a column a word.
 
     Attributes:
         direction: key of `DIRECTIONS`.
         text: the expression.
         sent_id: its id.
         words: as the model's tokenizer splits it.
-        stages: number of each vision stage, counted from 1.
+        stages: number of each vision level, counted from 1.
         tiles: (stages, words).
     """
 
@@ -121,7 +121,7 @@ def figure(shown: list[Words], variant: str) -> Figure:
 def caption(variant: str) -> str:
     """What the tiles show."""
     return (
-        f"Attention of {variant} between words and pixels, one seed, at each vision stage that has it. Yellow: a large "
+        f"Attention of {variant} between words and pixels, one seed, at each vision level that has it. Yellow: a large "
         "share, on a scale of its own in each tile where a word gathers pixels, and common to a row where pixels read "
         "words; white: outline of the true mask. The number below a tile is, where a word gathers, the largest share "
         "of one pixel in multiples of an even share, and where pixels read, the word's mean share in percent. Look for "
@@ -202,5 +202,5 @@ def _draw(axes: Axes, words: Words) -> None:
     text = words.text if len(words.text) <= TITLE_LETTERS else f"{words.text[:TITLE_LETTERS].rstrip()}…"
     axes.set_title(f"{words.title}: “{text}”", loc="left", parse_math=False)
     axes.set_xlabel("word")
-    axes.set_ylabel("vision stage")
+    axes.set_ylabel("vision level")
     axes.xaxis.set_label_position("top")

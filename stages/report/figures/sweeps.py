@@ -13,7 +13,7 @@ from stages.runtime.params import Params
 KEYS = {  # numeric key of a variant: how an axis calls it
     "contrastive_weight": "weight of the contrastive loss",
     "temperature": "temperature of the contrast",
-    "vlba_stages": "vision stages with attention, counted from the last",
+    "vlba_levels": "vision levels with attention, counted from the last",
 }
 FEWEST = 3
 
@@ -34,7 +34,7 @@ class Sweep:
 
     @property
     def labels(self) -> list[str]:
-        """The values as text; `vlba_stages` that is not given means all stages."""
+        """The values as text; `vlba_levels` that is not given means all stages."""
         return ["all" if value is None else f"{value:g}" for value in self.values]
 
 

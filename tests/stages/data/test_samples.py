@@ -24,7 +24,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from models.processing import AlignFormerProcessor, Letterbox, Stretch
+from models.frames import Letterbox, Stretch
+from models.processing import AlignFormerProcessor
 from stages.data import samples
 from stages.data.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
 from stages.data.samplers import OneExpressionPerRef, WholeImages

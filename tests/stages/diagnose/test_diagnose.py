@@ -15,7 +15,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss
 from torch.nn import functional as F
 
-from models.processing import Letterbox, Stretch
+from models.frames import Letterbox, Stretch
 from stages.data import prepared
 from stages.data.prepared import boxes_of
 from stages.data.samples import Expressions

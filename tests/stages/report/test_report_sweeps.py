@@ -49,8 +49,8 @@ def test_variants_that_differ_in_something_else_are_no_sweep():
 
 
 def test_not_given_stages_mean_all_and_stand_last():
-    found = sweeps.find(params(all={}, one={"vlba_stages": 1}, two={"vlba_stages": 2}))
-    assert found == [Sweep("vlba_stages", ["one", "two", "all"], [1, 2, None])]
+    found = sweeps.find(params(all={}, one={"vlba_levels": 1}, two={"vlba_levels": 2}))
+    assert found == [Sweep("vlba_levels", ["one", "two", "all"], [1, 2, None])]
     assert found[0].labels == ["1", "2", "all"]
 
 

@@ -25,17 +25,17 @@ from transformers import ResNetConfig
 from benchmarks.clones import ENVIRONMENT, clone, tiny
 from models import losses
 from models.alignformer import AlignFormer
-from models.losses import gathered
-from stages.data.samplers import OneExpressionPerRef, Parts, Share
+from models.parallel import BatchPart, GlobalBatchNorm2d, PartAware, convert_batch_norm, gathered, set_part
+from stages.data.samplers import BatchParts, OneExpressionPerRef
 from stages.data.samples import Expressions
 from stages.runtime import layout, params, processes
 from stages.runtime.params import Training
+from stages.runtime.processes import ProcessShare
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS
 from stages.scoring.score import score
 from stages.train import __main__ as stage
 from stages.train import loop
-from stages.train.batch_norm import GlobalBatchNorm2d, over_all_processes
 from stages.train.loop import fit
 
 VARIANTS = {
@@ -103,14 +103,14 @@ def normalised() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     model = Normed().double()
     samples, targets = torch.randn(7, 3, 4, 5, dtype=torch.float64) * 3 + 20, torch.randn(7, 8, dtype=torch.float64)
-    share, shard = processes.share(), None
+    share = processes.share()
     if share:
         samples = samples[:5] if share.index == 0 else samples[5:]
-        shard = (0 if share.index == 0 else 5, 7)
-        over_all_processes(model)
+        convert_batch_norm(model)
+        set_part(model, BatchPart(0 if share.index == 0 else 5, 7))
         model = DistributedDataParallel(model)
     for _ in range(2):
-        loss = model(samples, targets, shard=shard)
+        loss = model(samples, targets)
         loss.backward()
     inner = getattr(model, "module", model)
     found = {f"gradient of {name}": parameter.grad for name, parameter in inner.named_parameters()}
@@ -126,33 +126,33 @@ def all_losses() -> dict[str, list[torch.Tensor]]:
     pixels, centers = torch.randn(7, 4, 5, 6, dtype=torch.float64), torch.randn(7, 6, dtype=torch.float64)
     masks = (torch.rand(7, 4, 5) < 0.4).double()
     masks[1], masks[4] = masks[0], 0
-    values, shard, share = [pixels, centers, masks, torch.tensor([0, 0, 0, 1, 2, 3, 3])], None, processes.share()
+    values, part, share = [pixels, centers, masks, torch.tensor([0, 0, 0, 1, 2, 3, 3])], None, processes.share()
     if share:
         mine = slice(0, 5) if share.index == 0 else slice(5, 7)
-        values, shard = [value[mine] for value in values], (mine.start, 7)
+        values, part = [value[mine] for value in values], BatchPart(mine.start, 7)
     pixels, centers, masks, image_ids = values
     leaves = pixels.requires_grad_(), centers.requires_grad_()
     similarity = losses.cosine(pixels, centers)
     found = {
-        "mask": losses.mask_loss(similarity, masks, 1.0, 1.0, 1.1, shard),
-        "pixel": losses.pixel_contrast(similarity, masks, 0.1, shard),
-        "instance": losses.instance_contrast(pixels, centers, similarity, masks, image_ids, 0.1, shard),
+        "mask": losses.mask_loss(similarity, masks, 1.0, 1.0, 1.1, part),
+        "pixel": losses.pixel_contrast(similarity, masks, 0.1, part),
+        "instance": losses.instance_contrast(pixels, centers, similarity, masks, image_ids, 0.1, part),
     }
     return {
         name: [loss.detach(), *torch.autograd.grad(loss, leaves, retain_graph=True)] for name, loss in found.items()
     }
 
 
-class Normed(nn.Module):
+class Normed(PartAware):
     """A loss that is no mean over samples, of all processes' samples."""
 
     def __init__(self):
         super().__init__()
         self.before, self.norm, self.after = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 8)
 
-    def forward(self, samples, targets, shard=None):
+    def forward(self, samples, targets):
         values = self.after(self.norm(self.before(samples)).relu().mean(dim=(2, 3)))
-        return ((gathered(values, shard) * targets).sum(dim=1).exp().sum()).log()
+        return ((gathered(values, self.part) * targets).sum(dim=1).exp().sum()).log()
 
 
 def plain(found: dict) -> dict:
@@ -237,9 +237,9 @@ def test_some_batches_are_shared_and_some_are_not(job):
     sampler = OneExpressionPerRef(job.train.rows, 0)
     kinds = set()
     for sampler.epoch in (1, 2):
-        batches = list(job.train.loader(3, sampler, share=Share(1, 2)))
+        batches = list(job.train.loader(3, sampler, share=ProcessShare(1, 2)))
         assert [batch.total for batch in batches] == [3, 3, 1]
-        kinds |= {(batch.shard is None, len(batch.rows)) for batch in batches}
+        kinds |= {(batch.part is None, len(batch.rows)) for batch in batches}
     assert {whole for whole, _ in kinds} == {True, False}
     assert {rows for whole, rows in kinds if not whole} >= {1}
 
@@ -305,7 +305,7 @@ def test_batch_norm_is_that_of_all_samples(one, two):
 
 def test_batch_norm_keeps_its_names_and_is_an_ordinary_one_alone():
     ordinary, ours = nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4))
-    over_all_processes(ours)
+    convert_batch_norm(ours)
     assert type(ours[0]) is GlobalBatchNorm2d
     assert ours[0].state_dict().keys() == ordinary.state_dict().keys()
     samples = torch.randn(3, 4, 5, 5)
@@ -321,14 +321,14 @@ def test_batch_norm_keeps_its_names_and_is_an_ordinary_one_alone():
 def test_the_parts_of_a_batch_are_the_batch(images, count, data):
     rows = data.draw(st.permutations(range(len(images))))
     images = np.array(images)
-    parts = [next(iter(Parts([rows], images, Share(index, count)))) for index in range(count)]
+    parts = [next(iter(BatchParts([rows], images, ProcessShare(index, count)))) for index in range(count)]
     if len(set(images)) < count:
         assert parts == [(rows, None)] * count
         return
     assert Counter(row for part in parts for row in part.rows) == Counter(rows)
     place = 0
     for part in parts:
-        assert part.shard == (place, len(rows))
+        assert part.part == (place, len(rows))
         assert part.rows
         place += len(part.rows)
     owners = [{image for image in images[part.rows].tolist()} for part in parts]
@@ -339,7 +339,7 @@ def test_the_parts_of_a_batch_are_the_batch(images, count, data):
 @given(size=st.integers(4, 12), count=st.integers(1, 4))
 def test_where_no_image_comes_twice_the_parts_follow_each_other_in_the_batch(size, count):
     rows = list(range(20, 20 + size))
-    parts = [next(iter(Parts([rows], np.arange(40), Share(index, count)))).rows for index in range(count)]
+    parts = [next(iter(BatchParts([rows], np.arange(40), ProcessShare(index, count)))).rows for index in range(count)]
     assert parts == [part.tolist() for part in np.array_split(rows, count)]
 
 
@@ -347,17 +347,16 @@ def test_where_no_image_comes_twice_the_parts_follow_each_other_in_the_batch(siz
 def test_every_whole_image_is_one_processes(squares, count):
     expressions = squares.expressions("train")
     everything = [batch.rows for batch in expressions.by_image(3)]
-    shares = [[batch.rows for batch in expressions.by_image(3, share=Share(i, count))] for i in range(count)]
-    assert [len(expressions.by_image(3, share=Share(i, count))) for i in range(count)] == [*map(len, shares)]
+    shares = [[batch.rows for batch in expressions.by_image(3, share=ProcessShare(i, count))] for i in range(count)]
+    assert [len(expressions.by_image(3, share=ProcessShare(i, count))) for i in range(count)] == [*map(len, shares)]
     assert sorted(rows for share in shares for rows in share) == sorted(everything)
 
 
 def test_workers_hand_over_where_a_part_lies(squares):
     expressions = squares.expressions("train")
     for index, workers in ((0, 0), (1, 1)):
-        (batch,) = expressions.loader(8, workers=workers, share=Share(index, 2))
-        assert (batch.shard, batch.total, len(batch.rows)) == ((4 * index, 8), 8, 4)
-        assert batch.inputs(torch.device("cpu"))["shard"] == batch.shard
+        (batch,) = expressions.loader(8, workers=workers, share=ProcessShare(index, 2))
+        assert (batch.part, batch.total, len(batch.rows)) == ((4 * index, 8), 8, 4)
 
 
 def test_processes_that_do_not_find_each_other_do_not_start(monkeypatch):

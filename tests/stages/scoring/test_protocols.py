@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from scipy.special import expit
 
-from models.processing import Letterbox, Stretch
+from models.frames import Letterbox, Stretch
 from stages.ablate.__main__ import main as ablate
 from stages.data import prepared
 from stages.data.samples import Expressions

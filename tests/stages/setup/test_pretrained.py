@@ -84,9 +84,9 @@ def test_the_encoders_are_the_librarys(folders, small_params, kind):
     vision.layernorm = torch.nn.Identity()
     grid = model.vision.embed(images)
     for stage in range(len(model.vision.dims)):
-        grid = model.vision.stage(stage, grid)
+        grid = model.vision.level(stage, grid)
     expected = vision(images).last_hidden_state
-    found = grid.pixels if grid.extra is None else torch.cat([grid.extra, grid.pixels], dim=1)
+    found = grid.tokens if grid.prefix_tokens is None else torch.cat([grid.prefix_tokens, grid.tokens], dim=1)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_frozen_parts_stay_as_they_are_and_drop_nothing(folders, small_params):
     assert not any(module.training for part in model.frozen for module in part.modules())
     assert model.vision.encoder.encoder.layers[1].blocks.training
     images, words = torch.randn(2, 3, 28, 28), processor.tokenizer(WORDS, padding=True, return_tensors="pt")
-    grids = [model.vision.stage(0, model.vision.embed(images)).pixels for _ in range(2)]
+    grids = [model.vision.level(0, model.vision.embed(images)).tokens for _ in range(2)]
     assert torch.equal(*grids)
     assert not grids[0].requires_grad
     model(images, words["input_ids"], words["attention_mask"], masks=torch.ones(2, 28, 28), image_ids=torch.arange(2))[
@@ -192,7 +192,7 @@ def test_the_recipe_photographs_reads_its_weights(small_params, root):
     images = torch.randn(1, 3, 98, 126)
     grid = model.vision.embed(images)
     for stage in range(4):
-        grid = model.vision.stage(stage, grid)
+        grid = model.vision.level(stage, grid)
     library = AutoModel.from_pretrained(weights["vision"], dtype=torch.float32).eval()
     library.layernorm = torch.nn.Identity()
-    torch.testing.assert_close(grid.pixels, library(images).last_hidden_state[:, 1:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(grid.tokens, library(images).last_hidden_state[:, 1:], rtol=1e-4, atol=1e-4)

@@ -171,7 +171,7 @@ def test_history_has_a_row_an_epoch_and_log_is_told(squares, training):
     assert [row["epoch"] for row in history] == [epoch for epoch, _ in told] == [1, 2, 3]
     for row, (_, logged) in zip(history, told, strict=True):
         assert {"epoch": row["epoch"], **logged} == row
-        assert row["loss"] == pytest.approx(row["mask_loss"] + 0.1 * row["contrastive_loss"], rel=1e-5)
+        assert row["loss"] == pytest.approx(row["mask_loss"] + 0.01 * row["contrastive_loss"], rel=1e-5)
 
 
 def test_the_loss_of_history_is_the_mean_over_samples(squares, training):

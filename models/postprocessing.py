@@ -1,0 +1,20 @@
+"""Logits -> masks, for people who ask a trained model. Scores are counted by `stages.scoring`, under a protocol."""
+
+from collections.abc import Sequence
+
+import torch
+
+from models.frames import Stretch
+
+
+def masks_at_original_size(
+    logits: torch.Tensor, target_sizes: Sequence[tuple[int, int]] | None, threshold: float, frame: Stretch
+) -> list[torch.Tensor]:
+    """Logits (B, H, W) resized bilinearly to (height, width) each, then sigmoid > threshold: B bool tensors on the CPU.
+
+    `target_sizes` None stands for the model's own size.
+    """
+    logits = logits.float().cpu()
+    cut = float(torch.logit(torch.tensor(threshold, dtype=torch.float64)))
+    target_sizes = [tuple(logits.shape[1:])] * len(logits) if target_sizes is None else target_sizes
+    return [frame.restore(sample, size) > cut for sample, size in zip(logits, target_sizes, strict=True)]
