@@ -24,7 +24,7 @@ from stages.diagnose import __main__ as stage
 from stages.diagnose import closeup
 from stages.diagnose.alignment import COLUMNS, average_precision, measured, summarise
 from stages.diagnose.calibration import THRESHOLDS, Calibration, best_threshold
-from stages.diagnose.predictions import Prediction, predictions
+from stages.diagnose.predictions import GridPrediction, predictions
 from stages.diagnose.regions import regions, regions_by_row, ring_width
 from stages.runtime import layout
 from stages.scoring.protocols import PROTOCOLS
@@ -151,7 +151,7 @@ def test_things_of_other_categories_are_no_distractors(squares):
     expressions = squares.expressions("val")
     by_row = regions_by_row(replace(squares.prepared, boxes=boxes), expressions)
     assert [by_row(row, GRID).distractors.any() for row in range(4)] == [False, False, True, True]
-    flat = Prediction(0, np.zeros(GRID), np.zeros(GRID), torch.zeros(32, 32))
+    flat = GridPrediction(0, np.zeros(GRID), np.zeros(GRID), torch.zeros(32, 32))
     assert np.isnan(measured(flat, by_row(0, GRID))["ap_distractors"])
     assert np.isnan(measured(flat, by_row(0, GRID))["base_distractors"])
     alike = measured(flat, by_row(2, GRID))
