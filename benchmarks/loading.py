@@ -103,7 +103,7 @@ def measure(expressions: Expressions, kind: str, workers: int, rounds: int, pass
 
 
 def _images(reader: samples.Reader, rows: list[int]) -> list[int]:
-    return reader.image[reader.instance[rows]].unique().tolist()
+    return reader.image_index[reader.instance_index[rows]].unique().tolist()
 
 
 def _seconds(batches: Iterable, passes: int) -> float:

@@ -2,16 +2,16 @@
 
 A prepared dataset is a folder with
 
-- `expressions.parquet`, one row an expression: sent_id, ref_id, ann_id, image_id (int64), split, text (string);
-  split is one of `SPLITS`, or where several sets are mixed `train` or SET_SPLIT, such as `refcoco+_testA`;
-- `instances.parquet`, one row a referred instance: ann_id (int64, unique), image_id (int64), image (path of the image
-  file, relative to the project's root, or absolute), width, height (int64, pixels of the original image), category
-  (string), mask (string: the `counts` of a COCO compressed RLE of size [height, width]);
-- `boxes.parquet`, one row an annotated thing of every image that has a referred instance, also those that nothing
-  refers to: ann_id (int64, unique), image_id (int64), category (string), x, y, width, height (float64, pixels of the
-  original image: left, top, size), sorted by image_id, ann_id. Every referred instance has a row; regions of crowds
-  that nothing refers to have none. Where several sets are mixed, an image has the rows of each set that refers to it,
-  with that set's ids: `distractors` keeps them apart;
+- `expressions.parquet`, one row for each expression: sent_id, ref_id, ann_id, image_id (int64), split, text (string).
+  split is one of `SPLITS`; where several sets are mixed it is `train` or SET_SPLIT, such as `refcoco+_testA`.
+- `instances.parquet`, one row for each instance that is referred to: ann_id (int64, unique), image_id (int64), image
+  (path of the image file, relative to the project's root, or absolute), width, height (int64, pixels of the original
+  image), category (string), mask (string: the `counts` of a COCO compressed RLE of size [height, width]).
+- `boxes.parquet`, one row for each annotated thing on the images of these instances, whether it is referred to or not:
+  ann_id (int64, unique), image_id (int64), category (string), x, y, width, height (float64, pixels of the original
+  image: left, top, size), sorted by image_id, ann_id. Every instance has a row; regions of crowds that nothing refers
+  to have none. Where several sets are mixed, an image has the rows of each set that refers to it, with that set's ids:
+  `distractors` keeps them apart.
 - `dataset.json`: name, source, counts by split, the checks that passed, the fingerprint of the source; `partial`, true
   where the data are not the whole published set; `warnings` and `notes`, sentences that belong beside every number.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -30,7 +31,7 @@ EXPRESSION_COLUMNS = ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"
 INSTANCE_COLUMNS = ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
 BOX_COLUMNS = ["ann_id", "image_id", "category", "x", "y", "width", "height"]
 FILES = ("expressions.parquet", "instances.parquet", "boxes.parquet", "dataset.json")
-SPACE = 10**13  # where sets are mixed, ids of the set at position n start at n * SPACE; `id % SPACE` is the set's own
+SPACE = 10**13  # where sets are mixed, ids of the set at position n start at n * SPACE; `id % SPACE` is the original
 
 
 class MissingSplitError(ValueError):
@@ -42,10 +43,12 @@ class PreparedDataset:
     """A prepared dataset in memory.
 
     Attributes:
-        expressions: one row an expression, sorted by sent_id, columns `EXPRESSION_COLUMNS`.
-        instances: one row a referred instance, indexed by ann_id, the other columns of `INSTANCE_COLUMNS`.
+        expressions: one row for each expression, sorted by sent_id, columns `EXPRESSION_COLUMNS`.
+        instances: one row for each instance that is referred to, indexed by ann_id, the other columns of
+            `INSTANCE_COLUMNS`.
         summary: the content of `dataset.json`.
-        boxes: one row an annotated thing, columns `BOX_COLUMNS`; None in memory only, where nobody asks for them.
+        boxes: one row for each annotated thing, columns `BOX_COLUMNS`; None only where the dataset was not read from
+            disk.
     """
 
     expressions: pd.DataFrame
@@ -55,14 +58,14 @@ class PreparedDataset:
 
     @property
     def evaluation_splits(self) -> list[str]:
-        """Every split but `train`, set by set where sets are mixed, each in the order val, testA, testB, test."""
+        """Every split but `train`, in the order val, testA, testB, test; where sets are mixed, set by set."""
         present = [split for split in self.expressions["split"].unique() if split != "train"]
         sets = list(dict.fromkeys(map(set_of, present)))
         return sorted(present, key=lambda split: (sets.index(set_of(split)), SPLITS.index(_kind(split))))
 
     @property
     def validation(self) -> pd.DataFrame:
-        """Expressions of `val`; of every set's `val` where sets are mixed. Raises MissingSplitError."""
+        """Expressions of `val`; where sets are mixed, those of every set's. Raises MissingSplitError."""
         kinds = self.expressions["split"].map(_kind)
         return self._rows(kinds == "val", "val")
 
@@ -70,11 +73,11 @@ class PreparedDataset:
         """The other things of the same category on the images of some instances.
 
         Returns:
-            One row an instance and other thing: target (ann_id of the instance), then `BOX_COLUMNS` of the other thing;
-            sorted by target, ann_id. An instance without such others has no row.
+            One row for each pair of instance and other thing: target (ann_id of the instance), then `BOX_COLUMNS` of
+            the other thing, sorted by target, ann_id. An instance without such others has no row.
 
         Raises:
-            ValueError: the dataset was put together without boxes, or one of the instances has none.
+            ValueError: the dataset has no boxes, or one of the instances has none.
         """
         if self.boxes is None:
             raise ValueError(f"dataset {self.summary['name']!r} has no boxes")
@@ -94,7 +97,7 @@ class PreparedDataset:
         return any(map(set_of, self.expressions["split"].unique()))
 
     def split(self, name: str) -> pd.DataFrame:
-        """Expressions of one split. Raises MissingSplitError where the split has none."""
+        """Expressions of one split. Raises MissingSplitError where there are none."""
         return self._rows(self.expressions["split"] == name, name)
 
     def _rows(self, chosen: pd.Series, name: str) -> pd.DataFrame:
@@ -113,14 +116,14 @@ def _kind(split: str) -> str:
 
 
 def set_of(split: str) -> str:
-    """The set of a split: `refcoco+_testA` -> `refcoco+`; empty where the dataset is a single set."""
+    """The set that a split belongs to: `refcoco+_testA` -> `refcoco+`; empty where the dataset is a single set."""
     return split.rpartition("_")[0]
 
 
 def write(
     folder: Path, expressions: pd.DataFrame, instances: pd.DataFrame, summary: dict, boxes: pd.DataFrame | None = None
 ) -> None:
-    """Write a prepared dataset; the same tables give the same bytes. Without `boxes`, those of the instances alone."""
+    """Write a prepared dataset; the same tables give the same bytes. Without `boxes`, only the instances have some."""
     folder.mkdir(parents=True, exist_ok=True)
     expressions = expressions[EXPRESSION_COLUMNS].sort_values("sent_id")
     instances = instances[INSTANCE_COLUMNS].sort_values("ann_id")
@@ -145,6 +148,28 @@ def read(folder: Path) -> PreparedDataset:
         summary=json.loads((folder / "dataset.json").read_text(encoding="utf-8")),
         boxes=pd.read_parquet(folder / "boxes.parquet"),
     )
+
+
+def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
+    """An image of a prepared dataset: RGB, its pixels as they are stored, whatever the EXIF data say.
+
+    Args:
+        size: (width, height) that the dataset states.
+
+    Raises:
+        ValueError: why the file cannot be read; who calls knows which image it is of which dataset.
+    """
+    try:
+        with Image.open(path) as file:
+            if file.size != size:
+                raise ValueError("it is {} x {} pixels, prepared as {} x {}".format(*file.size, *size))
+            return file.convert("RGB")
+    except FileNotFoundError as error:
+        raise ValueError("it does not exist") from error
+    except UnidentifiedImageError as error:
+        raise ValueError("it is not an image") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(str(error)) from error
 
 
 def boxes_of(instances: pd.DataFrame) -> pd.DataFrame:

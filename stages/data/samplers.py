@@ -1,7 +1,7 @@
-"""Which rows of a dataset's table stand in which batch, and in which process's part of it.
+"""Which rows of a table of expressions are in which batch, and which process takes them.
 
-One expression a ref in training, whole images in evaluation. Several processes share every batch in training, and
-take turns at the batches in evaluation.
+Training takes one expression of each ref, evaluation takes whole images. Several processes share every batch in
+training, and take turns at the batches in evaluation.
 """
 
 from collections.abc import Iterator
@@ -16,22 +16,22 @@ from stages.runtime.processes import ProcessShare
 
 
 class PartRows(NamedTuple):
-    """A process's rows of a batch, and where they lie in it; see `Batch.part`."""
+    """The rows of a batch that one process takes, and where they lie in it; None where it takes the whole batch."""
 
     rows: list[int]
     part: BatchPart | None
 
 
 class OneExpressionPerRef(Sampler):
-    """For each epoch one random expression of each ref, in random order; determined by seed and epoch.
+    """For each epoch one random expression of each ref, in random order; seed and epoch determine it.
 
     Args:
-        rows: the expressions' table, with a column ref_id.
-        seed: of the run.
+        rows: the table of expressions, with a column ref_id.
+        seed: the run's.
 
     Attributes:
         epoch: the one to serve.
-        done: how many of its expressions to leave out, the first ones: those that were served before a break.
+        done: how many of its first expressions to leave out, because they were served before a break.
     """
 
     def __init__(self, rows: pd.DataFrame, seed: int):
@@ -51,46 +51,46 @@ class OneExpressionPerRef(Sampler):
 
 
 class WholeImages(Sampler):
-    """Lists of rows, image by image in the order in which the table names them.
+    """Batches of rows, image by image in the order in which the table names them.
 
     Args:
         images: (N,) which image each row is about.
-        batch_size: rows in a list, at most. The next image goes into the same list where it fits as a whole; one with
-            more rows than that is cut.
-        share: of several processes, process i of W takes the lists i, i + W, i + 2 W, ...; None for all lists.
+        batch_size: rows in a batch, at most. The next image goes into the same batch where it fits as a whole; an image
+            with more rows than that is cut.
+        share: process i of W takes the batches i, i + W, i + 2 W, ...; None for all batches.
     """
 
     def __init__(self, images: np.ndarray, batch_size: int, share: ProcessShare | None = None):
         self.share = share or ProcessShare(0, 1)
-        which = pd.factorize(images)[0]
-        self.order = np.argsort(which, kind="stable")
+        image_index = pd.factorize(images)[0]
+        self.order = np.argsort(image_index, kind="stable")
         self.starts, position, filled = [], 0, batch_size
-        for count in np.bincount(which).tolist():
+        for count in np.bincount(image_index).tolist():
             for start in range(0, count, batch_size):
-                part = min(batch_size, count - start)
-                if filled + part > batch_size:
+                taken = min(batch_size, count - start)
+                if filled + taken > batch_size:
                     self.starts.append(position)
                     filled = 0
-                filled, position = filled + part, position + part
+                filled, position = filled + taken, position + taken
 
     def __len__(self) -> int:
         return len(self.starts[self.share.index :: self.share.count])
 
     def __iter__(self) -> Iterator[list[int]]:
-        parts = np.split(self.order, self.starts[1:])
-        return (part.tolist() for part in parts[self.share.index :: self.share.count])
+        batches = np.split(self.order, self.starts[1:])
+        return (rows.tolist() for rows in batches[self.share.index :: self.share.count])
 
 
 class BatchParts(Sampler):
-    """Of every batch of all processes the part of one.
+    """The part of every batch that one process takes.
 
-    Samples of one image stay together, so that it is encoded once, and counted once in a batch norm, as it is by one
-    process: in a batch they follow each other, in the order in which images first appear. Each process takes an equal
-    share of the images, contiguous in that order. A batch of fewer images than processes is computed by every
-    process as a whole.
+    The samples of an image stay together, so that it is encoded once, and counted once in a batch norm, as it is where
+    one process takes the whole batch. The batch is ordered by image, in the order in which images first appear, and
+    each process takes an equal number of images that follow each other. Where a batch has fewer images than there are
+    processes, every process takes the whole batch.
 
     Args:
-        batches: lists of rows.
+        batches: the rows of each batch.
         images: (N,) which image each row of the table is about.
     """
 
@@ -104,10 +104,10 @@ class BatchParts(Sampler):
         return map(self.part, self.batches)
 
     def part(self, rows: list[int]) -> PartRows:
-        which, images = pd.factorize(self.images[rows])
+        image_index, images = pd.factorize(self.images[rows])
         if len(images) < self.share.count:
             return PartRows(rows, None)
-        order = np.argsort(which, kind="stable")
-        mine = np.array_split(range(len(images)), self.share.count)[self.share.index]
-        first, end = np.searchsorted(which[order], (mine[0], mine[-1] + 1)).tolist()
+        order = np.argsort(image_index, kind="stable")
+        own = np.array_split(range(len(images)), self.share.count)[self.share.index]
+        first, end = np.searchsorted(image_index[order], (own[0], own[-1] + 1)).tolist()
         return PartRows([rows[place] for place in order[first:end]], BatchPart(first, len(rows)))

@@ -1,7 +1,7 @@
 """The prepared dataset as tensors: what a model is trained on and what it is scored on.
 
-`Expressions` is the table with its loaders; `Reader` is what a loader's process needs of it, in tensors alone, so that
-processes share one copy: forked ones by its pages, others through shared memory.
+`Expressions` is a table of expressions with its loaders. A loader's processes need only its `Reader`, which holds
+nothing but tensors, so that all processes share one copy: forked ones by its memory pages, others by shared memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,17 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
 from models.frames import Frame
 from models.parallel import BatchPart
 from models.processing import AlignFormerProcessor
-from stages.data.prepared import PreparedDataset, decode_mask
+from stages.data.prepared import PreparedDataset, decode_mask, read_image
 from stages.data.samplers import BatchParts, PartRows, WholeImages
 from stages.runtime.processes import ProcessShare
 
-PIXEL_MEMORY = 2**29  # bytes of processed images kept where no workers load, so that small sets are decoded once
+PIXEL_MEMORY = 2**29  # bytes of pixel values that are kept where no workers load, so that small sets are decoded once
 
 
 class ImageError(RuntimeError):
@@ -31,17 +30,17 @@ class ImageError(RuntimeError):
 
 @dataclass
 class Batch:
-    """Samples side by side, each of their images and each of their expressions once.
+    """B samples. An image or an expression that several of them share is held once.
 
     Attributes:
-        pixel_values: (P, 3, S, S) float32, normalised, the images in the order in which the samples name them.
+        pixel_values: (P, 3, S, S) float32, normalised, the different images, in the order of their first sample.
         image_index: (B,) int64, which of the P images each sample is about.
-        input_ids, attention_mask: (E, L) int64, the different expressions, likewise.
+        input_ids, attention_mask: (E, L) int64, the different expressions, in the order of their first sample.
         text_index: (B,) int64, which of the E expressions each sample has.
         masks: (B, S, S) bool, true masks at the model's input size; None where the loader does not serve them.
         image_ids, sent_ids: (B,) int64.
-        rows: positions of the samples in the dataset's table.
-        part: where they lie in the batch of all processes. None: they are all.
+        rows: positions of the samples in the table of expressions.
+        part: where the samples lie in the batch of all processes; None where they are the whole batch.
     """
 
     pixel_values: torch.Tensor
@@ -61,7 +60,7 @@ class Batch:
         return self.part.total if self.part else len(self.rows)
 
     def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
-        """What `AlignFormer.forward` takes, on a device."""
+        """The arguments of `AlignFormer.forward`, on a device. An index is None where each sample has its own."""
         inputs: dict[str, torch.Tensor | None] = {
             "pixel_values": self.pixel_values,
             "input_ids": self.input_ids,
@@ -71,17 +70,17 @@ class Batch:
             "image_index": self.image_index if len(self.pixel_values) < len(self.rows) else None,
             "text_index": self.text_index if len(self.input_ids) < len(self.rows) else None,
         }
-        there = {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items() if tensor is not None}
-        return inputs | there
+        present = {name: tensor for name, tensor in inputs.items() if tensor is not None}
+        return inputs | {name: tensor.to(device, non_blocking=True) for name, tensor in present.items()}
 
     def pin_memory(self) -> "Batch":
-        """The same in memory from which a GPU copies while it computes."""
+        """The same batch in pinned memory, which a GPU can copy from while it computes."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **{name: tensor.pin_memory() for name, tensor in tensors.items()})
 
     def __getstate__(self) -> dict:
-        """How a worker hands a batch over: images and masks in shared memory, the small tensors as arrays in the
-        message, since each tensor there costs a connection of its own, 1 ms."""
+        """For a worker that hands a batch over: images and masks go through shared memory, the small tensors as arrays
+        in the message. Each tensor in shared memory costs a connection of its own, 1 ms."""
         small = ("image_index", "input_ids", "attention_mask", "text_index", "image_ids", "sent_ids")
         return vars(self) | {name: getattr(self, name).numpy() for name in small}
 
@@ -91,13 +90,13 @@ class Batch:
 
 
 class Expressions(Dataset):
-    """Every expression of a table: image, words and true mask.
+    """The expressions of a table, each with its image and its true mask.
 
     Args:
         prepared: the dataset.
-        rows: expressions to serve, a part of `prepared.expressions` with a fresh index.
-        processor: of the model; its tokenizer truncates at the model's longest expression.
-        frame: how an image becomes the model's input; the processor's own where None.
+        rows: the expressions to serve, some rows of `prepared.expressions` with an index from 0 on.
+        processor: the model's; its tokenizer truncates at the model's longest expression.
+        frame: how an image becomes the model's input; None for the processor's own.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class Expressions(Dataset):
         return self.reader.true_mask(row)
 
     def one_sample(self, tokens: int, device: torch.device) -> dict[str, torch.Tensor]:
-        """The first image with an expression of so many tokens, as inputs of the model; to measure with."""
+        """Arguments of the model to measure with: the first image, and an expression of so many tokens."""
         inputs = self[[0]].inputs(device)
         ids = inputs["input_ids"][:, :1].expand(-1, tokens)
         return {"pixel_values": inputs["pixel_values"], "input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -136,21 +135,22 @@ class Expressions(Dataset):
         """Batches with masks, in the table's order or in a sampler's.
 
         Args:
-            batch_size: of all processes together.
-            workers: processes that load, alive as long as the loader; 0: the caller's own. Batches are the same.
-            share: the part of each batch that is this process's, see `BatchParts`; None for the whole.
+            batch_size: samples of all processes together.
+            workers: processes that load, which live as long as the loader; 0 to load in the caller's process. Their
+                number changes no batch.
+            share: which part of each batch this process takes, see `BatchParts`; None for whole batches.
         """
         batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
         return Loader(self.reader, BatchParts(batches, self._images, share) if share else batches, workers)
 
     def by_image(self, batch_size: int, workers: int = 0, share: ProcessShare | None = None) -> "Loader":
-        """Every expression once, in batches of whole images, without masks; the same call gives the same loader.
+        """Every expression once, in batches of whole images, without masks. The same arguments give the same loader.
 
         All expressions of an image are in one batch, so that it is decoded once. Only an image with more than
-        `batch_size` expressions takes several batches, and is decoded for each of them: no batch is ever larger.
+        `batch_size` expressions takes several batches and is decoded for each: no batch is ever larger.
 
         Args:
-            share: which of the batches are this process's; None for all.
+            share: which of the batches this process takes; None for all.
         """
         key = batch_size, workers, share
         if key not in self._by_image:
@@ -160,16 +160,16 @@ class Expressions(Dataset):
 
     @property
     def _images(self) -> np.ndarray:
-        """Which image each row is about (N,)."""
-        return self.reader.image[self.reader.instance].numpy()
+        """Which image each row is about: (N,)."""
+        return self.reader.image_index[self.reader.instance_index].numpy()
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Sequences of different lengths, end to end in one tensor.
+    """N sequences of different lengths, end to end in one tensor.
 
     Attributes:
-        values: all of them.
+        values: the elements of all sequences.
         bounds: (N + 1,) int64; sequence i lies between bounds i and i + 1.
     """
 
@@ -200,16 +200,16 @@ def _bounds(sequences: list) -> torch.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Reader(Dataset):
-    """Lists of rows -> batches.
+    """Makes batches from lists of rows.
 
     Attributes:
         frame, mean, std: how an image becomes pixel values.
         pad: the token that fills up short expressions.
-        tokens, instance, image_ids, sent_ids: of each expression; its words, what it means, its ids.
-        masks, image: of each instance; counts of a COCO compressed RLE, and which image it is in.
-        files, sizes, file_ids: of each image; path, (height, width), image_id.
+        tokens, instance_index, image_ids, sent_ids: by expression: its tokens, which instance it means, its ids.
+        masks, image_index: by instance: the counts of its COCO compressed RLE, which image it is in.
+        files, sizes, file_ids: by image: its path, (height, width), image_id.
         serves_masks: whether batches have masks.
-        remembered: pixel values by image, up to `PIXEL_MEMORY`; None where nothing is kept.
+        remembered: pixel values by image, up to `PIXEL_MEMORY`; None where none are kept.
     """
 
     frame: Frame
@@ -217,11 +217,11 @@ class Reader(Dataset):
     std: tuple[float, ...]
     pad: int
     tokens: Packed
-    instance: torch.Tensor
+    instance_index: torch.Tensor
     image_ids: torch.Tensor
     sent_ids: torch.Tensor
     masks: Packed
-    image: torch.Tensor
+    image_index: torch.Tensor
     files: Packed
     sizes: torch.Tensor
     file_ids: torch.Tensor
@@ -232,7 +232,7 @@ class Reader(Dataset):
     def of(
         cls, prepared: PreparedDataset, rows: pd.DataFrame, processor: AlignFormerProcessor, frame: Frame
     ) -> "Reader":
-        """What `Expressions` was made of, with only the instances and images in use."""
+        """The reader of some expressions, with only the instances and images that they are about."""
         instances = prepared.instances.loc[rows["ann_id"].unique()]
         images = instances.drop_duplicates("image")
         return cls(
@@ -241,35 +241,36 @@ class Reader(Dataset):
             std=tuple(processor.image_processor.image_std),
             pad=processor.tokenizer.pad_token_id,
             tokens=Packed.tokens(processor.tokenizer(rows["text"].tolist(), truncation=True)["input_ids"]),
-            instance=torch.from_numpy(instances.index.get_indexer(rows["ann_id"])),
+            instance_index=torch.from_numpy(instances.index.get_indexer(rows["ann_id"])),
             image_ids=torch.tensor(rows["image_id"].to_numpy()),
             sent_ids=torch.tensor(rows["sent_id"].to_numpy()),
             masks=Packed.strings(instances["mask"]),
-            image=torch.from_numpy(pd.Index(images["image"]).get_indexer(instances["image"])),
+            image_index=torch.from_numpy(pd.Index(images["image"]).get_indexer(instances["image"])),
             files=Packed.strings(images["image"]),
             sizes=torch.tensor(np.ascontiguousarray(images[["height", "width"]])),
             file_ids=torch.tensor(images["image_id"].to_numpy()),
         )
 
     def __getitem__(self, rows: list[int] | PartRows) -> "Batch | ImageError":
-        """A batch, or why there is none: raised here, the error would leave a worker as a traceback in text."""
+        """A batch, or the error that kept it from being made: raised in a worker, it would arrive as text."""
+        rows, part = rows if isinstance(rows, PartRows) else (rows, None)
         try:
-            return replace(self.batch(rows.rows), part=rows.part) if isinstance(rows, PartRows) else self.batch(rows)
+            return replace(self.batch(rows), part=part)
         except ImageError as error:
             return error
 
     def batch(self, rows: list[int]) -> Batch:
-        """Rows side by side, expressions padded to the longest of them. Raises ImageError."""
+        """Some rows as one batch, expressions padded to the longest of them. Raises ImageError."""
         index = torch.tensor(rows)
-        different: dict[tuple[int, ...], int] = {}
-        text_index = [different.setdefault(tuple(self.tokens[row].tolist()), len(different)) for row in rows]
-        tokens = [torch.tensor(words) for words in different]
-        lengths = torch.tensor([len(words) for words in tokens])
+        texts: dict[tuple[int, ...], int] = {}
+        text_index = [texts.setdefault(tuple(self.tokens[row].tolist()), len(texts)) for row in rows]
+        tokens = [torch.tensor(text) for text in texts]
+        lengths = torch.tensor([len(text) for text in texts])
         ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (E, L)
-        which, images = pd.factorize(self.image[self.instance[index]].numpy())
+        image_index, images = pd.factorize(self.image_index[self.instance_index[index]].numpy())
         return Batch(
             pixel_values=torch.stack([self.pixels(image) for image in images.tolist()]),
-            image_index=torch.from_numpy(which),
+            image_index=torch.from_numpy(image_index),
             input_ids=ids,
             attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
             text_index=torch.tensor(text_index),
@@ -296,38 +297,26 @@ class Reader(Dataset):
 
     def true_mask(self, row: int) -> np.ndarray:
         """The true mask of an expression at the original size: bool (height, width)."""
-        instance = self.instance[row].item()
-        height, width = self.sizes[self.image[instance]].tolist()
+        instance = self.instance_index[row].item()
+        height, width = self.sizes[self.image_index[instance]].tolist()
         return decode_mask(self.masks.string(instance), height, width).view(bool)
 
     def _decoded(self, image: int) -> torch.Tensor:
         path, (height, width) = self.files.string(image), self.sizes[image].tolist()
         try:
-            with Image.open(path) as opened:
-                if opened.size != (width, height):
-                    raise OSError(f"it is {opened.width} x {opened.height} pixels, prepared as {width} x {height}")
-                return self.frame.pixels(opened.convert("RGB"), self.mean, self.std)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            pixels = read_image(path, (width, height))
+        except ValueError as error:
             raise ImageError(
-                f"{path}, image_id {self.file_ids[image]}, cannot be read: {_reason(error)}. Put the whole file "
+                f"{path}, image_id {self.file_ids[image]}, cannot be read: {error}. Put the whole file "
                 "back in place, or take the image out of the source and prepare the dataset again"
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case FileNotFoundError():
-            return "it does not exist"
-        case UnidentifiedImageError():
-            return "it is not an image"
-        case _:
-            return str(error)
+        return self.frame.pixels(pixels, self.mean, self.std)
 
 
 class Loader(DataLoader):
-    """Batches of a reader, in the order of lists of rows; the same for any number of workers.
+    """The batches of a reader, in the order that a sampler gives; the same for any number of workers.
 
-    Draws nothing from torch's global generator. Raises ImageError.
+    Draws nothing from torch's global generator. Iterating raises ImageError.
     """
 
     def __init__(self, reader: Reader, batches: Sampler[list[int]] | Sampler[PartRows], workers: int):

@@ -127,8 +127,7 @@ def _read(dataset: str) -> PreparedDataset:
 def _sample(dataset: str, table: PreparedDataset, image_id: int) -> DemoSample:
     rows = table.expressions[table.expressions["image_id"] == image_id]
     first = table.instances.loc[rows["ann_id"].iloc[0]]
-    with Image.open(first["image"]) as file:
-        image = file.convert("RGB")
+    image = prepared.read_image(first["image"], (first["width"], first["height"]))
     return DemoSample(dataset, int(image_id), image, dict(_meant(table, rows)))
 
 

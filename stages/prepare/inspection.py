@@ -237,15 +237,9 @@ def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image:
     what = f"{instance['image']} (image {instance['image_id']}, annotation {instance.name})"
     again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset.summary['name']}"
     try:
-        with Image.open(instance["image"]) as file:
-            image = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return prepared.read_image(instance["image"], (instance["width"], instance["height"]))
+    except ValueError as error:
         raise DatasetError(f"{what} cannot be read: {error}. {again}") from None
-    stated = int(instance["width"]), int(instance["height"])
-    if image.size != stated:
-        found = "{} x {}".format(*image.size)
-        raise DatasetError(f"{what} is {found} pixels, the dataset says {stated[0]} x {stated[1]}. {again}")
-    return image
 
 
 def _splits(dataset: PreparedDataset) -> list[str]:
