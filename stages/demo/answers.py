@@ -104,7 +104,7 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
         score=found.score,
         share=float(found.mask.mean()),
         iou=None if truth is None else float((found.mask & truth).sum() / max(1, (found.mask | truth).sum())),
-        heat=_heat(image, similarity),
+        heat=overlays.heat_map(image, similarity, HEAT),
         least=float(similarity.min()),
         most=float(similarity.max()),
         words=tiles.tiles(shares, text, 0, image, found.mask, None),
@@ -135,11 +135,3 @@ def _meant(table: PreparedDataset, rows: pd.DataFrame) -> Iterator[tuple[str, np
     for row in rows.itertuples():
         instance = table.instances.loc[row.ann_id]
         yield row.text, prepared.decode_mask(instance["mask"], instance["height"], instance["width"]).astype(bool)
-
-
-def _heat(image: Image.Image, similarity: np.ndarray) -> Image.Image:
-    """A map (h, w) over the grey image, in colours from its least to its most."""
-    spread = similarity.max() - similarity.min()
-    scaled = (similarity - similarity.min()) / (spread or 1)
-    cells = Image.fromarray(np.uint8(255 * HEAT(scaled)[..., :3])).resize(image.size, Image.Resampling.NEAREST)
-    return Image.blend(image.convert("L").convert("RGB"), cells, 0.65)

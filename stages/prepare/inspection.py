@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
+from stages.drawing import overlays
 from stages.drawing.templates import template
 from stages.prepare.problems import DatasetError
 
@@ -19,12 +19,6 @@ QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "9
 CATEGORIES = 10  # named of all
 SAMPLES = 12  # refs of each split
 IMAGE_SIZE = 320, 420  # pixels, the most a sample is wide and high
-DIMMED = 0.6  # brightness of what is not the mask
-LINES = (
-    (9, "#000000"),
-    (7, "#ffffff"),
-    (5, "#e6007e"),
-)  # around the mask, outermost first: width of the filter, colour
 MOST_WORDS, MOST_OBJECTS = 24, 12  # of a chart; more are counted together
 SHARE_BINS = 20
 TICKS = 9  # at most, of a chart's axis
@@ -208,29 +202,8 @@ def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
         file=Path(instance["image"]).name,
         share=f"{100 * mask.mean():.2f}",
         expressions=list(zip(rows["sent_id"].tolist(), rows["text"], strict=True)),
-        image=overlay(_open(dataset, instance), mask),
+        image=overlays.thumbnail(_open(dataset, instance), mask, IMAGE_SIZE),
     )
-
-
-def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The photograph at the size of a sample, what is not the mask dimmed, with a line around the mask.
-
-    Args:
-        image: RGB, (width, height) pixels.
-        mask: (height, width) of 0 and 1, with at least one pixel.
-    """
-    scale = min(bound / side for bound, side in zip(IMAGE_SIZE, image.size, strict=True))
-    size = tuple(max(1, round(scale * side)) for side in image.size)
-    cover = Image.fromarray(255 * mask).resize(size, Image.Resampling.BOX)
-    inside = cover.point(lambda value: 255 * (value >= 128))
-    if not inside.getbbox():  # thinner than a pixel of the sample
-        inside = cover.point(lambda value: 255 * (value > 0))
-    shown = image.resize(size, Image.Resampling.LANCZOS)
-    image = Image.blend(Image.new("RGB", size), shown, DIMMED)
-    for width, colour in LINES:
-        image.paste(Image.new("RGB", size, colour), mask=inside.filter(ImageFilter.MaxFilter(width)))
-    image.paste(shown, mask=inside)
-    return image
 
 
 def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image:
