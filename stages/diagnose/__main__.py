@@ -29,18 +29,19 @@ from stages.diagnose import alignment, closeup
 from stages.diagnose.calibration import Calibration, best_threshold
 from stages.diagnose.predictions import predictions
 from stages.diagnose.regions import regions_by_row, ring_width
-from stages.runtime import layout, processes, run
+from stages.runtime import layout, processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Evaluation, Params
+from stages.runtime.run import Run, from_command_line
 from stages.scoring import trained
 from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.scoring.score import frame
 
 
 def main() -> None:
-    cell, settings = run.from_command_line("diagnose", __doc__.partition("\n")[0])
+    run, settings = from_command_line("diagnose", __doc__.partition("\n")[0])
     try:
-        diagnose(cell, settings)
+        diagnose(run, settings)
     except (
         FileNotFoundError,
         prepared.MissingSplitError,
@@ -51,16 +52,16 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def diagnose(cell: run.Run, settings: Params) -> None:
+def diagnose(run: Run, settings: Params) -> None:
     """Look at a trained model under the protocol of `params.yaml`."""
     process = processes.here()
     if process.num_processes > 1:
         raise processes.NotOneRunError("a diagnosis is one process: start it without a launcher, as python -m")
     torch.set_num_threads(settings.evaluation.threads)
-    dataset = prepared.read(layout.prepared(cell.dataset))
-    model, processor = trained.load(layout.model(*cell))
+    dataset = prepared.read(layout.prepared(run.dataset))
+    model, processor = trained.load(layout.model(*run))
     subject = Subject(dataset, model.to(process.device), processor, PROTOCOLS[settings.evaluation.protocol])
-    with atomic_write(layout.diagnosis(*cell)) as folder:
+    with atomic_write(layout.diagnosis(*run)) as folder:
         folder.mkdir()
         write_samples(folder, subject)
         summary = {**write_splits(folder, subject, settings.evaluation), **cost(subject)}

@@ -1,4 +1,4 @@
-"""A model folder -> the model and its processor."""
+"""Loads a trained model and its processor from their folder."""
 
 from pathlib import Path
 
@@ -7,22 +7,23 @@ from transformers.utils import logging
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.runtime import layout
+from stages.runtime.run import Run
 
 
 class OtherModelError(RuntimeError):
-    """A folder holds the weights of another model than its config describes; the message names some of them."""
+    """A folder holds weights that do not fit the model its config describes; the message names some of them."""
 
 
 def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     """The model, ready to predict, and its processor.
 
     Raises:
-        FileNotFoundError: there is none; the message has the command that trains one of this project.
-        OtherModelError: its weights are not those of the model that this code builds.
+        FileNotFoundError: there is none. Where the folder is that of a run, the message has the command that trains it.
+        OtherModelError: its weights do not fit the model that this code builds.
     """
     if not (folder / "model.safetensors").exists():
-        ours = folder.is_relative_to(layout.RESULTS)
-        train = f"; train it with: dvc repro train@{'-'.join(folder.parts[-3:])}" if ours else ""
+        run = _run_of(folder)
+        train = f"; train it with: dvc repro {run.stage('train')}" if run else ""
         raise FileNotFoundError(f"{folder} holds no model: it has no model.safetensors{train}")
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # the tokenizer's loader warns that it does not know this kind of model
@@ -35,3 +36,10 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
             "it was trained by other code. Train it again, or use the code it was trained by"
         )
     return model, AlignFormerProcessor.from_pretrained(folder)
+
+
+def _run_of(folder: Path) -> Run | None:
+    """The run that a folder holds the model of; None for a folder of any other model."""
+    models = layout.RESULTS / "models"
+    parts = folder.relative_to(models).parts if folder.is_relative_to(models) else ()
+    return Run(parts[0], parts[1], int(parts[2])) if len(parts) == 3 and parts[2].isdecimal() else None

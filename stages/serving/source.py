@@ -1,9 +1,10 @@
-"""Which model is meant: a folder, a run of this project, or a model of MLflow -> the folder that it is loaded from."""
+"""The folder of a model that is named as a folder, as a run of this project or as a model of MLflow."""
 
 import re
 from pathlib import Path
 
 from stages.runtime import layout
+from stages.runtime.run import Run
 from stages.tracking import flavour, store
 
 RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
@@ -11,30 +12,31 @@ REGISTERED = re.compile(r"(?:models:/)?([^/@:]+@[^/@:]+)|models:/(.+)")
 
 
 class NoModelError(Exception):
-    """There is no such model; the message says which there are, or why MLflow does not give it."""
+    """There is no such model; the message names those there are, or says why MLflow does not give it."""
 
 
 def folder(name: str) -> Path:
     """The folder of a model.
 
     Args:
-        name: a folder; DATASET/VARIANT/SEED, a run of this project; NAME@ALIAS or models:/NAME/VERSION, a registered
-            model of MLflow, of the store that `MLFLOW_TRACKING_URI` names or of this project's own.
+        name: a folder; DATASET/VARIANT/SEED for a run of this project; or NAME@ALIAS or models:/NAME/VERSION for a
+            registered model of MLflow, in the store that `MLFLOW_TRACKING_URI` names or in this project's own.
 
     Raises:
-        NoModelError
+        NoModelError: there is none of that name.
     """
     if Path(name, "config.json").is_file():
         return Path(name)
-    if (run := RUN.fullmatch(name)) and (layout.model(*run.groups()) / "config.json").is_file():
-        return layout.model(*run.groups())
+    run = _run(name)
+    if run and (layout.model(*run) / "config.json").is_file():
+        return layout.model(*run)
     if registered := REGISTERED.fullmatch(name):
         return _downloaded(f"models:/{registered[1] or registered[2]}")
-    there = ", ".join(runs()) or "none; `make repro` trains some"
-    train = f" `dvc repro train@{'-'.join(run.groups())}` trains it." if run else ""
+    trained = ", ".join(runs()) or "none; `make repro` trains some"
+    train = f" `dvc repro {run.stage('train')}` trains it." if run else ""
     raise NoModelError(
-        f"no model {name!r}: neither a folder with a config.json nor a run that lies in {layout.RESULTS / 'models'}."
-        f"{train} Runs there: {there}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
+        f"no model {name!r}: it is neither a folder with a config.json nor a run in {layout.RESULTS / 'models'}."
+        f"{train} Runs there: {trained}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
     )
 
 
@@ -42,6 +44,11 @@ def runs() -> list[str]:
     """DATASET/VARIANT/SEED of every trained model of this project."""
     found = layout.RESULTS.glob("models/*/*/*/model.safetensors")
     return ["/".join(path.parts[-4:-1]) for path in sorted(found)]
+
+
+def _run(name: str) -> Run | None:
+    match = RUN.fullmatch(name)
+    return Run(match[1], match[2], int(match[3])) if match else None
 
 
 def _downloaded(uri: str) -> Path:
