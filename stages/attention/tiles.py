@@ -132,7 +132,7 @@ def _filled(image: Image.Image, fit: str | None) -> Filled:
 
 
 def _row(direction: str, shares: np.ndarray, grey: np.ndarray, outline: np.ndarray, filled: Filled) -> list[Tile]:
-    """The tiles of one level, a word each; shares (words, rows, columns)."""
+    """The tiles of one level, one for each word; shares (words, rows, columns)."""
     if direction == "pixel_to_text":
         numbers = [f"{TIMES}{float(share.max() * share.size):.1f}" for share in shares]
         scales = [share.max() for share in shares]

@@ -1,0 +1,1 @@
+"""The demo: a page on which two trained models are tried side by side."""

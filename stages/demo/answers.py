@@ -1,4 +1,4 @@
-"""What the page shows: models and samples to choose from, and what a model makes of an image and an expression."""
+"""What the page shows: datasets and samples to choose from, and what a model finds for an expression in an image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from stages.scoring import trained
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
-ONE_AT_A_TIME = Lock()  # both sides may ask one model, and looking inside hangs hooks on it
+ONE_AT_A_TIME = Lock()  # both sides of the page may use the same model, and `look_inside` registers hooks on it
 
 
 @dataclass(frozen=True)
 class DemoSample:
-    """An image of a dataset, with what is said of it: text -> true mask (height, width), bool."""
+    """An image of a dataset with its expressions: text -> true mask (height, width), bool."""
 
     dataset: str
     image_id: int
@@ -40,17 +40,17 @@ class DemoSample:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model makes of one expression.
+    """What one model finds for one expression.
 
     Attributes:
         overlay: the image with the mask.
-        score: see `models.prediction`.
-        share: of the image that is inside the mask.
-        iou: with the true mask, where there is one.
-        heat: similarity of each pixel with the center, over the image.
-        least, most: similarity at the two ends of the colours.
-        words: attention word by word, a direction each; none where the variant has no VLBA.
-        unknown: words that the model has never seen.
+        score: as in `models.prediction`.
+        share: how much of the image is inside the mask.
+        iou: with the true mask; None where that is not known.
+        heat: the similarity of each pixel with the center, over the image.
+        least, most: the similarity at the two ends of the colours.
+        attention: VLBA word by word, one entry for each direction; empty where the variant has no VLBA.
+        unknown: words that the model's vocabulary lacks.
     """
 
     overlay: Image.Image
@@ -60,7 +60,7 @@ class Answer:
     heat: Image.Image
     least: float
     most: float
-    words: list[AttentionTiles]
+    attention: list[AttentionTiles]
     unknown: list[str]
 
 
@@ -79,16 +79,16 @@ def samples(dataset: str) -> list[DemoSample]:
 
 
 def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:
-    """What a model makes of an expression.
+    """Ask a model what an expression means.
 
     Args:
-        name: one of `source.runs`.
+        name: of the model, one of `source.runs`.
         image: RGB.
-        truth: the true mask, where it is known.
+        truth: the true mask, bool, (height, width); None where it is not known.
 
     Raises:
         ValueError: the expression is empty or too long.
-        FileNotFoundError, OtherModelError: there is no such model, or no longer.
+        FileNotFoundError, OtherModelError: the model is not there any more, or was trained by other code.
     """
     folder = layout.RESULTS / "models" / name
     model, processor = _load(folder, (folder / "model.safetensors").stat().st_mtime_ns)
@@ -107,14 +107,14 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
         heat=overlays.heat_map(image, similarity, HEAT),
         least=float(similarity.min()),
         most=float(similarity.max()),
-        words=tiles.tiles(shares, text, 0, image, found.mask, None),
+        attention=tiles.tiles(shares, text, 0, image, found.mask, None),
         unknown=processor.unknown_words(text),
     )
 
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, changed: int) -> tuple[AlignFormer, AlignFormerProcessor]:
-    """The model, loaded once until its weights change."""
+    """The model, loaded again only where its weights have changed since."""
     model, processor = trained.load(folder)
     return model.eval(), processor
 

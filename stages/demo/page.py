@@ -1,4 +1,4 @@
-"""The page: an image, an expression, and what two models make of it, side by side."""
+"""The page: an image, an expression, and what two models find for it, side by side."""
 
 import base64
 import io
@@ -15,15 +15,16 @@ from stages.serving import served
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
 SIDES = ("left", "right")
+NO_ATTENTION = "This variant has no vision-language bidirectional attention (VLBA): no word gathers pixels, and no pixel reads words."
 
 
 def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
-    """The page's application.
+    """The application that serves the page.
 
     Args:
-        models: those to choose from, as `source.runs` names them.
-        shown: the two that it begins with.
-        datasets: those to take samples from.
+        models: the models to choose from, as `source.runs` names them.
+        shown: the two that the page begins with.
+        datasets: the datasets to take samples from.
     """
     page = Dash(__name__, title="AlignFormer, side by side", update_title=None, serve_locally=True)
     page.layout = _layout(models, shown, datasets)
@@ -36,8 +37,8 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         Input("upload", "contents"),
         State("dataset", "value"),
     )(_choose)
-    said = Output("text", "value", allow_duplicate=True)
-    page.callback(said, Input({"said": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(_say)
+    text = Output("text", "value", allow_duplicate=True)
+    page.callback(text, Input({"expression": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(_say)
     for side in SIDES:
         asked = Input("image", "data"), Input("text", "value"), Input(f"{side}-model", "value")
         page.callback(Output(side, "children"), *asked)(_panel)
@@ -52,7 +53,7 @@ def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> h
     return html.Main(
         [
             html.H1("AlignFormer, side by side"),
-            html.P("Pick an image or drop one, say what is meant, and see what two models take it for."),
+            html.P("Choose an image or drop one, describe a thing in it, and see the masks of two models."),
             html.Label(["Dataset", dcc.Dropdown(datasets, datasets[0] if datasets else None, id="dataset")]),
             html.Div(id="samples", className="row"),
             dcc.Upload("Drop an image here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
@@ -75,30 +76,30 @@ def _thumbnails(dataset: str | None) -> list[html.Button]:
 
 
 def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
-    """The image as the page keeps it, the expressions that belong to it, and the first of them.
+    """The chosen image as the page keeps it, the expressions that belong to it, and the first of them.
 
-    At first, and where another dataset is chosen, that is the first sample.
+    When the page opens, and when another dataset is chosen, the first sample is chosen.
     """
     if ctx.triggered_id == "upload" and upload:
         return {"upload": upload}, [], no_update
     if not clicks:
         return no_update, no_update, no_update
     place = ctx.triggered_id["sample"] if ctx.triggered_id and any(clicks) else 0
-    said = list(answers.samples(dataset)[place].expressions)
-    chips = [html.Button(text, id={"said": number}) for number, text in enumerate(said)]
-    return {"dataset": dataset, "sample": place}, chips, said[0]
+    expressions = list(answers.samples(dataset)[place].expressions)
+    buttons = [html.Button(text, id={"expression": number}) for number, text in enumerate(expressions)]
+    return {"dataset": dataset, "sample": place}, buttons, expressions[0]
 
 
 def _say(clicks: list[int | None], image: dict | None):
     if not any(clicks) or not image or "sample" not in image:
         return no_update
-    return list(_sample(image).expressions)[ctx.triggered_id["said"]]
+    return list(_sample(image).expressions)[ctx.triggered_id["expression"]]
 
 
 def _panel(image: dict | None, text: str | None, model: str | None):
-    """What one model makes of it, or why nothing."""
+    """What one model finds, or why it finds nothing."""
     if not image or not model:
-        return html.P("No image yet." if model else "No model yet: `make repro` trains some.")
+        return html.P("No image is chosen." if model else "No model is chosen.")
     try:
         if "sample" in image:
             sample = _sample(image)
@@ -120,15 +121,15 @@ def _uploaded(content: str) -> Image.Image:
 def _shown(answer: Answer) -> list:
     known = f", IoU {answer.iou:.3f} with the true mask" if answer.iou is not None else ""
     mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the image{known}"
-    similarity = f"Similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
-    never = [f"Never seen, read as unknown: {', '.join(answer.unknown)}."] if answer.unknown else []
-    words = [_table(part) for part in answer.words]
+    similarity = f"Cosine similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
+    unknown = f"Not in the model's vocabulary, read as unknown words: {', '.join(answer.unknown)}."
+    attention = [_table(part) for part in answer.attention]
     return [
         html.Div(
             [_figure(answer.overlay, mask, "mask"), _figure(answer.heat, similarity, "similarity")], className="row"
         ),
-        *[html.P(line, className="error") for line in never],
-        *(words or [html.P("No VLBA in this variant: no word gathers pixels, and no pixel reads words.")]),
+        *([html.P(unknown, className="error")] if answer.unknown else []),
+        *(attention or [html.P(NO_ATTENTION)]),
     ]
 
 
@@ -137,14 +138,18 @@ def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
 
 
 def _table(part: AttentionTiles) -> html.Div:
-    """A row a vision level, a column a word."""
+    """One row for each vision level, one column for each word."""
     head = html.Tr([html.Th("level"), *map(html.Th, part.words)])
     rows = [
         html.Tr([html.Th(level), *map(_cell, part.words, tiles)])
         for level, tiles in zip(part.levels, part.tiles, strict=True)
     ]
     return html.Div(
-        [html.H2(part.title), html.P(f"Number: {part.number}."), html.Table([html.Thead(head), html.Tbody(rows)])],
+        [
+            html.H2(part.title),
+            html.P(f"Below each tile: {part.number}."),
+            html.Table([html.Thead(head), html.Tbody(rows)]),
+        ],
         className=f"words {part.direction}",
     )
 
@@ -154,7 +159,7 @@ def _cell(word: str, tile: Tile) -> html.Td:
 
 
 def _scaled(image: Image.Image, width: int) -> Image.Image:
-    """As wide as asked: smaller images in whole pixels, larger ones smoothed."""
+    """The image at a width: enlarged without smoothing, or reduced with it."""
     how = Image.Resampling.NEAREST if image.width < width else Image.Resampling.LANCZOS
     return image.resize((width, max(1, round(width * image.height / image.width))), how)
 

@@ -2,10 +2,11 @@
 
 Everything lies in `results/diagnosis/D/V/S`:
 
-- `alignment.parquet`, a row an expression of every evaluation split: sent_id, image_id, split, then the columns of
-  `alignment.measured`, each among all cells of the decoder's grid, in the ring along the border (`_ring`) and against
-  same-category distractors (`_distractors`);
-- `calibration.csv` and `thresholds.csv`, a row a split and a bin of probability or a threshold, on the protocol's grid;
+- `alignment.parquet`, one row for each expression of every evaluation split: sent_id, image_id, split, then the columns
+  of `alignment.measured`, each among all cells of the decoder's grid, in the ring along the border (`_ring`) and
+  against same-category distractors (`_distractors`);
+- `calibration.csv` and `thresholds.csv`, on the protocol's grid: one row for each split and bin of probability, or
+  threshold;
 - `samples.csv`, `embedding.parquet`, `attention.parquet`: a few samples of val, the same for all variants and seeds;
 - `summary.json`: means by split, the best threshold of val, parameters and FLOPs by part.
 """

@@ -11,10 +11,11 @@ COLUMNS = [f"{measure}{region}" for measure in MEASURES for region in REGIONS]
 
 
 def average_precision(scores: np.ndarray, inside: np.ndarray) -> float:
-    """Mean over the cells inside of the share of inside among all cells that score at least as high; (N,), (N,) bool.
+    """Average precision of the scores of N cells: (N,), (N,) bool; NaN where all cells are inside, or none is.
 
-    The same sum as scikit-learn's `average_precision_score`, which takes 1 ms on a grid of 16 x 16, grouped by cells
-    inside instead of by thresholds. NaN where there is nothing inside, or nothing outside.
+    For each cell inside, precision is the share of cells inside among all that score at least as high; the result is
+    the mean over the cells inside. scikit-learn's `average_precision_score`, which takes 1 ms on a grid of 16 x 16,
+    computes the same sum grouped by thresholds.
     """
     if inside.all() or not inside.any():
         return np.nan
@@ -25,9 +26,9 @@ def average_precision(scores: np.ndarray, inside: np.ndarray) -> float:
 
 
 def measured(prediction: GridPrediction, regions: Regions) -> dict[str, float]:
-    """Of each of `REGIONS`: `ap` of the similarity, `logit_ap` of grouping's logits, and `base`, the share inside.
+    """In each of `REGIONS`: `ap` of the similarity, `logit_ap` of grouping's logits, and `base`, the share inside.
 
-    `base` is the average precision of random scores, so what an `ap` is to be read against. NaN where undefined.
+    `base` is the average precision of random scores, with which an `ap` is to be compared. NaN where undefined.
     """
     values = {}
     for region, where in regions.compared.items():
@@ -40,7 +41,7 @@ def measured(prediction: GridPrediction, regions: Regions) -> dict[str, float]:
 
 
 def summarise(aligned: pd.DataFrame) -> dict[str, float | int | None]:
-    """Means of `COLUMNS` over the expressions where they are defined; `expressions` is how many, by region."""
+    """Means of `COLUMNS` over the expressions where they are defined; `expressions` counts these, by region."""
     counts = {f"expressions{region}": int(aligned[f"ap{region}"].notna().sum()) for region in REGIONS}
     means = {name: float(aligned[name].mean()) if aligned[name].notna().any() else None for name in COLUMNS}
     return {**counts, "undefined": len(aligned) - counts["expressions"], **means}

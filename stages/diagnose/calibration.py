@@ -1,7 +1,7 @@
-"""Calibration and thresholds: predicted probabilities against what is inside, on the protocol's grid.
+"""Calibration and thresholds: predicted probabilities compared with the true mask, on the protocol's grid.
 
-Probabilities are those that the protocol compares with its threshold: where it resizes logits, the sigmoid of the
-resized logits. Every pixel of that grid counts once for every expression.
+Probabilities are those that the protocol compares with its threshold. Where it resizes logits, they are the sigmoid of
+the resized logits. Every pixel of that grid counts once for every expression.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from stages.scoring import grid
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import Protocol
 
-BINS = 20  # of probability, of equal width; a bin holds its upper end, as thresholds are to be exceeded
+BINS = 20  # of probability, of equal width; a bin includes its upper end, since a threshold has to be exceeded
 THRESHOLDS = np.arange(1, BINS) / BINS
 
 
@@ -28,7 +28,7 @@ class Calibration:
         self.overlaps: dict[int, np.ndarray] = {}  # row -> I and U at every threshold (2, BINS - 1)
 
     def add(self, row: int, logits: torch.Tensor, truth: np.ndarray) -> None:
-        """The expression of a row: logits (S, S) at the input's size, true mask (height, width) at the original one."""
+        """Count an expression, given by its row: logits (S, S) at the input's size, true mask (height, width)."""
         values, truth = grid.on_grid(logits, truth, self.frame, self.protocol)
         values, truth = values.double().flatten(), truth.ravel()
         probabilities = grid.probabilities(values, self.protocol).numpy()
@@ -57,7 +57,7 @@ class Calibration:
         return float(np.abs(self.probabilities - self.inside).sum() / self.pixels.sum())
 
     def bins(self) -> pd.DataFrame:
-        """A row a bin: low, high, pixels, probability (mean) and inside (share); the last two NaN in an empty bin."""
+        """One row for each bin: low, high, pixels, probability (mean), inside (share); the last two NaN if it is empty."""
         edges = np.arange(BINS + 1) / BINS
         filled = np.where(self.pixels > 0, self.pixels, np.nan)
         return pd.DataFrame(
@@ -71,7 +71,7 @@ class Calibration:
         )
 
     def counts(self) -> np.ndarray:
-        """I and U of the N expressions, in the order of their rows, at every threshold: (2, BINS - 1, N), int64."""
+        """I and U of the N expressions at every threshold, in the order of their rows: (2, BINS - 1, N), int64."""
         return np.stack([self.overlaps[row] for row in sorted(self.overlaps)], axis=-1)
 
     def ious(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class Calibration:
         return iou(intersection, union, self.protocol).reshape(len(THRESHOLDS), -1)
 
     def curve(self) -> pd.DataFrame:
-        """A row a threshold: threshold, mIoU, oIoU."""
+        """One row for each threshold: threshold, mIoU, oIoU."""
         overall = iou(*self.counts().sum(axis=-1), self.protocol)
         return pd.DataFrame({"threshold": THRESHOLDS, "mIoU": self.ious().mean(axis=1), "oIoU": overall})
 

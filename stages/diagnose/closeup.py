@@ -11,9 +11,9 @@ SAMPLES = 6
 
 
 def choose(rows: pd.DataFrame) -> pd.DataFrame:
-    """`SAMPLES` images evenly spaced by image_id, of each the expression of the most words, the first of equals.
+    """`SAMPLES` images evenly spaced by image_id, each with its longest expression in words; the first of equals.
 
-    Follows from the dataset alone, so that all variants and seeds show the same samples.
+    The choice follows from the dataset alone, so that all variants and seeds show the same samples.
     """
     words = rows.assign(words=rows["text"].str.split().str.len())
     order = words.sort_values(["image_id", "words", "sent_id"], ascending=[True, False, True])
@@ -33,9 +33,9 @@ def embedding_map(
         similarity: (h, w).
 
     Returns:
-        A table, a row a cell of the image and last the center: row, column (-1 for the center), x, y, kind
-        ("inside", "outside" or "center"), distractor (whether same-category distractors cover the cell), similarity.
-        And the shares that x and y have of the variance of the pixel embeddings, (2,).
+        A table with one row for each cell of the image, and a last one for the center: row, column (-1 for the center),
+        x, y, kind ("inside", "outside" or "center"), distractor (whether same-category distractors cover the cell),
+        similarity. And the shares of x and y in the variance of the pixel embeddings, (2,).
     """
     rows, columns = regions.image.nonzero()
     vectors = pixels[rows, columns].double().numpy()  # (M, D)

@@ -1,4 +1,4 @@
-"""What a model says of every expression, at the decoder's grid and at the input's."""
+"""What a model predicts for every expression, on the decoder's grid and on the input's."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from stages.data.samples import Expressions
 
 
 class GridPrediction(NamedTuple):
-    """Of one expression.
+    """The prediction for one expression on both grids.
 
     Attributes:
-        row: its position in the table.
-        similarity: (h, w) float32, cosine of pixel embedding and center at the decoder's grid.
-        grouping: (h, w) float32, the logits of grouping at that grid.
-        logits: (S, S) float32, what these become at the input's size.
+        row: the position of the expression in the table.
+        similarity: (h, w) float32, cosine of pixel embedding and center on the decoder's grid.
+        grouping: (h, w) float32, the logits of grouping on that grid.
+        logits: (S, S) float32, the same interpolated to the input's size.
     """
 
     row: int
@@ -31,11 +31,11 @@ class GridPrediction(NamedTuple):
 def predictions(
     model: AlignFormer, expressions: Expressions, batch_size: int, workers: int = 0, progress: str | None = None
 ) -> Iterator[GridPrediction]:
-    """Every expression once, in batches of whole images; what is compared with them comes from the caller.
+    """Predict every expression once, in batches of whole images.
 
     Args:
-        workers: processes that load images; 0 for this one.
-        progress: label of the progress bar; without it there is none.
+        workers: processes that load images; 0 to load them in this one.
+        progress: label of the progress bar; None for no bar.
 
     Raises:
         ImageError: an image cannot be read.

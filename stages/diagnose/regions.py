@@ -14,8 +14,8 @@ from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
 
 INSIDE = 0.5  # share of a cell's area from which it counts as covered, as in the pixel contrast
-RING = 0.02  # of the grid's diagonal, to each side of the border: the width of Boundary IoU (Cheng et al., CVPR 2021)
-REGIONS = ("", "_ring", "_distractors")  # endings of the names of what is measured in each
+RING = 0.02  # of the grid's diagonal, on each side of the border: the width of Boundary IoU (Cheng et al., CVPR 2021)
+REGIONS = ("", "_ring", "_distractors")  # what the name of a measure ends with, by the region that it is taken in
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Regions:
     Attributes:
         inside: covered by the true mask.
         image: covered by the image: all, unless the frame adds a border to it.
-        ring: `ring_width` cells to each side of the border between inside and outside. The image's edge is no border.
+        ring: `ring_width` cells on each side of the border between inside and outside. The image's edge is no border.
         distractors: outside, and covered by the boxes of the image's other things of the same category.
     """
 
@@ -36,12 +36,12 @@ class Regions:
 
     @property
     def compared(self) -> dict[str, np.ndarray]:
-        """The cells among which inside is told from outside, by `REGIONS`."""
+        """The cells that are scored, by `REGIONS`: those inside ought to rank above the others."""
         return dict(zip(REGIONS, (self.image, self.ring, self.inside | self.distractors), strict=True))
 
 
 def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callable[[int, tuple[int, int]], Regions]:
-    """The regions of an expression, by its row and the decoder's grid (h, w); those of an instance are found once."""
+    """A function from an expression's row and the decoder's grid (h, w) to its regions, found once for an instance."""
     ann_ids = expressions.rows["ann_id"].to_numpy()
     first_row = {ann_ids[row]: row for row in reversed(range(len(ann_ids)))}
     others = dataset.distractors(ann_ids)
@@ -57,7 +57,7 @@ def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callab
 
 
 def regions(truth: np.ndarray, boxes: np.ndarray, frame: Frame, grid: tuple[int, int]) -> Regions:
-    """Regions for a true mask and the area of the distractors' boxes, bool (height, width) of the image each."""
+    """The regions for a true mask and the area of the distractors' boxes: bool, (height, width) of the image."""
     inside, image = cells(truth, frame, grid), cells(np.ones_like(truth), frame, grid)
     outside = image & ~inside
     width = ring_width(grid)
@@ -72,18 +72,18 @@ def cells(area: np.ndarray, frame: Frame, grid: tuple[int, int]) -> np.ndarray:
 
 
 def ring_width(grid: tuple[int, int]) -> int:
-    """Cells to each side of the border: `RING` of the diagonal, at least one, since no border is drawn finer."""
+    """Cells on each side of the border: `RING` of the diagonal, and at least one."""
     return max(1, round(RING * math.hypot(*grid)))
 
 
 def near(area: np.ndarray, distance: int) -> np.ndarray:
-    """Cells at most so many rows and columns from an area: bool (h, w) -> the same."""
+    """The cells within a distance of an area, counted in rows and in columns: bool (h, w) -> bool (h, w)."""
     padded = F.max_pool2d(torch.from_numpy(area).float()[None], 2 * distance + 1, stride=1, padding=distance)
     return padded[0].bool().numpy()
 
 
 def drawn(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes (N, 4) of x, y, width, height in pixels -> the area that they cover, bool, of the size (height, width)."""
+    """Boxes (N, 4) as x, y, width, height in pixels -> the area that they cover, bool, of a size (height, width)."""
     area = np.zeros(size, dtype=bool)
     for x, y, width, height in boxes.clip(min=0):
         area[round(y) : round(y + height), round(x) : round(x + width)] = True

@@ -13,7 +13,7 @@ HEAT_STRENGTH = 0.65
 
 
 def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """An RGB image in which a mask (height, width), bool, keeps its colours, with a white line inside its border."""
+    """An RGB image, grey outside a mask (height, width), bool, with a white line along the inside of its border."""
     grey = FLOOR + CONTRAST * np.asarray(image.convert("L"), dtype=np.float64)[..., None]  # (height, width, 1)
     canvas = np.where(mask[..., None], np.asarray(image), grey)
     canvas[outline(mask)] = LINE
@@ -21,7 +21,7 @@ def overlay(image: Image.Image, mask: np.ndarray) -> Image.Image:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask that have a neighbour, to the side or above or below, outside it or outside the image."""
+    """The pixels of a mask whose left, right, upper or lower neighbour is outside it or outside the image."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner

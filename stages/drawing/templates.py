@@ -1,4 +1,4 @@
-"""Pages: HTML from templates that escape what they are given and fail where something is missing."""
+"""HTML from templates that escape every value and fail where one is missing."""
 
 from pathlib import Path
 

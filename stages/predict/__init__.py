@@ -1,0 +1,1 @@
+"""The command that segments images of one's own with a trained model."""

@@ -1,8 +1,8 @@
 """Metrics of referring image segmentation, from the intersection I and union U of every expression.
 
 Definitions: oIoU = sum I / sum U; mIoU = mean of I / U; Pr@X = share of expressions with I / U >= X, or > X under a
-protocol that is strict. I and U are integers and are summed as integers. An expression whose predicted and true masks
-are both empty has the IoU that the protocol says.
+protocol that is strict. I and U are integers and are summed as integers. Where predicted and true mask are both empty,
+the protocol states the IoU.
 """
 
 import numpy as np
@@ -15,19 +15,19 @@ METRICS = ("oIoU", "mIoU", *(f"Pr@{threshold}" for threshold in PRECISION_THRESH
 
 
 def iou(intersection: np.ndarray, union: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """IoU in float64 of each expression, `protocol.both_empty` where the union is. Shapes: (N,), (N,) -> (N,)."""
+    """IoU of each expression, `protocol.both_empty` where the union is empty: (N,), (N,) -> (N,) float64."""
     return np.divide(intersection, union, out=np.full(len(union), protocol.both_empty), where=np.asarray(union) > 0)
 
 
 def summarise(scores: pd.DataFrame, protocol: Protocol) -> dict[str, float]:
-    """Metrics of the expressions in `scores`, as fractions between 0 and 1.
+    """The metrics of some expressions, as fractions between 0 and 1.
 
     Args:
         scores: columns intersection and union, integers.
-        protocol: that they were counted under.
+        protocol: the one that they were counted under.
 
     Returns:
-        `METRICS`, the number of `expressions`, and that of expressions whose masks are `both_empty`.
+        `METRICS`; `expressions`, how many there are; `both_empty`, in how many both masks are empty.
 
     Raises:
         ValueError: there is no expression, or I and U are not integers with 0 <= I <= U.

@@ -1,4 +1,4 @@
-"""Scores: the intersection and union of every expression, under a protocol."""
+"""The scores: intersection and union of predicted and true mask for every expression, under a protocol."""
 
 from collections import ChainMap
 
@@ -21,7 +21,7 @@ COUNTS = ["intersection", "union", "height", "width", "prediction"]
 
 
 def frame(protocol: Protocol) -> Frame | None:
-    """How the protocol brings images to the input size, for `Expressions`; None for the recipe's own way."""
+    """The frame for `Expressions` in which the protocol brings images to the input size; None for the recipe's own."""
     return FITS[protocol.fit](protocol.size) if protocol.fit else None
 
 
@@ -38,17 +38,17 @@ def score(
 
     Args:
         expressions: made with the frame of the protocol.
-        workers: processes that load images; 0 for this one.
-        progress: label of the progress bar; without it there is none.
+        workers: processes that load images; 0 to load them in this one.
+        progress: label of the progress bar; None for no bar.
 
     Returns:
-        One row an expression, in the order of `expressions.rows`: sent_id, ref_id, ann_id, image_id, split, protocol
-        (its name), intersection and union (int64, pixels of the protocol's grid), iou (float64), height and width of
-        that grid (int64), prediction (counts of the COCO compressed RLE of the predicted mask on that grid).
+        One row for each expression, in the order of `expressions.rows`: sent_id, ref_id, ann_id, image_id, split,
+        protocol (its name), intersection and union (int64, pixels of the protocol's grid), iou (float64), height and
+        width of that grid (int64), prediction (counts of the COCO compressed RLE of the predicted mask on that grid).
 
     Raises:
         ImageError: an image cannot be read.
-        ValueError: the expressions have another frame than the protocol.
+        ValueError: the frame of the expressions is not that of the protocol.
     """
     if protocol.fit and expressions.frame != frame(protocol):
         raise ValueError(f"protocol {protocol.name} needs {frame(protocol)}, the expressions have {expressions.frame}")

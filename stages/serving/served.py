@@ -1,7 +1,8 @@
-"""The model as MLflow serves it: `stages.tracking` puts this file and `models/` beside the weights, and MLflow runs it.
+"""The model as MLflow serves it. `stages.tracking` puts this file and `models/` beside the weights, and MLflow runs it.
 
-So it imports nothing else of the project. A row of the input is an image, the bytes of its file (base64 in JSON), and
-an expression; a row of the output has the mask as COCO RLE at the image's size, and the score.
+This file therefore imports nothing of the project but `models`. A row of the input is an image, as the bytes of its
+file (base64 in JSON), and an expression. A row of the output is the mask, as COCO RLE at the image's size, and its
+score.
 """
 
 import io
@@ -16,14 +17,14 @@ from models.processing import AlignFormerProcessor
 
 
 class ReferringSegmentation:
-    """What `mlflow.pyfunc.load_model` gives and `mlflow models serve` asks."""
+    """The model that `mlflow.pyfunc.load_model` returns and `mlflow models serve` answers with."""
 
     def __init__(self, folder: str):
         self.model = AlignFormer.from_pretrained(folder).eval()
         self.processor = AlignFormerProcessor.from_pretrained(folder)
 
     def predict(self, rows: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
-        """Columns image and text -> segmentation and score. Raises ValueError with the number of the row."""
+        """Columns image and text -> segmentation and score. Raises ValueError, which names the number of the row."""
         threshold = (params or {}).get("threshold", 0.5)
         return pd.DataFrame([self._row(number, *row, threshold) for number, row in enumerate(_pairs(rows))])
 
@@ -36,7 +37,7 @@ class ReferringSegmentation:
 
 
 def decoded(content: bytes) -> Image.Image:
-    """The content of an image file -> RGB, turned as its EXIF data say. Raises ValueError: it is no whole image."""
+    """The content of an image file -> RGB, turned as its EXIF data say. Raises ValueError if it is no whole image."""
     try:
         with Image.open(io.BytesIO(content)) as file:
             return ImageOps.exif_transpose(file).convert("RGB")

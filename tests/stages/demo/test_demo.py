@@ -1,4 +1,4 @@
-"""The page of `make demo`, driven in a browser: samples, a dropped image, words, two models; nobody else is asked."""
+"""The page of `make demo` in a browser: samples, a dropped image, words, two models; no other host is asked."""
 
 import base64
 import io
@@ -89,7 +89,7 @@ def test_two_models_answer_side_by_side(page, project):
         assert np.array_equal(image_of(page, f"#{side} img.mask"), overlay)
         assert image_of(page, f"#{side} img.similarity").shape == overlay.shape
     assert page.locator("#left .words").count() == 0
-    assert "No VLBA in this variant" in page.locator("#left").inner_text()
+    assert "This variant has no vision-language bidirectional attention (VLBA)" in page.locator("#left").inner_text()
     assert page.locator("#right .words").count() == 2
     header = page.locator("#right .pixel_to_text th").all_inner_texts()
     assert header == ["level", "[CLS]", "the", "yellow", "square", "[SEP]", "1", "2"]
@@ -100,8 +100,8 @@ def test_a_typed_expression_is_asked_of_the_same_image(page, project):
     page.locator("#samples button").first.click()
     page.get_by_role("button", name="the red square").wait_for()
     say(page, "blue zebra")
-    page.locator("#right").get_by_text("Never seen, read as unknown: zebra.").wait_for()
-    assert "IoU" not in page.locator("#right").inner_text()  # nobody knows what is true
+    page.locator("#right").get_by_text("Not in the model's vocabulary, read as unknown words: zebra.").wait_for()
+    assert "IoU" not in page.locator("#right").inner_text()  # there is no true mask
 
 
 def test_a_dropped_image_is_segmented(page, project, tmp_path):
