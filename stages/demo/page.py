@@ -15,7 +15,9 @@ from stages.serving import served
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
 SIDES = ("left", "right")
-NO_ATTENTION = "This variant has no vision-language bidirectional attention (VLBA): no word gathers pixels, and no pixel reads words."
+NO_ATTENTION = (
+    "This variant has no vision-language bidirectional attention (VLBA): no word gathers pixels, no pixel reads words."
+)
 
 
 def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
@@ -38,7 +40,9 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         State("dataset", "value"),
     )(_choose)
     text = Output("text", "value", allow_duplicate=True)
-    page.callback(text, Input({"expression": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(_say)
+    page.callback(text, Input({"expression": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(
+        _expression
+    )
     for side in SIDES:
         asked = Input("image", "data"), Input("text", "value"), Input(f"{side}-model", "value")
         page.callback(Output(side, "children"), *asked)(_panel)
@@ -90,7 +94,7 @@ def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
     return {"dataset": dataset, "sample": place}, buttons, expressions[0]
 
 
-def _say(clicks: list[int | None], image: dict | None):
+def _expression(clicks: list[int | None], image: dict | None):
     if not any(clicks) or not image or "sample" not in image:
         return no_update
     return list(_sample(image).expressions)[ctx.triggered_id["expression"]]
@@ -119,7 +123,7 @@ def _uploaded(content: str) -> Image.Image:
 
 
 def _shown(answer: Answer) -> list:
-    known = f", IoU {answer.iou:.3f} with the true mask" if answer.iou is not None else ""
+    known = f", intersection over union (IoU) with the true mask {answer.iou:.3f}" if answer.iou is not None else ""
     mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the image{known}"
     similarity = f"Cosine similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
     unknown = f"Not in the model's vocabulary, read as unknown words: {', '.join(answer.unknown)}."
@@ -144,14 +148,9 @@ def _table(part: AttentionTiles) -> html.Div:
         html.Tr([html.Th(level), *map(_cell, part.words, tiles)])
         for level, tiles in zip(part.levels, part.tiles, strict=True)
     ]
-    return html.Div(
-        [
-            html.H2(part.title),
-            html.P(f"Below each tile: {part.number}."),
-            html.Table([html.Thead(head), html.Tbody(rows)]),
-        ],
-        className=f"words {part.direction}",
-    )
+    table = html.Table([html.Thead(head), html.Tbody(rows)])
+    about = html.P(f"Below each tile: {part.number}.")
+    return html.Div([html.H2(part.title), about, table], className=f"words {part.direction}")
 
 
 def _cell(word: str, tile: Tile) -> html.Td:

@@ -57,7 +57,7 @@ class Calibration:
         return float(np.abs(self.probabilities - self.inside).sum() / self.pixels.sum())
 
     def bins(self) -> pd.DataFrame:
-        """One row for each bin: low, high, pixels, probability (mean), inside (share); the last two NaN if it is empty."""
+        """One row for each bin: low, high, pixels, probability (mean), inside (share); these two NaN if empty."""
         edges = np.arange(BINS + 1) / BINS
         filled = np.where(self.pixels > 0, self.pixels, np.nan)
         return pd.DataFrame(
