@@ -39,10 +39,12 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         Input("upload", "contents"),
         State("dataset", "value"),
     )(_choose)
-    text = Output("text", "value", allow_duplicate=True)
-    page.callback(text, Input({"expression": ALL}, "n_clicks"), State("image", "data"), prevent_initial_call=True)(
-        _expression
-    )
+    page.callback(
+        Output("text", "value", allow_duplicate=True),
+        Input({"expression": ALL}, "n_clicks"),
+        State("image", "data"),
+        prevent_initial_call=True,
+    )(_expression)
     for side in SIDES:
         asked = Input("image", "data"), Input("text", "value"), Input(f"{side}-model", "value")
         page.callback(Output(side, "children"), *asked)(_panel)

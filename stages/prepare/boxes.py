@@ -10,24 +10,24 @@ from stages.data.prepared import BOX_COLUMNS, boxes_of
 from stages.prepare.coco import BEYOND, Annotations, Wrong, encode
 from stages.prepare.problems import Malformed, field
 
-AGREEING = 0.5  # least intersection over union of a stated box and that of its mask
+AGREEING = 0.5  # least intersection over union of a stated box and the box of its mask
 NUMBERS = {int, float}
-NOWHERE = [np.nan] * 4
+NOWHERE = [np.nan] * 4  # in place of a box that is not known
 
 
 def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Every annotated thing of the images that have a referred instance, and what is to be said of them.
+    """The box of every annotated thing on the images of some instances, and notes on what was repaired or left out.
 
-    A box is the source's `bbox`; where that is absent or wrong, the box of the segmentation's pixels. A thing that
-    nothing refers to and that has neither, or no category, is left out, and a note says how many are. So are regions
-    of crowds (`iscrowd`), which are no one thing, without a note.
+    A box is the source's `bbox`, or where that is absent or wrong, the box of the segmentation's pixels. A thing that
+    nothing refers to is left out where it has neither, or no category; a note says how many were. Regions of crowds
+    (`iscrowd`), which are not one thing, are left out without a note.
 
     Args:
-        source: the annotations, of these and other images.
-        instances: `INSTANCE_COLUMNS` of the referred ones, which are sound.
+        source: the annotations of these and other images.
+        instances: `INSTANCE_COLUMNS` of the instances that are referred to, which are sound.
 
     Returns:
-        `BOX_COLUMNS`, in the order of the source, and notes.
+        `BOX_COLUMNS`, in the order of the source, and the notes.
     """
     names = _names(source)
     sizes_of = instances.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
@@ -65,7 +65,7 @@ def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, l
 
 
 def disagreeing(table: pd.DataFrame, instances: pd.DataFrame) -> list[str]:
-    """A note where boxes are elsewhere than their masks, as those written another way are, such as corner and corner.
+    """A note where boxes lie elsewhere than their masks, for example because they are written as two corners.
 
     Args:
         table: from `boxes`.
@@ -77,13 +77,13 @@ def disagreeing(table: pd.DataFrame, instances: pd.DataFrame) -> list[str]:
     if apart.empty:
         return []
     return [
-        f"{len(apart):,} of {len(drawn):,} boxes overlap that of their mask by less than half, such as that of "
+        f"{len(apart):,} of {len(drawn):,} boxes overlap the box of their mask by less than half, such as that of "
         f"annotation {apart[0]}"
     ]
 
 
 def _names(source: Annotations) -> dict[int, str]:
-    """Name of every sound category, by id."""
+    """The name of every sound category, by id."""
     names = {}
     for category_id, category in source.categories.items():
         try:
@@ -100,7 +100,7 @@ def _sound(found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _box_of_mask(annotation: dict, width: int, height: int) -> list[float]:
-    """Of the segmentation's pixels; `NOWHERE` where that is wrong, or has none."""
+    """The box of the segmentation's pixels; `NOWHERE` where the segmentation is wrong or empty."""
     try:
         mask = encode(annotation.get("segmentation"), height, width, "")
     except Wrong:
@@ -121,13 +121,13 @@ def _repaired(ids: list[int]) -> list[str]:
     if not ids:
         return []
     return [
-        f"{len(ids):,} boxes are no boxes inside their images, and were taken from the segmentation, such as that of "
+        f"{len(ids):,} boxes do not fit their images, and were taken from the segmentation, such as that of "
         f"annotation {ids[0]}"
     ]
 
 
 def _overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes x, y, width, height (boxes, 4), pairwise; of empty ones 0."""
+    """Intersection over union of boxes x, y, width, height (boxes, 4), row by row; 0 where both are empty."""
     near = np.maximum(ones[:, :2], others[:, :2])
     far = np.minimum(ones[:, :2] + ones[:, 2:], others[:, :2] + others[:, 2:])
     intersection = (far - near).clip(min=0).prod(axis=1)
@@ -138,4 +138,4 @@ def _overlap(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _alone(table: pd.DataFrame, instances: pd.DataFrame) -> list[str]:
     if len(table) > len(instances):
         return []
-    return ["nothing is annotated but what is referred to: other things of the same category go uncounted"]
+    return ["only what is referred to is annotated: other things of the same category are not counted"]

@@ -15,13 +15,13 @@ from stages.data.prepared import INSTANCE_COLUMNS
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 
 LARGEST_SIDE = 65535  # pixels, of a JPEG
-LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds of each
-BEYOND = 1  # pixels that a polygon may lie outside its image: coordinates are rounded
+LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds for each
+BEYOND = 1  # pixels that a polygon may reach out of its image, since coordinates are rounded
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """An `instances.json`: its entries by id."""
+    """The entries of an `instances.json`, by id."""
 
     path: Path
     images: dict[int, dict]
@@ -30,7 +30,7 @@ class Annotations:
 
 
 def load(path: Path, problems: Problems) -> Annotations:
-    """Read the file; entries without an id and ids met twice are problems.
+    """Read the file. Entries without an id and repeated ids are problems.
 
     Raises:
         DatasetError: the file is missing, is not JSON or lacks one of its three lists.
@@ -46,7 +46,7 @@ def load(path: Path, problems: Problems) -> Annotations:
 
 
 def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -> pd.DataFrame:
-    """The instances that are referred to; those that are wrong are problems and no rows.
+    """The instances that are referred to. A wrong one is a problem and has no row.
 
     Args:
         referred: who, ann_id, image_id: who refers, to which annotation, on which image.
@@ -66,7 +66,7 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes. Raises DatasetError with what lies beside the file where it cannot be read."""
+    """A file's bytes. Raises DatasetError where it cannot be read; the message names what lies beside it."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -75,7 +75,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 class Wrong(Exception):
-    """An entry is wrong: the kind of problem, and which entry."""
+    """An entry is wrong: carries the kind of problem, and which entry has it."""
 
     def __init__(self, kind: str, offender: str):
         super().__init__(kind, offender)
@@ -131,17 +131,21 @@ def _image(source: Annotations, image_id: int) -> tuple[str, int, int]:
         raise Wrong("malformed image", f"image {image_id}: {error}") from None
     parts = name.split("/")
     if not name.isprintable() or name.startswith("/") or ".." in parts or parts[-1] in ("", "."):
-        raise Wrong("file_name is no name of a file", f"image {image_id}: {shown(name)}")
+        raise Wrong("file_name is not the name of a file", f"image {image_id}: {shown(name)}")
     if not 0 < min(height, width) <= max(height, width) <= LARGEST_SIDE:
-        raise Wrong("size is no size of an image", f"image {image_id}: height {height}, width {width}")
+        raise Wrong("size is not the size of an image", f"image {image_id}: height {height}, width {width}")
     return name, height, width
 
 
 def encode(segmentation: object, height: int, width: int, what: str) -> dict:
-    """COCO segmentation -> compressed RLE: polygons merged to their union, or an RLE with counts a list or a string.
+    """COCO segmentation -> compressed RLE.
+
+    Args:
+        segmentation: polygons, of which the union is taken, or an RLE whose counts are a list or a string.
+        what: names the entry in an error.
 
     Raises:
-        Wrong: it is neither, or does not fit the image; `what` names it.
+        Wrong: it is neither, or does not fit the image.
     """
     if isinstance(segmentation, list) and segmentation:
         polygons = [_polygon(polygon, height, width, what) for polygon in segmentation]
@@ -170,11 +174,11 @@ def encode(segmentation: object, height: int, width: int, what: str) -> dict:
 
 
 def _polygon(polygon: object, height: int, width: int, what: str) -> list:
-    """The polygon x0, y0, x1, y1, ... itself, once it is sound."""
+    """The polygon x0, y0, x1, y1, ... unchanged. Raises Wrong where it is not sound."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise Wrong("polygon with fewer than 6 numbers, or an odd number", f"{what}: {shown(polygon)}")
     if not set(map(type, polygon)) <= {int, float}:
-        raise Wrong("polygon with a coordinate that is no number", f"{what}: {shown(polygon)}")
+        raise Wrong("polygon with a coordinate that is not a number", f"{what}: {shown(polygon)}")
     xs, ys = polygon[0::2], polygon[1::2]
     inside = min(xs) >= -BEYOND and min(ys) >= -BEYOND and max(xs) <= width + BEYOND and max(ys) <= height + BEYOND
     if not inside:
@@ -192,8 +196,8 @@ def _outline(polygon: list) -> float:
 def _run_lengths(counts: str) -> np.ndarray:
     """Compressed RLE string -> run lengths (runs,); `rleFrString` of the COCO API, vectorised.
 
-    A number is written in 5-bit groups, lowest first, 48 added to each, 32 set where another follows, 16 of the last
-    being the sign. From the fourth on, a number is the difference to the one two places before.
+    A number is written as characters of 5 bits each, lowest first, plus 48, plus 32 where another character follows.
+    Bit 16 of the last is the sign. From the fourth on, a number is the difference to the one two places before it.
 
     Raises:
         ValueError, IndexError: the string is cut off or holds other characters.

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from stages.prepare.problems import Problems
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whatever the name says; others may start programs, as EPS does
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whatever the name ends with; others may start programs, as EPS does
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-START_OF_SCAN = b"\xff\xda"  # of a JPEG: what follows are pixels
+START_OF_SCAN = b"\xff\xda"  # of a JPEG; pixels follow it
 
 
 def find_folder(root: Path, candidates: Sequence[str]) -> Path:
@@ -29,15 +29,15 @@ def join(folder: Path, name: str) -> str:
 
 
 def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str, int]:
-    """Check every image in use: it is there, whole, and as large as the source says. Only headers and ends are read.
+    """Check that every image in use exists, is whole and has the stated size. Only headers and ends are read.
 
-    Sizes are those of the pixels as stored, which COCO's are too: an orientation in the EXIF data turns nothing.
+    Sizes are those of the pixels as stored, as COCO's are: an orientation in the EXIF data is ignored.
 
     Args:
         instances: columns image (the file's name), image_id, width, height.
 
     Returns:
-        Size in bytes of every image, by its path.
+        The size in bytes of every image, by its path.
     """
     images = instances[["image", "image_id", "width", "height"]].drop_duplicates()
     sizes = {}
@@ -51,7 +51,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
             found = _size(path)
         except (FileNotFoundError, NotADirectoryError):
             problems.add(folder, "image missing", what)
-        except Exception as error:  # of a broken image, a decoder raises nearly anything
+        except Exception as error:  # a decoder raises nearly anything where an image is broken
             problems.add(folder, "image broken", f"{what}: {_reason(error)}")
         else:
             if found != (width, height):
@@ -64,7 +64,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
 
 
 def listing(folder: Path) -> Iterable[tuple[str, int]]:
-    """Name and size in bytes of every image below a folder, sorted."""
+    """The name and the size in bytes of every image below a folder, sorted by name."""
     found = []
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -87,7 +87,7 @@ def _size(path: str) -> tuple[int, int]:
 
 
 def _check_end(file: BinaryIO) -> None:
-    """A JPEG has an end after its pixels: zeros in place of the rest are decoded as grey without complaint."""
+    """Raise ValueError where a JPEG has no end after its pixels: zeros in their place are decoded as grey silently."""
     file.seek(0)
     content = file.read()
     if content.rfind(ENDINGS["JPEG"]) < content.rfind(START_OF_SCAN):

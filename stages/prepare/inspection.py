@@ -1,4 +1,4 @@
-"""A prepared dataset to look at: its numbers as text, and a page of numbers and samples that needs no network."""
+"""A prepared dataset to look at: its numbers as text, and a page with its numbers and samples that needs no network."""
 
 import base64
 import io
@@ -16,24 +16,24 @@ from stages.drawing.templates import template
 from stages.prepare.problems import DatasetError
 
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
-CATEGORIES = 10  # named of all
+CATEGORIES = 10  # that are named, the most frequent
 SAMPLES = 12  # refs of each split
 IMAGE_SIZE = 320, 420  # pixels, the most a sample is wide and high
-MOST_WORDS, MOST_OBJECTS = 24, 12  # of a chart; more are counted together
+MOST_WORDS, MOST_OBJECTS = 24, 12  # in a chart; larger numbers are counted together
 SHARE_BINS = 20
 TICKS = 9  # at most, of a chart's axis
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The numbers of a prepared dataset; tables have a row a split, train first, and one for all where there are more.
+    """The numbers of a prepared dataset. Tables have one row for each split, train first, and a last one for all.
 
     Attributes:
         sizes: refs, expressions, images, instances.
-        words: `QUANTILES` of the words of an expression, split at white space.
-        shares: `QUANTILES` of an instance's mask area, in percent of its image.
-        categories: instances of each category, the most frequent first.
-        objects: images by the number of instances referred to in them, ascending.
+        words: `QUANTILES` of the number of words in an expression, split at white space.
+        shares: `QUANTILES` of the mask area of an instance, in percent of its image.
+        categories: how many instances each category has, the most frequent first.
+        objects: how many images have each number of instances that are referred to, ascending.
     """
 
     sizes: pd.DataFrame
@@ -45,7 +45,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart: what is counted along the axis, and where its ticks stand in units of bars."""
+    """A bar chart.
+
+    Attributes:
+        along: label of the horizontal axis.
+        counted: label of the vertical axis.
+        bars: name and height of each bar.
+        ticks: of the horizontal axis: place, in units of bars, and label.
+    """
 
     title: str
     along: str
@@ -55,7 +62,7 @@ class Chart:
 
     @property
     def steps(self) -> list[int]:
-        """Ticks of the vertical axis: round numbers from 0 up to the highest bar, or the first beyond it."""
+        """The ticks of the vertical axis: round numbers from 0 to the first that no bar exceeds."""
         highest = max(count for _, count in self.bars)
         magnitudes = (digit * 10**power for power in range(12) for digit in (1, 2, 5))
         step = next(step for step in magnitudes if 4 * step >= highest)
@@ -64,7 +71,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """A ref, as it is shown: its row of the tables, its expressions with their ids, and its image."""
+    """A ref as the page shows it: what the tables state about it, its expressions with their ids, and its image."""
 
     ref_id: int
     ann_id: int
@@ -89,7 +96,7 @@ def summary(dataset: PreparedDataset) -> str:
     rows = _categories(found.categories)
     width = max(len(name) for name, _, _ in rows)
     objects = ", ".join(f"{number}: {count:,}" for number, count in found.objects.items())
-    said = {key.removesuffix("s"): dataset.summary[key] for key in ("warnings", "notes")}
+    remarks = {key.removesuffix("s"): dataset.summary[key] for key in ("warnings", "notes")}
     parts = [
         f"{dataset.summary['name']}: {_source(dataset)}",
         _text(found.sizes, "{:,}".format),
@@ -101,7 +108,7 @@ def summary(dataset: PreparedDataset) -> str:
         f"images by number of objects referred to in them\n{objects}",
         "\n".join(
             [
-                *(f"{kind}: {line}" for kind, lines in said.items() for line in lines),
+                *(f"{kind}: {line}" for kind, lines in remarks.items() for line in lines),
                 *(f"checked: {line}" for line in dataset.summary["checks"]),
                 f"fingerprint of the source: {dataset.summary['fingerprint']}",
             ]
@@ -111,7 +118,7 @@ def summary(dataset: PreparedDataset) -> str:
 
 
 def page(dataset: PreparedDataset) -> str:
-    """The numbers and samples of every split as one HTML page; the same dataset gives the same bytes.
+    """The numbers, and samples of every split, as one HTML page; the same dataset gives the same bytes.
 
     Raises:
         DatasetError: an image is missing, broken or not of the size that the dataset states.
@@ -160,7 +167,7 @@ def facts(dataset: PreparedDataset) -> Facts:
 
 
 def charts(dataset: PreparedDataset) -> list[Chart]:
-    """How expressions, masks and objects are distributed over all splits."""
+    """Charts of how long expressions are, how large masks, and how many objects an image has, over all splits."""
     percent = 100 // SHARE_BINS
     bins = (prepared.area_shares(dataset.instances) * SHARE_BINS).astype(int).clip(upper=SHARE_BINS - 1)
     shares = [
@@ -177,7 +184,7 @@ def charts(dataset: PreparedDataset) -> list[Chart]:
 
 
 def choose(dataset: PreparedDataset, split: str) -> list[int]:
-    """ref_ids to show of a split: its refs sorted by mask area, cut into `SAMPLES` equal parts, the middle of each."""
+    """ref_ids to show: the refs of a split, sorted by mask area, cut into `SAMPLES` equal parts, the middle of each."""
     refs = dataset.split(split)[["ref_id", "ann_id"]].drop_duplicates("ref_id")
     refs = refs.assign(area=refs["ann_id"].map(prepared.area_shares(dataset.instances))).sort_values(["area", "ref_id"])
     count = min(SAMPLES, len(refs))
@@ -228,7 +235,7 @@ def _objects(expressions: pd.DataFrame) -> pd.Series:
 
 
 def _counted(title: str, along: str, counted: str, values: pd.Series, most: int) -> Chart:
-    """A bar for each whole number from 1 on, one for `most` and all beyond."""
+    """A chart with a bar for each whole number from 1 on; the last one counts `most` and everything above."""
     last = min(most, int(values.max()))
     names = [*map(str, range(1, last)), f"{last}+" if values.max() > last else str(last)]
     counts = values.clip(upper=last).value_counts()
@@ -239,7 +246,7 @@ def _counted(title: str, along: str, counted: str, values: pd.Series, most: int)
 
 
 def _categories(counts: pd.Series) -> list[tuple[str, int, str]]:
-    """Name, instances and percentage of the most frequent categories, and of all others together."""
+    """Name, instances and percentage of each of the most frequent categories, and of all others together."""
     rows = [(str(name), int(count)) for name, count in counts.iloc[:CATEGORIES].items()]
     others = counts.iloc[CATEGORIES:]
     rows += [(f"and {len(others):,} more", int(others.sum()))] if len(others) else []
@@ -259,7 +266,7 @@ def _short(value: float) -> str:
 
 
 def _source(dataset: PreparedDataset) -> str:
-    """`kind refer, root ../refer, ...`; what is not set is left out."""
+    """The parameters of the source that are set: `kind refer, root ../refer, ...`."""
     source = {"kind": dataset.summary["source"]["kind"]} | dataset.summary["source"]
     return ", ".join(f"{key} {_plain(value)}" for key, value in source.items() if value is not None)
 

@@ -1,4 +1,4 @@
-"""Several sets of a REFER release as one dataset: trained on together, scored set by set, nothing leaking."""
+"""Several sets of a REFER release as one dataset: trained on together, scored set by set, without leaks."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ OWN_IDS = ["sent_id", "ref_id", "ann_id"]  # image_id is COCO's in every set
 
 
 def mix(sets: Mapping[str, Tables]) -> Tables:
-    """One table of all sets.
+    """The tables of all sets as one.
 
-    Train images that are in any other split of any set are dropped from train, with all their refs; a note says how
-    many. The other splits are kept apart, named SET_SPLIT. Ids of refs, sentences and annotations move into a space of
-    their own for each set; ids of images stay, since the sets share COCO's images.
+    Images that are in another split of any set are dropped from train, with all their refs; a note says how many. The
+    other splits stay apart, named SET_SPLIT. Ids of refs, sentences and annotations are moved into a range of their own
+    for each set. Ids of images stay, since the sets share COCO's images.
 
     Raises:
-        DatasetError: two sets say different things of one image, or an id is as large as `SPACE`.
+        DatasetError: two sets contradict each other about an image, or an id is not below `SPACE`.
     """
     expressions = pd.concat([_moved(tables.expressions, place) for place, tables in enumerate(sets.values())])
     instances = pd.concat([_moved(tables.instances, place) for place, tables in enumerate(sets.values())])
@@ -58,7 +58,7 @@ def _moved(table: pd.DataFrame, place: int) -> pd.DataFrame:
 
 
 def _of_images(boxes: pd.DataFrame, expressions: pd.DataFrame) -> pd.DataFrame:
-    """The boxes of the images that expressions of the same set are about."""
+    """Of each set, the boxes on the images that its own expressions are about."""
 
     def images(table: pd.DataFrame) -> pd.MultiIndex:
         return pd.MultiIndex.from_arrays([table["image_id"], table["ann_id"] // SPACE])

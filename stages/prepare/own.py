@@ -1,10 +1,10 @@
-"""One's own data: a COCO `instances.json` and a CSV of expressions -> the tables of a dataset.
+"""A user's own data: a COCO `instances.json` and a CSV of expressions -> the tables of a dataset.
 
     ann_id,expression,split
     11,the red cup,train
     11,"cup next to the plate, on the left",train
 
-The expressions of an annotation are one ref. Without the column `split`, images are dealt out by `split_by_image`.
+The expressions of an annotation are one ref. Without the column `split`, `split_by_image` splits the images.
 """
 
 import csv
@@ -24,20 +24,20 @@ from stages.prepare.tables import Tables
 
 HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
 NEEDED = ("train", "val")  # to train, and to choose the best epoch
-FOLDS = 10  # of the images; one becomes val, one test
+FOLDS = 10  # of the images; one becomes val, another test
 
 
 def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
-    """Read and check one's own data.
+    """Read and check a user's own data.
 
     Args:
-        instances: COCO file; what is not referred to may be anything.
-        expressions: CSV in UTF-8 with a header; `sent_id` becomes the line's number.
+        instances: COCO file; entries that nothing refers to may be wrong.
+        expressions: CSV in UTF-8 with a header; the number of a line becomes its `sent_id`.
         images: folder that the file names are relative to.
-        seed: of the split, where the CSV has none.
+        seed: of the split by image, where the CSV has no split.
 
     Raises:
-        DatasetError: a file is missing or malformed, or something in it is wrong; everything wrong is named.
+        DatasetError: a file is missing or malformed, or entries are wrong; the message names every kind of problem.
     """
     if not images.is_dir():
         raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the images")
@@ -79,10 +79,10 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
 
 
 def split_by_image(instances: pd.DataFrame, seed: int) -> dict[int, str]:
-    """Split of every image: a tenth for val, a tenth for test, categories in about the same shares in every split.
+    """The split of every image: a tenth for val, a tenth for test, with categories in about equal shares in each.
 
-    It depends on which annotations there are, not on the order of lines nor on how many expressions each has.
-    Categories of fewer than `FOLDS` annotations, which cannot be in every fold, are stratified as one.
+    It depends on which annotations there are, not on the order of lines or on how many expressions each has.
+    Categories of fewer than `FOLDS` annotations, which cannot be in every fold, are stratified as one category.
 
     Args:
         instances: image_id and category of every annotation in use.
@@ -97,10 +97,10 @@ def split_by_image(instances: pd.DataFrame, seed: int) -> dict[int, str]:
             "add a column split to the CSV, or more images"
         )
     category = instances["category"]
-    category = category.where(category.map(category.value_counts()) >= FOLDS, "")  # no name is shared with the rare
+    category = category.where(category.map(category.value_counts()) >= FOLDS, "")  # "" is the name of no other category
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the rare, even together, are fewer than the folds
+        warnings.simplefilter("ignore", UserWarning)  # the rare ones may be fewer than the folds even together
         parts = [part for _, part in folds.split(instances, category, groups=instances["image_id"]) if len(part)]
     splits = dict.fromkeys(instances["image_id"].tolist(), "train")
     for split, part in zip(("val", "test"), parts, strict=False):
@@ -109,10 +109,10 @@ def split_by_image(instances: pd.DataFrame, seed: int) -> dict[int, str]:
 
 
 def _csv(path: Path, problems: Problems) -> pd.DataFrame:
-    """sent_id, ref_id, ann_id, text and, where the file has it, split. Lines that are wrong are problems and no rows.
+    """sent_id, ref_id, ann_id, text and, where the file has it, split. A wrong line is a problem and gives no row.
 
     Raises:
-        DatasetError: the file is missing, is not UTF-8 or has another header, or no line of it is right.
+        DatasetError: the file is missing, is not UTF-8 or has another header, or every line is wrong.
     """
     lines = _lines(path, problems)
     number, header = next(lines, (1, []))
@@ -134,7 +134,7 @@ def _csv(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    """Number and stripped values of every line that is not blank."""
+    """The number and the stripped values of every line that is not blank."""
     content = coco.read_bytes(path)
     try:
         text = content.decode("utf-8-sig")
@@ -145,7 +145,7 @@ def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
         try:
             values = [value.strip() for value in next(csv.reader([line], strict=True))]
         except csv.Error as error:
-            kind = 'quotes that do not match; an expression with a comma or a quote is written "so, or ""so"""'
+            kind = 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'
             problems.add(path, kind, f"line {number}: {error}")
             continue
         if any(values):
@@ -154,13 +154,13 @@ def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
 
 def _row(number: int, header: list[str], values: list[str], path: Path, problems: Problems) -> dict | None:
     if len(values) != len(header):
-        kind = f"line of another number of values than {len(header)}; an expression with a comma stands in quotes"
+        kind = f"the number of values in the line is not {len(header)}; an expression with a comma stands in quotes"
         problems.add(path, kind, f"line {number}: {shown(values)}")
         return None
     line = dict(zip(header, values, strict=True))
     digits = line["ann_id"]
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
-        problems.add(path, "ann_id is no whole number", f"line {number}: {shown(digits)}")
+        problems.add(path, "ann_id is not a whole number", f"line {number}: {shown(digits)}")
     elif not line["expression"]:
         problems.add(path, "empty expression", f"line {number}")
     elif line.get("split", "train") not in SPLITS:
@@ -173,7 +173,7 @@ def _row(number: int, header: list[str], values: list[str], path: Path, problems
 
 
 def _with_images(table: pd.DataFrame, source: Annotations, path: Path, problems: Problems) -> pd.DataFrame:
-    """The table with `image_id`; lines of annotations that are unknown or have no image are problems and no rows."""
+    """The table with `image_id`. A line whose annotation is unknown or has no image is a problem and gives no row."""
     image_ids = {}
     for line, ann_id in zip(table["sent_id"], table["ann_id"], strict=True):
         if ann_id not in source.annotations:
@@ -188,7 +188,7 @@ def _with_images(table: pd.DataFrame, source: Annotations, path: Path, problems:
 
 
 def _check_file_names(path: Path, instances: pd.DataFrame, problems: Problems) -> None:
-    """An image under two image ids could be in two splits unseen."""
+    """A file under several image ids is a problem: unnoticed, it could be in two splits."""
     images = instances[["image", "image_id"]].drop_duplicates()
     for name, ids in images.groupby("image")["image_id"]:
         if len(ids) > 1:

@@ -1,4 +1,4 @@
-"""A pickle from a stranger, of lists, dictionaries, strings and numbers of 64 bits; anything else is refused.
+"""Loads pickles that nobody vouches for: lists, dictionaries, strings and numbers of 64 bits; anything else is refused.
 
 To refuse classes is not enough. Seven bytes make the unpickler of the standard library clear 64 GB for a memo of four
 billion places; a tuple of 200,000 tuples within each other crashes the interpreter once it is the key of a dictionary;
@@ -24,14 +24,14 @@ CLASSES = b"cioRbPQ\x81\x82\x83\x84\x92\x93"
 
 
 class NotPlain(ValueError):
-    """The bytes are no pickle, not a whole one, or not of plain data; the message says what is wrong, and where."""
+    """The bytes are not a whole pickle of plain data; the message says what is wrong, and where."""
 
 
 def load(content: bytes) -> object:
-    """What was pickled, by Python 2 or 3 in protocol 0 to 5; byte strings of Python 2 are UTF-8, or else Latin-1.
+    """The data of a pickle by Python 2 or 3, in protocol 0 to 5. Byte strings of Python 2 are UTF-8, or else Latin-1.
 
     Raises:
-        NotPlain: no class was looked up and nothing was called.
+        NotPlain: it is refused; no class was looked up and nothing was called.
     """
     content = content[: _stop(content)]
     try:
@@ -53,7 +53,7 @@ class _ClassRefused(Exception):
 
 
 def _file(content: bytes) -> io.BufferedReader:
-    return io.BufferedReader(io.BytesIO(content))  # of which the unpickler reads ahead, unlike of BytesIO
+    return io.BufferedReader(io.BytesIO(content))  # the unpickler reads it in large pieces, unlike a BytesIO
 
 
 def _stop(content: bytes) -> int:
@@ -118,8 +118,8 @@ def _refusal(content: bytes, position: int) -> str:
     if opcode not in CLASSES:
         return f"not a whole pickle of lists, dictionaries, strings and numbers: {name} at byte {position}"
     lines = re.compile(rb"[ci][^\n]*\n[^\n]*\n|.", re.DOTALL).match(content, position)
-    until = content[: lines.end()].ljust(len(content), b".")  # as long as before: a frame states its length
-    try:  # all that comes before is plain: only to learn the name
+    until = content[: lines.end()].ljust(len(content), b".")  # as long as before, since a frame states its length
+    try:  # to learn the name; all that comes before is plain
         _Unpickler(_file(until)).load()
     except _ClassRefused as error:
         name = shown(str(error))

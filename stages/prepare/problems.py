@@ -1,4 +1,4 @@
-"""What can be wrong with a source: collected, so that one reading names everything, and told in one error."""
+"""What is wrong with a source: collected while it is read, and reported in one error."""
 
 import reprlib
 from pathlib import Path
@@ -8,7 +8,7 @@ SHOWN = 10  # offenders named of each kind
 
 
 class DatasetError(ValueError):
-    """A source is wrong; the message names file, kind of problem and the first ids of each kind, and their number."""
+    """A source is wrong; the message names for each file and kind of problem how many there are and the first ones."""
 
 
 class Malformed(ValueError):
@@ -16,14 +16,14 @@ class Malformed(ValueError):
 
 
 class Problems:
-    """Problems by file and kind. Memory stays small however many there are."""
+    """Problems by file and kind; takes little memory however many there are."""
 
     def __init__(self):
         self._counts: dict[tuple[str, str], int] = {}
         self._first: dict[tuple[str, str], list[str]] = {}
 
     def add(self, path: Path, kind: str, offender: str) -> None:
-        """One more offender, such as `annotation 12`, of a kind such as `mask without a pixel`."""
+        """Add an offender, such as `annotation 12`, to a kind, such as `mask without a pixel`."""
         key = (str(path), kind)
         self._counts[key] = self._counts.get(key, 0) + 1
         if self._counts[key] <= SHOWN:
@@ -43,10 +43,10 @@ class Problems:
 
 
 def field(entry: object, key: str, kind: type):
-    """`entry[key]`; an int is an id or a size, so not negative and of 63 bits; a str can be written as UTF-8.
+    """`entry[key]` of a type. An int, an id or a size, has 63 bits and is not negative; a str can be written as UTF-8.
 
     Raises:
-        Malformed: the key is missing, or its value is not that.
+        Malformed: the key is missing, or its value is of another type or out of range.
     """
     if not isinstance(entry, dict) or key not in entry:
         raise Malformed(f"no {key}")

@@ -24,10 +24,10 @@ COUNTS = {  # Kazemzadeh et al. 2014, Yu et al. 2016 (unc), Nagaraja et al. 2016
 
 
 def judge(tables: Tables, name: str, split_by: str, allow_partial: bool) -> None:
-    """Compare with the published counts; where they differ and that is allowed, the tables are marked `partial`.
+    """Compare the counts with the published ones. Where they differ and may differ, the tables become `partial`.
 
     Raises:
-        DatasetError: they differ and that is not allowed; names both numbers of each.
+        DatasetError: they differ and may not; the message names both numbers of each count.
     """
     differences = _differences(count(tables.expressions), COUNTS[name, split_by])
     if not differences:
@@ -51,7 +51,7 @@ def judge(tables: Tables, name: str, split_by: str, allow_partial: bool) -> None
 def _differences(
     found: dict[str, dict[str, int]], expected: dict[str, tuple[int, ...]]
 ) -> dict[str, list[tuple[str, int, int]]]:
-    """What differs, by split: which count, how many are here, how many are published."""
+    """The counts that differ, by split: which count, its number here, its published number."""
     rows = {
         split: [
             (what, here, there)

@@ -1,10 +1,10 @@
-"""The REFER layout -> tables of expressions, of the instances they refer to, and of all things on their images.
+"""The layout of a REFER release -> tables of expressions, their instances, and all things on the images of these.
 
-    ROOT/NAME/refs(SPLIT_BY).p         list of refs: which words mean which annotation
+    ROOT/NAME/refs(SPLIT_BY).p         list of refs: which expressions mean which annotation
     ROOT/NAME/instances.json           COCO: images, annotations, categories
     ROOT/images/mscoco/images/train2014/FILE_NAME, or another of `IMAGE_FOLDERS`
 
-Nothing is dropped or repaired: what is wrong is collected, named and stops the reading.
+Nothing is dropped or repaired. What is wrong is collected, and one error names it.
 """
 
 import gc
@@ -41,8 +41,8 @@ class ReferFiles:
     Attributes:
         root: folder of the release.
         name: folder of the set below it.
-        split_by: which of its splits, as in `refs(SPLIT_BY).p`.
-        images: folder of the images, or one above it; None to look below `root`.
+        split_by: which of its published splits, as in `refs(SPLIT_BY).p`.
+        images: folder of the images, or a folder above it; None to look below `root`.
     """
 
     root: Path
@@ -75,10 +75,10 @@ def read(files: ReferFiles, sentence: str, check_images: bool = True) -> Tables:
 
     Args:
         sentence: which text of an expression, `raw` or `sent`.
-        check_images: whether the images must be there and as large as stated; without, nothing of them is read.
+        check_images: whether to check that the images exist and have the stated sizes; if not, none is read.
 
     Raises:
-        DatasetError: a file is missing or malformed, or something in it is wrong; everything wrong is named.
+        DatasetError: a file is missing or malformed, or entries are wrong; the message names every kind of problem.
     """
     problems = Problems()
     with _no_collection():
@@ -108,8 +108,8 @@ def load_refs(path: Path) -> list:
     """The list in `refs(*).p`, a pickle of Python 2 or 3.
 
     Raises:
-        DatasetError: the file is missing, is no pickle, is cut off, holds anything but lists, dictionaries, strings
-            and numbers, or asks for a class, which is refused.
+        DatasetError: the file is missing, is not a whole pickle, or holds anything but lists, dictionaries, strings and
+            numbers.
     """
     try:
         refs = plain_pickle.load(coco.read_bytes(path))
@@ -122,7 +122,7 @@ def load_refs(path: Path) -> list:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, which would look through a growing release again and again for cycles."""
+    """Without the garbage collector, which would search the growing data for cycles again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -142,7 +142,7 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
             ann_id, image_id = field(ref, "ann_id", int), field(ref, "image_id", int)
             split = field(ref, "split", str)
             if not split.isprintable() or len(split) > LONGEST_SPLIT:
-                raise Malformed(f"split is {shown(split)}, which is no name")
+                raise Malformed(f"split is {shown(split)}, which is not a name")
             sentences = field(ref, "sentences", list)
         except Malformed as error:
             problems.add(path, "malformed ref", f"{what}: {error}")
@@ -168,7 +168,7 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
 
 
 def _referred(expressions: pd.DataFrame) -> pd.DataFrame:
-    """who, ann_id, image_id: every annotation that is referred to, once for each image it is said to be on."""
+    """who, ann_id, image_id: every annotation that is referred to, once for each image that refs say it is on."""
     first = expressions.drop_duplicates(["ann_id", "image_id"])
     return pd.DataFrame(
         {

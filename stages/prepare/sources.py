@@ -1,4 +1,4 @@
-"""A source of `params.yaml` -> its files, its tables and its fingerprints."""
+"""The files, the tables and the fingerprints of a source of `params.yaml`."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,13 +15,13 @@ def read(source: Source, folder: Path) -> Tables:
     """Read and check a source; scenes are rendered below `folder` first.
 
     Raises:
-        DatasetError: something is wrong with it.
+        DatasetError: the source is wrong.
     """
     if isinstance(source, ScenesSource):
         scenes.write(source, folder / "refer")
         return refer.read(ReferFiles(folder / "refer", scenes.NAME, "unc"), source.sentence)
     if isinstance(source, CocoSource):
-        from stages.prepare import own  # which imports scikit-learn: a second, and 100 MiB, that no other source needs
+        from stages.prepare import own  # it imports scikit-learn, which takes a second and 100 MiB
 
         return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed)
     sets = {}
@@ -43,10 +43,10 @@ def refer_files(source: ReferSource | MixSource) -> list[ReferFiles]:
 
 
 def outside(source: ReferSource | MixSource | CocoSource) -> dict:
-    """What lies outside the project, quickly: hashes of the annotation files, names and sizes of all images.
+    """What lies outside the project: hashes of the annotation files, and names and sizes of all images.
 
-    DVC depends on this instead of on the files: `prepare` runs again when it changes, and 13 GB of images are neither
-    hashed nor copied into the cache.
+    The DVC stage `prepare` depends on this instead of on the files, so that it runs again when they change and 13 GB of
+    images are neither hashed nor copied into the cache.
 
     Raises:
         DatasetError: an annotation file is missing.
@@ -64,7 +64,7 @@ def outside(source: ReferSource | MixSource | CocoSource) -> dict:
 
 
 def fingerprint(tables: Tables) -> str:
-    """SHA-256 of the annotation files' bytes and of name and size of every image in use."""
+    """SHA-256 of the bytes of the annotation files and of the name and size of every image in use."""
     lines = [hashlib.sha256(read_bytes(path)).hexdigest() for path in tables.files]
     return _digest([*lines, *_lines((Path(path).name, size) for path, size in tables.sizes.items())])
 

@@ -1,4 +1,4 @@
-"""What every source becomes, and what is checked of every table of expressions."""
+"""The tables that every source is read into, and checks that are common to several sources."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,14 @@ class Tables:
 
     Attributes:
         expressions: `EXPRESSION_COLUMNS` of `stages.data.prepared`.
-        instances: `INSTANCE_COLUMNS`; an instance that several refs mean is one row.
-        boxes: `BOX_COLUMNS`, of everything annotated on the images of the instances.
-        files: the annotation files it was read from.
+        instances: `INSTANCE_COLUMNS`; an instance that several refs mean has one row.
+        boxes: `BOX_COLUMNS` of everything annotated on the images of the instances.
+        files: the annotation files that were read.
         sizes: bytes of every image in use, by path; empty where images were not checked.
-        checks: what was checked and holds.
-        warnings: what must stand beside every number made from it.
-        notes: what was done to it, where that is not in the source's parameters.
-        partial: whether it is less than the whole published set.
+        checks: the checks that passed.
+        warnings: sentences that must stand beside every number made from the source.
+        notes: what was done to the source, where its parameters do not say so.
+        partial: whether this is less than the whole published set.
     """
 
     expressions: pd.DataFrame
@@ -37,14 +37,14 @@ class Tables:
 
 
 def count(expressions: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Refs, expressions and images of each split."""
+    """The numbers of refs, expressions and images of each split."""
     columns = {"ref_id": "refs", "sent_id": "expressions", "image_id": "images"}
     counts = expressions.groupby("split")[list(columns)].nunique().rename(columns=columns)
     return {split: counts.loc[split].to_dict() for split in expressions["split"].unique()}
 
 
 def check_unique(path: Path, name: str, ids: pd.Series, problems: Problems) -> None:
-    """Ids met twice are problems."""
+    """Repeated ids are problems."""
     for repeated in ids[ids.duplicated()].unique():
         problems.add(path, f"{name} not unique", str(repeated))
 
@@ -52,7 +52,7 @@ def check_unique(path: Path, name: str, ids: pd.Series, problems: Problems) -> N
 def check_splits(
     path: Path, expressions: pd.DataFrame, problems: Problems, tolerate_overlap: bool = False
 ) -> list[str]:
-    """Unknown splits and images in two splits are problems; a tolerated overlap is a warning, which is returned."""
+    """Unknown splits and images in two splits are problems. A tolerated overlap is a warning, which is returned."""
     unknown = expressions[~expressions["split"].isin(SPLITS)].drop_duplicates("ref_id")
     for ref_id, split in zip(unknown["ref_id"], unknown["split"], strict=True):
         problems.add(path, f"unknown split, known are {', '.join(SPLITS)}", f"{shown(split)} of ref {ref_id}")

@@ -1,6 +1,6 @@
-"""The embedded data set `scenes`: rendered images and expressions from a grammar, in the REFER layout of RefCOCO.
+"""The dataset `scenes`, which the project renders: images and expressions of a grammar, in the REFER layout of RefCOCO.
 
-Every image depends on the seed, its split and its index alone, ids too: more images in one split change no other.
+An image and its ids depend only on the seed, the split and the index, so that more images in a split change no others.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from stages.runtime.params import ScenesSource
 NAME = "scenes"
 IMAGES = Path("images/mscoco/images/train2014")
 SPLITS = ("train", "val", "testA", "testB")
-ATTEMPTS = 500  # scenes drawn for one image before giving up
+ATTEMPTS = 500  # how many scenes are drawn for one image before an error
 
 _MIXED: dict[Kind, float] = {"attribute": 0.44, "position": 0.18, "comparison": 0.19, "relation": 0.19}
 KINDS: dict[str, dict[Kind, float]] = {
@@ -35,7 +35,7 @@ KINDS: dict[str, dict[Kind, float]] = {
 
 @dataclass(frozen=True)
 class Sentence:
-    """An expression, its wording as typed (`raw`) and cleaned (`text`)."""
+    """An expression, with its wording as typed (`raw`) and cleaned (`text`)."""
 
     expression: Expression
     raw: str
@@ -52,15 +52,15 @@ class DescribedScene:
 
 
 def write(source: ScenesSource, root: Path, progress: bool = True) -> None:
-    """Write the data set below `root`; the same source gives the same bytes.
+    """Write the dataset below `root`; the same source gives the same bytes.
 
     Writes `scenes/refs(unc).p`, `scenes/instances.json` and the images as
     `images/mscoco/images/train2014/COCO_train2014_%012d.jpg`. Sentences carry the kind of their expression as `kind`.
 
     Args:
         source: seed, size and number of the images.
-        root: folder, made where it does not exist.
-        progress: show a bar on a terminal.
+        root: folder, which is made if it does not exist.
+        progress: whether to show a bar on a terminal.
 
     Raises:
         RuntimeError: no scene with enough expressions was found for an image.
@@ -103,14 +103,14 @@ def draw(source: ScenesSource, split: str, index: int) -> DescribedScene:
 def _sentences(
     scene: Scene, kinds: dict[Kind, float], generator: np.random.Generator
 ) -> dict[int, list[Sentence]] | None:
-    """Two or three things with two or three sentences each; None where the scene does not give them."""
+    """Two or three things with two or three sentences each; None where the scene does not allow so many."""
     finder, wanted = Finder(scene), 2 + generator.integers(2)
     targets = [int(index) for index in generator.permutation(len(scene.things)) if scene.distractors(index)]
     if len(targets) < wanted:
         return None
     found = {}
     for target in targets:
-        sentences = _said_of(target, finder, kinds, 2 + generator.integers(2), generator)
+        sentences = _sentences_about(target, finder, kinds, 2 + generator.integers(2), generator)
         if len(sentences) >= 2:
             found[target] = sentences
         if len(found) == wanted:
@@ -118,14 +118,14 @@ def _sentences(
     return None
 
 
-def _said_of(
+def _sentences_about(
     target: int, finder: Finder, kinds: dict[Kind, float], wanted: int, generator: np.random.Generator
 ) -> list[Sentence]:
-    """Up to `wanted` different sentences that refer to one thing, kinds drawn by their shares."""
+    """Up to `wanted` different sentences that refer to one thing; their kinds are drawn by the shares in `kinds`."""
     streams = {kind: itertools.cycle(finder.find(target, kind, generator)) for kind in kinds}
     sentences: list[Sentence] = []
     for kind in generator.choice(list(kinds), size=2 * wanted, p=list(kinds.values())).tolist():
-        expression = next(streams[kind], None)  # once all are said, again in other words
+        expression = next(streams[kind], None)  # after the last, again the first, in other words
         if expression is None:
             continue
         text = wording.say(expression, generator)

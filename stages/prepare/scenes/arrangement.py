@@ -1,4 +1,4 @@
-"""Scenes: which objects lie where. Expressions are judged on them, images are painted from them."""
+"""Scenes: which objects lie where. Expressions are judged by a scene, and its image is painted from it."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from stages.prepare.scenes import shapes
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple")
 RADII = {"small": (7.8, 8.6), "large": (11.6, 12.8)}  # pixels of an image of 64 pixels
-VISIBLE = 0.65  # least visible share of every object
+VISIBLE = 0.65  # of every object, the least share that is visible
 
 _COLOUR_GROUPS = {4: [(3, 1), (2, 2)], 5: [(3, 2), (3, 2), (4, 1), (2, 2, 1), (3, 1, 1)]}
 _SHAPE_GROUPS = {4: [(2, 2), (2, 1, 1), (3, 1)], 5: [(2, 2, 1), (2, 2, 1), (3, 2), (3, 1, 1)]}
@@ -39,7 +39,7 @@ class Thing:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A square image of `size` pixels; the things are in painting order, the last lies on top."""
+    """A square image of `size` pixels; its things are in painting order, so that the last lies on top."""
 
     size: int
     things: tuple[Thing, ...]
@@ -52,7 +52,7 @@ class Scene:
 
 
 def sample(generator: np.random.Generator, size: int) -> Scene | None:
-    """Draw a scene of four or five things on an image of `size` pixels; None where they do not fit."""
+    """Draw a scene with four or five things on an image of `size` pixels; None where they do not fit."""
     count = 4 if generator.random() < 0.4 else 5
     colours = _grouped(generator, COLOURS, _COLOUR_GROUPS[count])
     kinds = _grouped(generator, shapes.SHAPES, _SHAPE_GROUPS[count])
@@ -81,7 +81,7 @@ def sample(generator: np.random.Generator, size: int) -> Scene | None:
 
 
 def visible(layers: list[np.ndarray]) -> list[np.ndarray]:
-    """Coverages in painting order, each (size, size) -> where more than half a pixel shows that layer, bool."""
+    """Coverages (size, size) in painting order -> for each, the pixels of which it is more than half, bool."""
     masks, free = [], np.ones_like(layers[0])
     for layer in reversed(layers):
         masks.append(layer * free > 0.5)
@@ -90,7 +90,7 @@ def visible(layers: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _grouped(generator: np.random.Generator, names: tuple[str, ...], groups: list[tuple[int, ...]]) -> list[str]:
-    """Different names, each repeated as often as one of the groups says, in random order."""
+    """Different names in random order, repeated as often as one of the groups says."""
     counts = groups[generator.integers(len(groups))]
     drawn = generator.permutation(len(names))[: len(counts)]
     repeated = [names[index] for index, count in zip(drawn, counts, strict=True) for _ in range(count)]
@@ -98,7 +98,7 @@ def _grouped(generator: np.random.Generator, names: tuple[str, ...], groups: lis
 
 
 def _placed(generator: np.random.Generator, radii: list[float], size: int) -> list[tuple[float, float]] | None:
-    """A center for every radius, inside the image and apart enough that overlaps stay partial."""
+    """A center for every radius, inside the image and far enough apart that things overlap only in part."""
     centers: list[tuple[float, float]] = []
     for radius in radii:
         border = 1.25 * radius

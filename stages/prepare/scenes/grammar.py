@@ -1,4 +1,4 @@
-"""Referring expressions: what they mean on a scene, how they are found for a thing, how they are worded.
+"""Referring expressions: what they mean in a scene, and how those that refer to a thing are found.
 
     expression = Attribute(noun)
                | Position(noun, place)
@@ -6,8 +6,8 @@
                | Relation(noun, relation, anchor)
     noun       = [size] [colour] [shape]
 
-An expression is judged with three answers: it is clearly true of a thing, clearly false, or doubtful. It refers to a
-thing where it is clearly true of that one and clearly false of every other. Lengths are shares of the image's size.
+An expression is clearly true of a thing, clearly false, or doubtful. It refers to a thing where it is clearly true of
+that one and clearly false of every other. Lengths are shares of the image's size.
 """
 
 import math
@@ -21,16 +21,14 @@ import numpy as np
 from stages.prepare.scenes.arrangement import Scene, Thing
 
 Kind = Literal["attribute", "position", "comparison", "relation"]
-Judgement = dict[
-    int, bool
-]  # index of a thing: True where clearly true, False where doubtful; clearly false is left out
+Judgement = dict[int, bool]  # by index of a thing: True for clearly true, False for doubtful, absent for clearly false
 
-APART = 0.1  # least lead of an extreme thing over the next one
+APART = 0.1  # least distance of an extreme thing from the next one
 RATIO = 1.25  # least ratio of radii that counts as a difference
-SIDE, NOT_SIDE = 0.4, 0.52  # a thing is at a side up to SIDE from its edge, clearly not from NOT_SIDE
-CENTRAL, NOT_CENTRAL = 0.15, 0.25  # the same for the distance to the middle of the image, in x and y
-BESIDE, NOT_BESIDE = 0.12, 0.03  # the same for the way from the anchor to a thing, along the direction
-CONE = 1.2  # a thing clearly lies in a direction where its way across is at most so many times the way along
+SIDE, NOT_SIDE = 0.4, 0.52  # distance from an edge: up to SIDE a thing is at that side, from NOT_SIDE on clearly not
+CENTRAL, NOT_CENTRAL = 0.15, 0.25  # the same for the distance from the middle of the image, in x and y
+BESIDE, NOT_BESIDE = 0.12, 0.03  # the same for the distance of a thing from its anchor, along the direction
+CONE = 1.2  # a thing clearly lies in a direction where it is at most this many times as far across as along
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}  # x, y
 CORNERS = {f"{v} {h}": (v, h) for v in ("top", "bottom") for h in ("left", "right")}
@@ -42,7 +40,7 @@ RELATIONS = (*DIRECTIONS, "closest")
 
 @dataclass(frozen=True)
 class Noun:
-    """What a thing is called; an attribute that is None is not named."""
+    """What a thing is called; None for an attribute that is not named."""
 
     size: str | None = None
     colour: str | None = None
@@ -178,40 +176,40 @@ def _along(direction: str, x: float, y: float) -> float:
 
 
 def _most(values: dict[int, float], margin: float) -> Judgement:
-    """The one with the largest value, doubtful with all others that come within the margin."""
+    """The thing with the largest value; where others come within the margin of it, all of them are doubtful."""
     top = max(values.values(), default=0)
     near = [index for index, value in values.items() if value > top - margin]
     return dict.fromkeys(near, len(near) == 1)
 
 
 def referent(expression: Expression, scene: Scene) -> int | None:
-    """Index of the thing that the expression refers to; None where there is no such thing, or a doubt."""
+    """The index of the thing that the expression refers to; None where there is none, or where it is doubtful."""
     judgement = expression.judge(scene)
     return next(iter(judgement)) if list(judgement.values()) == [True] else None
 
 
 def needs_all(expression: Expression, scene: Scene) -> bool:
-    """Whether the expression refers to another thing, or to none, as soon as any part of it is left out."""
+    """Whether the expression no longer refers to its thing if any part of it is left out."""
     target = referent(expression, scene)
     return all(referent(simpler, scene) != target for simpler in expression.simpler())
 
 
 class Finder:
-    """Finds expressions that refer to a given thing of a scene and need every part."""
+    """Finds the expressions that refer to a thing of a scene and need all their parts."""
 
     def __init__(self, scene: Scene):
         self.scene = scene
 
     @cached_property
     def _names(self) -> list[list[Noun]]:
-        """For every thing, the nouns that alone refer to it and need every part."""
+        """For every thing, the nouns that refer to it without anything else, and need all their parts."""
         return [
             [noun for noun in _nouns(thing) if self._fits(Attribute(noun), index)]
             for index, thing in enumerate(self.scene.things)
         ]
 
     def find(self, target: int, kind: Kind, generator: np.random.Generator) -> Iterator[Expression]:
-        """All such expressions of one kind, in random order; those with a higher `_weight` tend to come first."""
+        """All such expressions of a kind, in random order; those of a higher `_weight` tend to come first."""
         candidates = getattr(self, f"_{kind}")(target)
         rank = generator.random(len(candidates)) / [_weight(candidate) for candidate in candidates]
         for index in np.argsort(rank, kind="stable"):
@@ -219,7 +217,7 @@ class Finder:
                 yield candidates[index]
 
     def _shared(self, target: int) -> list[Noun]:
-        """Nouns that cover the target and other things too: those to which something has to be added."""
+        """Nouns that cover the target and other things, so that something has to be added to them."""
         return [noun for noun in _nouns(self.scene.things[target]) if len(noun.among(self.scene)) > 1]
 
     def _fits(self, expression: Expression, target: int) -> bool:
@@ -261,6 +259,6 @@ def _nouns(thing: Thing) -> list[Noun]:
 
 
 def _weight(expression: Expression) -> float:
-    """How often an expression is said: colours are named readily, "closest" fits often and is held back."""
+    """How often an expression is used: those with a colour more often, "closest", which fits often, less often."""
     named = (2 if expression.noun.colour else 1) * (0.5 if expression.noun.shape else 1)
     return named * (0.2 if isinstance(expression, Relation) and expression.relation == "closest" else 1)

@@ -1,4 +1,4 @@
-"""A scene -> its image: textured things on a tinted, noisy ground with strokes in the things' own colours."""
+"""Paints a scene: textured things on a tinted, noisy ground with strokes in the colours of the things."""
 
 import colorsys
 
@@ -13,7 +13,7 @@ _TEXTURES = ("shaded", "striped", "checked", "blotched")
 
 
 def paint(scene: Scene, generator: np.random.Generator) -> Image.Image:
-    """The scene in RGB, (size, size)."""
+    """The image of a scene: RGB, (size, size)."""
     image = _ground(scene, generator)  # (size, size, 3)
     for thing in scene.things:
         distances = shapes.distance(thing.shape, thing.x, thing.y, thing.radius, thing.angle, scene.size)
@@ -24,7 +24,7 @@ def paint(scene: Scene, generator: np.random.Generator) -> Image.Image:
 
 
 def _ground(scene: Scene, generator: np.random.Generator) -> np.ndarray:
-    """A pale tint near the colour of one of the things, clouds, and strokes in the colours of the scene."""
+    """The ground: a pale tint near the colour of a thing, clouds, and strokes in the colours of the scene."""
     size = scene.size
     colours = [thing.colour for thing in scene.things]
     hue = _HUES[colours[generator.integers(len(colours))]] + generator.normal(0, 15)
@@ -42,7 +42,7 @@ def _ground(scene: Scene, generator: np.random.Generator) -> np.ndarray:
 
 
 def _surface(thing: Thing, distances: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
-    """Colour of the thing at every pixel, (size, size, 3): its colour, a texture and a darker rim."""
+    """The colour of a thing at every pixel, (size, size, 3), with a texture and a darker rim."""
     scale = np.float32(64 / size)
     texture = _TEXTURES[generator.integers(len(_TEXTURES))]
     angle, phase = generator.uniform(0, 2 * np.pi, size=2)

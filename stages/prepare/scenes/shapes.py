@@ -36,9 +36,9 @@ SHAPES = tuple(_DISTANCES)
 
 
 def distance(shape: str, x: float, y: float, radius: float, angle: float, size: int) -> Grid:
-    """Distance of every pixel to the border of a shape, negative inside; in pixels, (size, size).
+    """The distance of every pixel from the border of a shape, in pixels, negative inside: (size, size).
 
-    All shapes of one radius have about the area of the circle of that radius. The center is the centroid.
+    All shapes of a radius have about the area of the circle of that radius. The center is the centroid.
 
     Args:
         shape: one of `SHAPES`.
@@ -54,5 +54,5 @@ def distance(shape: str, x: float, y: float, radius: float, angle: float, size: 
 
 
 def coverage(distances: Grid) -> Grid:
-    """Share of every pixel inside the border, 0 to 1, from its distance to it."""
+    """The share of every pixel that is inside the border, 0 to 1, from its distance from it."""
     return np.clip(0.5 - distances, 0, 1)

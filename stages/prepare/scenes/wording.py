@@ -1,4 +1,4 @@
-"""How an expression of the grammar is said: one of several wordings, drawn at random."""
+"""Puts an expression of the grammar into words: one of several wordings, drawn at random."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ _RELATIONS = {
 
 
 def say(expression: Expression, generator: np.random.Generator) -> str:
-    """A wording of the expression, lower-case, words separated by one blank, without a leading article now and then."""
+    """A wording of the expression, in lower case, words separated by one space, sometimes without a leading "the"."""
     phrase = _phrase(expression, generator)
     return phrase if generator.random() < 0.25 else f"the {phrase}"
 

@@ -17,7 +17,7 @@ from stages.prepare.tables import Tables
 from stages.runtime.params import ImageCounts, ScenesSource
 
 HEIGHT, WIDTH = 12, 16
-ALONE = "nothing is annotated but what is referred to: other things of the same category go uncounted"
+ALONE = "only what is referred to is annotated: other things of the same category are not counted"
 
 
 class Folder:
@@ -129,8 +129,7 @@ def test_a_wrong_box_is_that_of_the_mask_and_noted(folder, ann_id, bbox):
     folder.annotations[ann_id]["bbox"] = bbox
     assert folder.boxes()[ann_id] == {11: [1, 2, 5, 5], 12: [8, 2, 4, 5]}[ann_id]
     assert folder.read().notes == [
-        "1 boxes are no boxes inside their images, and were taken from the segmentation, such as that of annotation "
-        f"{ann_id}"
+        f"1 boxes do not fit their images, and were taken from the segmentation, such as that of annotation {ann_id}"
     ]
 
 

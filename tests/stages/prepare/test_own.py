@@ -107,8 +107,8 @@ def test_boxes_written_as_two_corners_are_noted(folder):
     for ann_id, corners in ((11, [1, 2, 6, 7]), (12, [4, 5, 10, 9]), (31, [3, 3, 5, 5])):
         folder.annotation(ann_id)["bbox"] = corners
     assert folder.read().notes == [
-        "1 boxes are no boxes inside their images, and were taken from the segmentation, such as that of annotation 12",
-        "1 of 4 boxes overlap that of their mask by less than half, such as that of annotation 31",
+        "1 boxes do not fit their images, and were taken from the segmentation, such as that of annotation 12",
+        "1 of 4 boxes overlap the box of their mask by less than half, such as that of annotation 31",
     ]
 
 
@@ -196,13 +196,16 @@ def test_another_encoding_is_named(folder, encoding):
             "11,cup, the red one,train",
             "an expression with a comma stands in quotes (1): line 3: ['11', 'cup', 'the red",
         ),
-        ("11,cup", "line of another number of values than 3; an expression with a comma stands in quotes (1): line 3"),
-        ('11,"red cup,train', 'quotes that do not match; an expression with a comma or a quote is written "so, or '),
-        ('11,"red" cup,train', 'quotes that do not match; an expression with a comma or a quote is written "so, or '),
-        ("cup.png,red cup,train", "ann_id is no whole number (1): line 3: 'cup.png'"),
-        ("11.0,red cup,train", "ann_id is no whole number (1): line 3: '11.0'"),
-        ("-11,red cup,train", "ann_id is no whole number (1): line 3: '-11'"),
-        ("11111111111111111111,red cup,train", "ann_id is no whole number (1): line 3"),
+        (
+            "11,cup",
+            "the number of values in the line is not 3; an expression with a comma stands in quotes (1): line 3",
+        ),
+        ('11,"red cup,train', 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'),
+        ('11,"red" cup,train', 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'),
+        ("cup.png,red cup,train", "ann_id is not a whole number (1): line 3: 'cup.png'"),
+        ("11.0,red cup,train", "ann_id is not a whole number (1): line 3: '11.0'"),
+        ("-11,red cup,train", "ann_id is not a whole number (1): line 3: '-11'"),
+        ("11111111111111111111,red cup,train", "ann_id is not a whole number (1): line 3"),
         ("13,red cup,train", "ann_id is the id of no annotation in instances.json (1): line 3: 13"),
         ("11,,train", "empty expression (1): line 3"),
         ('11,"  ",train', "empty expression (1): line 3"),
@@ -307,7 +310,7 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
         folder.lines = ["ann_id,expression", *lines]
         tables = folder.read(seed=seed)
         assert tables.notes == [
-            "nothing is annotated but what is referred to: other things of the same category go uncounted",
+            "only what is referred to is annotated: other things of the same category are not counted",
             f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}",
         ]
         assert (tables.expressions.groupby("image_id")["split"].nunique() == 1).all()

@@ -232,11 +232,11 @@ def repeat(key):
         (lambda folder: folder.instances.pop("categories"), "instances.json: top level: no categories"),
         (
             lambda folder: folder.instances["images"][1].update(height=0),
-            "no size of an image (1): image 2: height",
+            "not the size of an image (1): image 2: height",
         ),
         (
             lambda folder: folder.instances["images"][1].update(file_name="../2.jpg"),
-            "file_name is no name of a file (1): image 2: '../2.jpg'",
+            "file_name is not the name of a file (1): image 2: '../2.jpg'",
         ),
     ],
 )
@@ -253,7 +253,7 @@ def test_wrong_tables_are_named(folder, change, message):
         ([[1, 1, 5, 5]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1, 5, 5]"),
         ([[1, 1, 5, 5, 1, 5], [1, 1]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1]"),
         ([[1, 1, 5, 5, 1, 5, 7]], "fewer than 6 numbers, or an odd number"),
-        ([[1, 1, 5, 5, 1, "5"]], "a coordinate that is no number"),
+        ([[1, 1, 5, 5, 1, "5"]], "a coordinate that is not a number"),
         ([[1, 1, 5, 5, 1, float("nan")]], "not JSON: "),
         ([[1, 1, 5, 5, 1, 14]], "outside its image (1): annotation 11: x 1 to 5, y 1 to 14, image 16 x 12"),
         ([[-2, 1, 5, 5, 1, 1]], "outside its image"),
