@@ -24,9 +24,10 @@ repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at 
 test: $(INSTALLED)  ## every test, files side by side: one more than JOBS, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)  ## style, import arrows, params.yaml
+lint: $(INSTALLED)  ## style, types, import arrows, params.yaml
 	@ruff check .
 	@ruff format --check .
+	@basedpyright
 	@lint-imports
 	@python -m stages.params --check
 

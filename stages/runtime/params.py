@@ -265,7 +265,7 @@ class Params(Section):
     experiment: Experiment
     datasets: dict[Name, Source]
     recipes: dict[Name, Recipe]
-    variants: dict[Name, Variant]
+    variants: dict[Name, Variant]  # pyright: ignore[reportInvalidTypeForm]  # a class that is made above
     evaluation: Evaluation
     machine: Machine
 
@@ -347,7 +347,7 @@ def check(content: object, path: Path = layout.PARAMS) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, error.errors())])) from None
+        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, map(dict, error.errors()))])) from None
 
 
 def read_or_exit(path: Path = layout.PARAMS) -> Params:
@@ -393,7 +393,7 @@ def _describe(item: dict) -> str:
             return f"{key}: expected {expected}, {found}"
 
 
-def _locate(loc: tuple) -> tuple[list, type | None]:
+def _locate(loc: tuple) -> tuple[list, Any]:
     """Location of a pydantic error -> keys as written in the file, and the section that holds the last of them."""
     keys, section, here = [], None, Params
     for part in loc:
