@@ -72,8 +72,9 @@ class AlignFormer(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         """As of transformers; channels last, as the model was scored, so that it answers the same to the bit."""
-        loaded = super().from_pretrained(*args, **kwargs)  # pyright: ignore[reportCallIssue]
-        (loaded[0] if isinstance(loaded, tuple) else loaded).to(memory_format=torch.channels_last)
+        loaded = super().from_pretrained(*args, **kwargs)
+        model: nn.Module = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return loaded
 
     @torch.no_grad()
