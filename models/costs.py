@@ -20,6 +20,8 @@ class CostPart(NamedTuple):
 def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]:
     """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
 
+    A module with neither, such as the losses, is no part.
+
     FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
     all known to the counter. A multiply-add counts as 2; element by element work does not count.
     """
@@ -40,7 +42,7 @@ def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]
         trained - sum(part.trained for part in found),
         counter.get_total_flops() - sum(part.flops for part in found),
     )
-    return [*found, rest]
+    return [*(part for part in found if part.parameters or part.flops), rest]
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:

@@ -14,12 +14,12 @@ from PIL import Image
 from models.alignformer import AlignFormer
 from models.prediction import segment
 from models.processing import AlignFormerProcessor
+from stages.attention import tiles
+from stages.attention.shares import attention_table, look_inside
+from stages.attention.tiles import AttentionTiles
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
-from stages.diagnose import closeup
 from stages.drawing import overlays
-from stages.report.figures import attention
-from stages.report.figures.attention import Words
 from stages.runtime import layout
 from stages.scoring import trained
 
@@ -29,7 +29,7 @@ ONE_AT_A_TIME = Lock()  # both sides may ask one model, and looking inside hangs
 
 
 @dataclass(frozen=True)
-class Sample:
+class DemoSample:
     """An image of a dataset, with what is said of it: text -> true mask (height, width), bool."""
 
     dataset: str
@@ -60,7 +60,7 @@ class Answer:
     heat: Image.Image
     least: float
     most: float
-    words: list[Words]
+    words: list[AttentionTiles]
     unknown: list[str]
 
 
@@ -70,7 +70,7 @@ def datasets() -> list[str]:
 
 
 @lru_cache
-def samples(dataset: str) -> list[Sample]:
+def samples(dataset: str) -> list[DemoSample]:
     """`SAMPLES` images of the evaluation splits, evenly spaced by image_id."""
     table = _read(dataset)
     images = np.unique(table.expressions.loc[table.expressions["split"] != "train", "image_id"])
@@ -95,10 +95,10 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
     inputs = processor([image], [text])
     with ONE_AT_A_TIME:
         (found,) = segment(model, processor, [image], [text])
-        inner = closeup.look_inside(model, inputs)
+        inside = look_inside(model, inputs)
     words = processor.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
-    shares = closeup.attention_table(inner, 0, words).assign(sent_id=0)
-    similarity = inner.similarity[0].numpy()
+    shares = attention_table(inside, 0, words).assign(sent_id=0)
+    similarity = inside.similarity[0].numpy()
     return Answer(
         overlay=overlays.overlay(image, found.mask),
         score=found.score,
@@ -107,7 +107,7 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
         heat=_heat(image, similarity),
         least=float(similarity.min()),
         most=float(similarity.max()),
-        words=attention.tiles(shares, text, 0, image, found.mask, None),
+        words=tiles.tiles(shares, text, 0, image, found.mask, None),
         unknown=processor.unknown_words(text),
     )
 
@@ -124,12 +124,12 @@ def _read(dataset: str) -> PreparedDataset:
     return prepared.read(layout.prepared(dataset))
 
 
-def _sample(dataset: str, table: PreparedDataset, image_id: int) -> Sample:
+def _sample(dataset: str, table: PreparedDataset, image_id: int) -> DemoSample:
     rows = table.expressions[table.expressions["image_id"] == image_id]
     first = table.instances.loc[rows["ann_id"].iloc[0]]
     with Image.open(first["image"]) as file:
         image = file.convert("RGB")
-    return Sample(dataset, int(image_id), image, dict(_meant(table, rows)))
+    return DemoSample(dataset, int(image_id), image, dict(_meant(table, rows)))
 
 
 def _meant(table: PreparedDataset, rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:

@@ -6,9 +6,9 @@ import io
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from PIL import Image
 
+from stages.attention.tiles import AttentionTiles, Tile
 from stages.demo import answers
-from stages.demo.answers import Answer, Sample
-from stages.report.figures.attention import Tile, Words
+from stages.demo.answers import Answer, DemoSample
 from stages.scoring import trained
 from stages.serving import served
 
@@ -108,7 +108,7 @@ def _panel(image: dict | None, text: str | None, model: str | None):
         return html.P(f"{error}", className="error")
 
 
-def _sample(image: dict) -> Sample:
+def _sample(image: dict) -> DemoSample:
     return answers.samples(image["dataset"])[image["sample"]]
 
 
@@ -136,12 +136,12 @@ def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
     return html.Figure([html.Img(src=_png(_scaled(image, WIDTH)), alt=name, className=name), html.Figcaption(caption)])
 
 
-def _table(part: Words) -> html.Div:
+def _table(part: AttentionTiles) -> html.Div:
     """A row a vision level, a column a word."""
-    head = html.Tr([html.Th("stage"), *map(html.Th, part.words)])
+    head = html.Tr([html.Th("level"), *map(html.Th, part.words)])
     rows = [
-        html.Tr([html.Th(stage), *map(_cell, part.words, tiles)])
-        for stage, tiles in zip(part.stages, part.tiles, strict=True)
+        html.Tr([html.Th(level), *map(_cell, part.words, tiles)])
+        for level, tiles in zip(part.levels, part.tiles, strict=True)
     ]
     return html.Div(
         [html.H2(part.title), html.P(f"Number: {part.number}."), html.Table([html.Thead(head), html.Tbody(rows)])],

@@ -21,6 +21,7 @@ import torch
 from models import costs
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
+from stages.attention.shares import attention_table, look_inside
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions, ImageError
@@ -143,16 +144,16 @@ def write_samples(folder: Path, subject: Subject) -> None:
     expressions = subject.expressions(rows)
     regions = regions_by_row(subject.dataset, expressions)
     batch = expressions[list(range(len(rows)))]
-    inner = closeup.look_inside(subject.model, batch.inputs(subject.model.device))
+    found = look_inside(subject.model, batch.inputs(subject.model.device))
     samples, embeddings, attention = [], [], []
     for place, row in enumerate(rows.itertuples()):
         ids = batch.input_ids[batch.text_index[place]][batch.attention_mask[batch.text_index[place]].bool()]
         words = subject.processor.tokenizer.convert_ids_to_tokens(ids.tolist())
-        similarity = inner.similarity[place]
+        similarity = found.similarity[place]
         where = regions(place, similarity.shape)
-        table, (x, y) = closeup.embedding_map(inner.pixels[place], inner.center[place], similarity, where)
+        table, (x, y) = closeup.embedding_map(found.pixels[place], found.center[place], similarity, where)
         embeddings.append(with_sent_id(table, row.sent_id))
-        attention.append(with_sent_id(closeup.attention_table(inner, place, words), row.sent_id))
+        attention.append(with_sent_id(attention_table(found, place, words), row.sent_id))
         samples.append((row.sent_id, row.image_id, row.ann_id, row.text, " ".join(words), x, y))
     columns = ["sent_id", "image_id", "ann_id", "text", "words", "variance_x", "variance_y"]
     pd.DataFrame(samples, columns=columns).to_csv(folder / "samples.csv", index=False, lineterminator="\n")

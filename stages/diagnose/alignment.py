@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stages.diagnose.predictions import Prediction
+from stages.diagnose.predictions import GridPrediction
 from stages.diagnose.regions import REGIONS, Regions
 
 MEASURES = ("ap", "logit_ap", "base")
@@ -24,7 +24,7 @@ def average_precision(scores: np.ndarray, inside: np.ndarray) -> float:
     return float((own_at_least / at_least).mean())
 
 
-def measured(prediction: Prediction, regions: Regions) -> dict[str, float]:
+def measured(prediction: GridPrediction, regions: Regions) -> dict[str, float]:
     """Of each of `REGIONS`: `ap` of the similarity, `logit_ap` of grouping's logits, and `base`, the share inside.
 
     `base` is the average precision of random scores, so what an `ap` is to be read against. NaN where undefined.

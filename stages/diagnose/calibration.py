@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from models.frames import Frame
+from stages.scoring import grid
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import Protocol
 
@@ -28,16 +29,11 @@ class Calibration:
 
     def add(self, row: int, logits: torch.Tensor, truth: np.ndarray) -> None:
         """The expression of a row: logits (S, S) at the input's size, true mask (height, width) at the original one."""
-        maps, cuts = logits, torch.logit(torch.from_numpy(THRESHOLDS)).numpy()
-        if self.protocol.interpolated == "probabilities":
-            maps, cuts = logits.sigmoid(), THRESHOLDS
-        if self.protocol.grid == "input":
-            truth = self.frame.mask(truth)
-        else:
-            maps = self.frame.restore(maps, truth.shape, self.protocol.interpolation)
-        values, truth = maps.double().flatten(), truth.ravel()
-        probabilities = (values if self.protocol.interpolated == "probabilities" else values.sigmoid()).numpy()
+        values, truth = grid.on_grid(logits, truth, self.frame, self.protocol)
+        values, truth = values.double().flatten(), truth.ravel()
+        probabilities = grid.probabilities(values, self.protocol).numpy()
 
+        cuts = grid.cuts(THRESHOLDS, self.protocol)
         bins = np.searchsorted(cuts, values.numpy())  # how many thresholds each pixel exceeds
         pixels, inside = np.bincount(bins, minlength=BINS), np.bincount(bins[truth], minlength=BINS)
         self.pixels += pixels

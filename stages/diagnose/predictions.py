@@ -11,7 +11,7 @@ from models.alignformer import AlignFormer
 from stages.data.samples import Expressions
 
 
-class Prediction(NamedTuple):
+class GridPrediction(NamedTuple):
     """Of one expression.
 
     Attributes:
@@ -30,7 +30,7 @@ class Prediction(NamedTuple):
 @torch.no_grad()
 def predictions(
     model: AlignFormer, expressions: Expressions, batch_size: int, workers: int = 0, progress: str | None = None
-) -> Iterator[Prediction]:
+) -> Iterator[GridPrediction]:
     """Every expression once, in batches of whole images; what is compared with them comes from the caller.
 
     Args:
@@ -49,6 +49,6 @@ def predictions(
             output = model(**batch.inputs(model.device))
             maps = output.similarity, grouped.pop()  # (B, h, w) each
             similarity, grouping = (values.float().cpu().numpy() for values in maps)
-            yield from map(Prediction, batch.rows, similarity, grouping, output.logits.float().cpu())
+            yield from map(GridPrediction, batch.rows, similarity, grouping, output.logits.float().cpu())
     finally:
         hook.remove()

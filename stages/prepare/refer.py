@@ -35,8 +35,8 @@ OVERLAPPING = {("refcocog", "google")}  # published with images shared by train 
 
 
 @dataclass(frozen=True)
-class Release:
-    """One set of one release: where its files lie.
+class ReferFiles:
+    """Where the files of one set of a REFER release lie.
 
     Attributes:
         root: folder of the release.
@@ -59,8 +59,8 @@ class Release:
         return self.root / self.name / "instances.json"
 
     @property
-    def files(self) -> list[Path]:
-        """The annotation files."""
+    def annotations(self) -> list[Path]:
+        """Every file but the images."""
         return [self.refs, self.instances]
 
     def image_folder(self) -> Path:
@@ -70,7 +70,7 @@ class Release:
         return image_files.find_folder(self.images, (".", *IMAGE_FOLDERS))
 
 
-def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
+def read(files: ReferFiles, sentence: str, check_images: bool = True) -> Tables:
     """Read and check one set.
 
     Args:
@@ -82,14 +82,14 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     """
     problems = Problems()
     with _no_collection():
-        expressions = _expressions(release.refs, sentence, problems)
-        annotations = coco.load(release.instances, problems)
+        expressions = _expressions(files.refs, sentence, problems)
+        annotations = coco.load(files.instances, problems)
         instances = coco.instances(annotations, _referred(expressions), problems)
         things, notes = boxes.boxes(annotations, instances)
     overlap = check_splits(
-        release.refs, expressions, problems, tolerate_overlap=(release.name, release.split_by) in OVERLAPPING
+        files.refs, expressions, problems, tolerate_overlap=(files.name, files.split_by) in OVERLAPPING
     )
-    folder = release.image_folder()
+    folder = files.image_folder()
     sizes, warnings = {}, [*overlap]
     checks = ["ids unique", "annotations exist", "masks valid, not empty and inside their images"]
     if check_images:
@@ -101,7 +101,7 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     if not overlap:
         checks.append("no image in two splits")
     instances["image"] = [image_files.join(folder, name) for name in instances["image"]]
-    return Tables(expressions, instances, things, release.files, sizes, checks, warnings, notes)
+    return Tables(expressions, instances, things, files.annotations, sizes, checks, warnings, notes)
 
 
 def load_refs(path: Path) -> list:

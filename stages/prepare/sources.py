@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.prepare import image_files, mix, published, refer, scenes
 from stages.prepare.coco import read_bytes
-from stages.prepare.refer import Release
+from stages.prepare.refer import ReferFiles
 from stages.prepare.tables import Tables
 from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
 from stages.runtime.refer_sets import SPLIT_BY
@@ -20,27 +20,27 @@ def read(source: Source, folder: Path) -> Tables:
     """
     if isinstance(source, ScenesSource):
         scenes.write(source, folder / "refer")
-        return refer.read(Release(folder / "refer", scenes.NAME, "unc"), source.sentence)
+        return refer.read(ReferFiles(folder / "refer", scenes.NAME, "unc"), source.sentence)
     if isinstance(source, CocoSource):
         from stages.prepare import own  # which imports scikit-learn: a second, and 100 MiB, that no other source needs
 
         return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed or 0)
     sets = {}
-    for release in releases(source):
-        tables = refer.read(release, source.sentence, source.check_images is not False)
-        published.judge(tables, release.name, release.split_by, bool(source.allow_partial))
-        sets[release.name] = tables
+    for files in refer_files(source):
+        tables = refer.read(files, source.sentence, source.check_images is not False)
+        published.judge(tables, files.name, files.split_by, bool(source.allow_partial))
+        sets[files.name] = tables
     return mix.mix(sets) if isinstance(source, MixSource) else tables
 
 
-def releases(source: ReferSource | MixSource) -> list[Release]:
-    """The sets of a REFER release that a source is made of."""
+def refer_files(source: ReferSource | MixSource) -> list[ReferFiles]:
+    """The files of every set of a REFER release that a source is made of."""
     if isinstance(source, MixSource):
         names = [(name, SPLIT_BY[name][0]) for name in source.mix]
     else:
         names = [(source.name, source.split_by)]
     images = Path(source.images) if source.images else None
-    return [Release(Path(source.root), name, split_by, images) for name, split_by in names]
+    return [ReferFiles(Path(source.root), name, split_by, images) for name, split_by in names]
 
 
 def external(source: Source) -> dict:
@@ -55,15 +55,14 @@ def external(source: Source) -> dict:
     if isinstance(source, ScenesSource):
         return {"rendered": "by the project, from its entry in params.yaml"}
     if isinstance(source, CocoSource):
-        files, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
+        annotations, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
     else:
-        found = releases(source)
-        files = [file for release in found for file in release.files]
-        folders = (
-            list(dict.fromkeys(release.image_folder() for release in found)) if source.check_images is not False else []
-        )
+        sets = refer_files(source)
+        annotations = [file for files in sets for file in files.annotations]
+        looked_at = sets if source.check_images is not False else []
+        folders = list(dict.fromkeys(files.image_folder() for files in looked_at))
     return {
-        "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in files},
+        "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations},
         "images": {folder.as_posix(): _summary(list(image_files.listing(folder))) for folder in folders},
     }
 

@@ -22,7 +22,7 @@ class Diagnosis:
         thresholds: one row a run, split and threshold: threshold, mIoU, oIoU.
         summaries: (variant, seed) -> `summary.json`.
         embeddings: variant -> one row a point of the chosen expressions: sent_id, row, column, x, y, kind, similarity.
-        attention: variant -> one row a stage, direction, word and pixel of the chosen expressions; empty where a
+        attention: variant -> one row a level, direction, word and pixel of the chosen expressions; empty where a
             variant has no attention.
         samples: variant -> the chosen expressions, the same for all: sent_id, ann_id, text, and the shares of the
             variance that the map shows, variance_x and variance_y.

@@ -2,7 +2,6 @@
 
 from collections import ChainMap
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate.utils import gather_object
@@ -13,6 +12,7 @@ from models.frames import Frame, Letterbox, Stretch
 from stages.data.prepared import encode_mask
 from stages.data.samples import Expressions
 from stages.runtime import processes
+from stages.scoring.grid import cuts, on_grid
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import Protocol
 
@@ -34,7 +34,7 @@ def score(
     workers: int = 0,
     progress: str | None = None,
 ) -> pd.DataFrame:
-    """Score every expression. Of several processes each takes every so manieth batch; all return the whole table.
+    """Score every expression. Several processes take turns at the batches, and each returns the whole table.
 
     Args:
         expressions: made with the frame of the protocol.
@@ -53,30 +53,18 @@ def score(
     if protocol.fit and expressions.frame != frame(protocol):
         raise ValueError(f"protocol {protocol.name} needs {frame(protocol)}, the expressions have {expressions.frame}")
     model.eval()
-    counted = {}
+    counted, cut = {}, cuts(protocol.threshold, protocol).item()
     quiet = not progress or not processes.here().is_main_process
     batches = expressions.by_image(batch_size, workers, processes.share())
     for batch in tqdm(batches, desc=progress, disable=quiet or None, leave=False):
         logits = model(**batch.inputs(model.device)).logits.float().cpu()  # (B, S, S)
         for row, sample in zip(batch.rows, logits, strict=True):
-            predicted, truth = _masks(sample, expressions.true_mask(row), expressions.frame, protocol)
-            overlap, either = int((predicted & truth).sum()), int((predicted | truth).sum())
-            counted[row] = overlap, either, *truth.shape, encode_mask(predicted)
+            values, truth = on_grid(sample, expressions.true_mask(row), expressions.frame, protocol)
+            predicted = (values > cut).numpy()
+            intersection, union = int((predicted & truth).sum()), int((predicted | truth).sum())
+            counted[row] = intersection, union, *truth.shape, encode_mask(predicted)
     counted = dict(ChainMap(*gather_object([counted])))
     rows = expressions.rows[["sent_id", "ref_id", "ann_id", "image_id", "split"]].assign(protocol=protocol.name)
     counts = pd.DataFrame([counted[row] for row in range(len(rows))], columns=COUNTS)
     counts.insert(2, "iou", iou(counts["intersection"].to_numpy(), counts["union"].to_numpy(), protocol))
     return pd.concat([rows, counts], axis=1)
-
-
-def _masks(logits: torch.Tensor, truth: np.ndarray, frame: Frame, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (S, S), true mask (h, w) at the original size -> predicted and true mask on the protocol's grid, bool.
-
-    Logits are compared with the logit of the threshold, probabilities with the threshold itself.
-    """
-    maps, cut = logits, torch.tensor(protocol.threshold, dtype=torch.float64).logit().item()
-    if protocol.interpolated == "probabilities":
-        maps, cut = logits.sigmoid(), protocol.threshold
-    if protocol.grid == "input":
-        return (maps > cut).numpy(), frame.mask(truth)
-    return (frame.restore(maps, truth.shape, protocol.interpolation) > cut).numpy(), truth

@@ -43,8 +43,8 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A scene and what is said of it: the index of every referred thing, with its sentences."""
+class DescribedScene:
+    """A scene, and the sentences of every thing that is referred to, by its index."""
 
     scene: Scene
     sentences: dict[int, list[Sentence]]
@@ -83,7 +83,7 @@ def write(source: ScenesSource, root: Path, progress: bool = True) -> None:
     (root / NAME / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def draw(source: ScenesSource, split: str, index: int) -> Image:
+def draw(source: ScenesSource, split: str, index: int) -> DescribedScene:
     """Scene and sentences of one image of a split.
 
     Raises:
@@ -93,7 +93,7 @@ def draw(source: ScenesSource, split: str, index: int) -> Image:
     for _ in range(ATTEMPTS):
         scene = arrangement.sample(generator, source.image_size)
         if scene is not None and (sentences := _sentences(scene, KINDS[split], generator)):
-            return Image(scene, sentences, generator)
+            return DescribedScene(scene, sentences, generator)
     raise RuntimeError(
         f"scenes: none of {ATTEMPTS} scenes of {source.image_size} pixels gave enough expressions "
         f"for image {index} of {split}; try another seed than {source.seed}"
@@ -148,7 +148,7 @@ def _image(image_id: int, size: int) -> dict:
     return {"id": image_id, "file_name": f"COCO_train2014_{image_id:012d}.jpg", "height": size, "width": size}
 
 
-def _annotations(image: Image, image_id: int) -> list[dict]:
+def _annotations(image: DescribedScene, image_id: int) -> list[dict]:
     """COCO annotations of all things of an image, referred or not."""
     annotations = []
     for number, thing in enumerate(image.scene.things):
@@ -167,7 +167,7 @@ def _annotations(image: Image, image_id: int) -> list[dict]:
     return annotations
 
 
-def _refs(image: Image, image_id: int, split: str) -> list[dict]:
+def _refs(image: DescribedScene, image_id: int, split: str) -> list[dict]:
     refs = []
     for number, sentences in image.sentences.items():
         ann_id = image_id * 10 + number

@@ -8,10 +8,10 @@ from markupsafe import Markup
 from PIL import Image
 from pydantic import BaseModel
 
+from stages.attention.tiles import DIRECTIONS, AttentionTiles
 from stages.drawing.templates import template
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
-from stages.report.figures.attention import Words
 from stages.report.figures.gallery import Example, Gallery
 from stages.report.figures.rendering import Figure
 from stages.report.page import headline
@@ -123,7 +123,7 @@ def _section(results: DatasetResults, shown: Contents) -> dict:
         "calibration_table": shown.calibration_table,
         "embeddings": _figure(results, shown.embeddings),
         "words": [_words(words) for words in shown.words],
-        "open_words": OPEN_WORDS * len(attention.DIRECTIONS),
+        "open_words": OPEN_WORDS * len(DIRECTIONS),
         "words_caption": attention.caption(results.richest),
         "curves": _figure(results, shown.curves),
         "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
@@ -153,15 +153,15 @@ def _figure(results: DatasetResults, figure: Figure) -> dict:
     }
 
 
-def _words(words: Words) -> dict:
+def _words(words: AttentionTiles) -> dict:
     return {
         "title": words.title,
         "number": words.number,
         "text": words.text,
         "words": words.words,
         "rows": [
-            (stage, [{"number": tile.number, **_image(tile.image)} for tile in tiles])
-            for stage, tiles in zip(words.stages, words.tiles, strict=True)
+            (level, [{"number": tile.number, **_image(tile.image)} for tile in tiles])
+            for level, tiles in zip(words.levels, words.tiles, strict=True)
         ],
     }
 

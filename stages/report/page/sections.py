@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from stages.attention import tiles
+from stages.attention.tiles import AttentionTiles
 from stages.report import diagnoses
 from stages.report.dataset_results import DatasetResults
 from stages.report.diagnoses import Diagnosis
@@ -18,7 +20,6 @@ from stages.report.figures import (
     slices,
     sweeps,
 )
-from stages.report.figures.attention import Words
 from stages.report.figures.gallery import Gallery
 from stages.report.figures.rendering import Figure
 from stages.report.figures.slices import Slices
@@ -56,7 +57,7 @@ class Contents:
     calibration: Figure
     calibration_table: Table
     embeddings: Figure
-    words: list[Words]
+    words: list[AttentionTiles]
     attention: list[Figure]
     curves: Figure
     galleries: list[Gallery]
@@ -139,10 +140,10 @@ def _slices(results: DatasetResults) -> list[Figure]:
     return [slices.differences(found, results.richest, results.reference), levels]
 
 
-def _words(results: DatasetResults, found: Diagnosis) -> list[Words]:
+def _words(results: DatasetResults, found: Diagnosis) -> list[AttentionTiles]:
     """Of the richest variant; none where it has no attention."""
     table, words = found.attention[results.richest], []
     for sample in found.samples[results.richest].head(CLOSE_UPS).itertuples():
         image, truth = gallery.image_and_mask(results, sample.ann_id, IMAGE_WIDTH)
-        words += attention.tiles(table, sample.text, sample.sent_id, image, truth, results.protocol.fit)
+        words += tiles.tiles(table, sample.text, sample.sent_id, image, truth, results.protocol.fit)
     return words

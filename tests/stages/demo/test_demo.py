@@ -92,7 +92,7 @@ def test_two_models_answer_side_by_side(page, project):
     assert "No VLBA in this variant" in page.locator("#left").inner_text()
     assert page.locator("#right .words").count() == 2
     header = page.locator("#right .pixel_to_text th").all_inner_texts()
-    assert header == ["stage", "[CLS]", "the", "yellow", "square", "[SEP]", "1", "2"]
+    assert header == ["level", "[CLS]", "the", "yellow", "square", "[SEP]", "1", "2"]
     assert page.locator("#right .text_to_pixel td img").count() == 2 * 5
 
 

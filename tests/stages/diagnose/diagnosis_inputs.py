@@ -33,14 +33,14 @@ def alignment(rows: pd.DataFrame, level: float, generator: np.random.Generator) 
 
 
 def attention(sent_id: int, generator: np.random.Generator) -> pd.DataFrame:
-    """Two stages, both directions, shares that sum to 1 as they do in VLBA."""
+    """Two levels, both directions, shares that sum to 1 as they do in VLBA."""
     parts = []
-    for stage, side in ((0, GRID), (1, GRID // 2)):
+    for level, side in ((0, GRID), (1, GRID // 2)):
         shares = generator.random((len(WORDS), side, side))
         over = {"text_to_pixel": shares.sum(axis=0), "pixel_to_text": shares.sum(axis=(1, 2), keepdims=True)}
         word, row, column = np.indices(shares.shape).reshape(3, -1)
         for direction, total in over.items():
-            about = {"stage": stage, "direction": direction, "word_index": word, "word": np.array(WORDS)[word]}
+            about = {"level": level, "direction": direction, "word_index": word, "word": np.array(WORDS)[word]}
             where = {"row": row, "column": column, "share": (shares / total).ravel()}
             parts.append(pd.DataFrame({"sent_id": sent_id, **about, **where}))
     return pd.concat(parts, ignore_index=True)

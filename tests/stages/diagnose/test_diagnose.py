@@ -16,6 +16,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from torch.nn import functional as F
 
 from models.frames import Letterbox, Stretch
+from stages.attention.shares import look_inside
 from stages.data import prepared
 from stages.data.prepared import boxes_of
 from stages.data.samples import Expressions
@@ -23,7 +24,7 @@ from stages.diagnose import __main__ as stage
 from stages.diagnose import closeup
 from stages.diagnose.alignment import COLUMNS, average_precision, measured, summarise
 from stages.diagnose.calibration import THRESHOLDS, Calibration, best_threshold
-from stages.diagnose.predictions import Prediction, predictions
+from stages.diagnose.predictions import GridPrediction, predictions
 from stages.diagnose.regions import regions, regions_by_row, ring_width
 from stages.runtime import layout
 from stages.scoring.protocols import PROTOCOLS
@@ -36,13 +37,7 @@ FILES = {
     "thresholds.csv": ["split", "threshold", "mIoU", "oIoU"],
     "samples.csv": ["sent_id", "image_id", "ann_id", "text", "words", "variance_x", "variance_y"],
     "embedding.parquet": ["sent_id", "row", "column", "x", "y", "kind", "distractor", "similarity"],
-    "attention.parquet": ["sent_id", "stage", "direction", "word_index", "word", "row", "column", "share"],
-}
-DIRECTIONS = {
-    "none": set(),
-    "text_to_pixel": {"text_to_pixel"},
-    "pixel_to_text": {"pixel_to_text"},
-    "bidirectional": {"text_to_pixel", "pixel_to_text"},
+    "attention.parquet": ["sent_id", "level", "direction", "word_index", "word", "row", "column", "share"],
 }
 
 
@@ -156,7 +151,7 @@ def test_things_of_other_categories_are_no_distractors(squares):
     expressions = squares.expressions("val")
     by_row = regions_by_row(replace(squares.prepared, boxes=boxes), expressions)
     assert [by_row(row, GRID).distractors.any() for row in range(4)] == [False, False, True, True]
-    flat = Prediction(0, np.zeros(GRID), np.zeros(GRID), torch.zeros(32, 32))
+    flat = GridPrediction(0, np.zeros(GRID), np.zeros(GRID), torch.zeros(32, 32))
     assert np.isnan(measured(flat, by_row(0, GRID))["ap_distractors"])
     assert np.isnan(measured(flat, by_row(0, GRID))["base_distractors"])
     alike = measured(flat, by_row(2, GRID))
@@ -267,51 +262,23 @@ def test_the_samples_follow_from_the_dataset_alone():
 def test_the_map_of_embeddings_is_the_plane_of_the_first_two_singular_vectors(squares):
     model, expressions = squares.model(), squares.expressions("val")
     batch = expressions[[0, 1]]
-    inner = closeup.look_inside(model, batch.inputs(model.device))
+    found = look_inside(model, batch.inputs(model.device))
     with torch.no_grad():
         output = model(**batch.inputs(torch.device("cpu")))
-    torch.testing.assert_close(inner.similarity, output.similarity)
+    torch.testing.assert_close(found.similarity, output.similarity)
     where = regions_by_row(squares.prepared, expressions)(1, GRID)
-    table, variance = closeup.embedding_map(inner.pixels[1], inner.center[1], inner.similarity[1], where)
+    table, variance = closeup.embedding_map(found.pixels[1], found.center[1], found.similarity[1], where)
     assert len(table) == 8 * 8 + 1
     assert (table["kind"] == "inside").sum() == where.inside.sum()
     assert table["distractor"].sum() == where.distractors.sum()
 
-    vectors, center = inner.pixels[1].flatten(0, 1).double().numpy(), inner.center[1].double().numpy()
+    vectors, center = found.pixels[1].flatten(0, 1).double().numpy(), found.center[1].double().numpy()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(vectors @ center, table["similarity"][:-1], atol=1e-6)
     _, sizes, axes = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     plane = (np.vstack([vectors, center]) - vectors.mean(axis=0)) @ axes[:2].T
     np.testing.assert_allclose(abs(table[["x", "y"]]), abs(plane), atol=1e-6)
     np.testing.assert_allclose(variance, (sizes**2 / (sizes**2).sum())[:2])
-
-
-@pytest.mark.parametrize("vlba", DIRECTIONS)
-def test_attention_is_shares(squares, vlba):
-    """Over the words of a pixel and over the pixels of a word; the same for a sample by itself, without padding."""
-    model, expressions = squares.model(vlba=vlba), squares.expressions("train")
-    batch = expressions[[0, 1, 2]]
-    lengths = batch.attention_mask.sum(dim=1)[batch.text_index]
-    assert lengths.min() < lengths.max()
-    inner = closeup.look_inside(model, batch.inputs(model.device))
-    assert not any(module._forward_pre_hooks for module in model.vlba.values())
-    for sample, length in enumerate(lengths.tolist()):
-        words = [f"word{index}" for index in range(length)]
-        table = closeup.attention_table(inner, sample, words)
-        assert set(table["direction"]) == DIRECTIONS[vlba]
-        if vlba == "none":
-            assert table.empty and list(table) == FILES["attention.parquet"][1:]
-            continue
-        assert len(table) == len(DIRECTIONS[vlba]) * length * (8 * 8 + 4 * 4)
-        assert (table["word"] == "word" + table["word_index"].astype(str)).all()
-        by_direction = {"text_to_pixel": ["row", "column"], "pixel_to_text": ["word_index"]}
-        for direction, rows in table.groupby("direction"):
-            sums = rows.groupby(["stage", *by_direction[direction]])["share"].sum()
-            np.testing.assert_allclose(sums, 1, atol=1e-5)
-        alone = closeup.attention_table(
-            closeup.look_inside(model, expressions[[sample]].inputs(model.device)), 0, words
-        )
-        pd.testing.assert_frame_equal(table, alone, atol=1e-5)
 
 
 # The whole way

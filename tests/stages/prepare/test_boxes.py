@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from stages.data import prepared
 from stages.prepare import refer, sources
-from stages.prepare.refer import Release
+from stages.prepare.refer import ReferFiles
 from stages.prepare.tables import Tables
 from stages.runtime.params import ImageCounts, ScenesSource
 
@@ -24,7 +24,7 @@ class Folder:
     """Two images of cups and a plate, one referred to on each; a third that nothing refers to."""
 
     def __init__(self, root):
-        self.release = Release(root, "refcoco", "unc")
+        self.files = ReferFiles(root, "refcoco", "unc")
         self.annotations = {
             11: self.annotation(1, 5, [1, 2, 6, 7], bbox=[1, 2, 5, 5]),
             12: self.annotation(1, 5, [8, 2, 12, 7], bbox=[8.25, 2, 3.5, 5]),
@@ -42,9 +42,9 @@ class Folder:
         return {"image_id": image_id, "category_id": category_id, "segmentation": [polygon], **others}
 
     def read(self) -> Tables:
-        images = self.release.root / "images"
+        images = self.files.root / "images"
         images.mkdir(exist_ok=True)
-        self.release.refs.parent.mkdir(exist_ok=True)
+        self.files.refs.parent.mkdir(exist_ok=True)
         for image_id in (1, 2, 3):
             Image.new("RGB", (WIDTH, HEIGHT)).save(images / f"{image_id}.jpg")
         content = {
@@ -62,9 +62,9 @@ class Folder:
             }
             for ann_id, split in ((11, "train"), (21, "val"))
         ]
-        self.release.refs.write_bytes(pickle.dumps(refs, 2))
-        self.release.instances.write_text(json.dumps(content))
-        return refer.read(self.release, "sent")
+        self.files.refs.write_bytes(pickle.dumps(refs, 2))
+        self.files.instances.write_text(json.dumps(content))
+        return refer.read(self.files, "sent")
 
     def boxes(self) -> dict[int, list[float]]:
         table = self.read().boxes.set_index("ann_id")
@@ -202,9 +202,9 @@ def test_scenes(tmp_path):
 @pytest.mark.parametrize("name", ["refcoco", "refcoco+"])
 def test_photographs_with_true_masks(shared_data, name):
     """Every annotation but crowds; boxes of what is referred to are about those of their masks."""
-    release = Release(shared_data / "refer_true", name, "unc")
-    tables = refer.read(release, "sent")
-    annotations = pd.DataFrame(json.loads(release.instances.read_text())["annotations"])
+    files = ReferFiles(shared_data / "refer_true", name, "unc")
+    tables = refer.read(files, "sent")
+    annotations = pd.DataFrame(json.loads(files.instances.read_text())["annotations"])
     plain = annotations[(annotations["iscrowd"] == 0) & annotations["image_id"].isin(tables.instances["image_id"])]
     assert sorted(tables.boxes["ann_id"]) == sorted(plain["id"])
     assert tables.notes == []
@@ -219,4 +219,4 @@ def test_photographs_with_true_masks(shared_data, name):
 
 
 def test_small_photographs_list_nothing_but_what_is_referred_to(shared_data):
-    assert refer.read(Release(shared_data / "refer_mini", "refcoco", "unc"), "sent").notes == [ALONE]
+    assert refer.read(ReferFiles(shared_data / "refer_mini", "refcoco", "unc"), "sent").notes == [ALONE]

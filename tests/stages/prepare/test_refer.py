@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from stages.data import prepared
 from stages.prepare import coco, refer, sources
 from stages.prepare.problems import DatasetError
-from stages.prepare.refer import Release
+from stages.prepare.refer import ReferFiles
 
 HEIGHT, WIDTH = 12, 16
 
@@ -39,7 +39,7 @@ class Folder:
     """A REFER folder of four refs, changed by a test and then written."""
 
     def __init__(self, root):
-        self.release = Release(root, "refcoco", "unc")
+        self.files = ReferFiles(root, "refcoco", "unc")
         self.images = root / refer.IMAGE_FOLDERS[0]
         one, one_mask = rectangle(1, 2, 6, 7)
         two, two_mask = rectangle(4, 5, 10, 9)
@@ -93,16 +93,16 @@ class Folder:
     def annotation(self, ann_id: int) -> dict:
         return next(annotation for annotation in self.instances["annotations"] if annotation["id"] == ann_id)
 
-    def write(self, protocol: int = 2, pickled: bytes | None = None) -> Release:
-        self.release.refs.parent.mkdir(parents=True, exist_ok=True)
+    def write(self, protocol: int = 2, pickled: bytes | None = None) -> ReferFiles:
+        self.files.refs.parent.mkdir(parents=True, exist_ok=True)
         self.images.mkdir(parents=True, exist_ok=True)
-        self.release.refs.write_bytes(pickle.dumps(self.refs, protocol) if pickled is None else pickled)
-        self.release.instances.write_text(json.dumps(self.instances))
+        self.files.refs.write_bytes(pickle.dumps(self.refs, protocol) if pickled is None else pickled)
+        self.files.instances.write_text(json.dumps(self.instances))
         for image in self.instances["images"]:
             path = self.images / image.get("file_name", "1.jpg")
             if path.parent == self.images and not path.exists():
                 Image.new("RGB", (WIDTH, HEIGHT)).save(path)
-        return self.release
+        return self.files
 
     def error(self, **options) -> str:
         with pytest.raises(DatasetError) as caught:
@@ -138,9 +138,9 @@ def test_tables_and_masks(folder, protocol):
 
 
 def test_raw_or_sent(folder):
-    release = folder.write()
-    assert list(refer.read(release, "raw").expressions["text"][[0, 3]]) == ["Red cup!", "Café cup"]
-    assert list(refer.read(release, "sent").expressions["text"][[0, 3]]) == ["red cup", "café cup"]
+    files = folder.write()
+    assert list(refer.read(files, "raw").expressions["text"][[0, 3]]) == ["Red cup!", "Café cup"]
+    assert list(refer.read(files, "sent").expressions["text"][[0, 3]]) == ["red cup", "café cup"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -290,36 +290,36 @@ def test_compressed_run_lengths_agree_with_the_library():
 
 
 def test_images_that_are_not_what_the_source_says_are_named(folder):
-    release = folder.write()
+    files = folder.write()
     (folder.images / "1.jpg").unlink()
     (folder.images / "2.jpg").write_bytes(b"an image")
     Image.new("RGB", (HEIGHT, WIDTH)).save(folder.images / "3.jpg")
     with pytest.raises(DatasetError) as caught:
-        refer.read(release, "sent")
+        refer.read(files, "sent")
     assert str(caught.value).splitlines() == [
         f"{folder.images}: image missing (1): image 1, 1.jpg",
         f"{folder.images}: image broken (1): image 2, 2.jpg: not an image",
         f"{folder.images}: image of another size than stated (1): image 3, 3.jpg: 12 x 16, stated 16 x 12",
     ]
-    tables = refer.read(release, "sent", check_images=False)
+    tables = refer.read(files, "sent", check_images=False)
     assert tables.warnings == ["images were not checked: neither that they exist nor their sizes"]
     assert len(tables.instances) == 4
 
 
 def test_a_jpeg_cut_off_after_its_header_is_named(folder):
-    release = folder.write()
+    files = folder.write()
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder.images / "2.jpg")
     whole = (folder.images / "2.jpg").read_bytes()
     (folder.images / "2.jpg").write_bytes(whole + b"trailing")
-    assert len(refer.read(release, "sent").sizes) == 3
+    assert len(refer.read(files, "sent").sizes) == 3
     (folder.images / "2.jpg").write_bytes(whole[:-100])
     assert "image broken (1): image 2, 2.jpg: " in folder.error()
 
 
 @pytest.mark.parametrize("name", ["images/train2014", "train2014", "coco/train2014", "images"])
 def test_images_lie_under_any_of_the_usual_names(folder, name):
-    folder.images = folder.release.root / name
+    folder.images = folder.files.root / name
     tables = refer.read(folder.write(), "sent")
     assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
 
@@ -328,7 +328,7 @@ def test_images_lie_under_any_of_the_usual_names(folder, name):
 def test_images_lie_where_the_parameter_says(folder, tmp_path, named):
     folder.images = tmp_path / "elsewhere" / "train2014"
     root = folder.write().root
-    tables = refer.read(Release(root, "refcoco", "unc", tmp_path / named), "sent")
+    tables = refer.read(ReferFiles(root, "refcoco", "unc", tmp_path / named), "sent")
     assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
 
 
@@ -347,35 +347,35 @@ def test_every_kind_is_told_at_once_with_its_first_ten_and_their_number(folder):
 def test_the_overlap_of_refcocog_google_is_told_and_no_error(folder, tmp_path):
     folder.refs[1]["split"] = "val"
     assert "image in two splits (1): image 1 in train and val" in folder.error()
-    folder.release = Release(tmp_path, "refcocog", "google")
+    folder.files = ReferFiles(tmp_path, "refcocog", "google")
     tables = refer.read(folder.write(), "sent")
     assert tables.warnings == ["train and val share 1 images"]
     assert "no image in two splits" not in tables.checks
 
 
 def test_a_missing_file_is_named_with_what_is_there(folder):
-    release = folder.write()
+    files = folder.write()
     with pytest.raises(DatasetError, match=r"refs\(google\)\.p.*holds \['instances\.json', 'refs\(unc\)\.p'\]"):
-        refer.read(Release(release.root, "refcoco", "google"), "sent")
+        refer.read(ReferFiles(files.root, "refcoco", "google"), "sent")
 
 
 @pytest.mark.parametrize("content", ["", "[", "[]", "[" * 100_000, '{"images": 3}'])
 def test_an_instances_file_that_is_something_else_is_named(folder, content):
-    release = folder.write()
-    release.instances.write_text(content)
+    files = folder.write()
+    files.instances.write_text(content)
     with pytest.raises(DatasetError, match=r"instances\.json"):
-        refer.read(release, "sent")
+        refer.read(files, "sent")
 
 
 def test_the_fingerprint_follows_every_file_in_use(folder):
-    release = folder.write()
-    seen = {sources.fingerprint(refer.read(release, "sent"))}
-    assert sources.fingerprint(refer.read(release, "sent")) in seen
+    files = folder.write()
+    seen = {sources.fingerprint(refer.read(files, "sent"))}
+    assert sources.fingerprint(refer.read(files, "sent")) in seen
     (folder.images / "unused.jpg").write_bytes(b"an image")
-    assert sources.fingerprint(refer.read(release, "sent")) in seen
-    for path in (release.instances, folder.images / "2.jpg"):
+    assert sources.fingerprint(refer.read(files, "sent")) in seen
+    for path in (files.instances, folder.images / "2.jpg"):
         path.write_bytes(path.read_bytes() + b" ")
-        seen.add(sources.fingerprint(refer.read(release, "sent")))
+        seen.add(sources.fingerprint(refer.read(files, "sent")))
     folder.refs[0]["sentences"][0]["sent"] = "mug"
     seen.add(sources.fingerprint(refer.read(folder.write(), "sent")))
     assert len(seen) == 4

@@ -26,7 +26,7 @@ from pycocotools import mask as coco_mask
 from stages.data import prepared
 from stages.prepare import plain_pickle, refer
 from stages.prepare.problems import DatasetError
-from stages.prepare.refer import Release
+from stages.prepare.refer import ReferFiles
 
 HEIGHT, WIDTH = 12, 16
 PROTOCOLS = (0, 2, 4)
@@ -96,41 +96,41 @@ WRITTEN = json.dumps(INSTANCES).encode()
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory) -> Release:
-    release = Release(tmp_path_factory.mktemp("fuzz"), "refcoco", "unc")
-    images = release.root / refer.IMAGE_FOLDERS[0]
+def files(tmp_path_factory) -> ReferFiles:
+    files = ReferFiles(tmp_path_factory.mktemp("fuzz"), "refcoco", "unc")
+    images = files.root / refer.IMAGE_FOLDERS[0]
     images.mkdir(parents=True)
-    release.refs.parent.mkdir()
+    files.refs.parent.mkdir()
     for image in INSTANCES["images"]:
         Image.new("RGB", (WIDTH, HEIGHT)).save(images / image["file_name"])
-    return release
+    return files
 
 
 # What must hold, whatever is read.
 
 
-def read_anything(release: Release, refs: bytes = PICKLED[2], instances: bytes = WRITTEN) -> bool:
+def read_anything(files: ReferFiles, refs: bytes = PICKLED[2], instances: bytes = WRITTEN) -> bool:
     """Whether it was a sound dataset; if not, its error is clear."""
-    release.refs.write_bytes(refs)
-    release.instances.write_bytes(instances)
+    files.refs.write_bytes(refs)
+    files.instances.write_bytes(instances)
     with no_code_runs():
         try:
-            tables = refer.read(release, "sent")
+            tables = refer.read(files, "sent")
         except DatasetError as error:
-            assert_clear(str(error), release)
+            assert_clear(str(error), files)
             return False
-    assert_sound(tables, release)
+    assert_sound(tables, files)
     return True
 
 
-def assert_clear(message: str, release: Release) -> None:
+def assert_clear(message: str, files: ReferFiles) -> None:
     assert len(message) <= LONGEST_MESSAGE
     for line in message.split("\n"):
-        assert line.startswith(f"{release.root}{os.sep}"), line
+        assert line.startswith(f"{files.root}{os.sep}"), line
         assert line.isprintable(), ascii(line)
 
 
-def assert_sound(tables, release: Release) -> None:
+def assert_sound(tables, files: ReferFiles) -> None:
     expressions, instances = tables.expressions, tables.instances
     assert list(expressions) == ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"]
     assert list(instances) == ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
@@ -161,8 +161,8 @@ def assert_sound(tables, release: Release) -> None:
         assert (boxes[start].to_numpy() + boxes[extent].to_numpy() <= sizes[extent].to_numpy() + 1).all()
     assert all(note.isprintable() and len(note) < 300 for note in tables.notes)
 
-    prepared.write(release.root / "written", expressions, instances, {"name": "fuzz"}, boxes)
-    again = prepared.read(release.root / "written")
+    prepared.write(files.root / "written", expressions, instances, {"name": "fuzz"}, boxes)
+    again = prepared.read(files.root / "written")
     assert sorted(again.boxes["ann_id"]) == sorted(boxes["ann_id"])
     assert sorted(again.expressions["text"]) == sorted(expressions["text"])
     assert list(again.expressions["sent_id"]) == sorted(expressions["sent_id"])
@@ -189,9 +189,9 @@ def watch(event: str, arguments: tuple) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def watched(release):
-    assert read_anything(release)
-    assert not read_anything(release, refs=PICKLED[2].replace(b"cup", b"c\xe9p"))  # its codec is imported now
+def watched(files):
+    assert read_anything(files)
+    assert not read_anything(files, refs=PICKLED[2].replace(b"cup", b"c\xe9p"))  # its codec is imported now
     sys.addaudithook(watch)
 
 
@@ -230,14 +230,14 @@ def damaged(draw, sources: list[bytes]) -> bytes:
 
 @given(damaged(list(PICKLED.values())))
 @fuzzed(250)
-def test_damaged_refs(release, content):
-    read_anything(release, refs=content)
+def test_damaged_refs(files, content):
+    read_anything(files, refs=content)
 
 
 @given(damaged([WRITTEN]))
 @fuzzed(250)
-def test_damaged_instances(release, content):
-    read_anything(release, instances=content)
+def test_damaged_instances(files, content):
+    read_anything(files, instances=content)
 
 
 # Structure: any value replaced, keys and entries deleted and duplicated.
@@ -317,20 +317,20 @@ def restructured(draw, original: list | dict, values: list) -> list | dict:
 
 @given(restructured(REFS, PICKLE_VALUES), st.sampled_from(PROTOCOLS))
 @fuzzed(250)
-def test_restructured_refs(release, refs, protocol):
-    read_anything(release, refs=pickle.dumps(refs, protocol))
+def test_restructured_refs(files, refs, protocol):
+    read_anything(files, refs=pickle.dumps(refs, protocol))
 
 
 @given(restructured(INSTANCES, JSON_VALUES))
 @fuzzed(250)
-def test_restructured_instances(release, instances):
-    read_anything(release, instances=json.dumps(instances, default=repr).encode())
+def test_restructured_instances(files, instances):
+    read_anything(files, instances=json.dumps(instances, default=repr).encode())
 
 
 @given(restructured(REFS, JSON_VALUES), restructured(INSTANCES, JSON_VALUES))
 @fuzzed(60)
-def test_restructured_both(release, refs, instances):
-    read_anything(release, pickle.dumps(refs, 4), json.dumps(instances).encode())
+def test_restructured_both(files, refs, instances):
+    read_anything(files, pickle.dumps(refs, 4), json.dumps(instances).encode())
 
 
 # Opcodes: any order, any argument, most often of those that take memory or load classes.
@@ -409,13 +409,13 @@ def stream(draw) -> bytes:
 @example(b"\x80\x04\x8c\x02\r\x00\x94\x8c\x03\xed\xa0\x80\x94\x93.")
 @example(b"(ios\nsystem\n.")
 @example(b"\x82\x01.")
-def test_streams_of_opcodes(release, content):
-    release.refs.write_bytes(content)
+def test_streams_of_opcodes(files, content):
+    files.refs.write_bytes(content)
     with no_code_runs():
         try:
-            refs = refer.load_refs(release.refs)
+            refs = refer.load_refs(files.refs)
         except DatasetError as error:
-            assert_clear(str(error), release)
+            assert_clear(str(error), files)
             return
     assert isinstance(refs, list)
     try:
@@ -495,36 +495,36 @@ def test_keys_chosen_to_collide_are_refused():
         (b'{"images": 3}', "instances.json: top level: images is 3, expected list"),
     ],
 )
-def test_json_that_is_none_is_named(release, content, message):
-    assert not read_anything(release, instances=content)
+def test_json_that_is_none_is_named(files, content, message):
+    assert not read_anything(files, instances=content)
     with pytest.raises(DatasetError) as caught:
-        refer.read(release, "sent")
+        refer.read(files, "sent")
     assert message in str(caught.value)
 
 
-def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(release):
+def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(files):
     huge = copy.deepcopy(INSTANCES)
     huge["images"][0].update(width=65535, height=65535)
     huge["annotations"][0]["segmentation"] = [[0, 0, 65535, 65535] * 10_000]
     started = time.perf_counter()
-    assert not read_anything(release, instances=json.dumps(huge).encode())
+    assert not read_anything(files, instances=json.dumps(huge).encode())
     assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize("split", ["\n", "\0", "\x1b[31m", "y" * 5000])
-def test_a_split_that_is_no_name_does_not_break_the_message(release, split):
+def test_a_split_that_is_no_name_does_not_break_the_message(files, split):
     refs = copy.deepcopy(REFS)
     refs[0]["split"] = split
-    assert not read_anything(release, refs=pickle.dumps(refs))
+    assert not read_anything(files, refs=pickle.dumps(refs))
 
 
-def test_the_error_can_be_printed_anywhere(release, capfd):
+def test_the_error_can_be_printed_anywhere(files, capfd):
     refs = copy.deepcopy(REFS)
     refs[0]["split"] = "\ud800\x1b[31m\n"
     refs[1]["sentences"][0]["sent"] = "\udcff"
-    release.refs.write_bytes(pickle.dumps(refs))
+    files.refs.write_bytes(pickle.dumps(refs))
     with pytest.raises(DatasetError) as caught:
-        refer.read(release, "sent")
+        refer.read(files, "sent")
     str(caught.value).encode("utf-8")
     print(caught.value, file=sys.stderr)
-    assert Path(release.refs).name in capfd.readouterr().err
+    assert Path(files.refs).name in capfd.readouterr().err

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator
 from PIL import Image
 
+from stages.attention.tiles import AttentionTiles, tiles
 from stages.report.figures import (
     alignment,
     attention,
@@ -102,11 +103,11 @@ def calibrated() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(bins), pd.concat(curve)
 
 
-def words(fit: str | None = None) -> list[attention.Words]:
+def words() -> list[AttentionTiles]:
     table = diagnosis_inputs.attention(7, np.random.default_rng(0))
     image, truth = Image.new("RGB", (96, 64), (90, 120, 60)), np.zeros((64, 96), bool)
     truth[16:32, 24:48] = True
-    return attention.tiles(table, HOSTILE, 7, image, truth, fit)
+    return tiles(table, HOSTILE, 7, image, truth, None)
 
 
 def every_figure() -> list[rendering.Figure]:
@@ -244,34 +245,6 @@ def test_bins_of_seeds_are_pooled_by_their_pixels():
     assert pooled["pixels"].tolist() == [40, 20]
     assert pooled["probability"].tolist() == pytest.approx([(0.1 * 10 + 0.3 * 30) / 40, 0.7])
     assert pooled["inside"].tolist() == pytest.approx([0.2 * 30 / 40, 0.5])
-
-
-def test_attention_s_numbers_say_how_uneven_shares_are():
-    even = diagnosis_inputs.attention(7, np.random.default_rng(0))
-    side = np.where(even["stage"] == 0, diagnosis_inputs.GRID, diagnosis_inputs.GRID // 2)
-    even["share"] = np.where(even["direction"] == "pixel_to_text", 1 / side**2, 1 / len(diagnosis_inputs.WORDS))
-    image, truth = Image.new("RGB", (40, 40)), np.zeros((40, 40), bool)
-    gathered, read = attention.tiles(even, "text", 7, image, truth, None)
-    assert (gathered.direction, read.direction) == ("pixel_to_text", "text_to_pixel")
-    assert gathered.words == diagnosis_inputs.WORDS and gathered.stages == [1, 2]
-    assert {tile.number for row in gathered.tiles for tile in row} == {f"{attention.TIMES}1.0"}
-    assert {tile.number for row in read.tiles for tile in row} == {"25 %"}
-
-
-def test_a_letterbox_s_border_is_not_laid_over_the_image():
-    """Shares in the border of the model's input leave the image dark; without a border they are its upper half."""
-    table = diagnosis_inputs.attention(7, np.random.default_rng(0))
-    table["share"] = (table["row"] == 0).astype(float)
-    image, truth = Image.new("RGB", (80, 40), (100, 100, 100)), np.zeros((40, 80), bool)
-    of_input = attention.tiles(table, "text", 7, image, truth, "letterbox")[0].tiles[0][0]
-    stretched = attention.tiles(table, "text", 7, image, truth, None)[0].tiles[0][0]
-    assert np.ptp(np.asarray(of_input.image).reshape(-1, 3), axis=0).tolist() == [0, 0, 0]
-    assert np.asarray(stretched.image)[0, 0].tolist() != np.asarray(stretched.image)[-1, 0].tolist()
-
-
-def test_a_variant_without_attention_has_no_tiles():
-    table = diagnosis_inputs.attention(7, np.random.default_rng(0)).head(0)
-    assert attention.tiles(table, "text", 7, Image.new("RGB", (40, 40)), np.zeros((40, 40), bool), None) == []
 
 
 def test_many_points_are_drawn_as_a_image():

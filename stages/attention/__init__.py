@@ -1,0 +1,1 @@
+"""What the vision-language bidirectional attention (VLBA) of a model attends to, as a table and as images."""
