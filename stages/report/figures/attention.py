@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from stages.drawing import overlays
-from stages.report.figures.rendering import SOFT, Figure, Panel
+from stages.report.figures.figure import SOFT, Figure, Panel
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 TILE = 72  # pixels of a tile's width

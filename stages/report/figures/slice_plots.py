@@ -21,7 +21,7 @@ from stages.report.figures.dot_plots import (
     told,
     width,
 )
-from stages.report.figures.rendering import INK, SOFT, Figure, Mark, Panel, line_style
+from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_style
 from stages.statistics.slices import Family
 
 ABOVE, UNIT = 0.48, 0.18  # inches for a family's title with its unit, and for the unit alone
