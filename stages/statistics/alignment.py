@@ -1,52 +1,65 @@
-"""Do pixels align with the center of their expression? Average precision of their similarity, with intervals."""
+"""Do pixels align with the center of their expression? Average precision of their similarity, with intervals.
+
+Average precision (AP) ranks the pixels of an image by their similarity to the center embedding of an expression: 1
+where every pixel inside the true mask comes before every pixel outside. It may be undefined, as where the image has no
+distractor; then the expression does not count.
+"""
+
+import math
 
 import numpy as np
 import pandas as pd
 
+from stages.statistics import bootstrap
+from stages.statistics.bootstrap import FEWEST_IMAGES, NOTHING, Estimates, VariantSeed
+
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
 LOGITS = {"ap": "logit_ap", "ap_ring": "logit_ap_ring", "ap_distractors": "logit_ap_distractors"}
 BASES = {"ap": "base", "ap_ring": "base_ring", "ap_distractors": "base_distractors"}
-NORMAL_95 = 1.959963984540054  # quantile 0.975 of the standard normal distribution
-FEWEST_IMAGES = 10
+COLUMNS = ["variant", "split", "measure", "expressions", "images", "mean", "low", "high", "logits", "base"]
 
 
 def summarise(alignment: pd.DataFrame) -> pd.DataFrame:
-    """Mean average precision of each variant, split and measure, with a 95 % interval over images.
+    """Mean average precision of each variant, split and measure, with a 95 % interval over images and seeds.
 
-    An expression's value is its mean over the seeds. Expressions of one image are not independent: the variance of
-    the mean is that of a ratio of sums over n images (Cochran, Sampling Techniques, 1977, section 6.4),
-    n / (n - 1) * sum over images of (sum of the image's values - its number of values * mean)^2 / N^2,
-    N the number of expressions. Fewer than `FEWEST_IMAGES` images have no interval.
+    For one run the mean is a ratio of sums over images: the sum of AP over an image's expressions, divided by the
+    number of its expressions that have a value. `bootstrap` says how intervals of such ratios are made.
 
     Args:
-        alignment: one row a run and expression: variant, seed, sent_id, image_id, split and the columns `MEASURES`,
-            `LOGITS` and `BASES`.
+        alignment: one row for each run and expression: variant, seed, sent_id, image_id, split, and the columns that
+            are keys of `MEASURES` and values of `LOGITS` and `BASES`.
 
     Returns:
-        Columns variant, split, measure, expressions (that have a value), images, mean, low, high; logits: the mean
-        where pixels are ranked by the logits that masks are made of; base: the mean that random scores would have.
+        `COLUMNS`, one row for each variant, split and measure. expressions and images: that have a value. mean, low,
+        high: over seeds, with its interval, which ends at 0 and 1 at the latest; fewer than `FEWEST_IMAGES` images have
+        none. logits: the mean where pixels are ranked by the logits that masks are made of. base: the mean that random
+        scores would have.
     """
     rows = []
-    for (variant, split), part in alignment.groupby(["variant", "split"], sort=False):
-        columns = [*MEASURES, *LOGITS.values(), *BASES.values()]
-        of_expressions = part.groupby(["sent_id", "image_id"])[columns].mean().reset_index()
+    for split, of_split in alignment.groupby("split", sort=False):
         for measure in MEASURES:
-            values = of_expressions.dropna(subset=[measure])
-            numbers = _clustered(values["image_id"], values[measure])
-            others = (values[LOGITS[measure]].mean(), values[BASES[measure]].mean())
-            rows.append((variant, split, measure, *numbers, *others))
-    names = ["variant", "split", "measure", "expressions", "images", "mean", "low", "high", "logits", "base"]
-    return pd.DataFrame(rows, columns=names)
+            defined = of_split.dropna(subset=[measure])
+            found = _estimates(defined, measure)
+            for variant in of_split["variant"].unique():
+                own = defined[defined["variant"] == variant]
+                sizes = own["sent_id"].nunique(), own["image_id"].nunique()
+                mean, logits, base = (_over_seeds(own, each) for each in (measure, LOGITS[measure], BASES[measure]))
+                interval = (found and found.mean(variant)) or NOTHING
+                ends = np.clip([interval.low, interval.high], 0, 1)
+                rows.append((variant, split, measure, *sizes, mean, *ends, logits, base))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _clustered(images: pd.Series, values: pd.Series) -> tuple[int, int, float, float, float]:
-    """Number of values and of images, mean, and the interval's ends."""
-    sums = values.groupby(images.to_numpy()).agg(["sum", "count"])
-    if sums.empty:
-        return 0, 0, np.nan, np.nan, np.nan
-    total, mean = len(values), float(values.mean())
-    if len(sums) < FEWEST_IMAGES:
-        return total, len(sums), mean, np.nan, np.nan
-    residuals = sums["sum"] - sums["count"] * mean
-    half = NORMAL_95 * np.sqrt(len(sums) / (len(sums) - 1) * float((residuals**2).sum())) / total
-    return total, len(sums), mean, mean - half, mean + half
+def _estimates(defined: pd.DataFrame, measure: str) -> Estimates | None:
+    """Of every run with a value; None where fewer than `FEWEST_IMAGES` images have one."""
+    by_image = defined.groupby(["variant", "seed", "image_id"])[measure].agg(["sum", "count"])
+    sums, counts = (by_image[column].unstack("image_id", fill_value=0) for column in ("sum", "count"))  # (R, N) each
+    if len(sums.columns) < FEWEST_IMAGES:
+        return None
+    runs = [VariantSeed(*run) for run in sums.index]
+    return bootstrap.estimates(runs, {measure: (sums.to_numpy(float), counts.to_numpy(float))}, math.nan)[measure]
+
+
+def _over_seeds(rows: pd.DataFrame, column: str) -> float:
+    """Mean over expressions of their mean over seeds; NaN where there is no row."""
+    return float(rows.groupby("sent_id")[column].mean().mean())

@@ -32,7 +32,7 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
             "Pixels ranked by their similarity to the center embedding, inside against outside the true mask; 100 % "
             "means that every pixel inside comes before every pixel outside. Overall: all pixels. Along the border: "
             "those of a ring along the mask's border. Against distractors: inside the mask, against other things of "
-            "the same category. Lines: 95 % intervals over images, seeds averaged. Hollow: the same where pixels are "
+            "the same category. Lines: 95 % intervals over images and seeds. Hollow: the same where pixels are "
             "ranked by the logits that masks are made of. Random similarities would give "
             f"{_listed(chance)}. Look for filled dots near their hollow one: there pixels lie around the center as the "
             "mask needs them. Only the contrastive losses ask for that; without one, the mask is found by weights that "

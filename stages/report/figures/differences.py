@@ -18,6 +18,7 @@ from stages.report.figures.dot_plots import (
     width,
 )
 from stages.report.figures.figure import INK, Figure, Mark, Panel, line_style
+from stages.statistics.comparison import LARGEST_P
 
 
 def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
@@ -50,8 +51,8 @@ def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
         title=f"Differences to {reference}",
         caption=(
             f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
-            "interval over images and seeds. Filled: supported (p < 0.05 after Holm's adjustment over the variants "
-            "of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
+            f"interval over images and seeds. Filled: supported (p < {LARGEST_P} after Holm's adjustment over the "
+            "variants of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
         ),
         panels=panels,
         columns=3,

@@ -5,6 +5,7 @@ import pandas as pd
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.table import MISSING, REFERENCE_MARK, Block, Cell, Group, Table, interval, percent_cell
 from stages.statistics import alignment
+from stages.statistics.bootstrap import FEWEST_IMAGES
 
 
 def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
@@ -35,8 +36,9 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
         key="alignment",
         caption=(
             "Average precision in percent, inside against outside the true mask, of the similarity of pixel and "
-            "center, with 95 % intervals over images, and of the logits that masks are made of; mean over "
-            f"expressions, seeds averaged. {MISSING}: no scores, or undefined."
+            "center, with 95 % intervals over images and seeds, and of the logits that masks are made of; mean over "
+            f"expressions and seeds. {MISSING}: no scores, or undefined; without an interval: fewer than "
+            f"{FEWEST_IMAGES} images."
         ),
         blocks=[
             Block(

@@ -15,7 +15,7 @@ from stages.report.tables.captions import (
     why_no_number,
 )
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, cut
-from stages.statistics.comparison import FEWEST_IMAGES
+from stages.statistics.bootstrap import FEWEST_IMAGES
 from stages.statistics.slices import FAMILIES
 
 VARIANTS_ABREAST = 4

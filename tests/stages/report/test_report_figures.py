@@ -198,39 +198,9 @@ def test_small_slices_have_no_dot():
     assert [text.get_text() for text in axes.texts] == ["too few images", "Length", "words"]
 
 
-def test_alignment_s_interval_is_that_of_a_mean_where_each_image_has_one_expression():
-    """Then the ratio of sums is a plain mean, and its standard error s / sqrt(n)."""
-    table = aligned(expressions=40, images=40)
-    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap")]
-    values = table[table["variant"] == "vlba"].groupby("sent_id")["ap"].mean()
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    assert [row["mean"], row["low"], row["high"]] == pytest.approx(
-        [values.mean(), values.mean() - half, values.mean() + half], rel=1e-4
-    )
-
-
-def test_alignment_s_interval_agrees_with_a_bootstrap_over_images():
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(1, 9, 200)
-    images = np.repeat(np.arange(200), sizes)
-    values = 0.5 + 0.1 * np.repeat(generator.normal(size=200), sizes) + 0.05 * generator.normal(size=sizes.sum())
-    rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": images, "split": "val", "ap": values})
-    table = rows.assign(
-        variant="a",
-        seed=0,
-        **dict.fromkeys(("ap_ring", "ap_distractors", *alignment.LOGITS.values(), *alignment.BASES.values()), np.nan),
-    )
-    row = alignment.summarise(table).iloc[0]
-    sums, drawn = rows.groupby("image_id")["ap"].sum().to_numpy(), generator.integers(0, 200, (4000, 200))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    assert [row["low"], row["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=0.003)
-
-
-def test_what_is_nowhere_defined_has_no_number():
-    table = aligned().assign(ap_distractors=np.nan)
-    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap_distractors")]
-    assert row["expressions"] == 0 and np.isnan(row["mean"])
-    assert rendering.inline(alignment_plots.figure(alignment.summarise(table), VARIANTS, "val"), "a")
+def test_a_measure_that_is_nowhere_defined_is_drawn_without_dots():
+    summary = alignment.summarise(aligned().assign(ap_distractors=np.nan))
+    assert rendering.inline(alignment_plots.figure(summary, VARIANTS, "val"), "a")
 
 
 def test_bins_of_seeds_are_pooled_by_their_pixels():
