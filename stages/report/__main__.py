@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.report import assemble, check
 from stages.report.assemble import FOLDERS, Files
-from stages.report.dataset_results import ReportError
+from stages.report.dataset_numbers import ReportError
 from stages.runtime import layout, params
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params

@@ -42,6 +42,8 @@ READ_BY_HAND = {  # of RefCOCO and RefCOCO+: a attribute, p position, r relation
         "top-left donut",
         "leftmost cow",
         "left of image",
+        "left of picture",
+        "left of photo",
         "chair on the very left",
         "bottom right",
         "pizza at the top",
