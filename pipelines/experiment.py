@@ -199,7 +199,7 @@ def experiment(
         dag.check_root()
         with knobs.held(overrides or [], say):
             repair(say)
-            whole, unchanged = dag.look()
+            whole, unchanged, _ = dag.look()
             stages = dag.restrict(whole, targets or [])
             return _run(whole, stages, Work(stages, unchanged, jobs, keep_going))
     except (OverrideError, DagError) as error:

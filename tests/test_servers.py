@@ -51,8 +51,8 @@ def clone(folder: Path, url: str) -> Path:
 
 REPRODUCED = """
 import sys
-from pipelines import claims
-from pipelines.reproduce import StorageError, reproduce
+from pipelines.dvc.reproduce import StorageError, reproduce
+from pipelines.prefect import claims
 for stage in sys.argv[1:]:
     try:
         outcome = reproduce(stage, print, pull=True)

@@ -7,16 +7,14 @@ import os
 import signal
 import sys
 
-from dvc.cli import main
-
-from stages.runtime import parent
+from stages.runtime import dvc_internals, parent
 
 if __name__ == "__main__":
     starter = os.getppid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
     parent.watch(whole_group=True)
     try:
-        sys.exit(main())
+        sys.exit(dvc_internals.command_line())
     finally:
         if os.getppid() != starter:  # nobody else ends what a stage left in the background
             os.killpg(0, signal.SIGKILL)

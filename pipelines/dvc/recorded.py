@@ -1,11 +1,10 @@
-"""What `dvc.lock` says of trainings and comparisons, and whether their outputs lie in the working tree."""
+"""What `dvc.lock` records of trainings, their evaluations and their comparisons."""
 
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -14,9 +13,6 @@ from stages.runtime.params import Recipe, Variant
 from stages.runtime.run import Run
 from stages.tracking.mlruns import flatten, run_name
 from stages.tracking.store import Scalar
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 Entries = Mapping[str, dict]  # stage -> its entry in dvc.lock
 
@@ -52,45 +48,6 @@ class Comparison(NamedTuple):
     reference: str
     outs: list[dict]
     scores: dict  # the dependency that it was computed from
-
-
-class Tree:
-    """The working tree, as DVC hashes it."""
-
-    def __init__(self, repo: "Repo"):
-        self._repo = repo
-
-    def holds(self, *outs: Mapping) -> bool:
-        """Whether every output, or dependency, lies there as the entry in `dvc.lock` says."""
-        return all(self._hash(out["path"]) == out.get("md5") for out in outs)
-
-    def way_back(self, outs: Iterable[Mapping]) -> str:
-        """The command that brings outputs which are not there."""
-        changed = any(Path(out["path"]).exists() and not self.holds(out) for out in outs)
-        cached = all(self._repo.cache.local.exists(out["md5"]) for out in outs if "md5" in out)
-        return "dvc repro" if changed else "dvc checkout" if cached else "dvc pull"
-
-    def _hash(self, path: str) -> str | None:
-        from dvc.fs import localfs
-        from dvc_data.hashfile.build import build
-
-        place = str(Path(self._repo.root_dir, path))
-        try:
-            _, _, found = build(
-                self._repo.cache.local, place, localfs, "md5", dry_run=True, ignore=self._repo.dvcignore
-            )
-        except FileNotFoundError:
-            return None
-        return found.hash_info.value
-
-
-@contextmanager
-def working_tree() -> Iterator[Tree]:
-    """The working tree of the project in the current folder. Raises DvcException where there is none."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        yield Tree(repo)
 
 
 def trainings(entries: Entries) -> list[Training]:

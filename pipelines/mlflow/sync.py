@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.dvc import recorded
-from pipelines.dvc.recorded import Comparison, Entries, Training, Tree
+from pipelines.dvc import recorded, working_tree
+from pipelines.dvc.recorded import Comparison, Entries, Training
+from pipelines.dvc.working_tree import Tree
 from pipelines.mlflow import champion, completion
 from stages.runtime import keys, layout
+from stages.runtime.dvc_internals import DvcError
 from stages.tracking import mlruns, owner, store
 from stages.tracking.store import Store
 
@@ -46,14 +48,13 @@ def sync(say: Say) -> str:
     Raises:
         SyncError: MLflow or `dvc.lock` cannot be used. What was done before stays.
     """
-    from dvc.exceptions import DvcException
     from filelock import Timeout
     from mlflow.exceptions import MlflowException
 
     try:
-        with recorded.working_tree() as tree:
+        with working_tree.opened() as tree:
             return _Sync(tree, keys.locked_entries(), say).all()
-    except DvcException as error:
+    except DvcError as error:
         raise SyncError(f"DVC cannot read this project: {store.in_words(error)}") from error
     except Timeout as error:
         raise SyncError(f"{error.lock_file} is held by another process; sync again when that has ended") from error

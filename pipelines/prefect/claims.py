@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipelines.dvc.reproduce import StorageError, dvc
 from pipelines.prefect.server import address
-from stages.runtime import keys
+from stages.runtime import dvc_internals, keys
 
 LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
@@ -36,9 +36,7 @@ class ClaimedError(Exception):
 
 def remote() -> str | None:
     """Name of the clone's default DVC remote; None where it has none, and then nothing is claimed, pulled or pushed."""
-    from dvc.config import Config
-
-    return Config.from_cwd()["core"].get("remote")
+    return dvc_internals.default_remote()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ stages:
 """
 HOLD = """
 import time
-from pipelines import claims
+from pipelines.prefect import claims
 with claims.claimed("train"):
     print("held", flush=True)
     time.sleep(600)

@@ -53,7 +53,7 @@ def stages(prefect, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "reproduce", run)
     monkeypatch.setattr(module, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(claims, "remote", lambda: None)
-    monkeypatch.setattr(dag, "look", lambda: (DAG, set()))
+    monkeypatch.setattr(dag, "look", lambda: (DAG, set(), {}))
     monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
     does["ran"] = ran
     return does
@@ -142,7 +142,7 @@ def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
 
 
 def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):
-    monkeypatch.setattr(dag, "look", lambda: (DAG, {"prepare", "train@a", "report"}))
+    monkeypatch.setattr(dag, "look", lambda: (DAG, {"prepare", "train@a", "report"}, {}))
     state = experiment(return_state=True)
     assert stages["ran"] == ["train@b", "report"]
     assert state.message.startswith("2 ran, 0 cached, 2 unchanged")
@@ -222,7 +222,7 @@ def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
 def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothing(stages, root, tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
     seen = []
-    monkeypatch.setattr(dag, "look", lambda: (seen.append(params.read().experiment.seeds) or DAG, set()))
+    monkeypatch.setattr(dag, "look", lambda: (seen.append(params.read().experiment.seeds) or DAG, set(), {}))
     assert experiment(["prepare"], ["experiment.seeds=[7]"], return_state=True).is_completed()
     assert seen == [[7]]
     state = experiment(overrides=["experiment.seedz=[7]"], return_state=True)
@@ -239,7 +239,9 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(prefect):
 
 
 def test_the_temporary_server_is_on_loopback_and_ends_with_its_flow(prefect):
-    code = "from pipelines import server, runs\nwith server.temporary():\n print(server.address(), flush=True); input()"
+    code = (
+        "from pipelines.prefect import server\nwith server.temporary():\n print(server.address(), flush=True); input()"
+    )
     flow = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = flow.stdout.readline().strip()
     assert url.startswith("http://127.0.0.1:")

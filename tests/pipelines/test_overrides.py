@@ -7,11 +7,11 @@ import subprocess
 import sys
 
 import pytest
-from dvc.utils.serialize import load_yaml
 
 from pipelines.flow import overrides
 from pipelines.flow.overrides import OverrideError
 from stages.runtime import params
+from stages.runtime.dvc_internals import read_yaml
 
 
 @pytest.fixture
@@ -51,13 +51,13 @@ def clone(root, tmp_path, monkeypatch):
     ],
 )
 def test_the_value_and_nothing_else(clone, setting, keys, value, lines):
-    before, expected = (clone / "params.yaml").read_text(), load_yaml(clone / "params.yaml")
+    before, expected = (clone / "params.yaml").read_text(), read_yaml(clone / "params.yaml")
     section = expected
     for key in keys[:-1]:
         section = section[key]
     section[keys[-1]] = value
     overrides.apply([setting])
-    assert load_yaml(clone / "params.yaml") == expected
+    assert read_yaml(clone / "params.yaml") == expected
     diff = difflib.ndiff(before.splitlines(), (clone / "params.yaml").read_text().splitlines())
     changed = [line for line in diff if line[0] in "+-"]
     assert len(changed) <= max(2, lines)
