@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 
-from stages.runtime import dvc_internals, parent
+from stages.runtime import dvc_internals, parent, startup
 
 if __name__ == "__main__":
     starter = os.getppid()
+    startup.start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
-    parent.watch(whole_group=True)
+    parent.exit_with_parent(whole_group=True)
     try:
         sys.exit(dvc_internals.command_line())
     finally:

@@ -12,7 +12,7 @@ PATIENCE = 6.0  # seconds between the interrupt and the kill
 SHELLS = ("sh", "bash", "dash", "zsh", "fish")
 
 
-def watch(whole_group: bool = False) -> None:
+def exit_with_parent(whole_group: bool = False) -> None:
     """From now on, within a few seconds of the starter's end: the interrupt of Ctrl-C, and after `PATIENCE` a kill.
 
     Args:

@@ -131,7 +131,7 @@ class Hangs:
             time.sleep(1)
 
 hangs = Hangs()
-parent.watch()
+parent.exit_with_parent()
 pathlib.Path("started").touch()
 time.sleep(60)
 """
