@@ -1,7 +1,7 @@
 """`--set experiment.seeds=[0,1,2]`: values in `params.yaml` changed in place, as `dvc exp run -S` does.
 
-All changes are made at once, and only to what the schema allows. A flow holds the clone's lock: no other flow may change
-the parameters while it runs.
+All changes are made at once, and only to what the schema allows. A flow holds the clone's lock: no other flow may
+change the parameters while it runs.
 """
 
 import fcntl
@@ -146,8 +146,8 @@ def _set(content: dict, key: Sequence[str], value: Any) -> Any:
     return old
 
 
-# Not by ruamel's round trip: it keeps comments, but writes the aligned table of `variants` anew, without its columns, in
-# whatever key is changed. So a value is replaced where it stands in the text, and every other character stays.
+# Not by ruamel's round trip: it keeps comments, but whichever key is changed, it writes the table of `variants` anew,
+# without its columns. So a value is replaced where it stands in the text, and every other character stays.
 def _spliced(text: str, key: Sequence[str], value: Any, raw: str, wanted: dict) -> str:
     """The text with one value replaced, or added to its section.
 
