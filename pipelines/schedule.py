@@ -3,6 +3,11 @@
 Where `PREFECT_API_URL` names a server elsewhere, that one is used, and only the worker runs here.
 """
 
+from stages.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before Prefect is imported, which may call home at once
+
 import argparse
 import os
 import socket
@@ -20,7 +25,8 @@ from filelock import FileLock
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
@@ -30,13 +36,11 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     get_current_settings,
-    load_current_profile,
     temporary_settings,
-    update_current_profile,
 )
 from prefect.states import Cancelled, Cancelling
 
-from pipelines.prefect import daemons
+from pipelines.prefect import daemons, internals
 from pipelines.prefect.server import without_secrets
 from stages.runtime.parent import alive
 
@@ -87,7 +91,7 @@ def down() -> None:
             _end_worker()
         if not elsewhere:
             daemons.end(daemons.running("server"))
-            update_current_profile({PREFECT_API_URL: None})
+            internals.write_url_in_profile(None)
         print("Prefect: worker ended" if elsewhere else "Prefect: server and worker ended")
 
 
@@ -131,12 +135,9 @@ def _answers(url: str) -> bool:
 def _elsewhere() -> str | None:
     """The server that the environment, or `.env`, names: it is not ours to start. What `up` left does not count."""
     url = get_current_settings().api.url
-    return None if not url or (url == _left_by_up() and urlsplit(url).hostname == HOST) else url
-
-
-def _left_by_up() -> str | None:
-    """The address in `.prefect/profiles.toml`: of our server, which runs, or was killed."""
-    return load_current_profile().settings.get(PREFECT_API_URL)
+    if not url or (url == internals.url_in_profile() and urlsplit(url).hostname == HOST):
+        return None
+    return url
 
 
 def _own_url() -> str | None:
@@ -159,14 +160,14 @@ def _start_server(port: int | None) -> str:
     if url and port and url != _url(port):
         raise ScheduleError(f"the server of this folder runs at {url}: `make unschedule` first, to change the port")
     if not url:
-        port = port or urlsplit(_left_by_up() or "").port or PORT
+        port = port or urlsplit(internals.url_in_profile() or "").port or PORT
         url = _url(port)
         if _is_taken(port):
             raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
         log = get_current_settings().home / "server.log"
         started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
         _wait_for(lambda: _answers(url), started, log)
-    update_current_profile({PREFECT_API_URL: url})
+    internals.write_url_in_profile(url)
     return url
 
 
@@ -259,14 +260,14 @@ def _watch_for_dead_runs() -> None:
     ).create()
 
 
-def _underway(client: SyncPrefectClient, everybodys: bool) -> list[FlowRun]:
+def _underway(client: SyncPrefectClient, everybodys: bool) -> list[PrefectFlowRun]:
     """What runs on our server; on a server elsewhere, what runs in this folder."""
     runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state={"type": {"any_": UNDERWAY}}))
     here = set(daemons.flow_runs().values())
     return [run for run in runs if everybodys or str(run.id) in here]
 
 
-def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
+def _cancel(client: SyncPrefectClient, runs: list[PrefectFlowRun]) -> None:
     """As "Cancel" in the UI: worker or flow end the stages. Returns when all ended, or patience did."""
     for run in runs:
         client.set_flow_run_state(run.id, Cancelling(message="make unschedule"))
@@ -275,7 +276,7 @@ def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
         time.sleep(0.5)
 
 
-def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
+def _settle(client: SyncPrefectClient, runs: list[PrefectFlowRun]) -> None:
     """Nothing of them runs any more: what nobody could mark as cancelled is marked here."""
     for run in runs:
         if not client.read_flow_run(run.id).state.is_final():

@@ -7,16 +7,15 @@ import os
 import signal
 import sys
 
-from dvc.cli import main
-
-from stages.runtime.parent import exit_with_parent
+from stages.runtime import dvc_internals, parent, startup
 
 if __name__ == "__main__":
     starter = os.getppid()
+    startup.start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
-    exit_with_parent(whole_group=True)
+    parent.exit_with_parent(whole_group=True)
     try:
-        sys.exit(main())
+        sys.exit(dvc_internals.command_line())
     finally:
         if os.getppid() != starter:  # nobody else ends what a stage left in the background
             os.killpg(0, signal.SIGKILL)

@@ -5,16 +5,14 @@ ends with an error. A number of a dead process in `rwlock` may belong to another
 DVC then waits for that one. The flow calls this before it reads the DAG.
 """
 
-import json
 from collections.abc import Callable
-from itertools import chain
-from pathlib import Path
 
 import psutil
 
+from stages.runtime import dvc_internals
+from stages.runtime.dvc_internals import RWLOCK
 from stages.runtime.keys import LOCK
 
-RWLOCK = Path(".dvc/tmp/rwlock")
 DAMAGED = LOCK.with_name("dvc.lock.damaged")
 
 
@@ -29,13 +27,7 @@ def repair(say: Callable[[str], None] = print) -> None:
     """
     if not _is_cut_off() and not _is_stale():
         return
-    from dvc.lock import make_lock
-    from dvc.rwlock import RWLOCK_LOCK
-
-    whole, inner = (
-        make_lock(str(RWLOCK.with_name(name)), str(RWLOCK.parent), wait=True) for name in ("lock", RWLOCK_LOCK)
-    )
-    with whole, inner:
+    with dvc_internals.files_held():
         if _is_cut_off():  # still: nobody was just writing it
             LOCK.replace(DAMAGED)
             say(
@@ -47,34 +39,14 @@ def repair(say: Callable[[str], None] = print) -> None:
             say(f"{RWLOCK} was cut off, or held by a process that is not DVC's: removed")
 
 
-def holders(rwlock: Path) -> list[dict]:
-    """`pid` and `cmd` of who signed DVC's lock of paths. Raises FileNotFoundError, ValueError where it is cut off."""
-    held = json.loads(rwlock.read_text(encoding="utf-8"))
-    return [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
-
-
 def _is_cut_off() -> bool:
-    """Whether DVC would refuse to read its lock file, or take half a hash for one and run that stage again."""
-    if not LOCK.exists():
-        return False
-    if not LOCK.read_bytes().endswith(b"\n"):
-        return True
-    from dvc.exceptions import DvcException
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from dvc.utils.serialize import load_yaml
-    from voluptuous import Invalid
-
-    try:
-        COMPILED_LOCKFILE_SCHEMA(load_yaml(LOCK))
-    except (DvcException, Invalid):
-        return True
-    return False
+    return LOCK.exists() and not dvc_internals.is_lock_file(LOCK)
 
 
 def _is_stale() -> bool:
     """Whether it cannot be read, or DVC would wait for a process in it that is no DVC, while none in it is one."""
     try:
-        signed = holders(RWLOCK)
+        signed = dvc_internals.holders()
     except FileNotFoundError:
         return False
     except ValueError:

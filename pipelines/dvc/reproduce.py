@@ -10,18 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
+from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+
 PATIENCE = 6  # seconds between the interrupt and the kill
-LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
-UNREACHABLE = (
-    "Could not connect",
-    "Connect timeout",
-    "Cannot connect to host",
-    "Connection refused",
-    "Read timeout",
-    "Connection was closed before",
-    "(reached max retries",  # botocore, of what it holds for passing: 500, 503, SlowDown
-)
-CACHED, SKIPPED = "is cached - skipping run", "didn't change, skipping"
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -106,7 +97,7 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
 def _kind(lines: list[str]) -> type[StageFailedError]:
     if any(message in line for line in lines for message in LOCKED):
         return LockedError
-    errors = [line for line in lines if line.startswith("ERROR")]
+    errors = [line for line in lines if line.startswith(ERROR)]
     return StorageError if any(message in line for line in errors for message in UNREACHABLE) else StageFailedError
 
 

@@ -25,7 +25,7 @@ ALIAS = "champion"
 class Champion(NamedTuple):
     """A variant, a seed, and why."""
 
-    cell: Run
+    run: Run
     reference: str
     metric: str
     mean: float  # over seeds, on val
@@ -38,7 +38,7 @@ class Champion(NamedTuple):
 
     def description(self) -> str:
         return (
-            f"`{self.cell.variant}`, seed {self.cell.seed}: {self.metric} {self.of_seed:.4f} on val. Its variant has "
+            f"`{self.run.variant}`, seed {self.run.seed}: {self.metric} {self.of_seed:.4f} on val. Its variant has "
             f"{self.mean:.4f} over {self.seeds} seeds, {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
             f"against `{self.reference}` (95 % interval, p = {self.p:.3g} after Holm's adjustment): the largest mean "
             "among the differences that are supported."
@@ -65,23 +65,23 @@ def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Ch
     """
     rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and _is_val(row["split"])]
     supported = {}
-    for variant in dict.fromkeys(cell.variant for cell in runs if cell.variant != reference):
+    for variant in dict.fromkeys(run.variant for run in runs if run.variant != reference):
         own = [row for row in rows if row["variant"] == variant]
         if own and all(row["supported"] == "True" and float(row["difference"]) > 0 for row in own):
             supported[variant] = own
     if not supported:
         return _why_none(rows, reference, metric)
     best = max(supported, key=lambda variant: _mean(supported[variant], "mean"))
-    cell = max((cell for cell in runs if cell.variant == best), key=lambda cell: _on_val(cell, metric))
+    run = max((run for run in runs if run.variant == best), key=lambda run: _on_val(run, metric))
     own = supported[best]
     return Champion(
-        cell,
+        run,
         reference,
         metric,
         *(_mean(own, name) for name in ("mean", "difference", "difference_low", "difference_high")),
         p=max(float(row["p_holm"]) for row in own),
-        of_seed=_on_val(cell, metric),
-        seeds=sum(cell.variant == best for cell in runs),
+        of_seed=_on_val(run, metric),
+        seeds=sum(run.variant == best for run in runs),
     )
 
 
@@ -101,17 +101,17 @@ def _why_none(rows: Sequence[Mapping[str, str]], reference: str, metric: str) ->
 
 def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> str | None:
     """Register the champion's logged model, once, and put the alias on it. What was new of that, or None."""
-    name, client, new = registered_name(champion.cell.dataset), opened.client, []
+    name, client, new = registered_name(champion.run.dataset), opened.client, []
     registered = _registered(opened, name) or client.create_registered_model(
-        name, {"dataset": champion.cell.dataset}, f"The best AlignFormer on {champion.cell.dataset}"
+        name, {"dataset": champion.run.dataset}, f"The best AlignFormer on {champion.run.dataset}"
     )
     if (version := _version(opened, name, model)) is None:
         source = f"models:/{model.model_id}"
         of = {"run_id": model.source_run_id, "model_id": model.model_id, "await_creation_for": 0}
         version = client.create_model_version(name, source, **of)
         new.append(f"version {version.version}")
-    cell = {"dataset": champion.cell.dataset, "variant": champion.cell.variant, "seed": str(champion.cell.seed)}
-    tags = {**cell, "key": key, "protocol": model.tags["protocol"], **champion.tags()}
+    tags = {name: str(value) for name, value in champion.run._asdict().items()}
+    tags |= {"key": key, "protocol": model.tags["protocol"], **champion.tags()}
     if version.description != champion.description() or not tags.items() <= version.tags.items():
         client.update_model_version(name, version.version, champion.description())
         for tag, value in tags.items():
@@ -163,6 +163,6 @@ def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
     return fmean(float(row[column]) for row in rows)
 
 
-def _on_val(cell: Run, metric: str) -> float:
-    metrics = json.loads(layout.metrics(*cell).read_text(encoding="utf-8"))
+def _on_val(run: Run, metric: str) -> float:
+    metrics = json.loads(layout.metrics(*run).read_text(encoding="utf-8"))
     return fmean(values[metric] for split, values in metrics.items() if split != "protocol" and _is_val(split))

@@ -11,7 +11,6 @@ Without a remote nothing here does anything; without a Prefect server there is n
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,7 +18,10 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from pipelines.dvc.reproduce import StorageError, dvc
+from pipelines.dvc import remote
+from pipelines.dvc.reproduce import StorageError
+from pipelines.prefect import internals
+from pipelines.prefect.internals import LeaseEndedError, Slot, SlotTakenError
 from pipelines.prefect.server import address
 from stages.runtime import keys
 
@@ -34,13 +36,6 @@ class ClaimedError(Exception):
     """Another machine holds the stage. Nothing was run; try again later."""
 
 
-def remote() -> str | None:
-    """Name of the clone's default DVC remote; None where it has none, and then nothing is claimed, pulled or pushed."""
-    from dvc.config import Config
-
-    return Config.from_cwd()["core"].get("remote")
-
-
 @contextmanager
 def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
     """Hold a stage, with the inputs it has here, for this machine while the block runs.
@@ -49,7 +44,7 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
         ClaimedError: at once, where another machine (or another flow of this one) holds it.
         StorageError: the Prefect server does not answer, or refuses.
     """
-    if not remote() or not address():
+    if not remote.name() or not address():
         yield
         return
     with _inputs:
@@ -67,15 +62,6 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
             yield
 
 
-def push(stage: str, say: Callable[[str], None] = print) -> None:
-    """What a stage made, and DVC's record of the run, onto the remote.
-
-    Raises:
-        LockedError, StorageError, StageFailedError: as `reproduce`.
-    """
-    dvc("push", "--run-cache", stage, say=say)
-
-
 def _soon() -> AbstractContextManager:
     """An answer within seconds or an error: Prefect's client would ask again for longer than a lease.
 
@@ -87,27 +73,22 @@ def _soon() -> AbstractContextManager:
 class _Claim:
     def __init__(self, client: SyncPrefectClient, name: str):
         self._client, self._name = client, name
-        self._limit: UUID
-        self._lease: UUID
+        self._slot: Slot
 
     def take(self) -> None:
         """The limit may be removed by its last holder between its creation and its use: then again."""
-        while True:
+        slot = None
+        while slot is None:
             with suppress(ObjectAlreadyExists):
                 self._client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=self._name, limit=1))
             try:
-                taken = self._client.increment_concurrency_slots_with_lease([self._name], 1, "concurrency", LEASE)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.LOCKED:
-                    raise
+                slot = internals.take_slot(self._client, self._name, LEASE)
+            except SlotTakenError:
                 raise ClaimedError(
                     f"another machine has {self._name.removeprefix('claim:')}. If there is none: "
                     f"`prefect global-concurrency-limit delete '{self._name}'`"
                 ) from None
-            answer = taken.json()
-            if answer["limits"]:
-                self._limit, self._lease = UUID(answer["limits"][0]["id"]), UUID(answer["lease_id"])
-                return
+        self._slot = slot
 
     @contextmanager
     def kept(self, say: Callable[[str], None]) -> Iterator[None]:
@@ -134,17 +115,13 @@ class _Claim:
 
     def _renew(self) -> None:
         try:
-            self._client.renew_concurrency_lease(self._lease, LEASE)
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.GONE:
-                raise
-            self.take()  # it ended while the server was away
+            internals.renew_slot(self._client, self._slot, LEASE)
+        except LeaseEndedError:  # while the server was away
+            self.take()
 
     def _give_back(self) -> None:
         """Remove the limit while it is surely held, then the lease: nobody can have taken it in between."""
         self._renew()
         with suppress(httpx.HTTPStatusError):
-            self._client.request(
-                "DELETE", "/v2/concurrency_limits/{id_or_name}", path_params={"id_or_name": str(self._limit)}
-            )
-        self._client.release_concurrency_slots_with_lease(self._lease)
+            internals.delete_limit(self._client, self._slot)
+        internals.release_slot(self._client, self._slot)

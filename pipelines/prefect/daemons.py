@@ -16,6 +16,7 @@ from typing import Literal
 
 import psutil
 
+from pipelines.prefect import internals
 from stages.runtime.parent import alive
 
 Kind = Literal["server", "worker"]
@@ -31,7 +32,7 @@ def running(kind: Kind, *arguments: str) -> list[psutil.Process]:
 
 def flow_runs() -> dict[psutil.Process, str]:
     """What a worker started in this folder, and all that came of it (dvc, trainers) -> id of the flow run."""
-    found = {process: process.environ().get("PREFECT__FLOW_RUN_ID") for process in _of_this_folder()}
+    found = {process: internals.flow_run_of(process.environ()) for process in _of_this_folder()}
     return {process: run for process, run in found.items() if run}
 
 

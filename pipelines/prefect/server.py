@@ -4,7 +4,6 @@ Prefect's own temporary server outlives a flow that is killed.
 """
 
 import atexit
-import logging
 import os
 import signal
 import socket
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from filelock import FileLock
-from prefect.client.base import PrefectHTTPStatusError
 from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
@@ -28,7 +26,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from stages.runtime.parent import exit_with_parent
+from pipelines.prefect import internals
+from stages.runtime import parent, startup
 
 PATIENCE = 10  # seconds for the server's end
 RESTARTS = 5
@@ -67,7 +66,7 @@ def check() -> None:
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
         try:
             client.read_flow_runs(limit=1)
-        except PrefectHTTPStatusError as error:
+        except httpx.HTTPStatusError as error:
             code = error.response.status_code
             hint = "PREFECT_API_AUTH_STRING is not what it asks for" if code in (401, 403) else way_out
             raise ServerError(f"the Prefect server {address()} answers {code}: {hint}") from None
@@ -88,7 +87,7 @@ def temporary() -> Iterator[None]:
     atexit.register(server.end)  # Prefect sends its last log lines before that, but after the block
     server.wait()
     threading.Thread(target=server.keep, daemon=True).start()
-    logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith("View at "))
+    internals.hide_links()
     _is_temporary.set()
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
         yield
@@ -96,10 +95,10 @@ def temporary() -> Iterator[None]:
 
 def _prepare_database() -> None:
     """Create Prefect's own database, once: flows that start at once on a fresh home would each try."""
-    home = get_current_settings().home
-    if not (home / "prefect.db").exists():
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / "database.lock"):
+    database = internals.database()
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_name("database.lock")):
             subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], check=True)
 
 
@@ -148,18 +147,18 @@ class _Server:
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines.prefect.server", str(self._listening.fileno())],
             pass_fds=[self._listening.fileno()],
-            env={**os.environ, "PREFECT_UI_ENABLED": "false"},
+            env={**os.environ, "PREFECT_SERVER_UI_ENABLED": "false"},
             start_new_session=True,  # Ctrl-C is for the flow, which then still has something to tell
         )
 
 
 def main() -> None:
     """Serve on the socket whose number is given, and end with whoever started this."""
-    exit_with_parent()
+    startup.start()
+    parent.exit_with_parent()
     import uvicorn
-    from prefect.server.api.server import create_app
 
-    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error")
+    config = uvicorn.Config(internals.server_app(), log_level="error")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 

@@ -7,7 +7,8 @@ from stages.report import assemble, provenance
 from stages.report.assemble import Files
 from stages.report.dataset_numbers import MissingInputError, ReportError
 from stages.report.provenance import COMMAND
-from stages.runtime import keys, layout
+from stages.runtime import dvc_internals, keys, layout
+from stages.runtime.dvc_internals import DvcError
 from stages.runtime.params import Params
 
 BY_FORCE = "dvc repro --force --single-item report"
@@ -56,19 +57,11 @@ def _stages(params: Params) -> list[str]:
 
 def _recorded_outputs() -> list[str]:
     """The report's files that are not those that `dvc.lock` records; nothing where this is no DVC project."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     try:
-        with Repo() as repo:
-            outputs = repo.stage.load_one(name="report").outs
-            return [
-                f"{path} is {state}, as {keys.LOCK} records it: {COMMAND}"
-                for output in outputs
-                for path, state in output.workspace_status().items()
-            ]
-    except DvcException:
+        changed = dvc_internals.changed_outputs("report")
+    except DvcError:
         return []
+    return [f"{path} is {state}, as {keys.LOCK} records it: {COMMAND}" for path, state in changed.items()]
 
 
 def _differing(wanted: Files, folders: Iterable[Path]) -> list[str]:

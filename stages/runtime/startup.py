@@ -7,6 +7,7 @@ wrong argument are answered at once, too. Importing `stages` itself does nothing
 import atexit
 import gc
 import os
+from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stages.runtime.parent import exit_with_parent
@@ -23,8 +24,9 @@ SWITCHES = {  # nothing calls home, loads a pickle or runs jobs of others; what 
 }
 
 
+@cache
 def start() -> None:
-    """Set what holds for a whole process: its end with DVC's, switches, the collector, MLflow's address."""
+    """Set, once, what holds for a whole process: its end with DVC's, switches, the collector, MLflow's address."""
     if "DVC_STAGE" in os.environ:  # first, since the imports of a stage take seconds, in which DVC may be killed
         exit_with_parent()
     for name, value in SWITCHES.items():

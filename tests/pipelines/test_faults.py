@@ -19,6 +19,7 @@ import pytest
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
 from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
+from stages.runtime import dvc_internals
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -105,11 +106,9 @@ def test_nothing_is_repaired_where_all_is_well(project):
 
 
 def test_a_lock_file_that_dvc_is_just_writing_is_left_alone(project):
-    from dvc.lock import make_lock
-
     whole = LOCK.read_bytes()
     said = []
-    with make_lock(".dvc/tmp/lock", ".dvc/tmp"):
+    with dvc_internals.files_held():
         LOCK.write_bytes(b"")
         repairing = threading.Thread(target=repair, args=(said.append,))
         repairing.start()
@@ -124,7 +123,7 @@ def test_a_process_whose_end_takes_for_ever_is_killed_soon_after_its_parent(tmp_
     """Python stops other threads when it ends; here it hangs in that very moment."""
     orphan = """
 import pathlib, time
-from stages.runtime.parent import exit_with_parent
+from stages.runtime import parent
 
 class Hangs:
     def __del__(self):
@@ -132,7 +131,7 @@ class Hangs:
             time.sleep(1)
 
 hangs = Hangs()
-exit_with_parent()
+parent.exit_with_parent()
 pathlib.Path("started").touch()
 time.sleep(60)
 """

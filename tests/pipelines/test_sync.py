@@ -508,7 +508,7 @@ def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
     if expected is None:
         assert isinstance(chosen, str) and "no variant is above reference" in chosen
     else:
-        assert chosen.cell == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
+        assert chosen.run == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
 
 
 def test_two_syncs_at_once_on_no_database(project):

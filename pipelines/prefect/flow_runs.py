@@ -14,10 +14,8 @@ import psutil
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Crashed
 
 EVERY = 3  # seconds between two looks at the run's state
@@ -25,15 +23,6 @@ OPEN, ENDED = ["RUNNING", "CANCELLING"], ["CRASHED", "CANCELLED"]  # of flows
 UNDONE = ["RUNNING", "PENDING", "SCHEDULED"]  # of tasks
 GONE = "its process was gone"
 SETTLING = 5  # seconds
-OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
-
-
-def outlive_outages() -> None:
-    """Have Prefect send the states of tasks again and again while its server is away: its own patience is 8 seconds.
-
-    What else a flow tells the server is sent again as `client.max_retries` in prefect.toml says.
-    """
-    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=OUTAGE)
 
 
 @contextmanager
@@ -114,7 +103,7 @@ def _host() -> str:
     return f"{platform.node()} {uuid.getnode():012x}"
 
 
-def _is_dead(run: FlowRun) -> bool:
+def _is_dead(run: PrefectFlowRun) -> bool:
     """Of this machine, and its process is not there, or is a later one with the same number."""
     labels = {name: run.labels.get(name) for name in ("host", "pid", "started")}
     if labels["host"] != _host():
@@ -126,13 +115,13 @@ def _is_dead(run: FlowRun) -> bool:
         return True
 
 
-def _end(client: SyncPrefectClient, run: FlowRun) -> None:
+def _end(client: SyncPrefectClient, run: PrefectFlowRun) -> None:
     _end_tasks(client, run)
     end = Cancelled if run.state.is_cancelling() else Crashed
     client.set_flow_run_state(run.id, end(message=GONE), force=True)
 
 
-def _end_tasks(client: SyncPrefectClient, run: FlowRun) -> None:
+def _end_tasks(client: SyncPrefectClient, run: PrefectFlowRun) -> None:
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": UNDONE}}}),
