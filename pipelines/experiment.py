@@ -35,7 +35,7 @@ from pipelines.flow.scheduler import ClosedError, Turns
 from pipelines.prefect import artifacts, claims, runs, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
-from stages.runtime import parent
+from stages.runtime.parent import exit_with_parent
 
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 RETRIES = 100_000  # a lock or a claim may last as long as a training
@@ -192,7 +192,7 @@ def experiment(
     """
     say = get_run_logger().info
     if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started it, and is its parent
-        parent.watch()
+        exit_with_parent()
     runs.outlive_outages()
     runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:

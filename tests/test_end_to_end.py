@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from benchmarks.clones import ENVIRONMENT, VARIANTS, clone, ran, run, set_params, tiny
+from benchmarks.clones import ENVIRONMENT, VARIANTS, ran, run, set_params, tiny
+from tests.project import clone
 
 SYNC = ("-m", "pipelines.sync")
 

@@ -9,12 +9,12 @@ import sys
 
 from dvc.cli import main
 
-from stages.runtime import parent
+from stages.runtime.parent import exit_with_parent
 
 if __name__ == "__main__":
     starter = os.getppid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
-    parent.watch(whole_group=True)
+    exit_with_parent(whole_group=True)
     try:
         sys.exit(main())
     finally:

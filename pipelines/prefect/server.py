@@ -28,7 +28,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from stages.runtime import parent
+from stages.runtime.parent import exit_with_parent
 
 PATIENCE = 10  # seconds for the server's end
 RESTARTS = 5
@@ -155,7 +155,7 @@ class _Server:
 
 def main() -> None:
     """Serve on the socket whose number is given, and end with whoever started this."""
-    parent.watch()
+    exit_with_parent()
     import uvicorn
     from prefect.server.api.server import create_app
 

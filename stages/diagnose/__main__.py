@@ -30,7 +30,7 @@ from stages.diagnose.predictions import predictions
 from stages.diagnose.regions import regions_by_row, ring_width
 from stages.runtime import layout, processes, run
 from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import Evaluation, Params
+from stages.runtime.params import Params
 from stages.scoring import trained
 from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.scoring.score import frame
@@ -62,7 +62,10 @@ def diagnose(cell: run.Run, settings: Params) -> None:
     with atomic_write(layout.diagnosis(*cell)) as folder:
         folder.mkdir()
         write_samples(folder, subject)
-        summary = {**write_splits(folder, subject, settings.evaluation), **cost(subject)}
+        summary = {
+            **write_splits(folder, subject, settings.evaluation.batch_size, settings.machine.workers),
+            **cost(subject),
+        }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     for split, means in summary["alignment"].items():
         shown = ", ".join(f"{name} {means[name]:.4f}" for name in ("ap", "logit_ap", "base") if means[name] is not None)
@@ -82,7 +85,7 @@ class Subject:
         return Expressions(self.dataset, rows, self.processor, frame(self.protocol))
 
 
-def write_splits(folder: Path, subject: Subject, evaluation: Evaluation) -> dict:
+def write_splits(folder: Path, subject: Subject, batch_size: int, workers: int) -> dict:
     """Alignment, calibration and thresholds of every evaluation split; returns what the summary says of them."""
     aligned, calibrations, grid = [], {}, None
     for split in subject.dataset.evaluation_splits:
@@ -90,7 +93,7 @@ def write_splits(folder: Path, subject: Subject, evaluation: Evaluation) -> dict
         regions = regions_by_row(subject.dataset, expressions)
         calibration = calibrations[split] = Calibration(subject.protocol, expressions.frame)
         measured = {}
-        for found in predictions(subject.model, expressions, evaluation.batch_size, evaluation.workers, split):
+        for found in predictions(subject.model, expressions, batch_size, workers, split):
             grid = found.similarity.shape
             measured[found.row] = alignment.measured(found, regions(found.row, grid))
             calibration.add(found.row, found.logits, expressions.true_mask(found.row))

@@ -61,9 +61,7 @@ def prepare(name: str, source: params.Source) -> None:
 
 def fingerprint(name: str, source: params.Source) -> None:
     """Write what lies outside the project to sources/NAME.json, the dependency of `prepare@NAME`."""
-    if source.kind == "scenes":
-        raise DatasetError(f"{name} is rendered by the project: it has no files outside")
-    content = json.dumps(sources.outside(source), indent=2, ensure_ascii=False) + "\n"
+    content = json.dumps(sources.external(source), indent=2, ensure_ascii=False) + "\n"
     with atomic_write(layout.fingerprint(name)) as path:
         path.write_text(content, encoding="utf-8")
 

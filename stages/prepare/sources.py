@@ -8,7 +8,8 @@ from stages.prepare import image_files, mix, published, refer, scenes
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import Release
 from stages.prepare.tables import Tables
-from stages.runtime.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.runtime.refer_sets import SPLIT_BY
 
 
 def read(source: Source, folder: Path) -> Tables:
@@ -23,11 +24,11 @@ def read(source: Source, folder: Path) -> Tables:
     if isinstance(source, CocoSource):
         from stages.prepare import own  # which imports scikit-learn: a second, and 100 MiB, that no other source needs
 
-        return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed)
+        return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed or 0)
     sets = {}
     for release in releases(source):
-        tables = refer.read(release, source.sentence, source.check_images)
-        published.judge(tables, release.name, release.split_by, source.allow_partial)
+        tables = refer.read(release, source.sentence, source.check_images is not False)
+        published.judge(tables, release.name, release.split_by, bool(source.allow_partial))
         sets[release.name] = tables
     return mix.mix(sets) if isinstance(source, MixSource) else tables
 
@@ -42,7 +43,7 @@ def releases(source: ReferSource | MixSource) -> list[Release]:
     return [Release(Path(source.root), name, split_by, images) for name, split_by in names]
 
 
-def outside(source: ReferSource | MixSource | CocoSource) -> dict:
+def external(source: Source) -> dict:
     """What lies outside the project, quickly: hashes of the annotation files, names and sizes of all images.
 
     DVC depends on this instead of on the files: `prepare` runs again when it changes, and 13 GB of images are neither
@@ -51,12 +52,16 @@ def outside(source: ReferSource | MixSource | CocoSource) -> dict:
     Raises:
         DatasetError: an annotation file is missing.
     """
+    if isinstance(source, ScenesSource):
+        return {"rendered": "by the project, from its entry in params.yaml"}
     if isinstance(source, CocoSource):
         files, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
     else:
         found = releases(source)
         files = [file for release in found for file in release.files]
-        folders = list(dict.fromkeys(release.image_folder() for release in found)) if source.check_images else []
+        folders = (
+            list(dict.fromkeys(release.image_folder() for release in found)) if source.check_images is not False else []
+        )
     return {
         "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in files},
         "images": {folder.as_posix(): _summary(list(image_files.listing(folder))) for folder in folders},

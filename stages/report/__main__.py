@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import tracking
 from stages.report import assemble, check
 from stages.report.assemble import FOLDERS, Files
 from stages.report.dataset_results import ReportError
 from stages.runtime import layout, params
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
+from stages.tracking import live
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     _write(made, layout.REPORTS)
     for name in settings.experiment.datasets:
-        tracking.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
+        live.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
 
 
 def _check(settings: Params) -> None:

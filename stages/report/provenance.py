@@ -18,7 +18,7 @@ from stages.runtime.params import Params
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 NO_ENTRY = "no entry"
-PER_RUN = ("train", "evaluate", "diagnose")
+PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
 def collect(params: Params, datasets: Iterable[Numbers]) -> dict:
@@ -65,7 +65,7 @@ def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str]:
 
 def _stages(params: Params) -> list[str]:
     experiment = params.experiment
-    stages = [f"fingerprint@{name}" for name in experiment.outside]
+    stages = [f"fingerprint@{name}" for name in experiment.datasets]
     for name in experiment.datasets:
         stages.append(f"prepare@{name}")
         stages += [

@@ -7,9 +7,10 @@ from transformers.utils import logging
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 
 
-class OtherModelError(RuntimeError):
+class OtherModelError(UserError):
     """A folder holds the weights of another model than its config describes; the message names some of them."""
 
 

@@ -124,7 +124,7 @@ def test_a_process_whose_end_takes_for_ever_is_killed_soon_after_its_parent(tmp_
     """Python stops other threads when it ends; here it hangs in that very moment."""
     orphan = """
 import pathlib, time
-from stages import parent
+from stages.runtime.parent import exit_with_parent
 
 class Hangs:
     def __del__(self):
@@ -132,7 +132,7 @@ class Hangs:
             time.sleep(1)
 
 hangs = Hangs()
-parent.watch()
+exit_with_parent()
 pathlib.Path("started").touch()
 time.sleep(60)
 """

@@ -220,7 +220,7 @@ def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
 
 
 def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothing(stages, root, tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((root / "tests" / "params.yaml").read_text())
     seen = []
     monkeypatch.setattr(dag, "look", lambda: (seen.append(params.read().experiment.seeds) or DAG, set()))
     assert experiment(["prepare"], ["experiment.seeds=[7]"], return_state=True).is_completed()

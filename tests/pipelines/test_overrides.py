@@ -16,7 +16,7 @@ from stages.runtime import params
 
 @pytest.fixture
 def clone(root, tmp_path, monkeypatch):
-    shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copy(root / "tests" / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -13,7 +13,7 @@ from stages.data.prepared import set_of
 from stages.report.dataset_results import Numbers
 from stages.report.tables.comparison_tables import COMMAND, name_cell, seeds_said, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
-from stages.runtime.params import SPLIT_BY
+from stages.runtime.refer_sets import SPLIT_BY
 from stages.scoring.metrics import METRICS
 
 FILE = Path(__file__).with_name("published.csv")

@@ -23,7 +23,7 @@ from stages.runtime.params import read as read_params
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import PROTOCOLS
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 WHAT = {
     ("vlba", "text_to_pixel"): "text-to-pixel VLBA",
     ("vlba", "pixel_to_text"): "pixel-to-text VLBA",

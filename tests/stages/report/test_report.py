@@ -22,7 +22,7 @@ from stages.runtime.params import read as read_params
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
 FIGURES = [
     "differences",

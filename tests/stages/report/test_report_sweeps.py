@@ -12,7 +12,7 @@ from stages.report.figures import sweeps
 from stages.report.figures.sweeps import Sweep
 from stages.runtime.params import Params
 
-CONTENT = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
+CONTENT = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 FULL = CONTENT["variants"]["alignformer"]
 
 
