@@ -11,6 +11,7 @@ from benchmarks.clones import ENVIRONMENT, VARIANTS, ran, run, set_params, tiny
 from tests.project import clone
 
 SYNC = ("-m", "pipelines.sync")
+PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +22,8 @@ def project(root, tmp_path_factory):
 
 def test_every_stage_runs_and_leaves_its_outputs(project):
     folder, output = project
-    each = {f"{stage}@scenes-{variant}-0" for stage in ("train", "evaluate", "diagnose") for variant in VARIANTS}
-    assert ran(output) == {"prepare@scenes", "ablate@scenes", "report", *each}
+    each = {f"{stage}@scenes-{variant}-0" for stage in PER_RUN for variant in VARIANTS}
+    assert ran(output) == {"fingerprint@scenes", "prepare@scenes", "ablate@scenes", "report", *each}
     for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
         assert (folder / "reports" / name).stat().st_size > 0
     assert not list((folder / "checkpoints").glob("*/*"))
@@ -43,7 +44,7 @@ def test_plain_dvc_commands_say_something(project):
 def test_a_second_repro_does_nothing(project):
     folder, _ = project
     lock = (folder / "dvc.lock").read_bytes()
-    assert ran(run(folder, "dvc", "repro")) == set()
+    assert ran(run(folder, "dvc", "repro")) == {"fingerprint@scenes"}  # which looks, and finds nothing new
     assert (folder / "dvc.lock").read_bytes() == lock
 
 
@@ -109,8 +110,8 @@ def test_a_changed_variant_and_a_sweep_over_it_run_and_nothing_else(project):
     set_params(folder, experiment__variants=[*VARIANTS, *swept])
     output = ran(run(folder, "dvc", "repro"))
     changed = ("alignformer", *swept)
-    stale = {f"{stage}@scenes-{name}-0" for stage in ("train", "evaluate", "diagnose") for name in changed}
-    assert output == {*stale, "ablate@scenes", "report"}
+    stale = {f"{stage}@scenes-{name}-0" for stage in PER_RUN for name in changed}
+    assert output == {"fingerprint@scenes", *stale, "ablate@scenes", "report"}
     figure = (folder / "reports" / "figures" / "scenes-sweep-1.svg").read_text()
     assert all(text in figure for text in ("temperature of the contrast", ">0.02<", ">0.07<", ">0.2<"))
     table = (folder / "reports" / "tables" / "scenes.md").read_text()

@@ -3,11 +3,13 @@
 import reprlib
 from pathlib import Path
 
+from stages.runtime.errors import UserError
+
 LONGEST = 300  # characters of a value that is shown
 SHOWN = 10  # offenders named of each kind
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A source is wrong; the message names file, kind of problem and the first ids of each kind, and their number."""
 
 

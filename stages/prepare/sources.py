@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.prepare import image_files, mix, published, refer, scenes
+from stages.prepare import image_files, mix, published, refer
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import ReferFiles
+from stages.prepare.scenes import release as scenes
 from stages.prepare.tables import Tables
 from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
 from stages.runtime.refer_sets import SPLIT_BY

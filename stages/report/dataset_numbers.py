@@ -14,6 +14,7 @@ import pandas as pd
 
 from stages.report.provenance import COMMAND
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
@@ -45,7 +46,7 @@ MEASURED_COLUMNS = {
 }
 
 
-class ReportError(Exception):
+class ReportError(UserError):
     """An input of the report is missing or belongs to another experiment; the message names the command to run."""
 
 

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.tracking import flavour, store
 
 RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
 REGISTERED = re.compile(r"(?:models:/)?([^/@:]+@[^/@:]+)|models:/(.+)")
 
 
-class NoModelError(Exception):
+class NoModelError(UserError):
     """There is no such model; the message says which there are, or why MLflow does not give it."""
 
 

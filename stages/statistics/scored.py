@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.runtime.run import Run
 from stages.scoring.metrics import iou, summarise
 from stages.scoring.protocols import Protocol
@@ -18,7 +19,7 @@ SCORE_COLUMNS = ["sent_id", "image_id", "split", "protocol", "intersection", "un
 log = logging.getLogger(__name__)
 
 
-class ComparisonError(Exception):
+class ComparisonError(UserError):
     """The scores cannot be compared; the message names the run and the way out."""
 
 

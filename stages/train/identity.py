@@ -29,6 +29,7 @@ SOURCES = (  # as dvc.yaml has them
     "models/vlba.py",
     "stages/data",
     "stages/runtime/processes.py",
+    "stages/scoring/grid.py",
     "stages/scoring/metrics.py",
     "stages/scoring/protocols.py",
     "stages/scoring/score.py",

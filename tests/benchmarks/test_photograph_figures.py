@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks import baselines, photographs
 from stages.data import prepared
-from stages.prepare.__main__ import prepare
+from stages.prepare.preparation import prepare
 from stages.runtime import params
 from stages.scoring.metrics import summarise
 

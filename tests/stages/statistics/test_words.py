@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from stages.prepare import scenes
+from stages.prepare.scenes import release as scenes
 from stages.runtime.params import ImageCounts, ScenesSource
 from stages.statistics.words import KINDS, kinds
 
