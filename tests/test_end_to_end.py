@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from benchmarks import clones
 from benchmarks.clones import ENVIRONMENT, VARIANTS, ran, run, set_params, tiny
 from tests.project import clone
 
@@ -52,7 +53,7 @@ def test_the_report_is_not_stale_here_nor_in_a_clone_without_outputs(project, tm
     folder, _ = project
     check = [sys.executable, "-m", "stages.report", "--check"]
     assert "every file made again" in run(folder, *check)
-    fresh = clone(folder, tmp_path)
+    fresh = clones.clone(folder, tmp_path)
     shutil.copy(folder / "dvc.lock", fresh)
     shutil.copytree(folder / "reports", fresh / "reports")
     assert "tables made again from reports/data" in run(fresh, *check)

@@ -1,5 +1,6 @@
 """The command that writes a prepared dataset, on rendered scenes and on real photographs."""
 
+import json
 import os
 import pickle
 import shutil
