@@ -48,9 +48,9 @@ def read() -> Dag:
 
 
 def look() -> Pipeline:
-    """The same, with the state of each stage: a second for all of them, where asking `dvc repro` takes one for each.
+    """The same, with the state of each stage. Takes a second for all stages; `dvc repro` takes a second for each.
 
-    Where another DVC process is at work on a stage, nothing is known of it. Raises DagError as `read`.
+    Of a stage that another DVC process is running, no state is known. Raises DagError as `read`.
     """
     stages = _stages("look")
     return Pipeline(
@@ -80,15 +80,15 @@ def recorded_outputs(stage: str) -> dict[str, str]:
 
 
 def sort_lock(dag: Dag) -> None:
-    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended.
+    """Put the entries of `dvc.lock` into the order of `dvc repro`: parallel stages add them in the order they end.
 
-    Nothing depends on the order: where another DVC process holds the lock, the next flow does it.
+    No result depends on the order. Where another DVC process holds the lock, the next flow sorts the entries.
     """
     dvc_internals.sort_lock_file(keys.LOCK, dag)
 
 
 def restrict(dag: Dag, targets: Sequence[str]) -> Dag:
-    """What the targets are made from, and the targets. A target is a stage, or all of a matrix by its name: `train`.
+    """The targets and what they are made from. A target is a stage, or a matrix for all its stages, as `train`.
 
     Raises:
         DagError: a target names no stage.

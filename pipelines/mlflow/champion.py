@@ -1,8 +1,8 @@
-"""The best model of a dataset as a registered model of MLflow, with the alias `champion`; where the comparison says so.
+"""The best model of a dataset as a registered model of MLflow with the alias `champion`, where the comparison has one.
 
-The champion's variant has the largest mean on val among those whose difference to the reference is above 0 and
-supported (`stages.ablate`), by the metric that picked the epochs; its seed is the best one on val. Where no difference
-is supported there is no champion.
+Candidates are the variants whose difference to the reference is above 0 and supported (`stages.ablate`) on val, in the
+metric that picked the epochs. The champion has the variant with the largest mean among them, and its best seed on val.
+Where no difference is supported, there is no champion.
 """
 
 import csv
@@ -23,7 +23,7 @@ ALIAS = "champion"
 
 
 class Champion(NamedTuple):
-    """A variant, a seed, and why."""
+    """A run, and the numbers that made it the champion."""
 
     run: Run
     reference: str
@@ -59,9 +59,9 @@ class Champion(NamedTuple):
 
 
 def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Champion | str:
-    """The champion by `results/comparison`, or why there is none.
+    """The champion by `results/comparison`, or a text that says why there is none.
 
-    Where sets are mixed, a difference must be supported on the val of each, and means are over those.
+    In a mixture of sets, a difference must be supported on the val of each set, and means are over these.
     """
     rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and _is_val(row["split"])]
     supported = {}
@@ -100,7 +100,7 @@ def _why_none(rows: Sequence[Mapping[str, str]], reference: str, metric: str) ->
 
 
 def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> str | None:
-    """Register the champion's logged model, once, and put the alias on it. What was new of that, or None."""
+    """Register the champion's logged model, once, and give it the alias. Returns what of that was new, or None."""
     name, client, new = registered_name(champion.run.dataset), opened.client, []
     registered = _registered(opened, name) or client.create_registered_model(
         name, {"dataset": champion.run.dataset}, f"The best AlignFormer on {champion.run.dataset}"
@@ -124,7 +124,7 @@ def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> 
 
 
 def dethrone(opened: Store, dataset: str) -> bool:
-    """Take the alias away; whether there was one."""
+    """Take the alias away. Returns whether there was one."""
     registered = _registered(opened, registered_name(dataset))
     if registered is None or ALIAS not in registered.aliases:
         return False
@@ -143,7 +143,7 @@ def _registered(opened: Store, name: str):
 
 
 def _version(opened: Store, name: str, model: "LoggedModel"):
-    """The latest version that is a logged model, or None."""
+    """The latest version that was made of a logged model, or None."""
     versions = all_pages(lambda token: opened.client.search_model_versions(f"name = '{name}'", page_token=token))
     own = [version for version in versions if version.source == f"models:/{model.model_id}"]
     return max(own, key=lambda version: int(version.version), default=None)
@@ -155,7 +155,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _is_val(split: str) -> bool:
-    """`val`, and `refcoco+_val` where sets are mixed."""
+    """Whether a split is `val`, or `refcoco+_val` in a mixture of sets."""
     return split.rpartition("_")[2] == "val"
 
 

@@ -1,4 +1,4 @@
-"""Sends what a run in MLflow lacks of what DVC keeps. Each function says whether anything was missing."""
+"""Sends what a run in MLflow lacks of what DVC keeps. Each function returns whether anything was missing."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ def send_params(opened: Store, mlflow_run: "MlflowRun", params: Mapping[str, Sca
 
 
 def send_curves(opened: Store, mlflow_run: "MlflowRun", history: Path) -> bool:
-    """A point an epoch of every column. Raises ContradictedError where the run has other points."""
+    """One point for each epoch, of every column. Raises ContradictedError where the run has other points."""
     missing = []
     for name, curve in _curves(history).items():
         told = {
@@ -61,7 +61,7 @@ def _curves(history: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def send_model(opened: Store, mlflow_run: "MlflowRun", run: Run) -> bool:
-    """The model folder as the run's logged model; whether it or one of its files lacked."""
+    """The model folder as the run's logged model. Returns whether it, or one of its files, was missing."""
     folder = layout.model(*run)
     files = {f"{flavour.FOLDER}/{path.name}": path.stat().st_size for path in folder.iterdir()}
     models = store.models_of(opened, mlflow_run)
@@ -76,7 +76,15 @@ def send_model(opened: Store, mlflow_run: "MlflowRun", run: Run) -> bool:
 
 
 def send_files(opened: Store, mlflow_run: "MlflowRun", files: Sequence[tuple[Path, str]], again: bool) -> int:
-    """Files into folders of the run's artifacts: those that lack or have another size, or all `again`; how many."""
+    """Files into folders of the run's artifacts: those that are missing or have another size, or all of them.
+
+    Args:
+        files: each with its folder.
+        again: send them all.
+
+    Returns:
+        How many were sent.
+    """
     there, sent = store.files_of_run(opened, mlflow_run.info.run_id), 0
     for path, folder in files:
         if again or there.get(f"{folder}/{path.name}") != path.stat().st_size:

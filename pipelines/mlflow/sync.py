@@ -1,8 +1,8 @@
-"""MLflow brought up to what DVC keeps, whatever it has lost or was never told.
+"""Brings MLflow into step with what DVC keeps, whatever MLflow has lost or was never told.
 
-Every training in `dvc.lock` whose outputs lie in the working tree gets its run, and every comparison its parent run, as
-the stages write them; a run that lacks something is completed, and the best model of a dataset is registered. Done
-again it changes nothing.
+Every training in `dvc.lock` whose outputs lie in the working tree gets its run, and every comparison gets its parent
+run, as the stages would have written them. A run that lacks something is completed, and the best model of each dataset
+is registered. A second sync changes nothing.
 """
 
 import json
@@ -40,10 +40,10 @@ def sync(say: Say) -> str:
     """Bring MLflow up to what DVC keeps.
 
     Args:
-        say: is told each change, and what is left alone or absent, a line each.
+        say: is told each change, and what is left alone or missing, in one line each.
 
     Returns:
-        One line that sums up.
+        One line with the totals.
 
     Raises:
         SyncError: MLflow or `dvc.lock` cannot be used. What was done before stays.
@@ -75,16 +75,18 @@ class _Sync:
         self.done: Counter[str] = Counter()
         self.absent: defaultdict[str, list[str]] = defaultdict(list)  # the command that brings them -> stages
         self.left: set[str] = set()  # stages whose runs others are writing
-        self.parents: dict[str, MlflowRun] = {}  # by key, as they were at first
+        self.parents: dict[str, MlflowRun] = {}  # by key, as they were before this sync
         self.made: set[str] = set()  # ids of new parent runs
-        self.held: dict[tuple, bool] = {}  # prepared data -> whether they are here
+        self.held: dict[tuple, bool] = {}  # path and hash of prepared data -> whether they lie here
 
     def all(self) -> str:
         for training in self.trainings.values():
             try:
                 self.training(training)
             except FileNotFoundError as error:
-                self.say(f"{training.stage}: {error.filename} went away meanwhile; sync again when its stage has ended")
+                self.say(
+                    f"{training.stage}: {error.filename} was removed meanwhile; sync again when its stage has ended"
+                )
         for comparison in recorded.comparisons(self.entries):
             self.comparison(comparison)
         self.unfinished()
@@ -127,7 +129,7 @@ class _Sync:
         return lacked
 
     def evaluation(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
-        """Scores of the model, on its run; whether some lacked."""
+        """Scores of the model, on its run. Returns whether some were missing."""
         evaluation = recorded.evaluation(training, self.entries)
         if evaluation is None or not self.here(evaluation.stage, evaluation.outs):
             return False
@@ -167,7 +169,7 @@ class _Sync:
             self.champion(comparison, trainings[0].select_by)
 
     def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
-        """The comparison's file, and the report's where it is of this comparison; whether some lacked."""
+        """The file of the comparison, and those of its report. Returns whether some were missing."""
         files, tags = [(layout.comparison(dataset), mlruns.COMPARISON)], {}
         entry = self.entries.get("report", {"outs": [], "deps": []})
         made_of = [dep for dep in entry["deps"] if Path(dep["path"]) == layout.comparison(dataset).parent]
@@ -179,7 +181,7 @@ class _Sync:
         return bool(sent + complete_run.send_tags(opened, parent, tags))
 
     def champion(self, comparison: RecordedComparison, metric: str) -> None:
-        """The registered model of a dataset: a version with the alias where, and only where, there is a champion."""
+        """The registered model of a dataset: one version has the alias if there is a champion, else none."""
         dataset = comparison.dataset
         chosen = champion.choose(dataset, comparison.runs, comparison.reference, metric)
         with store.opened() as opened:
@@ -198,7 +200,7 @@ class _Sync:
                 self.say(f"{champion.registered_name(dataset)}: {new}: {chosen.description()}")
 
     def unfinished(self) -> None:
-        """Runs that never ended: KILLED where their process is gone, left alone where it lives or cannot be seen."""
+        """Runs that never ended: KILLED where their process has ended, left alone where it lives or is elsewhere."""
         with store.opened() as opened:
             running = store.search(opened, "attributes.status = 'RUNNING'")
             for mlflow_run in running:
@@ -215,7 +217,7 @@ class _Sync:
                     _end_parent(opened, mlflow_run)
 
     def here(self, stage: str, outs: Sequence[Mapping]) -> bool:
-        """Whether outputs lie in the working tree; where not, that is noted."""
+        """Whether outputs lie in the working tree. Where they do not, that is noted for the summary."""
         if held := self.tree.holds(*outs):
             return held
         stages = self.absent[self.tree.way_back(outs)]
@@ -234,7 +236,7 @@ class _Sync:
         return found
 
     def only_run(self, opened: Store, key: str) -> "MlflowRun | None":
-        """The run with a key. Two machines at once may have made two: the finished one stays, or the latest."""
+        """The run with a key. Two machines may each have made one: the finished one stays, or the latest."""
         found = sorted(store.find(opened, key), key=lambda one: one.info.status not in ("RUNNING", "FINISHED"))
         for other in found[1:]:
             for child in _children(opened, other):
@@ -243,7 +245,7 @@ class _Sync:
         return found[0] if found else None
 
     def conditions(self, training: RecordedTraining) -> dict[str, str]:
-        """Protocol and state of the data of a training; of the data nothing where those here are others."""
+        """Protocol of a training, and the state of its data where the data here are still the same."""
         data = layout.prepared(training.run.dataset)
         (dep,) = [dep for dep in training.inputs["deps"] if Path(dep["path"]) == data] or [{"path": str(data)}]
         known = str(data), dep.get("md5")
@@ -289,7 +291,7 @@ def _statuses_of_children(opened: Store, mlflow_run: "MlflowRun") -> set[str]:
 
 
 def _end_parent(opened: Store, mlflow_run: "MlflowRun") -> None:
-    """A parent ends when no child runs, as the worst of them."""
+    """End a parent run when none of its children is running, with the worst of their states."""
     found = _statuses_of_children(opened, mlflow_run)
     if "RUNNING" not in found:
         worst = next((status for status in ("KILLED", "FAILED") if status in found), "FINISHED")

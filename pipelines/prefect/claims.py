@@ -1,11 +1,11 @@
-"""Several machines at one experiment: each stage is done by one of them, and what it made lies on the DVC remote.
+"""Several machines work on one experiment: one of them runs each stage, and the others pull its outputs.
 
-A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards;
-the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by a
-lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first
-outage of the server that lasts longer than a few seconds; this one asks again until the server answers.
+A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes its outputs
+afterwards. The next clone that comes to the stage pulls them. A claim is a global concurrency limit of Prefect with one
+slot, held by a lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease
+where the server is away for more than a few seconds; a claim asks again until the server answers.
 
-Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
+Without a DVC remote or a Prefect server, nothing is claimed.
 """
 
 import threading
@@ -25,9 +25,9 @@ from pipelines.prefect.internals import LeaseEndedError, Slot, SlotTakenError
 from pipelines.prefect.server import address
 from stages.runtime import keys
 
-LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
+LEASE = 60  # seconds after which the claim of a dead machine is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
-PATIENCE = 10  # seconds that giving a claim back may take; without an answer its lease ends by itself
+PATIENCE = 10  # seconds for giving a claim back; where the server does not answer, the lease ends by itself
 
 _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
@@ -38,10 +38,10 @@ class ClaimedError(Exception):
 
 @contextmanager
 def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Hold a stage, with the inputs it has here, for this machine while the block runs.
+    """Hold a stage, with the inputs that it has here, for this machine while the block runs.
 
     Raises:
-        ClaimedError: at once, where another machine (or another flow of this one) holds it.
+        ClaimedError: at once, where another machine, or another flow on this one, holds it.
         StorageError: the Prefect server does not answer, or refuses.
     """
     if not remote.name() or not address():
@@ -63,9 +63,9 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
 
 
 def _soon() -> AbstractContextManager:
-    """An answer within seconds or an error: Prefect's client would ask again for longer than a lease.
+    """Have Prefect's client answer or fail within seconds. By default it would try for longer than a lease.
 
-    It asks twice more, after 2 and 4 seconds: a server on SQLite answers 503 where another transaction came first.
+    It still tries twice more, after 2 and 4 seconds: a server on SQLite answers 503 while another transaction writes.
     """
     return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2})
 
@@ -76,7 +76,7 @@ class _Claim:
         self._slot: Slot
 
     def take(self) -> None:
-        """The limit may be removed by its last holder between its creation and its use: then again."""
+        """Make the limit and take its slot. Where its last holder removes the limit in between, do it again."""
         slot = None
         while slot is None:
             with suppress(ObjectAlreadyExists):
@@ -92,7 +92,7 @@ class _Claim:
 
     @contextmanager
     def kept(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Renew the lease while the block runs, however long the server is away, and give the claim back after it."""
+        """Renew the lease while the block runs, however long the server is away. Then give the claim back."""
         ended = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(ended, say), name=self._name, daemon=True)
         keeper.start()
@@ -120,7 +120,7 @@ class _Claim:
             self.take()
 
     def _give_back(self) -> None:
-        """Remove the limit while it is surely held, then the lease: nobody can have taken it in between."""
+        """Remove the limit while its slot is certainly held, then release the slot: nobody can take it in between."""
         self._renew()
         with suppress(httpx.HTTPStatusError):
             internals.delete_limit(self._client, self._slot)

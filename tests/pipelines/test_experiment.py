@@ -120,6 +120,39 @@ def project(tmp_path, monkeypatch, prefect_database):
     return tmp_path
 
 
+@pytest.mark.parametrize("command", ["experiment", "schedule"])
+def test_no_command_imports_prefect_before_it_is_told_not_to_call_home(command):
+    script = f"""
+import os, runpy, sys
+from stages.runtime import startup
+
+class Prefect:
+    def find_spec(name, path=None, target=None):
+        if name == "prefect":
+            sys.exit(str(all(switch in os.environ for switch in startup.SWITCHES)))
+
+for switch in startup.SWITCHES:
+    os.environ.pop(switch, None)
+sys.meta_path.insert(0, Prefect)
+runpy.run_module("pipelines.{command}", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "True\n"
+
+
+@pytest.mark.parametrize("command", ["experiment", "schedule", "sync", "repair"])
+def test_importing_a_command_does_nothing_and_each_has_help(command):
+    script = f"""
+import os, threading
+before = dict(os.environ)
+import pipelines.{command}
+print(dict(os.environ) == before, threading.active_count())
+pipelines.{command}.main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith(f"True 1\nusage: python -m pipelines.{command} "), done.stderr
+
+
 def test_flow_runs_the_dag_and_names_what_failed(project):
     assert reproduce("prepare", print) is Outcome.RAN
     done = subprocess.run(

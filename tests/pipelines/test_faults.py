@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
+from pipelines import repair as repair_command
 from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
 from stages.runtime import dvc_internals
 
@@ -75,6 +76,17 @@ def test_a_lock_file_that_is_cut_off_is_made_again_from_the_run_cache(project, k
     assert again.returncode == 0, again.stderr
     assert LOCK.read_bytes() == whole
     assert len(Path("ran").read_text().splitlines()) == 2
+
+
+def test_the_command_repairs_and_says_so(project, monkeypatch, tmp_path, capsys):
+    LOCK.write_bytes(LOCK.read_bytes()[:20])
+    repair_command.main([])
+    assert "dvc.lock was cut off" in capsys.readouterr().out and DAMAGED.exists()
+    repair_command.main([])
+    assert capsys.readouterr().out == ""
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(SystemExit, match="not the root of a DVC project"):
+        repair_command.main([])
 
 
 @pytest.mark.parametrize("content", ["", '{"write": {"', None], ids=["empty", "cut off", "another program's"])
