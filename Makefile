@@ -24,9 +24,10 @@ repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at 
 test: $(INSTALLED)  ## every test, files side by side: one more than JOBS, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)  ## style, import arrows, params.yaml
+lint: $(INSTALLED)  ## style, types, import arrows, params.yaml
 	@ruff check .
 	@ruff format --check .
+	@basedpyright
 	@lint-imports
 	@python -m stages.params --check
 
@@ -48,22 +49,22 @@ unschedule: $(INSTALLED)  ## ends them, and what they run
 	@python -m pipelines.schedule down
 
 # One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every
-# program of the environment, the switches that stages/__init__.py lists.
-$(INSTALLED): requirements.lock stages/__init__.py
+# program of the environment, the switches that stages/runtime/startup.py lists.
+$(INSTALLED): requirements.lock stages/runtime/startup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@mkdir -p $(VENV)
 	@$(FLOCK) $(MAKE) --no-print-directory locked-install
 
 .PHONY: locked-install
 locked-install:
-	@if [ ! $(INSTALLED) -nt requirements.lock ] || [ ! $(INSTALLED) -nt stages/__init__.py ]; then \
+	@if [ ! $(INSTALLED) -nt requirements.lock ] || [ ! $(INSTALLED) -nt stages/runtime/startup.py ]; then \
 		set -e; echo "installing into $(VENV), once"; \
 		rm -f $(INSTALLED); \
 		$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
 		$(BIN)/python -m pip check; \
-		$(BIN)/python -c 'import stages, sysconfig; from pathlib import Path; \
-			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(stages.SWITCHES.items())}]\n"; \
+		$(BIN)/python -c 'import sysconfig; from pathlib import Path; from stages.runtime.startup import SWITCHES; \
+			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(SWITCHES.items())}]\n"; \
 			Path(sysconfig.get_path("purelib"), "switches.pth").write_text(line)'; \
 		touch $(INSTALLED); \
 	fi

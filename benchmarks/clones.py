@@ -21,13 +21,19 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-def clone(root: Path, folder: Path) -> Path:
-    """The checkout as it stands, uncommitted changes included, as a repository of its own."""
+def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
+    """The checkout as it stands, uncommitted changes included, as a repository of its own.
+
+    Args:
+        params: a file to be its `params.yaml`; None for that of the checkout.
+    """
     files = run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
         if (root / name).is_file() and not name.startswith("reports/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, folder / name)
+    if params:
+        shutil.copy(params, folder / "params.yaml")
     (folder / "dvc.lock").unlink(missing_ok=True)
     run(folder, "git", "init", "--quiet")
     return folder

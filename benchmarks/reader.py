@@ -49,7 +49,10 @@ def main() -> None:
         write_params(Path(folder), root)
         commands = {
             "prepare": ["-m", "stages.prepare", "--dataset", "refcoco"],
-            "prepared": ["-c", "from stages import layout, prepared; prepared.read(layout.prepared('refcoco'))"],
+            "prepared": [
+                "-c",
+                "from stages.data import prepared; from pathlib import Path; prepared.read(Path('data/refcoco'))",
+            ],
             "customary": [
                 "-c",
                 "import sys; from benchmarks.reader import customary; customary(*sys.argv[1:])",

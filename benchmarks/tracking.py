@@ -70,11 +70,11 @@ def trained(place: Path, cell: Run) -> dict[str, float]:
 
 def timed() -> None:
     """The training of the command line, with clocks; what they say goes into a file."""
-    from stages import tracking
+    from stages.tracking import live
 
     spent: defaultdict[str, float] = defaultdict(float)
     for method, part in PARTS.items():
-        setattr(tracking.TrainingRun, method, clocked(getattr(tracking.TrainingRun, method), part, spent))
+        setattr(live.TrainingRun, method, clocked(getattr(live.TrainingRun, method), part, spent))
     clocked(runpy.run_module, "training", spent)("stages.train", run_name="__main__", alter_sys=True)
     Path(FOUND).write_text(json.dumps(spent))
 

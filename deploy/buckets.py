@@ -1,4 +1,4 @@
-"""The buckets that DVC_REMOTE and MLFLOW_ARTIFACTS_DESTINATION name, made where they are absent."""
+"""Makes the buckets that DVC_REMOTE and MLFLOW_ARTIFACTS_DESTINATION name, where they are absent."""
 
 import os
 from urllib.parse import urlsplit

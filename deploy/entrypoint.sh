@@ -1,5 +1,5 @@
 #!/bin/sh
-# In a container: give the clone its DVC remote, and run the command where prefect.yaml looks for the clone, in $PWD.
+# In a container: gives the clone its DVC remote, and runs the command in the clone. prefect.yaml looks for it in $PWD.
 set -e
 cd /alignformer
 export PWD

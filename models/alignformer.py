@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
 from models.encoders import text_encoder, vision_encoder
@@ -50,9 +50,10 @@ class AlignFormer(PreTrainedModel):
 
     def __init__(self, config: AlignFormerConfig):
         super().__init__(config)
-        self.vision = vision_encoder(config.vision_config)
-        dims, word_dim = self.vision.dims, config.text_config.hidden_size
-        self.text = text_encoder(config.text_config)
+        vision_config, text_config = config.encoders
+        self.vision = vision_encoder(vision_config)
+        dims, word_dim = self.vision.dims, text_config.hidden_size
+        self.text = text_encoder(text_config)
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # of the levels; so named in weight files
         self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
@@ -72,7 +73,8 @@ class AlignFormer(PreTrainedModel):
     def from_pretrained(cls, *args, **kwargs):
         """As of transformers; channels last, as the model was scored, so that it answers the same to the bit."""
         loaded = super().from_pretrained(*args, **kwargs)
-        (loaded[0] if isinstance(loaded, tuple) else loaded).to(memory_format=torch.channels_last)
+        model: nn.Module = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return loaded
 
     @torch.no_grad()
@@ -84,7 +86,8 @@ class AlignFormer(PreTrainedModel):
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):
             init.kaiming_uniform_(module.weight, nonlinearity="linear")
-            init.zeros_(module.bias)
+            if module.bias is not None:
+                init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)

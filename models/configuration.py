@@ -20,7 +20,7 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
     """
 
     model_type = "alignformer"
-    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012  # pyright: ignore[reportAssignmentType]
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
@@ -33,6 +33,12 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
         self.vision_config = _sub_config(self.vision_config, "swin")
         self.text_config = _sub_config(self.text_config, "bert")
         super().__post_init__(**kwargs)
+
+    @property
+    def encoders(self) -> tuple[PreTrainedConfig, PreTrainedConfig]:
+        """The configurations of the vision and of the text encoder, which are never dictionaries any more."""
+        assert isinstance(self.vision_config, PreTrainedConfig) and isinstance(self.text_config, PreTrainedConfig)
+        return self.vision_config, self.text_config
 
 
 def _sub_config(config: dict | PreTrainedConfig | None, default_kind: str) -> PreTrainedConfig:

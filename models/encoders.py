@@ -4,7 +4,7 @@ A vision encoder of another kind is one more class that is a `VisionEncoder`, an
 """
 
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class SwinLevels(nn.Module):
 
     def __init__(self, config: SwinConfig):
         super().__init__()
-        self.encoder = SwinModel(config, add_pooling_layer=False)
+        self.encoder: Any = SwinModel(config, add_pooling_layer=False)
         self.encoder.layernorm = nn.Identity()  # every level has a norm of its own in AlignFormer
         self.dims = [config.embed_dim * 2**level for level in range(len(config.depths))]
         self.upsampling = [1] * len(self.dims)
@@ -106,7 +106,7 @@ class Dinov2Levels(nn.Module):
     def __init__(self, config: Dinov2Config):
         super().__init__()
         config.use_mask_token = False  # it is for pretraining only
-        self.encoder = Dinov2Model(config)
+        self.encoder: Any = Dinov2Model(config)
         self.encoder.layernorm = nn.Identity()
         self.upsampling = [4, 2, 1, 1]
         self.dims = [config.hidden_size] * len(self.upsampling)
@@ -120,6 +120,7 @@ class Dinov2Levels(nn.Module):
         return Grid(tokens[:, 1:], (height // patch_height, width // patch_width), tokens[:, :1])
 
     def level(self, index: int, grid: Grid) -> Grid:
+        assert grid.prefix_tokens is not None
         tokens = torch.cat([grid.prefix_tokens, grid.tokens], dim=1)  # (B, 1 + N, C)
         for block in self._blocks(index):
             tokens = block(tokens)
@@ -138,8 +139,8 @@ class ResNetLevels(nn.Module):
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
-        self.encoder = ResNetModel(config)
-        self.dims = list(config.hidden_sizes)
+        self.encoder: Any = ResNetModel(config)
+        self.dims = [*self.encoder.config.hidden_sizes]
         self.upsampling = [1] * len(self.dims)
 
     def embed(self, pixel_values: torch.Tensor) -> Grid:
@@ -155,7 +156,7 @@ class ResNetLevels(nn.Module):
 
 def _flat(maps: torch.Tensor) -> Grid:
     """(B, C, h, w) -> the grid."""
-    return Grid(maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:]))
+    return Grid(maps.flatten(2).transpose(1, 2), (maps.shape[2], maps.shape[3]))
 
 
 VISION_ENCODERS = {"swin": SwinLevels, "dinov2": Dinov2Levels, "resnet": ResNetLevels}

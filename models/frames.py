@@ -95,9 +95,11 @@ Frame = Stretch | Letterbox
 
 def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(value / 255 - mean) / std of each channel: (3, height, width) float32."""
-    values = torch.from_numpy(np.stack(image.split())).float()  # (3, height, width)
-    mean, std = (torch.tensor(constants, dtype=torch.float64)[:, None, None] for constants in (mean, std))
-    return values.mul_((1 / (255 * std)).float()).sub_((mean / std).float())
+    values = torch.from_numpy(
+        np.stack([np.asarray(channel) for channel in image.split()])
+    ).float()  # (3, height, width)
+    means, stds = (torch.tensor(constants, dtype=torch.float64)[:, None, None] for constants in (mean, std))
+    return values.mul_((1 / (255 * stds)).float()).sub_((means / stds).float())
 
 
 def _sampled(values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, mode: Interpolation) -> torch.Tensor:

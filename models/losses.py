@@ -42,10 +42,12 @@ class Losses(PartAware):
         """
         config = self.config
         mask = mask_loss(logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, self.part)
-        shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), pixels.shape[1:3]).squeeze(1)  # (B, h, w)
+        shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), (pixels.shape[1], pixels.shape[2])).squeeze(1)  # (B, h, w)
         if config.contrastive == "pixel":
             contrastive = pixel_contrast(similarity, shares, config.temperature, self.part)
         elif config.contrastive == "instance":
+            if image_ids is None:
+                raise ValueError("the instance contrast needs image_ids: which image each sample comes from")
             contrastive = instance_contrast(
                 pixels, center, similarity, shares, image_ids, config.temperature, self.part
             )

@@ -36,7 +36,7 @@ def set_part(model: nn.Module, part: BatchPart | None) -> None:
             module.part = part
 
 
-@torch.compiler.disable
+@torch.compiler.disable(recursive=True)
 def gathered(values: torch.Tensor, part: BatchPart | None) -> torch.Tensor:
     """The rows of all processes in the order of the whole batch: (B, ...) -> (total, ...).
 
@@ -53,7 +53,9 @@ def gathered(values: torch.Tensor, part: BatchPart | None) -> torch.Tensor:
 
 def _sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     """Gradients are summed over processes too. The library's collective; torch deprecates its other one for this."""
-    return all_reduce(values, "sum", group.WORLD)
+    world = group.WORLD
+    assert world is not None, "several processes, but no process group"
+    return all_reduce(values, "sum", world)
 
 
 class GlobalBatchNorm2d(PartAware, nn.BatchNorm2d):
@@ -80,9 +82,11 @@ class GlobalBatchNorm2d(PartAware, nn.BatchNorm2d):
     @torch.no_grad()
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         """Shapes: (C,), (C,); the variance is the unbiased one."""
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            return
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum or 0.0)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum or 0.0)
 
 
 def convert_batch_norm(model: nn.Module) -> None:

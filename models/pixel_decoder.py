@@ -51,7 +51,7 @@ class PixelDecoder(nn.Module):
             zip(features, self.laterals, self.upsampling, self.mixings, strict=True)
         )[::-1]:
             own = spread(lateral(feature), s)  # (B, s h, s w, D)
-            x = own if x is None else own + resize(x, own.shape[1:3])
+            x = own if x is None else own + resize(x, (own.shape[1], own.shape[2]))
             x = mixing(x, sentence)
         return self.norm(x)
 

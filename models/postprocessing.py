@@ -16,5 +16,6 @@ def masks_at_original_size(
     """
     logits = logits.float().cpu()
     cut = float(torch.logit(torch.tensor(threshold, dtype=torch.float64)))
-    target_sizes = [tuple(logits.shape[1:])] * len(logits) if target_sizes is None else target_sizes
-    return [frame.restore(sample, size) > cut for sample, size in zip(logits, target_sizes, strict=True)]
+    own_size = logits.shape[1], logits.shape[2]
+    sizes = [own_size] * len(logits) if target_sizes is None else target_sizes
+    return [frame.restore(sample, size) > cut for sample, size in zip(logits, sizes, strict=True)]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
 from models.frames import Stretch
@@ -99,7 +99,7 @@ class AlignFormerProcessor(ProcessorMixin):
         Returns:
             B tensors of bool on the CPU, each of its target size.
         """
-        return masks_at_original_size(outputs.logits, target_sizes, threshold, self.frame)
+        return masks_at_original_size(outputs["logits"], target_sizes, threshold, self.frame)
 
 
 AutoProcessor.register(AlignFormerConfig, AlignFormerProcessor)

@@ -1,3 +1,1 @@
-"""Prefect flows. They decide when a DVC stage runs; what is stale stays DVC's business."""
-
-import stages as stages  # sets the switches against calls home before Prefect is imported
+"""Prefect flows over the stages of `dvc.yaml`: they decide when a stage runs; what is stale stays DVC's business."""

@@ -1,6 +1,30 @@
 """`python -m pipelines.repair`: mend DVC's own files after a kill or a full disk, so that DVC starts again."""
 
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipelines.dvc import dag
+from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
+from stages.runtime import startup
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Mend and say what was done; exit code 1 where the current folder is not the root of a DVC project."""
+    argparse.ArgumentParser(
+        prog="python -m pipelines.repair",
+        description="Put aside a dvc.lock that is cut off, and remove DVC's list of who uses which file where it names "
+        "no DVC process: after a kill or a full disk, either keeps DVC from starting. Changes nothing where all is "
+        "well. `python -m pipelines.experiment` does the same by itself.",
+    ).parse_args(arguments)
+    startup.start()
+    try:
+        dag.check_root()
+    except DagError as error:
+        sys.exit(f"error: {error}")
+    repair()
+
 
 if __name__ == "__main__":
-    repair()
+    main()

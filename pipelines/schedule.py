@@ -3,63 +3,61 @@
 Where `PREFECT_API_URL` names a server elsewhere, that one is used, and only the worker runs here.
 """
 
+from stages.runtime import startup
+
+if __name__ == "__main__":
+    startup.start()  # before Prefect is imported, which may call home at once
+
 import argparse
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock
-from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     get_current_settings,
-    load_current_profile,
     temporary_settings,
-    update_current_profile,
 )
 from prefect.states import Cancelled, Cancelling
 
-from pipelines.prefect import daemons
+from pipelines.prefect import daemons, deployments, internals
+from pipelines.prefect.deployments import DeploymentError
 from pipelines.prefect.server import without_secrets
 from stages.runtime.parent import alive
 
 POOL = "experiments"
 HOST, PORT = "127.0.0.1", 4200
-START, CANCEL = 120, 20  # seconds of patience
-SILENCE = timedelta(minutes=3)  # without a heartbeat, after which a run counts as dead
-WATCH = "Runs whose process died"
+START, CANCEL = 120, 20  # seconds to wait: for the start of server and worker, for the end of flow runs
 UNDERWAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
 
 
 class ScheduleError(Exception):
-    """Server, worker or deployments cannot be brought up; the message says what to do."""
+    """Server or worker cannot be started; the message says what to do."""
 
 
 def up(port: int | None = None) -> None:
-    """Start what does not run yet and register the deployments; return when all of it answers.
+    """Start what does not run yet, and register the deployments. Returns when server and worker answer.
 
     Args:
-        port: of the server; None: as it runs or ran when it was killed, or 4200.
+        port: of the server; None for the one it has or had before, or 4200.
 
     Raises:
-        ScheduleError: the port is taken, the server runs on another, or a part does not start.
+        ScheduleError: the port is taken, the server runs on another port, or server or worker do not start.
+        DeploymentError: the deployments cannot be registered.
     """
     if not Path("prefect.yaml").exists():
         raise ScheduleError(f"there is no prefect.yaml in {os.getcwd()}: start it in the project's folder")
@@ -67,19 +65,19 @@ def up(port: int | None = None) -> None:
         url = _elsewhere() or _start_server(port)
         with _client(url) as client:
             _start_worker(url, client)
-            _deploy(url)
-            _watch_for_dead_runs()
+            deployments.deploy(url)
+            deployments.crash_silent_runs()
             _tell(url, client)
 
 
 def down() -> None:
-    """Cancel what runs, end the worker and the server. What is scheduled waits for the next `up`."""
+    """Cancel the flow runs, end the worker and the server. Scheduled runs wait for the next `up`."""
     with _alone():
         elsewhere = _elsewhere()
         url = elsewhere or _own_url()
         if url and _answers(url):
             with _client(url) as client:
-                runs = _underway(client, everybodys=not elsewhere)
+                runs = _underway(client, everyones=not elsewhere)
                 _cancel(client, runs)
                 _end_worker()
                 _settle(client, runs)
@@ -87,18 +85,18 @@ def down() -> None:
             _end_worker()
         if not elsewhere:
             daemons.end(daemons.running("server"))
-            update_current_profile({PREFECT_API_URL: None})
+            internals.write_url_in_profile(None)
         print("Prefect: worker ended" if elsewhere else "Prefect: server and worker ended")
 
 
 def _end_worker() -> None:
-    """With its flow runs, also one that it began while it was being ended."""
+    """End the worker and its flow runs, also one that it started while it was being ended."""
     while left := [*daemons.running("worker", POOL), *daemons.flow_runs()]:
         daemons.end(left)
 
 
 def status() -> bool:
-    """Say what runs; whether server and worker do."""
+    """Print what runs. Returns whether server and worker do."""
     url = _elsewhere() or _own_url()
     if url and _answers(url):
         with _client(url) as client:
@@ -123,24 +121,21 @@ def _client(url: str) -> Iterator[SyncPrefectClient]:
 
 
 def _answers(url: str) -> bool:
-    """Whether a server does, at once: flows and workers are more patient."""
+    """Whether a server answers at once: flows and workers are more patient."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _client(url) as client:
         return client.api_healthcheck() is None
 
 
 def _elsewhere() -> str | None:
-    """The server that the environment, or `.env`, names: it is not ours to start. What `up` left does not count."""
+    """A server that the environment or `.env` names: not ours to start. An address that `up` wrote does not count."""
     url = get_current_settings().api.url
-    return None if not url or (url == _left_by_up() and urlsplit(url).hostname == HOST) else url
-
-
-def _left_by_up() -> str | None:
-    """The address in `.prefect/profiles.toml`: of our server, which runs, or was killed."""
-    return load_current_profile().settings.get(PREFECT_API_URL)
+    if not url or (url == internals.url_in_profile() and urlsplit(url).hostname == HOST):
+        return None
+    return url
 
 
 def _own_url() -> str | None:
-    """Of the server that runs in this folder, however it was started."""
+    """The address of the server that runs in this folder, however it was started."""
     for process in daemons.running("server"):
         command = process.cmdline()
         if "--port" in command:
@@ -154,19 +149,19 @@ def _url(port: int) -> str:
 
 
 def _start_server(port: int | None) -> str:
-    """Its address, which `.prefect/profiles.toml` then names to every flow and `prefect` command of this folder."""
+    """Start it, and write its address into `.prefect/profiles.toml` for every flow and `prefect` command here."""
     url = _own_url()
     if url and port and url != _url(port):
         raise ScheduleError(f"the server of this folder runs at {url}: `make unschedule` first, to change the port")
     if not url:
-        port = port or urlsplit(_left_by_up() or "").port or PORT
+        port = port or urlsplit(internals.url_in_profile() or "").port or PORT
         url = _url(port)
         if _is_taken(port):
             raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
         log = get_current_settings().home / "server.log"
         started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
         _wait_for(lambda: _answers(url), started, log)
-    update_current_profile({PREFECT_API_URL: url})
+    internals.write_url_in_profile(url)
     return url
 
 
@@ -177,7 +172,7 @@ def _is_taken(port: int) -> bool:
 
 
 def _start_worker(url: str, client: SyncPrefectClient) -> None:
-    """A worker of this server in this folder; one that was started for another server gives way."""
+    """Start a worker for this server; end one of this folder that was started for another server."""
     name = f"{socket.gethostname()}-{Path.cwd().name}"
     others = [
         worker for worker in daemons.running("worker", POOL) if worker.environ().get("PREFECT_API_URL", url) != url
@@ -197,7 +192,7 @@ def _start_worker(url: str, client: SyncPrefectClient) -> None:
 
 
 def _heartbeat(client: SyncPrefectClient, name: str):
-    """When the worker last said that it is there; None where it never did."""
+    """When the worker last reported to the server; None where it never did."""
     with suppress(ObjectNotFound):  # the first worker makes the pool
         client.read_work_pool(POOL)
         workers = client.read_workers_for_work_pool(POOL)
@@ -215,59 +210,15 @@ def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -
         time.sleep(0.2)
 
 
-def _deploy(url: str) -> None:
-    """Without `PWD`, so that the folder of a flow is filled in by the worker, and not here, once, for every machine."""
-    variables = {name: value for name, value in os.environ.items() if name != "PWD"}
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        env={**variables, "PREFECT_API_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if done.returncode:
-        raise ScheduleError(f"`prefect deploy --all` failed:\n{done.stdout.strip()}")
-
-
-def _watch_for_dead_runs() -> None:
-    """Have the server mark a run as crashed whose heartbeat stops: its process or its machine died.
-
-    As https://docs.prefect.io/v3/advanced/detect-zombie-flows has it. A run that was cut off only, and ends well later,
-    is completed then.
-    """
-    with suppress(ValueError):  # what `read` raises where there is none
-        Automation.read(name=WATCH)
-        return
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-    Automation(
-        name=WATCH,
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *ends},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SILENCE,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"No heartbeat for {SILENCE.total_seconds():.0f} s: its process, or its machine, died.",
-            )
-        ],
-    ).create()
-
-
-def _underway(client: SyncPrefectClient, everybodys: bool) -> list[FlowRun]:
-    """What runs on our server; on a server elsewhere, what runs in this folder."""
+def _underway(client: SyncPrefectClient, everyones: bool) -> list[PrefectFlowRun]:
+    """The flow runs on our server; on a server elsewhere, those of this folder."""
     runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(state={"type": {"any_": UNDERWAY}}))
     here = set(daemons.flow_runs().values())
-    return [run for run in runs if everybodys or str(run.id) in here]
+    return [run for run in runs if everyones or str(run.id) in here]
 
 
-def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
-    """As "Cancel" in the UI: worker or flow end the stages. Returns when all ended, or patience did."""
+def _cancel(client: SyncPrefectClient, runs: list[PrefectFlowRun]) -> None:
+    """As "Cancel" in the UI: worker or flow end the stages. Returns when all have ended, or after `CANCEL` seconds."""
     for run in runs:
         client.set_flow_run_state(run.id, Cancelling(message="make unschedule"))
     deadline = time.monotonic() + CANCEL
@@ -275,8 +226,8 @@ def _cancel(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
         time.sleep(0.5)
 
 
-def _settle(client: SyncPrefectClient, runs: list[FlowRun]) -> None:
-    """Nothing of them runs any more: what nobody could mark as cancelled is marked here."""
+def _settle(client: SyncPrefectClient, runs: list[PrefectFlowRun]) -> None:
+    """Mark as cancelled what no worker or flow could mark: nothing of it runs any more."""
     for run in runs:
         if not client.read_flow_run(run.id).state.is_final():
             client.set_flow_run_state(run.id, Cancelled(message="make unschedule"), force=True)
@@ -299,7 +250,7 @@ def _tell(url: str, client: SyncPrefectClient) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Exit code 1 and a message where it cannot be done; `status` also where server or worker do not run."""
+    """Exit code 1 and a message after an error; for `status` also where server or worker do not run."""
     options = _parser().parse_args(arguments)
     try:
         if options.command == "up":
@@ -308,12 +259,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             down()
         elif not status():
             sys.exit(1)
-    except ScheduleError as error:
+    except (ScheduleError, DeploymentError) as error:
         sys.exit(f"error: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.schedule", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.schedule",
+        description="Prefect's server, a worker and the deployments of prefect.yaml. Where PREFECT_API_URL names a "
+        "server elsewhere, that one is used, and only the worker runs here.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="start server and worker, register the deployments")
     start.add_argument("--port", type=int, metavar="N", help=f"of the server (default: as it was, or {PORT})")

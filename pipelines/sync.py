@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.mlflow.sync import SyncError, sync
+from stages.runtime import startup
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -12,8 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     argparse.ArgumentParser(
         prog="python -m pipelines.sync",
         description="Bring MLflow up to what DVC keeps: runs, curves, models, comparisons, the champion of each "
-        "dataset. Changes nothing where nothing lacks.",
+        "dataset. Changes nothing where nothing is missing.",
     ).parse_args(arguments)
+    startup.start()
     try:
         print(sync(lambda line: print(line, flush=True)))
     except SyncError as error:

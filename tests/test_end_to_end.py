@@ -1,15 +1,33 @@
 """The real commands, in a clone, on a tiny setting: the whole DAG, what reruns, and what comes out."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
 
-from benchmarks.clones import ENVIRONMENT, VARIANTS, clone, ran, run, set_params, tiny
+from benchmarks import clones
+from benchmarks.clones import ENVIRONMENT, VARIANTS, ran, run, set_params, tiny
+from tests.project import clone
 
 SYNC = ("-m", "pipelines.sync")
+OTHER_VALUES = {
+    "experiment.highlight": "baseline",
+    "experiment.reference": "alignformer",
+    "experiment.seeds": [0, 1],
+    "datasets.scenes.seed": 1,
+    "recipes.small.training.epochs": 2,
+    "variants.alignformer.temperature": 0.06,
+    "evaluation.protocol": "lavt",
+    "evaluation.batch_size": 64,
+    "machine.workers": 1,
+}
+PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +38,8 @@ def project(root, tmp_path_factory):
 
 def test_every_stage_runs_and_leaves_its_outputs(project):
     folder, output = project
-    each = {f"{stage}@scenes-{variant}-0" for stage in ("train", "evaluate", "diagnose") for variant in VARIANTS}
-    assert ran(output) == {"prepare@scenes", "ablate@scenes", "report", *each}
+    each = {f"{stage}@scenes-{variant}-0" for stage in PER_RUN for variant in VARIANTS}
+    assert ran(output) == {"fingerprint@scenes", "prepare@scenes", "ablate@scenes", "report", *each}
     for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
         assert (folder / "reports" / name).stat().st_size > 0
     assert not list((folder / "checkpoints").glob("*/*"))
@@ -42,15 +60,43 @@ def test_plain_dvc_commands_say_something(project):
 def test_a_second_repro_does_nothing(project):
     folder, _ = project
     lock = (folder / "dvc.lock").read_bytes()
-    assert ran(run(folder, "dvc", "repro")) == set()
+    assert ran(run(folder, "dvc", "repro")) == {"fingerprint@scenes"}  # which looks, and finds nothing new
     assert (folder / "dvc.lock").read_bytes() == lock
+
+
+def test_a_change_reruns_what_the_docs_say(project, root):
+    """Every edit in the table of docs/architecture.md is made, DVC says what is stale, and the edit is taken back."""
+    folder, _ = project
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## What a change reruns\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \|[^|]*\|$", table, re.MULTILINE)
+    assert len(rows) > 20 and {key for key, _ in rows if not Path(root, key).exists()} <= set(OTHER_VALUES)
+    for edited, reruns in rows:
+        path = folder / ("params.yaml" if edited in OTHER_VALUES else edited)
+        before = path.read_bytes()
+        if edited in OTHER_VALUES:
+            set_params(folder, **{edited.replace(".", "__"): OTHER_VALUES[edited]})
+        else:
+            path.write_bytes(before + b"\n\n")
+        assert stale_kinds(folder) == set(re.findall("`([^`]+)`", reruns)), edited
+        path.write_bytes(before)
+    assert stale_kinds(folder) == set()
+
+
+def stale_kinds(folder: Path) -> set[str]:
+    """Kinds of the stages that ran before, and that DVC would run again because their inputs changed."""
+    known = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    with Repo(folder) as repo:
+        status = repo.status()
+    inputs = {name: [change for change in changes if isinstance(change, dict)] for name, changes in status.items()}
+    return {name.split("@")[0] for name, changed in inputs.items() if name in known and any(changed)}
 
 
 def test_the_report_is_not_stale_here_nor_in_a_clone_without_outputs(project, tmp_path):
     folder, _ = project
     check = [sys.executable, "-m", "stages.report", "--check"]
     assert "every file made again" in run(folder, *check)
-    fresh = clone(folder, tmp_path)
+    fresh = clones.clone(folder, tmp_path)
     shutil.copy(folder / "dvc.lock", fresh)
     shutil.copytree(folder / "reports", fresh / "reports")
     assert "tables made again from reports/data" in run(fresh, *check)
@@ -108,8 +154,8 @@ def test_a_changed_variant_and_a_sweep_over_it_run_and_nothing_else(project):
     set_params(folder, experiment__variants=[*VARIANTS, *swept])
     output = ran(run(folder, "dvc", "repro"))
     changed = ("alignformer", *swept)
-    stale = {f"{stage}@scenes-{name}-0" for stage in ("train", "evaluate", "diagnose") for name in changed}
-    assert output == {*stale, "ablate@scenes", "report"}
+    stale = {f"{stage}@scenes-{name}-0" for stage in PER_RUN for name in changed}
+    assert output == {"fingerprint@scenes", *stale, "ablate@scenes", "report"}
     figure = (folder / "reports" / "figures" / "scenes-sweep-1.svg").read_text()
     assert all(text in figure for text in ("temperature of the contrast", ">0.02<", ">0.07<", ">0.2<"))
     table = (folder / "reports" / "tables" / "scenes.md").read_text()

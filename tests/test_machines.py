@@ -21,7 +21,8 @@ import psutil
 import pytest
 
 from benchmarks import servers
-from benchmarks.clones import clone, run, set_params, tiny
+from benchmarks.clones import run, set_params, tiny
+from tests.project import clone
 
 SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
 pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine")

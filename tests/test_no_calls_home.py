@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from benchmarks import servers
-from benchmarks.clones import ENVIRONMENT, clone, tiny
+from benchmarks.clones import ENVIRONMENT, tiny
 from benchmarks.servers import free_port
+from tests.project import clone
 
 PYTHON_M = (sys.executable, "-m")
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
-from benchmarks.clones import clone, run, set_params
+from benchmarks.clones import run, set_params
+from tests.project import clone
 
 SIDE = 48  # pixels
 COLOURS = ("red", "blue")

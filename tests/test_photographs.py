@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 
-from benchmarks.clones import ENVIRONMENT, clone, ran, run, set_params, tiny
+from benchmarks.clones import ENVIRONMENT, ran, run, set_params, tiny
+from tests.project import clone
 
 
 def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_path):
@@ -12,7 +13,6 @@ def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_pat
     set_params(
         folder,
         experiment__datasets=names,
-        experiment__outside=names,
         experiment__variants=["alignformer"],
         experiment__reference="alignformer",
         **{f"datasets__{name}__root": str(shared_data / name) for name in names},
@@ -33,7 +33,6 @@ def test_dvc_sees_a_change_outside_the_project_and_copies_no_image(root, shared_
     set_params(
         folder,
         experiment__datasets=["refer_true"],
-        experiment__outside=["refer_true"],
         datasets__refer_true__root="../release",
     )
     look, prepare = "fingerprint@refer_true", "prepare@refer_true"

@@ -6,7 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from benchmarks.clones import clone, run
+from benchmarks.clones import run
+from tests.project import clone
 
 SHOWN = {
     "results/history/scenes/vlba/0.csv": {"epoch": [1, 2], "val_mIoU": [0.3, 0.4]},

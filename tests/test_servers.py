@@ -51,12 +51,12 @@ def clone(folder: Path, url: str) -> Path:
 
 REPRODUCED = """
 import sys
-from pipelines import claims
-from pipelines.reproduce import StorageError, reproduce
+from pipelines.dvc import remote
+from pipelines.dvc.reproduce import StorageError, reproduce
 for stage in sys.argv[1:]:
     try:
         outcome = reproduce(stage, print, pull=True)
-        claims.push(stage)
+        remote.push(stage)
         print("OUTCOME", stage, outcome)
     except StorageError as error:
         print("OUTCOME", stage, "StorageError", error)

@@ -21,16 +21,31 @@ def test_pip_is_content():
 
 
 def test_no_switch_against_calls_home_is_missing():
-    script = "import os, stages; print(all(os.environ[name] for name in stages.SWITCHES))"
+    script = (
+        "import os; from stages.runtime import startup; startup.start(); "
+        "print(all(os.environ[name] for name in startup.SWITCHES))"
+    )
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     done = subprocess.run([sys.executable, "-c", script], env=clean, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_importing_the_project_does_nothing():
+    script = (
+        "import gc, os, threading; before = gc.get_threshold(), dict(os.environ), threading.active_count(); "
+        "import models, stages, pipelines, stages.runtime.startup; "
+        "print((gc.get_threshold(), dict(os.environ), threading.active_count()) == before)"
+    )
+    environment = os.environ | {"DVC_STAGE": "train", "MLFLOW_TRACKING_URI": "http://a:b@host"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "True", done.stderr
 
 
 def test_a_password_in_the_address_of_mlflow_is_taken_out_of_it():
     """MLflow prints the address at the end of a run, and in errors."""
     script = (
-        "import os, stages; print(*(os.environ[f'MLFLOW_TRACKING_{name}'] for name in ('URI', 'USERNAME', 'PASSWORD')))"
+        "import os; from stages.runtime.startup import start; start(); "
+        "print(*(os.environ[f'MLFLOW_TRACKING_{name}'] for name in ('URI', 'USERNAME', 'PASSWORD')))"
     )
     address = {"MLFLOW_TRACKING_URI": "https://some%40one:pass%2Fword@host:5000/base"}
     done = subprocess.run([sys.executable, "-c", script], env=os.environ | address, capture_output=True, text=True)

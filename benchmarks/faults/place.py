@@ -20,7 +20,7 @@ STATES = {  # and what is reproduced for each, after the one before
     "compared": ["diagnose", "ablate"],
     "whole": [],
 }
-SORTED = "from pipelines import dag; dag.sort_lock(dag.read())"
+SORTED = "from pipelines.dvc import dag; dag.sort_lock(dag.read())"
 OUTPUTS = ("data", "results", "reports")
 RUNS_OF_ITS_OWN = ("mlflow.db", "mlflow.db.lock", "mlartifacts")  # they name the folder that they were made in
 

@@ -13,13 +13,12 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
-from dvc.exceptions import DvcException
 
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
-from pipelines.dvc import repair
-from stages.runtime import keys
+from stages.runtime import dvc_internals, keys
+from stages.runtime.dvc_internals import DvcError
 from stages.runtime.parent import alive
 
 FLOW = (sys.executable, "-m", "pipelines.experiment")
@@ -154,7 +153,7 @@ class Scene:
             self.check("no output half written (SHA-256)", there in ({}, places.below(path, self.made.files)), path)
         try:
             lock = keys.locked_entries(self.place / keys.LOCK)
-        except DvcException:
+        except DvcError:
             self.note("dvc.lock was cut off")
             return
         wrong = [stage for stage, entry in lock.items() if entry != self.made.lock.get(stage)]
@@ -176,7 +175,7 @@ class Scene:
     def held_by_the_dead(self) -> bool:
         """Whether DVC takes a process for alive that has ended, as long as the system has not collected it."""
         try:
-            signed = repair.holders(self.place / repair.RWLOCK)
+            signed = dvc_internals.holders(self.place / dvc_internals.RWLOCK)
         except (FileNotFoundError, ValueError):
             return False
         return any(processes.dead_but_listed(info["pid"]) for info in signed)

@@ -1,22 +1,21 @@
-"""`python -m pipelines.dvc ARGUMENTS`: the `dvc` command line, which ends, with all it started, when its starter ends.
+"""`python -m pipelines.dvc ARGUMENTS`: the `dvc` command line, which ends when the process that started it ends.
 
-For a process group of its own: what is in it ends together.
+With it end all processes of its group, so it must be started in a process group of its own.
 """
 
 import os
 import signal
 import sys
 
-from dvc.cli import main
-
-from stages.runtime import parent
+from stages.runtime import dvc_internals, parent, startup
 
 if __name__ == "__main__":
     starter = os.getppid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow in the background of a shell ignores it
-    parent.watch(whole_group=True)
+    startup.start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow that a shell started in the background ignores it
+    parent.exit_with_parent(whole_group=True)
     try:
-        sys.exit(main())
+        sys.exit(dvc_internals.command_line())
     finally:
-        if os.getppid() != starter:  # nobody else ends what a stage left in the background
+        if os.getppid() != starter:  # nobody else ends what a stage started in the background
             os.killpg(0, signal.SIGKILL)

@@ -4,38 +4,28 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-from stages.runtime.atomic_write import atomic_write
+from stages.runtime import dvc_internals, keys
+from stages.runtime.dvc_internals import DvcStage
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
 
-READ = """
-import json, sys
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.reproduce import plan_repro
 
-def is_unchanged(stage):
-    try:
-        return not stage.changed()
-    except DvcException:
-        return False
+class Pipeline(NamedTuple):
+    """The stages and their state.
 
-with Repo() as repo:
-    graph = repo.index.graph
-    stages = plan_repro(graph)
-    dag = {stage.addressing: sorted(needed.addressing for needed in graph.successors(stage)) for stage in stages}
-    unchanged = []
-    if "unchanged" in sys.argv:
-        try:
-            with repo.lock:
-                unchanged = [stage.addressing for stage in stages if is_unchanged(stage)]
-        except DvcException:
-            pass
-    json.dump([dag, unchanged], sys.stdout)
-"""
+    Attributes:
+        dag: every stage.
+        unchanged: the stages that `dvc repro` would skip.
+        outputs: stage -> path -> hash: the outputs of those that DVC runs each time (`always_changed`), where they lie
+            there as `dvc.lock` records them.
+    """
+
+    dag: Dag
+    unchanged: set[str]
+    outputs: dict[str, dict[str, str]]
 
 
 class DagError(Exception):
@@ -51,53 +41,54 @@ def check_root() -> None:
 def read() -> Dag:
     """Every stage of the project in the current folder, in the order of `dvc repro`: each after those it waits for.
 
-    In a process of its own: `Repo` depends on the working directory.
-
     Raises:
         DagError: with DVC's own message, where this is no DVC project or its files are wrong.
     """
-    return _ask()[0]
+    return _dag(_stages())
 
 
-def look() -> tuple[Dag, set[str]]:
-    """The same, and the stages that `dvc repro` would skip as things are: a second for all, where one takes as long.
+def look() -> Pipeline:
+    """The same, with the state of each stage. Takes a second for all stages; `dvc repro` takes a second for each.
 
-    Of those that another DVC process is at work on, none is among them. Raises DagError as `read`.
+    Of a stage that another DVC process is running, no state is known. Raises DagError as `read`.
     """
-    return _ask("unchanged")
+    stages = _stages("look")
+    return Pipeline(
+        _dag(stages),
+        unchanged={stage.name for stage in stages if stage.unchanged},
+        outputs={stage.name: stage.outputs for stage in stages if stage.outputs is not None},
+    )
 
 
-def _ask(*arguments: str) -> tuple[Dag, set[str]]:
-    done = subprocess.run([sys.executable, "-c", READ, *arguments], capture_output=True, text=True)
+def _stages(*arguments: str) -> list[DvcStage]:
+    command = [sys.executable, "-m", "pipelines.dvc.read_dag", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip().splitlines()[-1]}")
-    dag, unchanged = json.loads(done.stdout)
-    return {stage: set(needed) for stage, needed in dag.items()}, set(unchanged)
+        raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip()}")
+    return [DvcStage(**stage) for stage in json.loads(done.stdout)]
+
+
+def _dag(stages: Iterable[DvcStage]) -> Dag:
+    return {stage.name: set(stage.needs) for stage in stages}
+
+
+def recorded_outputs(stage: str) -> dict[str, str]:
+    """Path -> hash of the outputs of a stage, as `dvc.lock` records them now."""
+    with dvc_internals.files_held():  # another stage may just have ended: DVC writes the file in place
+        entry = keys.locked_entries().get(stage, {})
+    return {out["path"]: out.get("md5") for out in entry.get("outs", [])}
 
 
 def sort_lock(dag: Dag) -> None:
-    """Put the entries of dvc.lock into the order of `dvc repro`; stages side by side leave them as they ended.
+    """Put the entries of `dvc.lock` into the order of `dvc repro`: parallel stages add them in the order they end.
 
-    Nothing depends on the order: where another DVC process holds the lock, the next flow does it.
+    No result depends on the order. Where another DVC process holds the lock, the next flow sorts the entries.
     """
-    from dvc.lock import LockError
-    from dvc.repo import Repo
-    from dvc.utils.serialize import dump_yaml, load_yaml
-
-    order = {stage: position for position, stage in enumerate(dag)}
-    lock = Path("dvc.lock")
-    with suppress(LockError), Repo() as repo, repo.lock:
-        if lock.exists():
-            content = load_yaml(lock)
-            entries = content["stages"]
-            content["stages"] = dict(sorted(entries.items(), key=lambda item: order.get(item[0], len(order))))
-            if list(content["stages"]) != list(entries):
-                with atomic_write(lock) as new:
-                    dump_yaml(new, content)
+    dvc_internals.sort_lock_file(keys.LOCK, dag)
 
 
 def restrict(dag: Dag, targets: Sequence[str]) -> Dag:
-    """What the targets are made from, and the targets. A target is a stage, or all of a matrix by its name: `train`.
+    """The targets and what they are made from. A target is a stage, or a matrix for all its stages, as `train`.
 
     Raises:
         DagError: a target names no stage.

@@ -1,31 +1,31 @@
-"""What `dvc.lock` says of trainings and comparisons, and whether their outputs lie in the working tree."""
+"""What `dvc.lock` records of trainings, their evaluations and their comparisons."""
 
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from stages.runtime import keys, layout
 from stages.runtime.params import Recipe, Variant
 from stages.runtime.run import Run
-from stages.tracking.mlruns import flatten, run_name
+from stages.tracking.mlruns import flatten
 from stages.tracking.store import Scalar
-
-if TYPE_CHECKING:
-    from dvc.repo import Repo
 
 Entries = Mapping[str, dict]  # stage -> its entry in dvc.lock
 
 
-class Training(NamedTuple):
-    """One training: what it was computed from, and what it gave."""
+class RecordedTraining(NamedTuple):
+    """One training: what it was computed from, and its outputs.
+
+    Attributes:
+        outs: the entries of `dvc.lock` for the outputs.
+    """
 
     stage: str
-    cell: Run
+    run: Run
     inputs: dict
     recipe: str
     params: dict[str, Scalar]
@@ -34,8 +34,8 @@ class Training(NamedTuple):
     outs: list[dict]
 
 
-class Evaluation(NamedTuple):
-    """The scores of a training's model."""
+class RecordedEvaluation(NamedTuple):
+    """The scores of the model of a training."""
 
     stage: str
     key: str
@@ -43,106 +43,71 @@ class Evaluation(NamedTuple):
     outs: list[dict]
 
 
-class Comparison(NamedTuple):
-    """The comparison of a dataset's trainings."""
+class RecordedComparison(NamedTuple):
+    """The comparison of the trainings on one dataset.
+
+    Attributes:
+        scores: the entry of `dvc.lock` for the scores that were compared.
+    """
 
     stage: str
     dataset: str
     runs: list[Run]
     reference: str
     outs: list[dict]
-    scores: dict  # the dependency that it was computed from
+    scores: dict
 
 
-class Tree:
-    """The working tree, as DVC hashes it."""
-
-    def __init__(self, repo: "Repo"):
-        self._repo = repo
-
-    def holds(self, *outs: Mapping) -> bool:
-        """Whether every output, or dependency, lies there as the entry in `dvc.lock` says."""
-        return all(self._hash(out["path"]) == out.get("md5") for out in outs)
-
-    def way_back(self, outs: Iterable[Mapping]) -> str:
-        """The command that brings outputs which are not there."""
-        changed = any(Path(out["path"]).exists() and not self.holds(out) for out in outs)
-        cached = all(self._repo.cache.local.exists(out["md5"]) for out in outs if "md5" in out)
-        return "dvc repro" if changed else "dvc checkout" if cached else "dvc pull"
-
-    def _hash(self, path: str) -> str | None:
-        from dvc.fs import localfs
-        from dvc_data.hashfile.build import build
-
-        place = str(Path(self._repo.root_dir, path))
-        try:
-            _, _, found = build(
-                self._repo.cache.local, place, localfs, "md5", dry_run=True, ignore=self._repo.dvcignore
-            )
-        except FileNotFoundError:
-            return None
-        return found.hash_info.value
-
-
-@contextmanager
-def working_tree() -> Iterator[Tree]:
-    """The working tree of the project in the current folder. Raises DvcException where there is none."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        yield Tree(repo)
-
-
-def trainings(entries: Entries) -> list[Training]:
+def trainings(entries: Entries) -> list[RecordedTraining]:
     """Every training that `dvc.lock` records, those of variants that are no longer listed included."""
     return [found for stage in entries if stage.startswith("train@") and (found := _training(stage, entries[stage]))]
 
 
-def _training(stage: str, entry: dict) -> Training | None:
-    """None for an entry that an older project wrote otherwise."""
-    given, knobs = _arguments(entry["cmd"]), entry.get("params", {}).get(layout.PARAMS.name, {})
+def _training(stage: str, entry: dict) -> RecordedTraining | None:
+    """None for an entry that has another form, as an older version of the project wrote it."""
+    given, params = _arguments(entry["cmd"]), _params(entry)
     try:
-        cell = Run(given["dataset"], given["variant"], int(given["seed"]))
-        (recipe,) = [name for name in knobs if name.startswith("recipes.")]
-        recorded = Recipe.model_validate(knobs[recipe])
-        params = flatten(recipe=recorded, variant=Variant.model_validate(knobs[f"variants.{cell.variant}"]))
-        protocol = knobs["evaluation.protocol"]
+        run = Run(given["dataset"], given["variant"], int(given["seed"]))
+        (recipe,) = [name for name in params if name.startswith("recipes.")]
+        recorded = Recipe.model_validate(params[recipe])
+        told = flatten(recipe=recorded, variant=Variant.model_validate(params[f"variants.{run.variant}"]))
+        protocol = params["evaluation.protocol"]
     except (KeyError, ValueError, ValidationError):
         return None
-    given_outs = {*_model_files(cell), layout.history(*cell)}
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in given_outs]
-    if stage != f"train@{run_name(*cell)}" or len(outs) < len(given_outs):
+    expected = {*_model_files(run), layout.history(*run)}
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in expected]
+    if stage != run.stage("train") or len(outs) < len(expected):
         return None
     name, select_by = recipe.removeprefix("recipes."), recorded.training.select_by
-    return Training(stage, cell, keys.inputs_of(entry), name, params, protocol, select_by, outs)
+    return RecordedTraining(stage, run, keys.inputs_of(entry), name, told, protocol, select_by, outs)
 
 
-def evaluation(training: Training, entries: Entries) -> Evaluation | None:
+def evaluation(training: RecordedTraining, entries: Entries) -> RecordedEvaluation | None:
     """The scores of the very model that the training gave; None where `dvc.lock` has those of another, or none."""
-    stage = f"evaluate@{run_name(*training.cell)}"
+    stage = training.run.stage("evaluate")
     if (entry := entries.get(stage)) is None:
         return None
-    metrics, files = layout.metrics(*training.cell), _model_files(training.cell)
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.card(*training.cell))]
-    given, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
-    if given != trained or not outs:
+    metrics, files = layout.metrics(*training.run), _model_files(training.run)
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.card(*training.run))]
+    evaluated, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
+    if evaluated != trained or not outs:
         return None
-    return Evaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs)
+    return RecordedEvaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs)
 
 
-def comparisons(entries: Entries) -> list[Comparison]:
+def comparisons(entries: Entries) -> list[RecordedComparison]:
     """Every comparison that `dvc.lock` records."""
     return [found for stage in entries if stage.startswith("ablate@") and (found := _comparison(stage, entries[stage]))]
 
 
-def _comparison(stage: str, entry: dict) -> Comparison | None:
-    dataset, knobs = _arguments(entry["cmd"]).get("dataset"), entry.get("params", {}).get(layout.PARAMS.name, {})
+def _comparison(stage: str, entry: dict) -> RecordedComparison | None:
+    dataset, params = _arguments(entry["cmd"]).get("dataset"), _params(entry)
     outs = [out for out in entry.get("outs", []) if dataset and Path(out["path"]) == layout.comparison(dataset)]
     scores = [dep for dep in entry.get("deps", []) if Path(dep["path"]) == layout.RESULTS / "scores" / str(dataset)]
-    if not outs or not scores or not {"experiment.variants", "experiment.seeds", "experiment.reference"} <= set(knobs):
+    if not outs or not scores or not {"experiment.variants", "experiment.seeds", "experiment.reference"} <= set(params):
         return None
-    runs = [Run(dataset, name, seed) for name in knobs["experiment.variants"] for seed in knobs["experiment.seeds"]]
-    return Comparison(stage, dataset, runs, knobs["experiment.reference"], outs, scores[0])
+    runs = [Run(dataset, name, seed) for name in params["experiment.variants"] for seed in params["experiment.seeds"]]
+    return RecordedComparison(stage, dataset, runs, params["experiment.reference"], outs, scores[0])
 
 
 def _arguments(command: str) -> dict[str, str]:
@@ -151,8 +116,13 @@ def _arguments(command: str) -> dict[str, str]:
     return {name.removeprefix("--"): value for name, value in itertools.pairwise(words) if name.startswith("--")}
 
 
-def _model_files(cell: Run) -> list[Path]:
-    return [layout.model(*cell) / name for name in layout.MODEL_FILES]
+def _params(entry: dict) -> dict:
+    """Key of `params.yaml` -> its value, as the entry records them."""
+    return entry.get("params", {}).get(layout.PARAMS.name, {})
+
+
+def _model_files(run: Run) -> list[Path]:
+    return [layout.model(*run) / name for name in layout.MODEL_FILES]
 
 
 def _md5(items: Iterable[Mapping], path: Path) -> str | None:

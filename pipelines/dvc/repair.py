@@ -1,42 +1,34 @@
-"""DVC's own files after a kill or a full disk, so that DVC starts again.
+"""Mends DVC's own files after a kill or a full disk, so that DVC starts again.
 
-DVC writes `dvc.lock` and `.dvc/tmp/rwlock` in place: a kill in that moment leaves them cut off, and every later `dvc`
-ends with an error. A number of a dead process in `rwlock` may belong to another program after a restart of the machine;
-DVC then waits for that one. The flow calls this before it reads the DAG.
+DVC writes `dvc.lock` and `.dvc/tmp/rwlock` in place. A kill in that moment leaves half a file, and every later `dvc`
+ends with an error. After a restart of the machine, the number of a dead process in `rwlock` may belong to another
+program, and DVC waits for that program. The flow calls `repair` before it reads the DAG.
 """
 
-import json
 from collections.abc import Callable
-from itertools import chain
-from pathlib import Path
 
 import psutil
 
+from stages.runtime import dvc_internals
+from stages.runtime.dvc_internals import RWLOCK
 from stages.runtime.keys import LOCK
 
-RWLOCK = Path(".dvc/tmp/rwlock")
 DAMAGED = LOCK.with_name("dvc.lock.damaged")
 
 
 def repair(say: Callable[[str], None] = print) -> None:
-    """Put aside a `dvc.lock` that DVC cannot read, and drop from `rwlock` what no DVC process holds.
+    """Put aside a `dvc.lock` that DVC cannot read, and remove an `rwlock` that no DVC process holds.
 
-    Nothing is lost: stages that ran in this clone come from DVC's run-cache. Does nothing where all is well, and waits
-    where a DVC process is at work on its files.
+    Nothing is lost: stages that ran in this clone come from DVC's run-cache. Changes nothing where the files are whole,
+    and waits where a DVC process is writing them.
 
     Args:
         say: is told what was done.
     """
     if not _is_cut_off() and not _is_stale():
         return
-    from dvc.lock import make_lock
-    from dvc.rwlock import RWLOCK_LOCK
-
-    whole, inner = (
-        make_lock(str(RWLOCK.with_name(name)), str(RWLOCK.parent), wait=True) for name in ("lock", RWLOCK_LOCK)
-    )
-    with whole, inner:
-        if _is_cut_off():  # still: nobody was just writing it
+    with dvc_internals.files_held():
+        if _is_cut_off():  # still: no process was just writing it
             LOCK.replace(DAMAGED)
             say(
                 f"{LOCK} was cut off, as by a kill or a full disk: moved to {DAMAGED}. What ran here before comes from "
@@ -47,44 +39,24 @@ def repair(say: Callable[[str], None] = print) -> None:
             say(f"{RWLOCK} was cut off, or held by a process that is not DVC's: removed")
 
 
-def holders(rwlock: Path) -> list[dict]:
-    """`pid` and `cmd` of who signed DVC's lock of paths. Raises FileNotFoundError, ValueError where it is cut off."""
-    held = json.loads(rwlock.read_text(encoding="utf-8"))
-    return [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
-
-
 def _is_cut_off() -> bool:
-    """Whether DVC would refuse to read its lock file, or take half a hash for one and run that stage again."""
-    if not LOCK.exists():
-        return False
-    if not LOCK.read_bytes().endswith(b"\n"):
-        return True
-    from dvc.exceptions import DvcException
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from dvc.utils.serialize import load_yaml
-    from voluptuous import Invalid
-
-    try:
-        COMPILED_LOCKFILE_SCHEMA(load_yaml(LOCK))
-    except (DvcException, Invalid):
-        return True
-    return False
+    return LOCK.exists() and not dvc_internals.is_lock_file(LOCK)
 
 
 def _is_stale() -> bool:
-    """Whether it cannot be read, or DVC would wait for a process in it that is no DVC, while none in it is one."""
+    """Whether `rwlock` cannot be read, or keeps DVC waiting: processes in it are alive, and none of them is DVC."""
     try:
-        signed = holders(RWLOCK)
+        listed = dvc_internals.holders()
     except FileNotFoundError:
         return False
     except ValueError:
         return True
-    alive = [info for info in signed if psutil.pid_exists(info["pid"])]
-    return bool(alive) and not any(_signed(**info) for info in alive)
+    alive = [info for info in listed if psutil.pid_exists(info["pid"])]
+    return bool(alive) and not any(_is_writer(**info) for info in alive)
 
 
-def _signed(pid: int, cmd: str) -> bool:
-    """Whether the process is the one that signed: its arguments are those of the command."""
+def _is_writer(pid: int, cmd: str) -> bool:
+    """Whether the process is the one that wrote the entry: it has the arguments of that command."""
     try:
         return " ".join(psutil.Process(pid).cmdline()).endswith(cmd.partition(" ")[2])
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""One DVC stage through `dvc repro --single-item`, its lines passed on as they come, and nothing left running."""
+"""Brings one stage up to date with `dvc repro --single-item`: passes its lines on, and leaves nothing running."""
 
 import enum
 import os
@@ -10,18 +10,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
+from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+
 PATIENCE = 6  # seconds between the interrupt and the kill
-LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
-UNREACHABLE = (
-    "Could not connect",
-    "Connect timeout",
-    "Cannot connect to host",
-    "Connection refused",
-    "Read timeout",
-    "Connection was closed before",
-    "(reached max retries",  # botocore, of what it holds for passing: 500, 503, SlowDown
-)
-CACHED, SKIPPED = "is cached - skipping run", "didn't change, skipping"
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -40,11 +31,11 @@ class StageFailedError(Exception):
 
 
 class LockedError(StageFailedError):
-    """Another DVC process held a lock: nothing was run, and the stage may be tried again."""
+    """Another DVC process holds a lock: nothing ran, and the stage may be tried again."""
 
 
 class StorageError(StageFailedError):
-    """The DVC remote does not answer, or not well (5xx, connections cut): the stage may be tried again."""
+    """The DVC remote does not answer, answers with 5xx, or cuts connections: the stage may be tried again."""
 
 
 def reproduce(
@@ -54,11 +45,12 @@ def reproduce(
 
     Args:
         say: is told every line.
-        pull: look in the DVC remote too, for inputs that are absent and for a run with the same inputs.
-        environment: what the stage has in its environment beside all that this process has.
+        pull: also look in the DVC remote, for inputs that are missing here and for a run with the same inputs.
+        environment: variables for the stage, in addition to those of this process.
 
     Raises:
-        LockedError, StorageError: see there.
+        LockedError: another DVC process holds a lock.
+        StorageError: the DVC remote is away.
         StageFailedError: the stage failed, or `stop` was called.
     """
     lines = dvc("repro", "--single-item", *(["--pull"] if pull else []), stage, say=say, environment=environment)
@@ -68,7 +60,7 @@ def reproduce(
 
 
 def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> list[str]:
-    """The lines of a `dvc` command. However this is left, the process and all its children are gone.
+    """Run a `dvc` command, and return its lines. However this ends, the process and all its children have ended.
 
     Raises:
         LockedError, StorageError, StageFailedError: as `reproduce`.
@@ -99,25 +91,25 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
         process.stdout.close()
         _running.discard(process)
     if code:
-        raise _kind(lines)(f"{called} ended with code {code}:\n" + "\n".join(lines[-10:]))
+        raise _error(lines)(f"{called} ended with code {code}:\n" + "\n".join(lines[-10:]))
     return lines
 
 
-def _kind(lines: list[str]) -> type[StageFailedError]:
+def _error(lines: list[str]) -> type[StageFailedError]:
     if any(message in line for line in lines for message in LOCKED):
         return LockedError
-    errors = [line for line in lines if line.startswith("ERROR")]
+    errors = [line for line in lines if line.startswith(ERROR)]
     return StorageError if any(message in line for line in errors for message in UNREACHABLE) else StageFailedError
 
 
 def stop() -> None:
-    """Start no further stage, and end every one that runs, in whichever thread it was started."""
+    """Start no further stage, and end all that run, in whichever thread they were started."""
     _stopping.set()
     _end(list(_running))
 
 
 def _end(processes: Iterable[subprocess.Popen]) -> None:
-    """Interrupt the sessions, as Ctrl-C would; what is still there when DVC is gone, or after a while, is killed."""
+    """Interrupt the sessions, as Ctrl-C would. What is left when DVC has ended, or after `PATIENCE`, is killed."""
     for process in processes:
         if process.poll() is None:
             _signal(process, signal.SIGINT)
@@ -130,6 +122,6 @@ def _end(processes: Iterable[subprocess.Popen]) -> None:
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
-    """To the whole session, which has the process's number and lives as long as anything in it."""
+    """Send a signal to the session of a process, which has the same number and lives as long as any process in it."""
     with suppress(ProcessLookupError, PermissionError):  # macOS: not permitted where all are dead
         os.killpg(process.pid, number)

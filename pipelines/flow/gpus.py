@@ -1,4 +1,4 @@
-"""Stages side by side on one machine with several GPUs: each sees one, that with the fewest stages on it."""
+"""Several GPUs on one machine: each stage that runs sees one GPU, the one with the fewest stages on it."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Gpus:
-    """Those that this process may use. With one, or none, nothing is set."""
+    """The GPUs that this process may use. Where there is one or none, nothing is set."""
 
     def __init__(self):
         self._stages = dict.fromkeys(_visible(), 0)
@@ -19,7 +19,7 @@ class Gpus:
 
     @contextmanager
     def one(self) -> Iterator[dict[str, str]]:
-        """What a stage's environment needs to see one GPU, which is its own while the block runs."""
+        """The variables that show a stage one GPU, for as long as the block runs."""
         if len(self._stages) < 2:
             yield {}
             return
@@ -34,7 +34,7 @@ class Gpus:
 
 
 def _visible() -> list[str]:
-    """As CUDA names them: what the environment allows, else all that NVIDIA's driver lists."""
+    """Their names in CUDA: those that the environment allows, else all that NVIDIA's driver lists."""
     if (allowed := os.environ.get(VISIBLE)) is not None:
         return [gpu.strip() for gpu in allowed.split(",") if gpu.strip()]
     if not shutil.which("nvidia-smi"):

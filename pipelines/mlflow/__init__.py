@@ -1,0 +1,1 @@
+"""MLflow brought into step with what DVC keeps: runs that lack something, and the champion of each dataset."""

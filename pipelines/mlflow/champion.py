@@ -1,8 +1,8 @@
-"""The best model of a dataset as a registered model of MLflow, with the alias `champion`; where the comparison says so.
+"""The best model of a dataset as a registered model of MLflow with the alias `champion`, where the comparison has one.
 
-The champion's variant has the largest mean on val among those whose difference to the reference is above 0 and
-supported (`stages.ablate`), by the metric that picked the epochs; its seed is the best one on val. Where no difference
-is supported there is no champion.
+Candidates are the variants whose difference to the reference is above 0 and supported (`stages.ablate`) on val, in the
+metric that picked the epochs. The champion has the variant with the largest mean among them, and its best seed on val.
+Where no difference is supported, there is no champion.
 """
 
 import csv
@@ -23,9 +23,9 @@ ALIAS = "champion"
 
 
 class Champion(NamedTuple):
-    """A variant, a seed, and why."""
+    """A run, and the numbers that made it the champion."""
 
-    cell: Run
+    run: Run
     reference: str
     metric: str
     mean: float  # over seeds, on val
@@ -38,7 +38,7 @@ class Champion(NamedTuple):
 
     def description(self) -> str:
         return (
-            f"`{self.cell.variant}`, seed {self.cell.seed}: {self.metric} {self.of_seed:.4f} on val. Its variant has "
+            f"`{self.run.variant}`, seed {self.run.seed}: {self.metric} {self.of_seed:.4f} on val. Its variant has "
             f"{self.mean:.4f} over {self.seeds} seeds, {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
             f"against `{self.reference}` (95 % interval, p = {self.p:.3g} after Holm's adjustment): the largest mean "
             "among the differences that are supported."
@@ -59,29 +59,29 @@ class Champion(NamedTuple):
 
 
 def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Champion | str:
-    """The champion by `results/comparison`, or why there is none.
+    """The champion by `results/comparison`, or a text that says why there is none.
 
-    Where sets are mixed, a difference must be supported on the val of each, and means are over those.
+    In a mixture of sets, a difference must be supported on the val of each set, and means are over these.
     """
     rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and _is_val(row["split"])]
     supported = {}
-    for variant in dict.fromkeys(cell.variant for cell in runs if cell.variant != reference):
+    for variant in dict.fromkeys(run.variant for run in runs if run.variant != reference):
         own = [row for row in rows if row["variant"] == variant]
         if own and all(row["supported"] == "True" and float(row["difference"]) > 0 for row in own):
             supported[variant] = own
     if not supported:
         return _why_none(rows, reference, metric)
     best = max(supported, key=lambda variant: _mean(supported[variant], "mean"))
-    cell = max((cell for cell in runs if cell.variant == best), key=lambda cell: _on_val(cell, metric))
+    run = max((run for run in runs if run.variant == best), key=lambda run: _on_val(run, metric))
     own = supported[best]
     return Champion(
-        cell,
+        run,
         reference,
         metric,
         *(_mean(own, name) for name in ("mean", "difference", "difference_low", "difference_high")),
         p=max(float(row["p_holm"]) for row in own),
-        of_seed=_on_val(cell, metric),
-        seeds=sum(cell.variant == best for cell in runs),
+        of_seed=_on_val(run, metric),
+        seeds=sum(run.variant == best for run in runs),
     )
 
 
@@ -100,18 +100,18 @@ def _why_none(rows: Sequence[Mapping[str, str]], reference: str, metric: str) ->
 
 
 def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> str | None:
-    """Register the champion's logged model, once, and put the alias on it. What was new of that, or None."""
-    name, client, new = registered_name(champion.cell.dataset), opened.client, []
+    """Register the champion's logged model, once, and give it the alias. Returns what of that was new, or None."""
+    name, client, new = registered_name(champion.run.dataset), opened.client, []
     registered = _registered(opened, name) or client.create_registered_model(
-        name, {"dataset": champion.cell.dataset}, f"The best AlignFormer on {champion.cell.dataset}"
+        name, {"dataset": champion.run.dataset}, f"The best AlignFormer on {champion.run.dataset}"
     )
     if (version := _version(opened, name, model)) is None:
         source = f"models:/{model.model_id}"
         of = {"run_id": model.source_run_id, "model_id": model.model_id, "await_creation_for": 0}
         version = client.create_model_version(name, source, **of)
         new.append(f"version {version.version}")
-    cell = {"dataset": champion.cell.dataset, "variant": champion.cell.variant, "seed": str(champion.cell.seed)}
-    tags = {**cell, "key": key, "protocol": model.tags["protocol"], **champion.tags()}
+    tags = {name: str(value) for name, value in champion.run._asdict().items()}
+    tags |= {"key": key, "protocol": model.tags["protocol"], **champion.tags()}
     if version.description != champion.description() or not tags.items() <= version.tags.items():
         client.update_model_version(name, version.version, champion.description())
         for tag, value in tags.items():
@@ -124,7 +124,7 @@ def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> 
 
 
 def dethrone(opened: Store, dataset: str) -> bool:
-    """Take the alias away; whether there was one."""
+    """Take the alias away. Returns whether there was one."""
     registered = _registered(opened, registered_name(dataset))
     if registered is None or ALIAS not in registered.aliases:
         return False
@@ -143,7 +143,7 @@ def _registered(opened: Store, name: str):
 
 
 def _version(opened: Store, name: str, model: "LoggedModel"):
-    """The latest version that is a logged model, or None."""
+    """The latest version that was made of a logged model, or None."""
     versions = all_pages(lambda token: opened.client.search_model_versions(f"name = '{name}'", page_token=token))
     own = [version for version in versions if version.source == f"models:/{model.model_id}"]
     return max(own, key=lambda version: int(version.version), default=None)
@@ -155,7 +155,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _is_val(split: str) -> bool:
-    """`val`, and `refcoco+_val` where sets are mixed."""
+    """Whether a split is `val`, or `refcoco+_val` in a mixture of sets."""
     return split.rpartition("_")[2] == "val"
 
 
@@ -163,6 +163,6 @@ def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
     return fmean(float(row[column]) for row in rows)
 
 
-def _on_val(cell: Run, metric: str) -> float:
-    metrics = json.loads(layout.metrics(*cell).read_text(encoding="utf-8"))
+def _on_val(run: Run, metric: str) -> float:
+    metrics = json.loads(layout.metrics(*run).read_text(encoding="utf-8"))
     return fmean(values[metric] for split, values in metrics.items() if split != "protocol" and _is_val(split))

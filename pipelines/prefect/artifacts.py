@@ -1,6 +1,6 @@
-"""What a flow run shows in Prefect's UI: how far it is, the comparison, and where to look. A view; the flow needs none.
+"""What a flow run shows in Prefect's UI: how far it is, the comparison, and links. The flow runs without them too.
 
-The keys are the same in every run, so that the UI has a history of each.
+The keys of the artifacts are the same in every run, so that the UI has a history of each.
 """
 
 import os
@@ -28,7 +28,7 @@ TABLES = layout.REPORTS / "tables"
 
 
 class Progress:
-    """The state of every stage, as a share in percent and as a table. `show` brings both up to date, where needed."""
+    """The state of every stage. `show` writes it to Prefect, as a percentage and as a table."""
 
     def __init__(self, stages: Sequence[str]):
         self._states = dict.fromkeys(stages, "waiting")
@@ -36,15 +36,15 @@ class Progress:
         self._ids: tuple = ()
 
     def set(self, stage: str, state: str) -> None:
-        """What a stage does now, or what became of it: an `Outcome`, and perhaps more after a comma, or other words."""
+        """What a stage does now, or what became of it: an `Outcome`, perhaps with more after a comma, or a phrase."""
         self._states[stage] = state
 
     def show(self) -> None:
-        """From one thread at a time. Does nothing where no state is new."""
+        """Call it from one thread at a time. Does nothing where no state is new."""
         states = dict(self._states)
         if states == self._shown:
             return
-        with _never_in_the_way():
+        with _or_warn():
             done = sum(state.split(",")[0] in set(Outcome) for state in states.values())
             percent = 100 * done / len(states)
             if self._ids:
@@ -61,16 +61,16 @@ class Progress:
 
 
 def show_results() -> None:
-    """The comparison of every dataset, as the report has it."""
-    with _never_in_the_way():
+    """The comparison of every dataset, as in the report."""
+    with _or_warn():
         for table in sorted(TABLES.glob("*.md")):
             text = table.read_text(encoding="utf-8")
             create_markdown_artifact(text, key=f"comparison-{_slug(table.stem)}", description=f"{table.stem}, compared")
 
 
 def show_links() -> None:
-    """Where to look, with nothing secret in it."""
-    with _never_in_the_way():
+    """Links to MLflow and the report, without passwords."""
+    with _or_warn():
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if uri.startswith(("http://", "https://")):
             create_link_artifact(without_secrets(uri), link_text="MLflow", key="mlflow", description="runs and models")
@@ -82,7 +82,8 @@ def show_links() -> None:
 
 
 @contextmanager
-def _never_in_the_way() -> Iterator[None]:
+def _or_warn() -> Iterator[None]:
+    """An artifact that fails is a warning: the flow goes on."""
     try:
         yield
     except Exception as error:
@@ -95,5 +96,5 @@ def _table(states: dict[str, str]) -> str:
 
 
 def _slug(name: str) -> str:
-    """As Prefect allows it in a key; `refcoco` and `refcoco+` stay two."""
+    """A name as Prefect allows it in a key. `refcoco` and `refcoco+` stay different."""
     return re.sub(r"[^a-z0-9]+", "-", name.replace("+", "-plus").lower()).strip("-")

@@ -1,17 +1,16 @@
-"""Several machines at one experiment: each stage is done by one of them, and what it made lies on the DVC remote.
+"""Several machines work on one experiment: one of them runs each stage, and the others pull its outputs.
 
-A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes it afterwards;
-the next clone that comes to the stage pulls it. A claim is a Prefect global concurrency limit of one slot, held by a
-lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease at the first
-outage of the server that lasts longer than a few seconds; this one asks again until the server answers.
+A clone that has a default DVC remote claims a stage on the Prefect server before it runs it, and pushes its outputs
+afterwards. The next clone that comes to the stage pulls them. A claim is a global concurrency limit of Prefect with one
+slot, held by a lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease
+where the server is away for more than a few seconds; a claim asks again until the server answers.
 
-Without a remote nothing here does anything; without a Prefect server there is nobody to claim from.
+Without a DVC remote or a Prefect server, nothing is claimed.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,13 +18,16 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from pipelines.dvc.reproduce import StorageError, dvc
+from pipelines.dvc import remote
+from pipelines.dvc.reproduce import StorageError
+from pipelines.prefect import internals
+from pipelines.prefect.internals import LeaseEndedError, Slot, SlotTakenError
 from pipelines.prefect.server import address
 from stages.runtime import keys
 
-LEASE = 60  # seconds after which a dead holder's claim is free; the least that Prefect allows
+LEASE = 60  # seconds after which the claim of a dead machine is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
-PATIENCE = 10  # seconds that giving a claim back may take; without an answer its lease ends by itself
+PATIENCE = 10  # seconds for giving a claim back; where the server does not answer, the lease ends by itself
 
 _inputs = threading.Lock()  # DVC's `Repo` is not made for threads
 
@@ -34,22 +36,15 @@ class ClaimedError(Exception):
     """Another machine holds the stage. Nothing was run; try again later."""
 
 
-def remote() -> str | None:
-    """Name of the clone's default DVC remote; None where it has none, and then nothing is claimed, pulled or pushed."""
-    from dvc.config import Config
-
-    return Config.from_cwd()["core"].get("remote")
-
-
 @contextmanager
 def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
-    """Hold a stage, with the inputs it has here, for this machine while the block runs.
+    """Hold a stage, with the inputs that it has here, for this machine while the block runs.
 
     Raises:
-        ClaimedError: at once, where another machine (or another flow of this one) holds it.
+        ClaimedError: at once, where another machine, or another flow on this one, holds it.
         StorageError: the Prefect server does not answer, or refuses.
     """
-    if not remote() or not address():
+    if not remote.name() or not address():
         yield
         return
     with _inputs:
@@ -67,19 +62,10 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
             yield
 
 
-def push(stage: str, say: Callable[[str], None] = print) -> None:
-    """What a stage made, and DVC's record of the run, onto the remote.
-
-    Raises:
-        LockedError, StorageError, StageFailedError: as `reproduce`.
-    """
-    dvc("push", "--run-cache", stage, say=say)
-
-
 def _soon() -> AbstractContextManager:
-    """An answer within seconds or an error: Prefect's client would ask again for longer than a lease.
+    """Have Prefect's client answer or fail within seconds. By default it would try for longer than a lease.
 
-    It asks twice more, after 2 and 4 seconds: a server on SQLite answers 503 where another transaction came first.
+    It still tries twice more, after 2 and 4 seconds: a server on SQLite answers 503 while another transaction writes.
     """
     return temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 2})
 
@@ -87,31 +73,26 @@ def _soon() -> AbstractContextManager:
 class _Claim:
     def __init__(self, client: SyncPrefectClient, name: str):
         self._client, self._name = client, name
-        self._limit: UUID
-        self._lease: UUID
+        self._slot: Slot
 
     def take(self) -> None:
-        """The limit may be removed by its last holder between its creation and its use: then again."""
-        while True:
+        """Make the limit and take its slot. Where its last holder removes the limit in between, do it again."""
+        slot = None
+        while slot is None:
             with suppress(ObjectAlreadyExists):
                 self._client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=self._name, limit=1))
             try:
-                taken = self._client.increment_concurrency_slots_with_lease([self._name], 1, "concurrency", LEASE)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.LOCKED:
-                    raise
+                slot = internals.take_slot(self._client, self._name, LEASE)
+            except SlotTakenError:
                 raise ClaimedError(
                     f"another machine has {self._name.removeprefix('claim:')}. If there is none: "
                     f"`prefect global-concurrency-limit delete '{self._name}'`"
                 ) from None
-            answer = taken.json()
-            if answer["limits"]:
-                self._limit, self._lease = UUID(answer["limits"][0]["id"]), UUID(answer["lease_id"])
-                return
+        self._slot = slot
 
     @contextmanager
     def kept(self, say: Callable[[str], None]) -> Iterator[None]:
-        """Renew the lease while the block runs, however long the server is away, and give the claim back after it."""
+        """Renew the lease while the block runs, however long the server is away. Then give the claim back."""
         ended = threading.Event()
         keeper = threading.Thread(target=self._keep, args=(ended, say), name=self._name, daemon=True)
         keeper.start()
@@ -134,17 +115,13 @@ class _Claim:
 
     def _renew(self) -> None:
         try:
-            self._client.renew_concurrency_lease(self._lease, LEASE)
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.GONE:
-                raise
-            self.take()  # it ended while the server was away
+            internals.renew_slot(self._client, self._slot, LEASE)
+        except LeaseEndedError:  # while the server was away
+            self.take()
 
     def _give_back(self) -> None:
-        """Remove the limit while it is surely held, then the lease: nobody can have taken it in between."""
+        """Remove the limit while its slot is certainly held, then release the slot: nobody can take it in between."""
         self._renew()
         with suppress(httpx.HTTPStatusError):
-            self._client.request(
-                "DELETE", "/v2/concurrency_limits/{id_or_name}", path_params={"id_or_name": str(self._limit)}
-            )
-        self._client.release_concurrency_slots_with_lease(self._lease)
+            internals.delete_limit(self._client, self._slot)
+        internals.release_slot(self._client, self._slot)

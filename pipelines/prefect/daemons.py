@@ -1,7 +1,7 @@
-"""The Prefect processes of the current folder: which run, how they are started, how they end.
+"""The Prefect processes of the current folder: finds, starts and ends them.
 
-They are told by their command line and working directory, not by files with numbers of processes, which are wrong
-after a `kill -9` and name somebody else's process after a restart of the machine.
+They are recognised by their command line and working directory. Files with process numbers would be wrong after a
+`kill -9`, and after a restart of the machine they would name other processes.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Literal
 
 import psutil
 
+from pipelines.prefect import internals
 from stages.runtime.parent import alive
 
 Kind = Literal["server", "worker"]
@@ -30,17 +31,17 @@ def running(kind: Kind, *arguments: str) -> list[psutil.Process]:
 
 
 def flow_runs() -> dict[psutil.Process, str]:
-    """What a worker started in this folder, and all that came of it (dvc, trainers) -> id of the flow run."""
-    found = {process: process.environ().get("PREFECT__FLOW_RUN_ID") for process in _of_this_folder()}
+    """Every process that a worker started in this folder, and their children (dvc, trainers) -> id of the flow run."""
+    found = {process: internals.flow_run_of(process.environ()) for process in _of_this_folder()}
     return {process: run for process, run in found.items() if run}
 
 
 def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], log: Path) -> psutil.Process:
-    """`prefect KIND start` in a session of its own, which the end of this process or its terminal does not touch.
+    """`prefect KIND start` in a session of its own: it goes on when this process or its terminal ends.
 
     Args:
         variables: for its environment.
-        log: what it prints is added there.
+        log: the file that its output is appended to.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
@@ -56,9 +57,9 @@ def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], lo
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """SIGTERM to those that no other of them started. They are gone then, with all that they started.
+    """End processes and all that they started. Returns when all have ended.
 
-    What is left after `PATIENCE` is killed.
+    Those that none of the others started get SIGTERM; what is left after `PATIENCE` is killed.
     """
     heads = set(processes)
     started = {child for process in heads for child in _children(process)}
@@ -73,7 +74,7 @@ def end(processes: Iterable[psutil.Process]) -> None:
 def _of_this_folder() -> Iterable[psutil.Process]:
     here, me = os.path.realpath(os.getcwd()), psutil.Process()
     for process in psutil.process_iter():
-        with suppress(psutil.Error):  # somebody else's, or gone meanwhile
+        with suppress(psutil.Error):  # another user's, or it has just ended
             if process != me and process.username() == me.username() and process.cwd() == here:
                 process.environ(), process.cmdline()
                 yield process

@@ -1,10 +1,9 @@
-"""The Prefect server of a flow: the one that is set, or one of its own on loopback, which ends with the flow.
+"""The Prefect server of a flow: the one in the settings, or a temporary one on loopback, which ends with the flow.
 
-Prefect's own temporary server outlives a flow that is killed.
+Prefect's own temporary server would outlive a flow that is killed.
 """
 
 import atexit
-import logging
 import os
 import signal
 import socket
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from filelock import FileLock
-from prefect.client.base import PrefectHTTPStatusError
 from prefect.client.orchestration import get_client
 from prefect.settings import (
     PREFECT_API_URL,
@@ -28,7 +26,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from stages.runtime import parent
+from pipelines.prefect import internals
+from stages.runtime import parent, startup
 
 PATIENCE = 10  # seconds for the server's end
 RESTARTS = 5
@@ -37,11 +36,11 @@ _is_temporary = threading.Event()
 
 
 class ServerError(Exception):
-    """No Prefect server; the message says where, and the way out."""
+    """The Prefect server does not answer. The message names it and the way out."""
 
 
 def address() -> str | None:
-    """The server that is set, by `PREFECT_API_URL` or a profile, without credentials; None where none is."""
+    """The server in the settings (`PREFECT_API_URL` or a profile), without credentials; None where there is none."""
     url = get_current_settings().api.url
     return url and without_secrets(url)
 
@@ -58,16 +57,16 @@ def without_secrets(url: str) -> str:
 
 
 def check() -> None:
-    """Whether the server that is set answers.
+    """Ask the server in the settings for an answer.
 
     Raises:
-        ServerError: it does not, or refuses.
+        ServerError: it gives none, or refuses.
     """
     way_out = "`make schedule` starts the one of this folder, `make unschedule` has flows run without one"
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
         try:
             client.read_flow_runs(limit=1)
-        except PrefectHTTPStatusError as error:
+        except httpx.HTTPStatusError as error:
             code = error.response.status_code
             hint = "PREFECT_API_AUTH_STRING is not what it asks for" if code in (401, 403) else way_out
             raise ServerError(f"the Prefect server {address()} answers {code}: {hint}") from None
@@ -78,33 +77,33 @@ def check() -> None:
 
 @contextmanager
 def temporary() -> Iterator[None]:
-    """A server on the database in Prefect's home, for the flow in the block; it has no UI, and ends with this process.
+    """While the block runs, flows use a server of this process, on the database in Prefect's home. It has no UI.
 
     Raises:
         ServerError: it ended, or did not answer in time.
     """
     _prepare_database()
     server = _Server()
-    atexit.register(server.end)  # Prefect sends its last log lines before that, but after the block
+    atexit.register(server.end)  # not with the block: Prefect sends its last log lines after that
     server.wait()
     threading.Thread(target=server.keep, daemon=True).start()
-    logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith("View at "))
+    internals.hide_links()
     _is_temporary.set()
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
         yield
 
 
 def _prepare_database() -> None:
-    """Create Prefect's own database, once: flows that start at once on a fresh home would each try."""
-    home = get_current_settings().home
-    if not (home / "prefect.db").exists():
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / "database.lock"):
+    """Create Prefect's own database, once: several flows that start together on a new home would each try to."""
+    database = internals.database()
+    if not database.exists():
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_name("database.lock")):
             subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], check=True)
 
 
 class _Server:
-    """A process on a socket of this one: where it is killed, the flow's calls wait there for the next."""
+    """A process that serves on a socket of this one. Where it is killed, calls wait there for the next process."""
 
     def __init__(self):
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -113,7 +112,7 @@ class _Server:
         self._process = self._started()
 
     def wait(self) -> None:
-        """Until it answers. Raises ServerError."""
+        """Return when it answers. Raises ServerError."""
         patience = get_current_settings().server.ephemeral.startup_timeout_seconds
         deadline = time.monotonic() + patience
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -126,7 +125,7 @@ class _Server:
         )
 
     def keep(self) -> None:
-        """Start it again where it is killed, a few times; then the flow is ended, which could tell nobody anything."""
+        """Start it again where it is killed, `RESTARTS` times. Then end the flow: it could not report its states."""
         for _ in range(RESTARTS):
             self._process.wait()
             if self._ended:
@@ -148,18 +147,18 @@ class _Server:
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines.prefect.server", str(self._listening.fileno())],
             pass_fds=[self._listening.fileno()],
-            env={**os.environ, "PREFECT_UI_ENABLED": "false"},
-            start_new_session=True,  # Ctrl-C is for the flow, which then still has something to tell
+            env={**os.environ, "PREFECT_SERVER_UI_ENABLED": "false"},
+            start_new_session=True,  # Ctrl-C must not end it before the flow has reported its end
         )
 
 
 def main() -> None:
-    """Serve on the socket whose number is given, and end with whoever started this."""
-    parent.watch()
+    """Serve on the socket whose number is given, and end with the process that started this one."""
+    startup.start()
+    parent.exit_with_parent()
     import uvicorn
-    from prefect.server.api.server import create_app
 
-    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error")
+    config = uvicorn.Config(internals.server_app(), log_level="error")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 

@@ -1,0 +1,1 @@
+"""The command that compares the listed variants of a dataset and writes the comparison as tables."""

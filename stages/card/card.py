@@ -6,25 +6,50 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from pydantic import BaseModel
 
-from models.alignformer import AlignFormer
-from models.processing import AlignFormerProcessor
+from stages.card import model_facts
+from stages.card.model_facts import ModelFacts
+from stages.data import prepared
 from stages.data.prepared import PreparedDataset
+from stages.runtime import layout
+from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import CocoSource, MixSource, Model, Params, ReferSource, ScenesSource, Source
 from stages.runtime.run import Run
-from stages.scoring.protocols import Protocol
+from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.statistics import comparison
 from stages.statistics.bootstrap import Interval
 from stages.statistics.scored import Scored
+from stages.tracking import live
 
 METRICS = ("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9")
+
+
+def write(run: Run, settings: Params) -> None:
+    """Write the card of a run's model beside the model, and tell MLflow.
+
+    Raises:
+        FileNotFoundError: what the card is made of is missing; the message has the command that makes it.
+    """
+    scores = layout.scores(*run)
+    if not scores.exists():
+        raise FileNotFoundError(f"{scores} is missing: make it with: dvc repro {run.stage('evaluate')}")
+    text = card(
+        run,
+        settings,
+        prepared.read(layout.prepared(run.dataset)),
+        model_facts.read(run),
+        pd.read_parquet(scores),
+        PROTOCOLS[settings.evaluation.protocol],
+    )
+    with atomic_write(layout.card(*run)) as path:
+        path.write_text(text, encoding="utf-8")
+    live.log_card(*run, card=layout.card(*run))
 
 
 def card(
     run: Run,
     settings: Params,
     dataset: PreparedDataset,
-    model: AlignFormer,
-    processor: AlignFormerProcessor,
+    model: ModelFacts,
     scores: pd.DataFrame,
     protocol: Protocol,
 ) -> str:
@@ -57,11 +82,11 @@ def card(
         run=run,
         example=dataset.validation["text"].iloc[0],
         variant=settings.variants[run.variant],
-        vision=_encoder(recipe.model.vision, model.config.vision_config.model_type),
-        text=_encoder(recipe.model.text, model.config.text_config.model_type),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        image_size=processor.frame.size,
-        max_words=processor.tokenizer.model_max_length,
+        vision=_encoder(recipe.model.vision, model.vision),
+        text=_encoder(recipe.model.text, model.text),
+        parameters=model.parameters,
+        image_size=model.image_size,
+        max_words=model.max_tokens,
         recipe=settings.experiment.recipe,
         training=recipe.training,
         source=_described(source),
@@ -69,7 +94,7 @@ def card(
         protocol=protocol.name,
         metrics=METRICS,
         found=found,
-        limits=_limits(source, recipe.model, processor),
+        limits=_limits(source, recipe.model, model),
         licences=_licences(source, recipe.model),
     )
     return str(content)
@@ -114,16 +139,16 @@ def _described(source: Source) -> str:
             return f"the user's own, {Path(source.instances).name} with {Path(source.expressions).name}"
 
 
-def _limits(source: Source, recipe: Model, processor: AlignFormerProcessor) -> list[str]:
+def _limits(source: Source, recipe: Model, model: ModelFacts) -> list[str]:
     said = [
         "It answers with one mask for every expression. That nothing is meant it can only say by an empty mask, which "
         "it was not trained for: every training expression is true of one thing.",
-        f"Images are stretched to {processor.frame.size} x {processor.frame.size} pixels; what is smaller than a few "
+        f"Images are stretched to {model.image_size} x {model.image_size} pixels; what is smaller than a few "
         "of them is lost.",
     ]
     if recipe.text.kind == "bert":
         said.append(
-            f"Its vocabulary is the {len(processor.tokenizer)} tokens of the training expressions; every other word is "
+            f"Its vocabulary is the {model.vocabulary} tokens of the training expressions; every other word is "
             "read as the same unknown one."
         )
     if source.kind == "scenes":

@@ -26,6 +26,8 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from stages.runtime.errors import UserError
+
 SPLITS = ("train", "val", "testA", "testB", "test")
 EXPRESSION_COLUMNS = ["sent_id", "ref_id", "ann_id", "image_id", "split", "text"]
 INSTANCE_COLUMNS = ["ann_id", "image_id", "image", "width", "height", "category", "mask"]
@@ -34,7 +36,7 @@ FILES = ("expressions.parquet", "instances.parquet", "boxes.parquet", "dataset.j
 SPACE = 10**13  # where sets are mixed, ids of the set at position n start at n * SPACE; `id % SPACE` is the original
 
 
-class MissingSplitError(ValueError):
+class MissingSplitError(UserError):
     """A dataset has no expression in a split; the message names those it has."""
 
 

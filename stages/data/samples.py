@@ -19,12 +19,13 @@ from models.parallel import BatchPart
 from models.processing import AlignFormerProcessor
 from stages.data.prepared import PreparedDataset, decode_mask, read_image
 from stages.data.samplers import BatchParts, PartRows, WholeImages
+from stages.runtime.errors import UserError
 from stages.runtime.processes import ProcessShare
 
 PIXEL_MEMORY = 2**29  # bytes of pixel values that are kept where no workers load, so that small sets are decoded once
 
 
-class ImageError(RuntimeError):
+class ImageError(UserError):
     """An image cannot be read; the message names the file, the image_id and the way out."""
 
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from stages.demo import answers
 from stages.runtime import layout
-from stages.serving import source
+from stages.runtime.startup import start
 
 HOST = "127.0.0.1"
 
@@ -18,11 +17,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if find_spec("dash") is None:
         sys.exit("error: the page needs dash: `make install`, or pip install 'alignformer[demo]'")
+    from stages.serving import source
+
     models = source.runs()
     if unknown := [model for model in options.models if model not in models]:
         sys.exit(f"error: no model {', '.join(unknown)}; trained here: {', '.join(models) or 'none'}")
     if not models:
         sys.exit(f"error: no model lies in {layout.RESULTS / 'models'}: `make repro` trains some")
+    from stages.demo import answers
     from stages.demo.page import app
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -49,4 +51,5 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    start()
     main()

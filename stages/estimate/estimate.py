@@ -1,7 +1,4 @@
-"""`python -m stages.train --dry-run`: what a training would take, from a few steps that leave nothing behind.
-
-No dependency of the stage `train`, as no output of it follows from here.
-"""
+"""What a training would take, measured in a few steps that leave nothing behind."""
 
 import math
 import re
@@ -25,7 +22,7 @@ from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.scoring.score import score
 from stages.setup.optimizer import build_optimizer
-from stages.setup.training_setup import Start, assemble
+from stages.setup.training_setup import TrainingSetup, assemble
 
 STEPS = 5  # measured, after one to warm up
 PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, smaller ones stand in
@@ -40,7 +37,7 @@ class Cost(NamedTuple):
     how: str
 
 
-def report(cell: Run, settings: Params) -> str:
+def report(run: Run, settings: Params) -> str:
     """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
 
     Raises:
@@ -48,22 +45,24 @@ def report(cell: Run, settings: Params) -> str:
         NotOneRunError: started as several processes.
     """
     if processes.here().num_processes > 1:
-        raise processes.NotOneRunError("a dry run measures one process: start it without a launcher, as python -m")
-    start = assemble(cell, settings)
-    model, training = start.recipe.model, start.recipe.training
+        raise processes.NotOneRunError(
+            "an estimate is made in one process: start it without a launcher, as python -m stages.estimate"
+        )
+    setup = assemble(run, settings)
+    model, training, workers = setup.recipe.model, setup.recipe.training, settings.machine.workers
     accelerator = processes.accelerator(training.precision)
-    parts = by_part(start.model.to(accelerator.device), start.train.one_sample(model.max_words, accelerator.device))
-    sampler = OneExpressionPerRef(start.train.rows, cell.seed)
-    first, later = loading(start.train, list(sampler), training.batch_size)
-    cost = step_cost(start, list(sampler), accelerator)
-    validation = training.epochs * len(start.val) * scoring(start)
+    parts = by_part(setup.model.to(accelerator.device), setup.train.one_sample(model.max_words, accelerator.device))
+    sampler = OneExpressionPerRef(setup.train.rows, run.seed)
+    first, later = loading(setup.train, list(sampler), training.batch_size)
+    cost = step_cost(setup, list(sampler), accelerator)
+    validation = training.epochs * len(setup.val) * scoring(setup)
 
     steps = math.ceil(len(sampler) / training.batch_size)
     loads = [first] + [later] * (training.epochs - 1)
-    total = validation + sum(steps * with_loading(cost.seconds, load, training.workers) for load in loads)
+    total = validation + sum(steps * with_loading(cost.seconds, load, workers) for load in loads)
     return "\n".join(
         [
-            f"{cell.dataset}, {cell.variant}, seed {cell.seed}, recipe {settings.experiment.recipe}, "
+            f"{run.dataset}, {run.variant}, seed {run.seed}, recipe {settings.experiment.recipe}, "
             f"{describe(accelerator.device)}, precision {training.precision}: nothing was kept",
             "",
             *table(parts),
@@ -76,8 +75,8 @@ def report(cell: Run, settings: Params) -> str:
             f"a step           {cost.seconds:.3f} s, {cost.how}",
             f"peak memory      {cost.memory / 2**30:.2f} GiB in a step, {held(accelerator.device)}",
             f"loading a batch  {first:.3f} s in the first epoch, {later:.3f} s later, "
-            + (f"beside the step in {training.workers} workers" if training.workers else "before the step"),
-            f"validation       {validation:.0f} s in all, {len(start.val)} expressions after every epoch",
+            + (f"beside the step in {workers} workers" if workers else "before the step"),
+            f"validation       {validation:.0f} s in all, {len(setup.val)} expressions after every epoch",
             f"whole schedule   {total:.0f} s = {clock(total)} (h:mm)",
         ]
     )
@@ -95,15 +94,15 @@ def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[floa
     return first, again if all_images <= samples.PIXEL_MEMORY else first
 
 
-def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
+def step_cost(setup: TrainingSetup, order: list[int], accelerator: Accelerator) -> Cost:
     """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones.
 
-    Compiled only on a GPU: on a CPU compiling takes longer than all the rest of a dry run.
+    Compiled only on a GPU: on a CPU compiling takes longer than all the rest of an estimate.
     """
-    training, device = start.recipe.training, accelerator.device
+    training, device = setup.recipe.training, accelerator.device
     if training.channels_last:
-        start.model.to(memory_format=torch.channels_last)
-    model, optimizer = accelerator.prepare(start.model.train(), build_optimizer(start.model, training))
+        setup.model.to(memory_format=torch.channels_last)
+    model, optimizer = accelerator.prepare(setup.model.train(), build_optimizer(setup.model, training))
     compiled = training.compile and device.type == "cuda"
     if compiled:
         model = torch.compile(model)
@@ -111,12 +110,12 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
 
     def step(batch: Batch) -> None:
         accelerator.backward(model(**batch.inputs(device)).loss)
-        accelerator.clip_grad_norm_(start.model.parameters(), training.clip_norm)
+        accelerator.clip_grad_norm_(setup.model.parameters(), training.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
     def measured(size: int, steps: int) -> tuple[list[float], int]:
-        batch = start.train[order[:size]]
+        batch = setup.train[order[:size]]
         step(batch)
         return sorted(seconds(lambda: step(batch), device) for _ in range(steps)), peak_memory(device)
 
@@ -137,15 +136,15 @@ def step_cost(start: Start, order: list[int], accelerator: Accelerator) -> Cost:
     )
 
 
-def scoring(start: Start) -> float:
+def scoring(setup: TrainingSetup) -> float:
     """Seconds that validation takes for an expression: over the first ones, as many as patience admits."""
-    batch_size = start.recipe.training.batch_size * 2
+    batch_size = setup.recipe.training.batch_size * 2
 
     def scored(count: int) -> float:
-        rows = start.val.rows.head(count)
-        part = Expressions(start.dataset, rows, start.processor, start.val.frame)
-        score(start.model, part, start.protocol, batch_size)
-        return seconds(lambda: score(start.model, part, start.protocol, batch_size), start.model.device) / len(rows)
+        rows = setup.val.rows.head(count)
+        part = Expressions(setup.dataset, rows, setup.processor, setup.val.frame)
+        score(setup.model, part, setup.protocol, batch_size)
+        return seconds(lambda: score(setup.model, part, setup.protocol, batch_size), setup.model.device) / len(rows)
 
     return scored(max(1, min(4 * batch_size, int(PATIENCE / 8 / scored(1)))))
 

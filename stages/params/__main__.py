@@ -3,6 +3,7 @@
 import argparse
 
 from stages.runtime.params import SCHEMA, ParamsError, exit_with, read_or_exit, schema
+from stages.runtime.startup import start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,4 +19,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    start()
     main()

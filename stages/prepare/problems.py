@@ -3,11 +3,13 @@
 import reprlib
 from pathlib import Path
 
+from stages.runtime.errors import UserError
+
 LONGEST = 300  # characters of a value that is shown
 SHOWN = 10  # offenders named of each kind
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A source is wrong; the message names for each file and kind of problem how many there are and the first ones."""
 
 

@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.prepare import image_files, mix, published, refer, scenes
+from stages.prepare import image_files, mix, published, refer
 from stages.prepare.coco import read_bytes
 from stages.prepare.refer import ReferFiles
+from stages.prepare.scenes import release as scenes
 from stages.prepare.tables import Tables
-from stages.runtime.params import SPLIT_BY, CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.runtime.refer_sets import SPLIT_BY
 
 
 def read(source: Source, folder: Path) -> Tables:
@@ -23,11 +25,11 @@ def read(source: Source, folder: Path) -> Tables:
     if isinstance(source, CocoSource):
         from stages.prepare import own  # it imports scikit-learn, which takes a second and 100 MiB
 
-        return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed)
+        return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed or 0)
     sets = {}
     for files in refer_files(source):
-        tables = refer.read(files, source.sentence, source.check_images)
-        published.judge(tables, files.name, files.split_by, source.allow_partial)
+        tables = refer.read(files, source.sentence, source.check_images is not False)
+        published.judge(tables, files.name, files.split_by, bool(source.allow_partial))
         sets[files.name] = tables
     return mix.mix(sets) if isinstance(source, MixSource) else tables
 
@@ -42,7 +44,7 @@ def refer_files(source: ReferSource | MixSource) -> list[ReferFiles]:
     return [ReferFiles(Path(source.root), name, split_by, images) for name, split_by in names]
 
 
-def outside(source: ReferSource | MixSource | CocoSource) -> dict:
+def external(source: Source) -> dict:
     """What lies outside the project: hashes of the annotation files, and names and sizes of all images.
 
     The DVC stage `prepare` depends on this instead of on the files, so that it runs again when they change and 13 GB of
@@ -51,12 +53,15 @@ def outside(source: ReferSource | MixSource | CocoSource) -> dict:
     Raises:
         DatasetError: an annotation file is missing.
     """
+    if isinstance(source, ScenesSource):
+        return {"rendered": "by the project, from its entry in params.yaml"}
     if isinstance(source, CocoSource):
         annotations, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
     else:
         sets = refer_files(source)
         annotations = [file for files in sets for file in files.annotations]
-        folders = list(dict.fromkeys(files.image_folder() for files in sets)) if source.check_images else []
+        looked_at = sets if source.check_images is not False else []
+        folders = list(dict.fromkeys(files.image_folder() for files in looked_at))
     return {
         "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations},
         "images": {folder.as_posix(): _summary(list(image_files.listing(folder))) for folder in folders},

@@ -1,56 +1,23 @@
-"""`python -m stages.report`: the comparisons of the listed datasets -> `reports/`, tables, figures and one page."""
+"""The comparisons of the listed datasets -> `reports/`: tables, figures and one page."""
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from stages import tracking
-from stages.report import assemble, check
-from stages.report.assemble import FOLDERS, Files
-from stages.report.dataset_results import ReportError
-from stages.runtime import layout, params
-from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import Params
+from stages.runtime import params
+from stages.runtime.errors import exit_on_error
+from stages.runtime.startup import start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write tables, figures, kept data, provenance and the page; or check that those are not stale."""
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
-    if options.check:
-        _check(settings)
-        return
-    try:
-        made = assemble.of_results(settings)
-    except (ReportError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    _write(made, layout.REPORTS)
-    for name in settings.experiment.datasets:
-        tracking.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
+    with exit_on_error():
+        from stages.report import writing
 
-
-def _check(settings: Params) -> None:
-    """Exit with code 1 and name what is stale, where something is."""
-    stale, looked = check.check(settings)
-    if stale:
-        sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
-    print(f"{layout.REPORTS} is up to date: {looked}")
-
-
-def _write(made: Files, folder: Path) -> None:
-    """Folder by folder, as DVC keeps them, and the files beside them; what an earlier report had more of goes."""
-    for part in FOLDERS:
-        with atomic_write(folder / part) as partial:
-            for path, content in made.items():
-                if path.is_relative_to(part):
-                    place = partial / path.relative_to(part)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(content)
-    for path, content in made.items():
-        if path.parts[0] not in FOLDERS:
-            with atomic_write(folder / path) as partial:
-                partial.write_bytes(content)
+        if options.check:
+            writing.check_or_exit(settings)
+        else:
+            writing.write(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,4 +30,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    start()
     main()

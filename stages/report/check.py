@@ -5,11 +5,12 @@ from pathlib import Path
 
 from stages.report import assemble, provenance
 from stages.report.assemble import Files
-from stages.report.dataset_results import MissingInputError, ReportError
-from stages.runtime import keys, layout
+from stages.report.dataset_numbers import MissingInputError, ReportError
+from stages.report.provenance import COMMAND
+from stages.runtime import dvc_internals, keys, layout
+from stages.runtime.dvc_internals import DvcError
 from stages.runtime.params import Params
 
-AGAIN = "dvc repro report"
 BY_FORCE = "dvc repro --force --single-item report"
 
 
@@ -38,14 +39,14 @@ def _stages(params: Params) -> list[str]:
     """The stages whose entry in `dvc.lock` is not the one that the report was made from."""
     record = provenance.recorded()
     if record is None:
-        return [f"{layout.REPORTS / provenance.FILE} is missing: make it with {AGAIN}"]
+        return [f"{layout.REPORTS / provenance.FILE} is missing: make it with {COMMAND}"]
     before, now = record["stages"], provenance.stage_hashes(params, keys.locked_entries())
     stale = []
     for stage in dict.fromkeys([*now, *before]):
         if stage not in now:
-            stale.append(f"{stage}: the report was made with it, params.yaml does not list it: {AGAIN}")
+            stale.append(f"{stage}: the report was made with it, params.yaml does not list it: {COMMAND}")
         elif stage not in before:
-            stale.append(f"{stage}: params.yaml lists it, the report was made without it: {AGAIN}")
+            stale.append(f"{stage}: params.yaml lists it, the report was made without it: {COMMAND}")
         elif now[stage] == provenance.NO_ENTRY:
             stale.append(f"{stage}: it has no entry in {keys.LOCK}: dvc repro {stage}, then {BY_FORCE}")
         elif now[stage] != before[stage]:
@@ -56,19 +57,11 @@ def _stages(params: Params) -> list[str]:
 
 def _recorded_outputs() -> list[str]:
     """The report's files that are not those that `dvc.lock` records; nothing where this is no DVC project."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
     try:
-        with Repo() as repo:
-            outputs = repo.stage.load_one(name="report").outs
-            return [
-                f"{path} is {state}, as {keys.LOCK} records it: {AGAIN}"
-                for output in outputs
-                for path, state in output.workspace_status().items()
-            ]
-    except DvcException:
+        changed = dvc_internals.changed_outputs("report")
+    except DvcError:
         return []
+    return [f"{path} is {state}, as {keys.LOCK} records it: {COMMAND}" for path, state in changed.items()]
 
 
 def _differing(wanted: Files, folders: Iterable[Path]) -> list[str]:
@@ -77,9 +70,9 @@ def _differing(wanted: Files, folders: Iterable[Path]) -> list[str]:
     for name, content in wanted.items():
         path = layout.REPORTS / name
         if not path.exists():
-            stale.append(f"{path} is missing: {AGAIN}")
+            stale.append(f"{path} is missing: {COMMAND}")
         elif path.read_bytes() != content:
             stale.append(f"{path} is not what would be written: {BY_FORCE}")
     kept = {layout.REPORTS / name for name in wanted}
     surplus = (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file() and path not in kept)
-    return stale + [f"{path} is of no listed dataset: {AGAIN}" for path in surplus]
+    return stale + [f"{path} is of no listed dataset: {COMMAND}" for path in surplus]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.report.dataset_results import ReportError
+from stages.report.dataset_numbers import ReportError
 from stages.runtime import layout
 
 

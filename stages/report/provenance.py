@@ -6,23 +6,26 @@ key; no run id, no commit, no date.
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from stages.report.dataset_results import Numbers
-from stages.report.tables.comparison_tables import COMMAND
 from stages.runtime import keys, layout
 from stages.runtime.params import Params
 
+COMMAND = "dvc repro report"  # makes the report again
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 NO_ENTRY = "no entry"
-PER_RUN = ("train", "evaluate", "diagnose")
+PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
-def collect(params: Params, datasets: Iterable[Numbers]) -> dict:
+def collect(params: Params, fingerprints: Mapping[str, str]) -> dict:
     """What the file says.
+
+    Args:
+        params: the experiment's parameters.
+        fingerprints: dataset -> hash of what it was prepared from.
 
     Returns:
         command; protocol; recipe; versions of Python and of the packages that numbers and figures depend on;
@@ -38,7 +41,7 @@ def collect(params: Params, datasets: Iterable[Numbers]) -> dict:
             "python": ".".join(platform.python_version_tuple()[:2]),
             **{package: version(package) for package in PACKAGES},
         },
-        "fingerprints": {results.name: results.summary.get("fingerprint", "not recorded") for results in datasets},
+        "fingerprints": dict(fingerprints),
         "stages": stage_hashes(params, entries),
         "mlflow": {name: _runs(name, params, entries) for name in params.experiment.datasets},
     }
@@ -65,7 +68,7 @@ def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str]:
 
 def _stages(params: Params) -> list[str]:
     experiment = params.experiment
-    stages = [f"fingerprint@{name}" for name in experiment.outside]
+    stages = [f"fingerprint@{name}" for name in experiment.datasets]
     for name in experiment.datasets:
         stages.append(f"prepare@{name}")
         stages += [

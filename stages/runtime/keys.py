@@ -8,6 +8,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from stages.runtime import dvc_internals
+from stages.runtime.dvc_internals import DvcError
+
 INPUTS = ("cmd", "deps", "params")
 LOCK = Path("dvc.lock")
 
@@ -17,19 +20,10 @@ def live_inputs(stage: str) -> dict | None:
 
     None where DVC knows no such stage. Reads only; DVC's cache of hashes makes this about 0.3 s.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.stage.serialize import to_single_stage_lockfile
-
     try:
-        with Repo() as repo:
-            loaded = repo.stage.load_one(name=stage)
-            loaded.outs.clear()
-            loaded.save_deps()
-            entry = to_single_stage_lockfile(loaded)
-    except DvcException:
+        return inputs_of(dvc_internals.lock_entry(stage))
+    except DvcError:
         return None
-    return json.loads(json.dumps(inputs_of(entry)))
 
 
 def locked_inputs(stage: str, lock: Path = LOCK) -> dict | None:
@@ -41,13 +35,10 @@ def locked_inputs(stage: str, lock: Path = LOCK) -> dict | None:
 def locked_entries(lock: Path = LOCK) -> dict[str, dict]:
     """Stage -> its entry in `dvc.lock`: its inputs and its outputs; empty where there is no such file.
 
-    Read with DVC's own loader: DVC writes YAML 1.2, where `no` is a string.
+    Raises:
+        DvcError: the file is cut off.
     """
-    from dvc.utils.serialize import load_yaml
-
-    if not lock.exists():
-        return {}
-    return json.loads(json.dumps(load_yaml(lock).get("stages", {})))
+    return dvc_internals.read_yaml(lock).get("stages", {}) if lock.exists() else {}
 
 
 def inputs_of(entry: dict) -> dict:

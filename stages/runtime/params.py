@@ -1,6 +1,8 @@
 """`params.yaml`, typed. Every stage reads it here, once, whole: a wrong key stops before any work.
 
-`python -m stages.params` checks the file and writes `params.schema.json`, from which editors complete it.
+It only checks. An optional key that is not given is None here, and what that means stands in the code that reads it,
+which DVC tracks. `python -m stages.params` checks the file and writes `params.schema.json`, from which editors
+complete it.
 """
 
 import difflib
@@ -9,7 +11,7 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from ruamel.yaml import YAML, YAMLError
@@ -17,16 +19,16 @@ from ruamel.yaml.constructor import DuplicateKeyError
 
 from models.variant import VariantFields
 from stages.runtime import layout
+from stages.runtime.errors import UserError
+from stages.runtime.refer_sets import SPLIT_BY, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
-SetName = Literal["refcoco", "refcoco+", "refcocog"]
-SPLIT_BY = {"refcoco": ["unc"], "refcoco+": ["unc"], "refcocog": ["umd", "google"]}  # the customary one first
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class ParamsError(Exception):
+class ParamsError(UserError):
     """`params.yaml` is wrong; the message names every offending key."""
 
 
@@ -38,7 +40,6 @@ class Experiment(Section):
     """The comparison: every dataset x variant x seed, with one recipe."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
-    outside: list[Name] = Field(description="those whose files the project does not make: DVC looks at them each time")
     variants: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     recipe: Name
@@ -46,7 +47,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _no_duplicates(self):
-        for key in ("datasets", "outside", "variants", "seeds"):
+        for key in ("datasets", "variants", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: names something twice: {_listed(values)}")
@@ -74,17 +75,21 @@ class ScenesSource(Section):
     sentence: Literal["raw", "sent"]
 
 
-class Release(Section):
+class ReleaseSection(Section):
     """A REFER release: what its sets have in common."""
 
     root: str = Field(description="folder that holds refcoco/, refcoco+/, refcocog/ and the images")
     images: str | None = Field(default=None, description="folder of the images, where it is not below root")
     sentence: Literal["raw", "sent"] = Field(description="which text of an expression")
-    check_images: bool = Field(default=True, description="images must be there and of the stated size")
-    allow_partial: bool = Field(default=False, description="counts may differ from the published ones, with a warning")
+    check_images: bool | None = Field(
+        default=None, description="images must be there and of the stated size; not given: true"
+    )
+    allow_partial: bool | None = Field(
+        default=None, description="counts may differ from the published ones, with a warning; not given: false"
+    )
 
 
-class ReferSource(Release):
+class ReferSource(ReleaseSection):
     """RefCOCO, RefCOCO+ or RefCOCOg in the REFER layout."""
 
     kind: Literal["refer"]
@@ -98,7 +103,7 @@ class ReferSource(Release):
         return self
 
 
-class MixSource(Release):
+class MixSource(ReleaseSection):
     """Several sets of one REFER release, trained on together, each in its first split of `SPLIT_BY`."""
 
     kind: Literal["mix"]
@@ -118,7 +123,9 @@ class CocoSource(Section):
     instances: str = Field(description="COCO file with images, annotations and categories")
     expressions: str = Field(description="CSV with the columns ann_id, expression and, where splits are given, split")
     images: str = Field(description="folder that file_name of the COCO file is relative to")
-    seed: Annotated[int, Field(ge=0, description="of the split, where the CSV has none")] = 0
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="of the split, where the CSV has none; not given: 0"
+    )
 
 
 Source = Annotated[ScenesSource | ReferSource | MixSource | CocoSource, Field(discriminator="kind")]
@@ -133,42 +140,42 @@ class SwinVision(Section):
     depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     num_heads: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     window_size: Annotated[int, Field(gt=0)]
-    drop_path: Share
+    drop_path: Fraction
     absolute_positions: bool = Field(description="learn a position embedding of each patch")
 
     @model_validator(mode="after")
     def _heads_divide_widths(self):
         if len(self.num_heads) != len(self.depths):
-            raise ValueError(f"num_heads: {len(self.num_heads)} stages, but depths has {len(self.depths)}")
-        for stage, heads in enumerate(self.num_heads):
-            width = self.embed_dim * 2**stage
+            raise ValueError(f"num_heads: {len(self.num_heads)} levels, but depths has {len(self.depths)}")
+        for level, heads in enumerate(self.num_heads):
+            width = self.embed_dim * 2**level
             if width % heads:
-                raise ValueError(f"num_heads: {heads} heads do not divide the width {width} of stage {stage}")
+                raise ValueError(f"num_heads: {heads} heads do not divide the width {width} of level {level}")
         return self
 
 
 class ResNetVision(Section):
-    """A ResNet of basic blocks, trained from scratch; its first stage has stride 4, each later one halves the grid."""
+    """A ResNet of basic blocks, trained from scratch; its first level has stride 4, each later one halves the grid."""
 
     kind: Literal["resnet"]
     stem: Annotated[int, Field(gt=0, description="channels of the stem")]
-    channels: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="of each stage")]
-    depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="blocks of each stage")]
+    channels: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="of each level")]
+    depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="blocks of each level")]
 
     @model_validator(mode="after")
-    def _stages_agree(self):
+    def _levels_agree(self):
         if len(self.channels) != len(self.depths):
-            raise ValueError(f"channels: {len(self.channels)} stages, but depths has {len(self.depths)}")
+            raise ValueError(f"channels: {len(self.channels)} levels, but depths has {len(self.depths)}")
         return self
 
 
 class PretrainedVision(Section):
-    """A pretrained vision encoder: a Swin, in its stages, or a DINOv2, in four groups of blocks."""
+    """A pretrained vision encoder: a Swin, or a DINOv2 whose levels are four groups of blocks."""
 
     kind: Literal["pretrained"]
     weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
-    drop_path: Share
-    frozen: Annotated[int, Field(ge=0, description="how many stages, the first ones, keep their weights")]
+    drop_path: Fraction
+    frozen: Annotated[int, Field(ge=0, description="how many levels, the first ones, keep their weights")]
 
 
 class BertText(Section):
@@ -178,7 +185,7 @@ class BertText(Section):
     hidden_size: Annotated[int, Field(gt=0)]
     num_layers: Annotated[int, Field(gt=0)]
     num_heads: Annotated[int, Field(gt=0)]
-    dropout: Share
+    dropout: Fraction
 
     @model_validator(mode="after")
     def _heads_divide_width(self):
@@ -211,7 +218,7 @@ class Training(Section):
         default=None, description="of the two encoders, where it is another"
     )
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup: Share = Field(description="share of all steps in which the learning rate rises linearly")
+    warmup: Fraction = Field(description="share of all steps in which the learning rate rises linearly")
     power: Annotated[float, Field(ge=0, description="exponent of the polynomial decay")]
     clip_norm: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
     bce_weight: Annotated[float, Field(ge=0)]
@@ -221,7 +228,6 @@ class Training(Section):
     channels_last: bool = Field(description="layout of images and convolutions in memory; changes rounding only")
     compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
-    workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the training's own")]
     select_by: Literal["oIoU", "mIoU"]
 
 
@@ -247,15 +253,25 @@ class Evaluation(Section):
     protocol: Literal["original", "lavt", "cris", "cgformer", "rela"]
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
-    workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the evaluation's own")]
+
+
+class Machine(Section):
+    """What fits the machine and changes no result: no stage runs again when it changes."""
+
+    workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the stage's own process")]
 
 
 class Params(Section):
     experiment: Experiment
     datasets: dict[Name, Source]
     recipes: dict[Name, Recipe]
-    variants: dict[Name, Variant]
+    variants: dict[Name, Variant]  # pyright: ignore[reportInvalidTypeForm]  # a class that is made above
     evaluation: Evaluation
+    machine: Machine
+
+    def with_recipe(self, recipe: str) -> Self:
+        """The parameters with another recipe for the experiment."""
+        return self.model_copy(update={"experiment": self.experiment.model_copy(update={"recipe": recipe})})
 
     @model_validator(mode="after")
     def _references_exist(self):
@@ -272,22 +288,6 @@ class Params(Section):
         ]
         if wrong:
             raise ValueError("\n".join(wrong))
-        return self
-
-    @model_validator(mode="after")
-    def _outside_is_what_is_not_rendered(self):
-        """DVC cannot tell by itself: a stage's matrix is a list of names."""
-        experiment, kinds = self.experiment, {name: source.kind for name, source in self.datasets.items()}
-        needed = [name for name in experiment.datasets if kinds[name] != "scenes"]
-        outside = experiment.outside
-        wrong = [f"{name!r} is missing: it is not rendered by the project" for name in needed if name not in outside]
-        wrong += [
-            f"{name!r} is rendered by the project, or not in experiment.datasets"
-            for name in outside
-            if name not in needed
-        ]
-        if wrong:
-            raise ValueError("\n".join(f"experiment.outside: {line}" for line in wrong))
         return self
 
     @model_validator(mode="after")
@@ -347,7 +347,7 @@ def check(content: object, path: Path = layout.PARAMS) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, error.errors())])) from None
+        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, map(dict, error.errors()))])) from None
 
 
 def read_or_exit(path: Path = layout.PARAMS) -> Params:
@@ -393,7 +393,7 @@ def _describe(item: dict) -> str:
             return f"{key}: expected {expected}, {found}"
 
 
-def _locate(loc: tuple) -> tuple[list, type | None]:
+def _locate(loc: tuple) -> tuple[list, Any]:
     """Location of a pydantic error -> keys as written in the file, and the section that holds the last of them."""
     keys, section, here = [], None, Params
     for part in loc:

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, however that one ended: `kill -9` lets nobody end its children."""
+"""A process that ends with its parent, however that ended: `kill -9` lets nobody end its children."""
 
 import os
 import signal
@@ -12,27 +12,27 @@ PATIENCE = 6.0  # seconds between the interrupt and the kill
 SHELLS = ("sh", "bash", "dash", "zsh", "fish")
 
 
-def watch(whole_group: bool = False) -> None:
-    """From now on, within a few seconds of the starter's end: the interrupt of Ctrl-C, and after `PATIENCE` a kill.
+def exit_with_parent(whole_group: bool = False) -> None:
+    """End this process within a few seconds after its parent: the interrupt of Ctrl-C, and after `PATIENCE` a kill.
 
     Args:
         whole_group: for this process and all others of its process group.
     """
-    threading.Thread(target=_outlive_by_little, args=(_starters(), whole_group), daemon=True).start()
+    threading.Thread(target=_end_after, args=(_parents(), whole_group), daemon=True).start()
 
 
-def _starters() -> list[psutil.Process]:
+def _parents() -> list[psutil.Process]:
     """The parent; where that is a shell, which waits for its command whatever happens above, its parent too."""
-    starters = []
+    parents = []
     for ancestor in psutil.Process().parents():
-        starters.append(ancestor)
+        parents.append(ancestor)
         if ancestor.name() not in SHELLS:
             break
-    return starters
+    return parents
 
 
-def _outlive_by_little(starters: list[psutil.Process], whole_group: bool) -> None:
-    while all(map(alive, starters)):
+def _end_after(parents: list[psutil.Process], whole_group: bool) -> None:
+    while all(map(alive, parents)):
         time.sleep(EVERY)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE + EVERY)  # ends this one if Python, ending, stops this thread first
     for number in (signal.SIGINT, signal.SIGKILL):

@@ -11,6 +11,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from accelerate.utils import parse_flag_from_env
 
+from stages.runtime.errors import UserError
+
 
 class ProcessShare(NamedTuple):
     """Which of several processes: index of count."""
@@ -19,11 +21,11 @@ class ProcessShare(NamedTuple):
     count: int
 
 
-class NotOneRunError(RuntimeError):
+class NotOneRunError(UserError):
     """Several processes were started that do not know of each other; the message says how to start them."""
 
 
-class OtherEndedError(RuntimeError):
+class OtherEndedError(UserError):
     """Another process of the run ended early; its own message says why."""
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from stages.runtime.errors import UserError
 from stages.runtime.processes import here
 
 
-class RunTakenError(RuntimeError):
+class RunTakenError(UserError):
     """Another process trains this run; the message names it."""
 
 

@@ -7,10 +7,11 @@ from transformers.utils import logging
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.runtime.run import Run
 
 
-class OtherModelError(RuntimeError):
+class OtherModelError(UserError):
     """A folder holds weights that do not fit the model its config describes; the message names some of them."""
 
 
@@ -32,7 +33,7 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     wrong = sorted({*report["missing_keys"], *report["unexpected_keys"], *mismatched})
     if wrong:
         raise OtherModelError(
-            f"{folder}: {len(wrong)} tensors are not this AlignFormer's ({', '.join(wrong[:3])}, ...): "
+            f"{folder}: {len(wrong)} tensors do not belong to this AlignFormer ({', '.join(wrong[:3])}, ...): "
             "it was trained by other code. Train it again, or use the code it was trained by"
         )
     return model, AlignFormerProcessor.from_pretrained(folder)

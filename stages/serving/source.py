@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.runtime.run import Run
 from stages.tracking import flavour, store
 
@@ -11,7 +12,7 @@ RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
 REGISTERED = re.compile(r"(?:models:/)?([^/@:]+@[^/@:]+)|models:/(.+)")
 
 
-class NoModelError(Exception):
+class NoModelError(UserError):
     """There is no such model; the message names those there are, or says why MLflow does not give it."""
 
 

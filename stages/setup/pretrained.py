@@ -10,10 +10,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from stages.runtime.errors import UserError
+
 UNUSED = ("layernorm.", "pooler.", "embeddings.mask_token")  # of the pretrained model, in none of the encoders here
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError):
     """Pretrained weights are missing or of another model; the message names the files and where they belong."""
 
 

@@ -19,7 +19,9 @@ from stages.scoring.score import frame
 from stages.setup import build
 
 
-class Start(NamedTuple):
+class TrainingSetup(NamedTuple):
+    """What a training starts from; `dataset` is the one that `train` and `val` are of."""
+
     recipe: Recipe
     variant: Variant
     protocol: Protocol
@@ -30,24 +32,24 @@ class Start(NamedTuple):
     val: Expressions
 
 
-def assemble(cell: Run, settings: Params) -> Start:
+def assemble(run: Run, settings: Params) -> TrainingSetup:
     """Everything before the first step, torch's threads and random state included.
 
     Raises:
         FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
         WeightsError: pretrained weights are missing.
     """
-    recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[cell.variant]
-    dataset = prepared.read(layout.prepared(cell.dataset))
+    recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[run.variant]
+    dataset = prepared.read(layout.prepared(run.dataset))
     train_rows, val_rows = dataset.split("train"), dataset.validation
     protocol = PROTOCOLS[settings.evaluation.protocol]
 
     torch.set_num_threads(recipe.training.threads)
-    set_seed(cell.seed, deterministic=True)
+    set_seed(run.seed, deterministic=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a safeguard that costs a fortieth of a step
     processor = build.processor(recipe.model, train_rows["text"].tolist())
     model = build.model(recipe, variant, processor.tokenizer)
     train = Expressions(dataset, train_rows, processor)
     val = Expressions(dataset, val_rows, processor, frame(protocol))
-    set_seed(cell.seed + here().process_index, deterministic=True)  # processes draw different dropout
-    return Start(recipe, variant, protocol, dataset, processor, model, train, val)
+    set_seed(run.seed + here().process_index, deterministic=True)  # processes draw different dropout
+    return TrainingSetup(recipe, variant, protocol, dataset, processor, model, train, val)

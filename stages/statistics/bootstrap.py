@@ -26,6 +26,7 @@ what a seed does to both variants cancels.
 With one seed there is no variance to estimate: the interval is that of the images alone.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,10 +36,16 @@ from scipy import stats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FEWEST_IMAGES = 10  # of an interval: fewer say too little about other images
 AT_ONCE = 1_000  # resamples whose weights are in memory
 DIGITS = 12  # of a resampled number; what differs beyond is rounding
 
-Run = tuple[str, int]  # variant, seed
+
+class VariantSeed(NamedTuple):
+    """One of the runs on a dataset."""
+
+    variant: str
+    seed: int
 
 
 class Interval(NamedTuple):
@@ -48,6 +55,9 @@ class Interval(NamedTuple):
     low: float
     high: float
     p: float
+
+
+NOTHING = Interval(math.nan, math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Estimates:
         additions: (R, N), Z above.
     """
 
-    runs: list[Run]
+    runs: list[VariantSeed]
     values: np.ndarray
     resampled: np.ndarray
     additions: np.ndarray
@@ -96,7 +106,8 @@ class Estimates:
 
     def _effects(self, of: str) -> np.ndarray:
         """(R, number of variants or seeds): 1 where a run has it."""
-        labels = [run[("variant", "seed").index(of)] for run in self.runs]
+        place = VariantSeed._fields.index(of)
+        labels = [run[place] for run in self.runs]
         return np.array([[label == other for other in dict.fromkeys(labels)] for label in labels], dtype=float)
 
     def _spread(self, effects: np.ndarray) -> "Spread":
@@ -124,7 +135,7 @@ class Spread(NamedTuple):
 
 
 def estimates(
-    runs: list[Run], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
+    runs: list[VariantSeed], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
 ) -> dict[str, Estimates]:
     """Metrics as ratios of sums over images, all of them in the same resamples.
 
@@ -154,7 +165,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def _estimates(
-    runs: list[Run],
+    runs: list[VariantSeed],
     numerator: np.ndarray,
     denominator: np.ndarray,
     resampled_numerator: np.ndarray,

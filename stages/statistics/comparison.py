@@ -13,18 +13,16 @@ import pandas as pd
 from stages.runtime.params import Variant
 from stages.scoring.metrics import METRICS, PRECISION_THRESHOLDS
 from stages.statistics import bootstrap
-from stages.statistics.bootstrap import Estimates, Interval, holm
+from stages.statistics.bootstrap import FEWEST_IMAGES, NOTHING, Estimates, Interval, holm
 from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # adjusted, of a difference that is called supported
-FEWEST_IMAGES = 10  # of a slice that has numbers
 VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
 VLBA |= {"bidirectional": "bidirectional VLBA"}
 CONTRAST_COLUMNS = [
     *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
     *("difference", "difference_low", "difference_high", "p"),
 ]
-NOTHING = Interval(*[math.nan] * 4)
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
 

@@ -8,16 +8,18 @@ import numpy as np
 import pandas as pd
 
 from stages.runtime import layout
+from stages.runtime.errors import UserError
+from stages.runtime.run import Run
 from stages.scoring.metrics import iou, summarise
 from stages.scoring.protocols import Protocol
-from stages.statistics.bootstrap import Run
+from stages.statistics.bootstrap import VariantSeed
 
 SCORE_COLUMNS = ["sent_id", "image_id", "split", "protocol", "intersection", "union"]
 
 log = logging.getLogger(__name__)
 
 
-class ComparisonError(Exception):
+class ComparisonError(UserError):
     """The scores cannot be compared; the message names the run and the way out."""
 
 
@@ -38,7 +40,7 @@ class Scored:
     protocol: Protocol
     variants: list[str]
     seeds: list[int]
-    runs: list[Run]
+    runs: list[VariantSeed]
     expressions: pd.DataFrame
     intersection: np.ndarray
     union: np.ndarray
@@ -77,16 +79,17 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
             expressions than the first, its file lacks a column, it scored an expression twice, or its I and U are no
             counts of pixels.
     """
-    listed = [(variant, seed) for variant in variants for seed in seeds]
+    listed = [VariantSeed(variant, seed) for variant in variants for seed in seeds]
     there = [run for run in listed if layout.scores(dataset, *run).exists()]
     for run in listed:
         if run not in there:
             log.warning("%s, so the comparison is without it. %s", *_missing(dataset, run))
     if not any(variant == reference for variant, _ in there):
         raise ComparisonError(
-            f"no run of the reference {reference} has scores. " + ". ".join(_missing(dataset, (reference, seeds[0])))
+            f"no run of the reference {reference} has scores. "
+            + ". ".join(_missing(dataset, VariantSeed(reference, seeds[0])))
         )
-    tables = {run: _read_run(dataset, *run, protocol) for run in there}
+    tables = {run: _read_run(dataset, run, protocol) for run in there}
     _check_paired(dataset, tables)
     first, *_ = tables.values()
     aligned = [table.set_index("sent_id").loc[first["sent_id"]] for table in tables.values()]
@@ -102,7 +105,7 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
     )
 
 
-def _check_paired(dataset: str, runs: dict[Run, pd.DataFrame]) -> None:
+def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
     """Every run scored exactly the expressions of the first run, split by split."""
     (first, first_scores), *others = runs.items()
     expected = _expressions_by_split(first_scores)
@@ -120,8 +123,8 @@ def _check_paired(dataset: str, runs: dict[Run, pd.DataFrame]) -> None:
                 )
 
 
-def _read_run(dataset: str, variant: str, seed: int, protocol: Protocol) -> pd.DataFrame:
-    path, run = layout.scores(dataset, variant, seed), (variant, seed)
+def _read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame:
+    path = layout.scores(dataset, *run)
     try:
         scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
     except (ValueError, OSError) as error:
@@ -152,16 +155,14 @@ def _expressions_by_split(scores: pd.DataFrame) -> dict[str, set[int]]:
     return {split: set(rows.tolist()) for split, rows in scores.groupby("split", sort=False)["sent_id"]}
 
 
-def _missing(dataset: str, run: Run) -> tuple[str, str]:
+def _missing(dataset: str, run: VariantSeed) -> tuple[str, str]:
     what = f"run {_describe(run)} of {dataset} has no scores: {layout.scores(dataset, *run)} is missing"
     return what, f"Make it with: dvc repro {_stage(dataset, run)}"
 
 
-def _describe(run: Run) -> str:
-    variant, seed = run
-    return f"{variant}, seed {seed}"
+def _describe(run: VariantSeed) -> str:
+    return f"{run.variant}, seed {run.seed}"
 
 
-def _stage(dataset: str, run: Run) -> str:
-    variant, seed = run
-    return f"evaluate@{dataset}-{variant}-{seed}"
+def _stage(dataset: str, run: VariantSeed) -> str:
+    return Run(dataset, *run).stage("evaluate")

@@ -44,9 +44,9 @@ _WORN = (
 _PLACE = "left|right|top|bottom|front|back|middle|center|centre|upper|lower|far"
 _HERE = (  # the image, the viewer, a place in the image or a number of things: no other thing
     "(?:(?:the|this|that|entire|whole|very|your|my|our|far|upper|lower|bottom|top|extreme) )*"
-    "(?:pic|pics|image|image|image|img|screen|shot|frame|scene|page|view|us|me|you|u|we|camera|cam|viewer|left|right|lft|rt|"
-    "top|bottom|front|back|middle|center|centre|corner|edge|sides?|far|end|row|outside|background|foreground|leftmost|"
-    "rightmost|two|three|four|five|both|all|[0-9]+|group|bunch|pair|line)\\b"
+    "(?:pic|pics|picture|photo|image|img|screen|shot|frame|scene|page|view|us|me|you|u|we|camera|cam|viewer|left|right|"
+    "lft|rt|top|bottom|front|back|middle|center|centre|corner|edge|sides?|far|end|row|outside|background|foreground|"
+    "leftmost|rightmost|two|three|four|five|both|all|[0-9]+|group|bunch|pair|line)\\b"
 )
 
 _APOSTROPHES = re.compile("['\u2019.]")

@@ -15,18 +15,18 @@ from typing import BinaryIO
 import torch
 from accelerate.utils import broadcast_object_list
 
+from stages.runtime.errors import UserError
 from stages.runtime.processes import here
 from stages.train.state import State
 
 KEPT = 2
 DIGITS = 16  # of a SHA-256, in a file's name
-SECONDS = 300.0  # between two checkpoints within an epoch
 TEMPORARY = "partial.tmp"
 
 log = logging.getLogger(__name__)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint cannot be written; the message names the file, what it needs, and where a next start goes on."""
 
 
@@ -42,7 +42,7 @@ class Checkpoints:
         seconds: wall time after which a checkpoint within an epoch is due.
     """
 
-    def __init__(self, folder: Path, key: str, seconds: float = SECONDS):
+    def __init__(self, folder: Path, key: str, seconds: float):
         self.folder = folder / key
         self.seconds = seconds
         self.last = time.monotonic()

@@ -15,27 +15,39 @@ from stages.runtime.run import Run
 from stages.scoring.protocols import Protocol
 
 PROJECT = Path(__file__).parents[2]
-SOURCES = (
-    "models",
-    "stages/evaluate",
-    "stages/data/prepared.py",
+SOURCES = (  # as dvc.yaml has them
+    "models/alignformer.py",
+    "models/configuration.py",
+    "models/encoders.py",
+    "models/frames.py",
+    "models/grouping.py",
+    "models/losses.py",
+    "models/parallel.py",
+    "models/pixel_decoder.py",
+    "models/processing.py",
+    "models/variant.py",
+    "models/vlba.py",
+    "stages/data",
     "stages/runtime/processes.py",
-    "stages/data/samplers.py",
-    "stages/data/samples.py",
+    "stages/scoring/grid.py",
+    "stages/scoring/metrics.py",
+    "stages/scoring/protocols.py",
+    "stages/scoring/score.py",
+    "stages/setup",
     "stages/train",
-    "stages/runtime/atomic_write.py",
 )
+COMMANDS = "__main__.py"  # which .dvcignore leaves out
 
 
-def key(cell: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
+def key(run: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
     """A hash of parameters, data, code, pretrained weights, versions, processes and kind of device: 16 hex digits."""
     chosen = recipe.model_dump(mode="json")
     determined_by = {
-        "run": cell,
+        "run": run,
         "recipe": chosen,
         "variant": variant.model_dump(mode="json"),
         "protocol": protocol.name,
-        "data": _digests([layout.prepared(cell.dataset)]),
+        "data": _digests([layout.prepared(run.dataset)]),
         "code": _digests((PROJECT / name for name in SOURCES), "*.py"),
         "weights": _digests(_weights(chosen)),
         "versions": [torch.__version__, transformers.__version__],
@@ -50,7 +62,7 @@ def _digests(places: Iterable[Path], pattern: str = "*") -> list[tuple[str, str]
     found = []
     for place in places:
         for path in [place] if place.is_file() else sorted(place.rglob(pattern)):
-            if path.is_file():
+            if path.is_file() and path.name != COMMANDS:
                 with path.open("rb") as file:
                     relative = str(path.relative_to(place.parent))
                     found.append((relative, hashlib.file_digest(file, "sha256").hexdigest()))

@@ -16,7 +16,7 @@ from stages.scoring.protocols import Protocol
 from stages.scoring.score import score
 from stages.setup.optimizer import build_optimizer, schedule
 from stages.train.checkpoints import Checkpoints
-from stages.train.loss_meter import Losses
+from stages.train.loss_meter import LossMeter
 from stages.train.state import State
 
 
@@ -29,6 +29,7 @@ def fit(
     seed: int,
     log: Callable[[dict[str, float], int], None] | None,
     checkpoints: Checkpoints | None = None,
+    workers: int = 0,
 ) -> tuple[AlignFormer, list[dict[str, float]]]:
     """Train, validating after each epoch. Several processes share every batch and return the same.
 
@@ -37,6 +38,7 @@ def fit(
             break it is told the earlier rows again.
         checkpoints: where it goes on from after a break, as if there had been none; None to start from the beginning
             and keep nothing.
+        workers: processes that load images; 0: this one. Changes no result.
 
     Returns:
         The model with the weights of the best epoch by `training.select_by` on val, and the history, a row an epoch.
@@ -48,7 +50,7 @@ def fit(
     if training.channels_last:
         model.to(memory_format=torch.channels_last)
     sampler = OneExpressionPerRef(train.rows, seed)
-    batches = train.loader(training.batch_size, sampler, training.workers, processes.share())
+    batches = train.loader(training.batch_size, sampler, workers, processes.share())
     optimizer = build_optimizer(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))
     if accelerator.num_processes > 1:
@@ -66,7 +68,7 @@ def fit(
         accelerator.print(f"resuming at {_place(state, training.epochs, len(batches))}, from {file}", flush=True)
     for row in state.history:
         tell(row)
-    losses = Losses(state, accelerator.device)
+    losses = LossMeter(state, accelerator.device)
     while state.epoch <= training.epochs:
         sampler.epoch, sampler.done = state.epoch, state.step * training.batch_size
         model.train()
@@ -92,7 +94,7 @@ def fit(
             if checkpoints and losses.known and checkpoints.due():
                 checkpoints.save(state)
         losses.fetch()
-        metrics = summarise(score(model, val, protocol, training.batch_size * 2, training.workers), protocol)
+        metrics = summarise(score(model, val, protocol, training.batch_size * 2, workers), protocol)
         row = _row(state, len(sampler), metrics)
         accelerator.print(
             f"epoch {state.epoch}/{training.epochs}: loss {row['loss']:.4f}, "

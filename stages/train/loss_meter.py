@@ -1,4 +1,4 @@
-"""What the steps' losses are, learnt without a GPU waiting for it."""
+"""The losses of the steps, added up without making a GPU wait for each."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,13 @@ import torch
 
 from models.alignformer import AlignFormerOutput
 from stages.data.samples import Batch
+from stages.runtime.errors import UserError
 from stages.train.state import State
 
 PATIENCE = 50  # steps whose losses may be unknown on a GPU
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError):
     """The loss became infinite or not a number; the message names the step, the samples and the learning rate."""
 
 
@@ -25,7 +26,7 @@ class Step(NamedTuple):
     sent_ids: torch.Tensor
 
 
-class Losses:
+class LossMeter:
     """Adds the losses of every step to the totals of the state, in float64, step by step.
 
     On a CPU each step's losses are known before the weights change. On a GPU they are fetched `PATIENCE` steps at once,

@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks import baselines, photographs
 from stages.data import prepared
-from stages.prepare.__main__ import prepare
+from stages.prepare.preparation import prepare
 from stages.runtime import params
 from stages.scoring.metrics import summarise
 
@@ -108,7 +108,7 @@ def test_a_sheet_inside_the_project_is_refused(monkeypatch, capsys, root):
 @pytest.fixture(scope="module")
 def images(shared_data, root, tmp_path_factory):
     """Both sets of photographs, prepared."""
-    sources = params.read(root / "params.yaml").datasets
+    sources = params.read(root / "tests" / "params.yaml").datasets
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("photographs"))
         for name in ("refer_mini", "refer_true"):

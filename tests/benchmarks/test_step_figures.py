@@ -30,7 +30,7 @@ SETTINGS = {
 
 @pytest.fixture
 def content(root) -> params.Params:
-    return params.read(root / "params.yaml")
+    return params.read(root / "tests" / "params.yaml")
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

@@ -21,6 +21,7 @@ from prefect.utilities.templating import apply_values
 from ruamel.yaml import YAML
 
 from benchmarks import servers
+from pipelines.dvc import remote
 from pipelines.dvc.reproduce import StorageError
 from pipelines.prefect import claims
 
@@ -43,7 +44,7 @@ stages:
 """
 HOLD = """
 import time
-from pipelines import claims
+from pipelines.prefect import claims
 with claims.claimed("train"):
     print("held", flush=True)
     time.sleep(600)
@@ -86,7 +87,7 @@ def limits() -> list[str]:
 
 
 def test_one_clone_holds_a_stage_and_leaves_nothing(project):
-    assert claims.remote() == "store"
+    assert remote.name() == "store"
     with claims.claimed("train"):
         assert [name.startswith("claim:train-") for name in limits()] == [True]
         with pytest.raises(claims.ClaimedError, match="another machine has train-"), claims.claimed("train"):
@@ -108,7 +109,7 @@ def test_without_a_remote_or_a_server_there_is_no_claim(project, monkeypatch):
     with temporary_settings(restore_defaults={PREFECT_API_URL}), claims.claimed("train"):
         pass
     (project / ".dvc" / "config").write_text(CONFIG.replace("remote = store", ""))
-    assert claims.remote() is None
+    assert remote.name() is None
     with claims.claimed("train"):
         assert limits() == []
 

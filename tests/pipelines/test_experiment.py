@@ -49,6 +49,30 @@ stages:
     cmd: sleep 600 & echo $! > pid; echo started; wait
 """
 
+STAGE = """
+import os, time
+from stages.runtime import startup
+startup.start()
+open("pid", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+EACH_TIME = """
+stages:
+  look:
+    cmd: cat source.txt > seen.txt
+    always_changed: true
+    outs:
+      - seen.txt:
+          cache: false
+  prepare:
+    cmd: cp seen.txt prepared.txt
+    deps:
+      - seen.txt
+    outs:
+      - prepared.txt
+"""
+
 SIDE_BY_SIDE = """
 stages:
   long:
@@ -96,6 +120,39 @@ def project(tmp_path, monkeypatch, prefect_database):
     return tmp_path
 
 
+@pytest.mark.parametrize("command", ["experiment", "schedule"])
+def test_no_command_imports_prefect_before_it_is_told_not_to_call_home(command):
+    script = f"""
+import os, runpy, sys
+from stages.runtime import startup
+
+class Prefect:
+    def find_spec(name, path=None, target=None):
+        if name == "prefect":
+            sys.exit(str(all(switch in os.environ for switch in startup.SWITCHES)))
+
+for switch in startup.SWITCHES:
+    os.environ.pop(switch, None)
+sys.meta_path.insert(0, Prefect)
+runpy.run_module("pipelines.{command}", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == "True\n"
+
+
+@pytest.mark.parametrize("command", ["experiment", "schedule", "sync", "repair"])
+def test_importing_a_command_does_nothing_and_each_has_help(command):
+    script = f"""
+import os, threading
+before = dict(os.environ)
+import pipelines.{command}
+print(dict(os.environ) == before, threading.active_count())
+pipelines.{command}.main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith(f"True 1\nusage: python -m pipelines.{command} "), done.stderr
+
+
 def test_flow_runs_the_dag_and_names_what_failed(project):
     assert reproduce("prepare", print) is Outcome.RAN
     done = subprocess.run(
@@ -108,6 +165,24 @@ def test_flow_runs_the_dag_and_names_what_failed(project):
     assert f"error: {summary}" in done.stderr
     assert "Task run 'train@good' - training good" in done.stdout + done.stderr
     assert (project / "good.txt").exists() and not (project / "report.txt").exists()
+
+
+def test_a_stage_that_runs_each_time_is_unchanged_where_its_outputs_are(project):
+    def summary() -> str:
+        command = [sys.executable, "-m", "pipelines.experiment"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[-1]
+
+    (project / "dvc.yaml").write_text(EACH_TIME)
+    (project / "source.txt").write_text("words")
+    assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
+    assert dag.look() == ({"look": set(), "prepare": {"look"}}, {"prepare"}, {"look": dag.recorded_outputs("look")})
+    assert summary() == "0 ran, 0 cached, 2 unchanged, 0 failed, 0 skipped"
+    (project / "source.txt").write_text("other words")
+    assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
+    (project / "seen.txt").write_text("changed by hand")
+    assert summary() == "1 ran, 0 cached, 1 unchanged, 0 failed, 0 skipped"
+    assert (project / "seen.txt").read_text() == "other words"
 
 
 def test_order_and_ancestors(project):
@@ -128,7 +203,8 @@ def test_order_and_ancestors(project):
 
 def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(dag.DagError, match="DVC"):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(dag.DagError, match=r"DVC cannot read the pipeline: .*not inside of a DVC repository"):
         dag.read()
     with pytest.raises(SystemExit, match="not the root of a DVC project"):
         main([])
@@ -168,9 +244,7 @@ def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # one waits for the stage, the other becomes the stage
 def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
-    (project / "stage.py").write_text(
-        "import os, stages, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
-    )
+    (project / "stage.py").write_text(STAGE)
     deaf = "sleep 600 & echo $! > background"  # what a shell puts there ignores the interrupt
     (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {deaf}; {sys.executable} stage.py; true\n")
     starter = subprocess.Popen(
@@ -185,9 +259,7 @@ def test_a_stage_ends_with_dvc_and_dvc_with_whoever_started_it(project, shell):
 
 
 def test_a_stage_ends_with_a_plain_dvc(project):
-    (project / "stage.py").write_text(
-        "import os, stages, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
-    )
+    (project / "stage.py").write_text(STAGE)
     (project / "dvc.yaml").write_text(f"stages:\n  long:\n    cmd: {sys.executable} stage.py\n")
     dvc = subprocess.Popen([sys.executable, "-m", "dvc", "repro"])
     stage = started(project / "pid")

@@ -18,7 +18,9 @@ import pytest
 
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
+from pipelines import repair as repair_command
 from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
+from stages.runtime import dvc_internals
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -76,6 +78,17 @@ def test_a_lock_file_that_is_cut_off_is_made_again_from_the_run_cache(project, k
     assert len(Path("ran").read_text().splitlines()) == 2
 
 
+def test_the_command_repairs_and_says_so(project, monkeypatch, tmp_path, capsys):
+    LOCK.write_bytes(LOCK.read_bytes()[:20])
+    repair_command.main([])
+    assert "dvc.lock was cut off" in capsys.readouterr().out and DAMAGED.exists()
+    repair_command.main([])
+    assert capsys.readouterr().out == ""
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(SystemExit, match="not the root of a DVC project"):
+        repair_command.main([])
+
+
 @pytest.mark.parametrize("content", ["", '{"write": {"', None], ids=["empty", "cut off", "another program's"])
 def test_a_rwlock_that_blocks_dvc_for_ever_is_removed(project, content):
     stranger = {"pid": os.getpid(), "cmd": "/venv/bin/dvc repro --single-item first"}
@@ -105,11 +118,9 @@ def test_nothing_is_repaired_where_all_is_well(project):
 
 
 def test_a_lock_file_that_dvc_is_just_writing_is_left_alone(project):
-    from dvc.lock import make_lock
-
     whole = LOCK.read_bytes()
     said = []
-    with make_lock(".dvc/tmp/lock", ".dvc/tmp"):
+    with dvc_internals.files_held():
         LOCK.write_bytes(b"")
         repairing = threading.Thread(target=repair, args=(said.append,))
         repairing.start()
@@ -124,7 +135,7 @@ def test_a_process_whose_end_takes_for_ever_is_killed_soon_after_its_parent(tmp_
     """Python stops other threads when it ends; here it hangs in that very moment."""
     orphan = """
 import pathlib, time
-from stages import parent
+from stages.runtime import parent
 
 class Hangs:
     def __del__(self):
@@ -132,7 +143,7 @@ class Hangs:
             time.sleep(1)
 
 hangs = Hangs()
-parent.watch()
+parent.exit_with_parent()
 pathlib.Path("started").touch()
 time.sleep(60)
 """

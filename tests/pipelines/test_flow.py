@@ -16,11 +16,12 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
 from prefect.states import Cancelling, Running
 
-from pipelines import experiment as module
-from pipelines.dvc import dag, reproduce
+from pipelines.dvc import dag, remote, reproduce
+from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
 from pipelines.experiment import experiment
-from pipelines.prefect import claims, runs, server
+from pipelines.flow import flow_run
+from pipelines.prefect import claims, flow_runs, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
 from stages.runtime import params
@@ -50,10 +51,10 @@ def stages(prefect, tmp_path, monkeypatch):
         ran.append(stage)
         return does.get(stage, lambda: Outcome.RAN)()
 
-    monkeypatch.setattr(module, "reproduce", run)
-    monkeypatch.setattr(module, "PAUSES", (0.01, 0.1))
-    monkeypatch.setattr(claims, "remote", lambda: None)
-    monkeypatch.setattr(dag, "look", lambda: (DAG, set()))
+    monkeypatch.setattr(flow_run, "reproduce", run)
+    monkeypatch.setattr(flow_run, "PAUSES", (0.01, 0.1))
+    monkeypatch.setattr(remote, "name", lambda: None)
+    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, set(), {}))
     monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
     does["ran"] = ran
     return does
@@ -76,7 +77,7 @@ def failing(*errors):
 
 
 def tasks(state) -> dict[str, str]:
-    runs.settle()
+    flow_runs.settle()
     with get_client(sync_client=True) as client:
         found = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [state.state_details.flow_run_id]}})
@@ -135,17 +136,40 @@ def test_a_lock_a_claim_and_a_storage_are_waited_for_and_others_have_the_turn(st
 
 
 def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
-    monkeypatch.setattr(module, "FAULTS", 3)
+    monkeypatch.setattr(flow_run, "FAULTS", 3)
     stages["prepare"] = failing(*[StorageError("no route")] * 9)
     state = experiment(["prepare"], return_state=True)
     assert state.is_failed() and stages["ran"] == ["prepare"] * 3
 
 
 def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):
-    monkeypatch.setattr(dag, "look", lambda: (DAG, {"prepare", "train@a", "report"}))
+    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, {"prepare", "train@a", "report"}, {}))
     state = experiment(return_state=True)
     assert stages["ran"] == ["train@b", "report"]
     assert state.message.startswith("2 ran, 0 cached, 2 unchanged")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ({"data.json": "a1"}, {"data.json": "a1"}, "unchanged"),
+        ({"data.json": "a1"}, {"data.json": "b2"}, "ran"),
+        (None, {"data.json": "a1"}, "ran"),  # before, the file was not as dvc.lock has it
+    ],
+)
+def test_what_runs_each_time_is_unchanged_where_its_outputs_are(stages, monkeypatch, before, after, outcome):
+    """Then nothing that needs it is asked, and MLflow is left alone."""
+    outputs = {} if before is None else {"prepare": before}
+    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, set(DAG) - {"prepare"}, outputs))
+    monkeypatch.setattr(dag, "recorded_outputs", lambda stage: after)
+    state = experiment(return_state=True)
+    if outcome == "unchanged":
+        assert stages["ran"] == ["prepare"]
+        assert state.message.startswith("0 ran, 0 cached, 4 unchanged")
+        assert tasks(state) == dict.fromkeys(DAG, "Unchanged")
+    else:
+        assert stages["ran"] == list(DAG)
+        assert state.message.startswith("4 ran") and "mlflow" in tasks(state)
 
 
 def test_with_a_remote_a_stage_is_claimed_pulled_and_pushed(stages, monkeypatch):
@@ -170,11 +194,11 @@ def test_with_a_remote_a_stage_is_claimed_pulled_and_pushed(stages, monkeypatch)
         if error := next(pushes):
             raise error
 
-    monkeypatch.setattr(claims, "remote", lambda: "storage")
+    monkeypatch.setattr(remote, "name", lambda: "storage")
     monkeypatch.setattr(server, "is_shared", lambda: True)
     monkeypatch.setattr(claims, "claimed", claimed)
-    monkeypatch.setattr(claims, "push", push)
-    monkeypatch.setattr(module, "reproduce", run)
+    monkeypatch.setattr(remote, "push", push)
+    monkeypatch.setattr(flow_run, "reproduce", run)
     state = experiment(["prepare"], return_state=True)
     assert done == ["claim prepare", "repro prepare True", "push prepare", "release prepare"] * 2
     assert state.message.startswith("1 ran, 0 cached, 0 unchanged")
@@ -188,8 +212,8 @@ def test_cancel_in_prefect_ends_it(stages, monkeypatch):
         fail()
 
     stages["train@a"] = long
-    monkeypatch.setattr(module, "stop", stopped.set)
-    monkeypatch.setattr(runs, "EVERY", 0.2)
+    monkeypatch.setattr(flow_run, "stop", stopped.set)
+    monkeypatch.setattr(flow_runs, "EVERY", 0.2)
 
     def cancel():
         while "train@a" not in stages["ran"]:
@@ -207,12 +231,12 @@ def test_cancel_in_prefect_ends_it(stages, monkeypatch):
 
 def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
     gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    labels = runs._labels(psutil.Process(gone.pid))
+    labels = flow_runs._labels(psutil.Process(gone.pid))
     gone.communicate(b"\n")
     others = {**labels, "host": "another"}
     with get_client(sync_client=True) as client:
         ids = []
-        for marks in (labels, others, runs._labels(psutil.Process())):
+        for marks in (labels, others, flow_runs._labels(psutil.Process())):
             ids.append(client.create_flow_run(experiment, state=Running()).id)
             client.update_flow_run_labels(ids[-1], marks)
         experiment(["prepare"], return_state=True)
@@ -220,9 +244,9 @@ def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
 
 
 def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothing(stages, root, tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((root / "tests" / "params.yaml").read_text())
     seen = []
-    monkeypatch.setattr(dag, "look", lambda: (seen.append(params.read().experiment.seeds) or DAG, set()))
+    monkeypatch.setattr(dag, "look", lambda: seen.append(params.read().experiment.seeds) or Pipeline(DAG, set(), {}))
     assert experiment(["prepare"], ["experiment.seeds=[7]"], return_state=True).is_completed()
     assert seen == [[7]]
     state = experiment(overrides=["experiment.seedz=[7]"], return_state=True)
@@ -239,7 +263,9 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(prefect):
 
 
 def test_the_temporary_server_is_on_loopback_and_ends_with_its_flow(prefect):
-    code = "from pipelines import server, runs\nwith server.temporary():\n print(server.address(), flush=True); input()"
+    code = (
+        "from pipelines.prefect import server\nwith server.temporary():\n print(server.address(), flush=True); input()"
+    )
     flow = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = flow.stdout.readline().strip()
     assert url.startswith("http://127.0.0.1:")

@@ -20,10 +20,9 @@ import pytest
 
 from pipelines.mlflow import champion
 from pipelines.mlflow.sync import SyncError, sync
-from stages import tracking
 from stages.runtime import keys, params
 from stages.runtime.run import Run
-from stages.tracking import mlruns, owner, store
+from stages.tracking import live, mlruns, owner, store
 from tests import mlflow_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,7 +153,7 @@ def computed(tmp_path_factory) -> Path:
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "work.py").write_text(WORK)
     (folder / "supported.txt").write_text("vlba alignformer")
-    content = (ROOT / "params.yaml").read_text()
+    content = (ROOT / "tests" / "params.yaml").read_text()
     listed = "variants: [baseline, text_to_pixel, pixel_to_text, vlba, vlba_pixel, alignformer]"
     assert listed in content
     (folder / "params.yaml").write_text(content.replace(listed, f"variants: [{', '.join(VARIANTS)}]"))
@@ -181,7 +180,7 @@ def synced_once(computed, tmp_path_factory) -> Path:
 @pytest.fixture
 def synced(synced_once, tmp_path, monkeypatch) -> Path:
     """A copy of a project that was synced once, as the current folder."""
-    from mlflow.tracking._tracking_service import utils
+    from mlflow.live._tracking_service import utils
 
     utils._artifact_repos_cache.clear()  # by the ids of runs, which are those of other copies
     folder = shutil.copytree(synced_once, tmp_path / "project", symlinks=True)
@@ -254,7 +253,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
         "data.warnings": "few",
     }
     assert described.items() <= run["tags"].items()
-    settings = params.read(ROOT / "params.yaml")
+    settings = params.read(ROOT / "tests" / "params.yaml")
     knobs = mlruns.flatten(recipe=settings.recipes["small"], variant=settings.variants["vlba"])
     assert run["params"] == {name: str(value) for name, value in knobs.items()}
     assert run["metrics"]["loss"] == [(1, "1.0"), (2, "0.5"), (3, repr(1 / 3))]
@@ -394,7 +393,7 @@ def test_runs_that_never_ended(synced):
 
 def test_a_training_that_runs_is_left_alone(synced):
     """The same inputs again, forced: its run is the trainer's business, and so is the parent's state."""
-    with tracking.training_run("scenes", "vlba", 0, {}) as run:
+    with live.training_run("scenes", "vlba", 0, {}) as run:
         run.log({"loss": 9.0}, step=1)
         lines = said()
         assert f"train@scenes-vlba-0: process {os.getpid()} is at it: left alone" in lines
@@ -509,7 +508,7 @@ def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
     if expected is None:
         assert isinstance(chosen, str) and "no variant is above reference" in chosen
     else:
-        assert chosen.cell == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
+        assert chosen.run == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
 
 
 def test_two_syncs_at_once_on_no_database(project):

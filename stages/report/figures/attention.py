@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from stages.attention.tiles import AttentionTiles
-from stages.report.figures.rendering import SOFT, Figure, Panel
+from stages.report.figures.figure import SOFT, Figure, Panel
 
 TILE_INCHES, NUMBER_ROOM = 0.62, 0.24  # width of a tile; room below it for its number, in widths of a tile
 TITLE_LETTERS = 70

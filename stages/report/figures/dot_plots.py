@@ -1,15 +1,14 @@
-"""Dots with intervals, a row each, and the report's main figure: the differences to the reference."""
+"""Dots with intervals, one row for each name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.figures.rendering import INK, PAPER, SOFT, Figure, Mark, Panel, line_style
+from stages.report.figures.figure import PAPER, SOFT
 
 LINE, FRAME = 0.26, 0.9  # inches of height: a row of dots, and all the rest of a panel
 WIDTH, AXIS = 3.2, 1.75  # inches: usual width, and at least of the axis alone
@@ -34,46 +33,6 @@ class Dots:
     table: pd.DataFrame
     filled: np.ndarray
     shift: float = 0.0
-
-
-def differences(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
-    """The report's main figure: what each variant changes, a panel a split.
-
-    Args:
-        comparison: columns variant, split, metric, difference, difference_low, difference_high (fractions) and
-            supported, in the order of variants and splits to show.
-        reference: the variant that differences are taken to.
-        metric: which one.
-    """
-    rows = comparison[comparison["metric"] == metric]
-    order = list(rows["variant"].unique())
-    names = [name for name in order if name != reference]
-    ends = limits(rows[rows["variant"] != reference], DIFFERENCE)
-    panels = []
-    for split, part in rows.groupby("split", sort=False):
-        own = part.set_index("variant").reindex(names)
-        supported = own["supported"].eq(True).to_numpy()
-        dots = [
-            Dots(line_style(order.index(name))[0], in_percent(own.loc[[name]].reindex(names), DIFFERENCE), supported)
-            for name in names
-        ]
-        draw = partial(_draw, title=str(split), names=names, dots=dots, metric=metric, ends=ends)
-        alt = f"Difference in {metric} to {reference} on {split}: {told(own['difference'])}"
-        height = FRAME + LINE * len(names)
-        panels.append(Panel(draw, alt, width=width(room(names)), height=height, names=room(names)))
-    return Figure(
-        key="differences",
-        title=f"Differences to {reference}",
-        caption=(
-            f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
-            "interval over images and seeds. Filled: supported (p < 0.05 after Holm's adjustment over the variants "
-            "of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
-        ),
-        panels=panels,
-        columns=3,
-        legend=[Mark("supported", INK, filled=True), Mark("not supported", INK, filled=False)],
-        shared_names=True,
-    )
 
 
 def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str, missing: str = "no scores") -> None:
@@ -130,10 +89,3 @@ def told(values: pd.Series) -> str:
     return "; ".join(
         f"{name} {'no result' if np.isnan(value) else f'{100 * value:.1f}'}" for name, value in values.items()
     )
-
-
-def _draw(axes: Axes, title: str, names: list[str], dots: list[Dots], metric: str, ends: tuple[float, float]) -> None:
-    axes.axvline(0, color=INK, linewidth=0.9)
-    draw_dots(axes, names, dots, f"Δ {metric} (percentage points)")
-    axes.set_xlim(*ends)
-    axes.set_title(title, loc="left", fontweight="bold")

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.figures.rendering import INK, Figure, Mark, Panel
+from stages.report.figures.figure import INK, Figure, Mark, Panel
 
 INSIDE, OUTSIDE = "#d55e00", "#56b4e9"
 AS_VECTORS = 1000  # points; more of them are drawn as an image

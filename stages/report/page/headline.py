@@ -2,14 +2,14 @@
 
 import pandas as pd
 
-from stages.report.dataset_results import Numbers
-from stages.report.tables import comparison_tables
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables import captions, contrast_tables
 from stages.report.tables.table import interval, percent, signed
 
 SAME = "0.0"
 
 
-def headline(results: Numbers) -> str:
+def headline(results: DatasetNumbers) -> str:
     """One sentence: what the parts of the richest variant change, one after the other, on the first evaluation split.
 
     The richest variant is fixed by its place in `params.yaml`, not by its result, so the sentence also reports a loss.
@@ -22,7 +22,7 @@ def headline(results: Numbers) -> str:
     parts = _parts(results, split)
     said = [_said(row, results, first=place == 0) for place, row in enumerate(parts)]
     if not parts:
-        row = results.cell(richest, split, results.metric)
+        row = results.row(richest, split, results.metric)
         said = [_difference(richest, row, f" {results.metric} over {results.reference}")]
     sentence = "; ".join(said)
     seeds = len(results.seeds) - len(results.missing.get(richest, []))
@@ -30,7 +30,7 @@ def headline(results: Numbers) -> str:
     return " ".join([f"{_capital(sentence) if parts else sentence} ({where}).", *_unscored(results)])
 
 
-def details(results: Numbers) -> str:
+def details(results: DatasetNumbers) -> str:
     """Sentences about the other parts, the other splits, the losses, and what the seeds cannot say."""
     if results.richest == results.reference:
         return ""
@@ -45,9 +45,9 @@ def details(results: Numbers) -> str:
         same = {(row["variant"], row["against"]): row for row in _contrasts(results, other)}
         said = [_said(same[pair], results) for pair in chosen if pair in same] or [_to_reference(results, other)]
         sentences.append(f"On {other}: {'; '.join(said)}.")
-    means = {name: results.cell(name, split, metric)["mean"] for name in results.scored}
+    means = {name: results.row(name, split, metric)["mean"] for name in results.scored}
     best = max(means, key=means.get)
-    row = results.cell(best, split, metric)
+    row = results.row(best, split, metric)
     sentences.append(
         f"The highest mean on {split} is that of {best}, {percent(row['mean'])} {interval(row['low'], row['high'])}."
     )
@@ -66,10 +66,10 @@ def details(results: Numbers) -> str:
     return " ".join(sentences)
 
 
-def _about_one(results: Numbers, split: str) -> str:
+def _about_one(results: DatasetNumbers, split: str) -> str:
     if results.reference not in results.scored:
         return " ".join(_unscored(results))
-    row = results.cell(results.reference, split, results.metric)
+    row = results.row(results.reference, split, results.metric)
     number = f"{percent(row['mean'])} {results.metric} {interval(row['low'], row['high'])}".strip()
     alone = len(results.variants) == 1
     why = "no other variant is listed" if alone else "no other variant has scores"
@@ -78,14 +78,14 @@ def _about_one(results: Numbers, split: str) -> str:
     )
 
 
-def _contrasts(results: Numbers, split: str) -> list[pd.Series]:
+def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
     """Pairs with numbers in the first headline metric."""
     table = results.contrasts
     chosen = table[(table["split"] == split) & (table["metric"] == results.metric) & table["difference"].notna()]
     return [row for _, row in chosen.iterrows()]
 
 
-def _parts(results: Numbers, split: str) -> list[pd.Series]:
+def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
     """The pairs from the poorest variant to the richest, one part a step; the contrastive loss is the last part."""
     pairs, steps, variant = _contrasts(results, split), [], results.richest
     while found := [row for row in pairs if row["variant"] == variant]:
@@ -95,13 +95,13 @@ def _parts(results: Numbers, split: str) -> list[pd.Series]:
     return steps[::-1]
 
 
-def _said(row: pd.Series, results: Numbers, first: bool = False) -> str:
+def _said(row: pd.Series, results: DatasetNumbers, first: bool = False) -> str:
     """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where pairs share a part."""
-    return _difference(comparison_tables.part(results, row), row, f" {results.metric} over none" if first else "")
+    return _difference(contrast_tables.part(results, row), row, f" {results.metric} over none" if first else "")
 
 
-def _to_reference(results: Numbers, split: str) -> str:
-    return _difference(results.richest, results.cell(results.richest, split, results.metric), "")
+def _to_reference(results: DatasetNumbers, split: str) -> str:
+    return _difference(results.richest, results.row(results.richest, split, results.metric), "")
 
 
 def _difference(what: str, row: pd.Series, unit: str) -> str:
@@ -115,19 +115,19 @@ def _difference(what: str, row: pd.Series, unit: str) -> str:
     return f"{what} {change}{unit} {bounds}, {loss}{support}"
 
 
-def _losses(results: Numbers) -> list[str]:
+def _losses(results: DatasetNumbers) -> list[str]:
     """Every variant that is below the reference, where that is supported."""
     lost = [
         f"{name} on {split} ({signed(row['difference'])})"
         for name in results.scored
         for split in results.splits
-        for row in [results.cell(name, split, results.metric)]
+        for row in [results.row(name, split, results.metric)]
         if row["supported"] and row["difference"] < 0
     ]
     return [f"Below {results.reference}, supported: {_listing(lost)}."] if lost else []
 
 
-def _adjusted_away(results: Numbers) -> bool:
+def _adjusted_away(results: DatasetNumbers) -> bool:
     """Whether an interval of the first metric leaves 0 out whose difference is not supported."""
     of_reference = results.comparison.xs(results.metric, level="metric")
     of_pairs = results.contrasts[results.contrasts["metric"] == results.metric]
@@ -139,8 +139,8 @@ def _adjusted_away(results: Numbers) -> bool:
     )
 
 
-def _unscored(results: Numbers) -> list[str]:
-    return [comparison_tables.why_no_number(results, name) for name in results.variants if name in results.missing]
+def _unscored(results: DatasetNumbers) -> list[str]:
+    return [captions.why_no_number(results, name) for name in results.variants if name in results.missing]
 
 
 def _capital(text: str) -> str:

@@ -6,26 +6,27 @@ import pandas as pd
 
 from stages.attention import tiles
 from stages.attention.tiles import AttentionTiles
-from stages.report import diagnoses
+from stages.report import diagnoses, sweeps
 from stages.report.dataset_results import DatasetResults
 from stages.report.diagnoses import Diagnosis
 from stages.report.figures import (
-    alignment,
+    alignment_plots,
     attention,
-    calibration,
-    curves,
-    dot_plots,
+    calibration_curves,
+    differences,
     embedding_maps,
     gallery,
-    slices,
-    sweeps,
+    learning_curves,
+    slice_plots,
+    sweep_plots,
 )
+from stages.report.figures.figure import Figure
 from stages.report.figures.gallery import Gallery
-from stages.report.figures.rendering import Figure
-from stages.report.figures.slices import Slices
-from stages.report.tables import diagnosis_tables
+from stages.report.figures.slice_plots import Slices
+from stages.report.tables import diagnosis_tables, sweep_tables
 from stages.report.tables.table import Table
 from stages.runtime.params import Params
+from stages.statistics import alignment
 from stages.statistics.slices import FAMILIES
 
 CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
@@ -33,7 +34,7 @@ IMAGE_WIDTH = 192  # pixels, of an image that attention is laid over
 
 
 @dataclass(frozen=True)
-class Contents:
+class DatasetSection:
     """What the report shows of one dataset; a list is empty where there is nothing to show.
 
     Attributes:
@@ -70,29 +71,29 @@ class Contents:
         return [*self.differences, *swept, *self.slices, *diagnosed, self.curves]
 
 
-def gather(results: DatasetResults, params: Params) -> Contents:
+def gather(results: DatasetResults, params: Params) -> DatasetSection:
     """Everything that is shown of one dataset.
 
     Raises:
         ReportError: an input is missing, or an image cannot be read.
     """
     metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
-    found = diagnoses.read(results.name, runs(results), list(results.scores), results.shown_seed)
+    found = diagnoses.read(results.name, results.scored_seeds, list(results.scores), results.shown_seed)
     aligned = alignment.summarise(found.alignment)
     words = _words(results, found)
-    return Contents(
+    return DatasetSection(
         differences=_differences(results, comparison, metric),
         sweeps=[
             (
-                sweeps.figure(sweep, comparison, results.reference, metric, number),
-                diagnosis_tables.of_sweep(results, sweep, metric),
+                sweep_plots.figure(sweep, comparison, results.reference, metric, number),
+                sweep_tables.table(results, sweep, metric),
             )
             for number, sweep in enumerate(sweeps.find(params), start=1)
         ],
         slices=_slices(results),
-        alignment=alignment.figure(aligned, results.variants, first),
+        alignment=alignment_plots.figure(aligned, results.variants, first),
         alignment_table=diagnosis_tables.of_alignment(results, aligned),
-        calibration=calibration.figure(found.calibration, found.thresholds, results.variants, first, "mIoU"),
+        calibration=calibration_curves.figure(found.calibration, found.thresholds, results.variants, first, "mIoU"),
         calibration_table=diagnosis_tables.of_calibration(results, found.summaries, first),
         embeddings=embedding_maps.figure(
             found.embeddings, {name: rows.head(CLOSE_UPS) for name, rows in found.samples.items()}
@@ -101,17 +102,9 @@ def gather(results: DatasetResults, params: Params) -> Contents:
         attention=[attention.figure([each for each in words if each.sent_id == words[0].sent_id], results.richest)]
         if words
         else [],
-        curves=curves.figure(results.histories, results.variants, results.seeds),
+        curves=learning_curves.figure(results.histories, results.variants, results.seeds),
         galleries=gallery.galleries(results),
     )
-
-
-def runs(results: DatasetResults) -> dict[str, list[int]]:
-    """Variant -> the listed seeds that have scores."""
-    return {
-        variant: [seed for seed in results.seeds if seed not in results.missing.get(variant, [])]
-        for variant in results.variants
-    }
 
 
 def in_listed_order(results: DatasetResults) -> pd.DataFrame:
@@ -125,7 +118,7 @@ def in_listed_order(results: DatasetResults) -> pd.DataFrame:
 def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str) -> list[Figure]:
     if len(results.variants) == 1:
         return []
-    return [dot_plots.differences(comparison, results.reference, metric)]
+    return [differences.figure(comparison, results.reference, metric)]
 
 
 def _slices(results: DatasetResults) -> list[Figure]:
@@ -134,10 +127,10 @@ def _slices(results: DatasetResults) -> list[Figure]:
         return []
     of_split = table[table["split"] == split].reset_index(drop=True)
     found = Slices(of_split, FAMILIES, results.variants, split, results.metric)
-    levels = slices.levels(found, list(results.scores))
+    levels = slice_plots.levels(found, list(results.scores))
     if len(results.scores) == 1:
         return [levels]
-    return [slices.differences(found, results.richest, results.reference), levels]
+    return [slice_plots.differences(found, results.richest, results.reference), levels]
 
 
 def _words(results: DatasetResults, found: Diagnosis) -> list[AttentionTiles]:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from stages.data.prepared import set_of
-from stages.report.dataset_results import Numbers
-from stages.report.tables.comparison_tables import COMMAND, name_cell, seeds_said, why_no_number
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables.captions import made_by, name_cell, seeds_said, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
-from stages.runtime.params import SPLIT_BY
+from stages.runtime.refer_sets import SPLIT_BY
 from stages.scoring.metrics import METRICS
 
 FILE = Path(__file__).with_name("published.csv")
@@ -39,7 +39,7 @@ def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
     return {}
 
 
-def statement(results: Numbers) -> str:
+def statement(results: DatasetNumbers) -> str:
     """What is set beside the project's numbers, what is not, and why."""
     if results.source.get("kind") not in OURS:
         return f"No published results are set beside these: {results.name} is not of the RefCOCO family."
@@ -65,7 +65,7 @@ def statement(results: Numbers) -> str:
     return " ".join(sentences)
 
 
-def table(results: Numbers) -> Table | None:
+def table(results: DatasetNumbers) -> Table | None:
     """Published results that agree in dataset, split, metric and protocol, above the project's; None without any."""
     if results.source.get("kind") not in OURS or results.partial:
         return None
@@ -123,7 +123,7 @@ def table(results: Numbers) -> Table | None:
             seeds_said(results),
             "Brackets: 95 % interval of this project's.",
             statement(results),
-            f"Made by: {COMMAND}.",
+            made_by(),
         ],
     )
 
@@ -132,7 +132,7 @@ def _published_name(name: str, split_by: str) -> str:
     return f"{name}-{split_by}" if len(SPLIT_BY[name]) > 1 else name
 
 
-def _on_these_splits(results: Numbers) -> pd.DataFrame:
+def _on_these_splits(results: DatasetNumbers) -> pd.DataFrame:
     known, wanted = read(), set(set_names(results.source, results.splits).values())
     return known[[key in wanted for key in zip(known["dataset"], known["split"], strict=True)]]
 
@@ -144,8 +144,8 @@ def _published_cell(rows: pd.DataFrame, split: str, metric: str, notes: Notes) -
     return Cell(f"{found.iloc[0]:.2f}", value=found.iloc[0] / 100)
 
 
-def _own_cell(results: Numbers, variant: str, split: str, metric: str, notes: Notes) -> Cell:
-    row = results.cell(variant, split, metric)
+def _own_cell(results: DatasetNumbers, variant: str, split: str, metric: str, notes: Notes) -> Cell:
+    row = results.row(variant, split, metric)
     if pd.isna(row["mean"]):
         return Cell(MISSING + notes.mark(why_no_number(results, variant)))
     return Cell(percent(row["mean"], 2), interval(row["low"], row["high"]), value=float(row["mean"]))

@@ -9,6 +9,7 @@ import pandas as pd
 MINUS = "\N{MINUS SIGN}"
 REFERENCE_MARK = "\N{EN DASH}"
 MISSING = "\N{EM DASH}"
+METRICS_ABREAST = 2  # of a block of columns, each metric with its difference
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -124,6 +125,11 @@ def number_cell(
     return Cell(write(value), note, bold, float(value))
 
 
+def percent_cell(value: float, note: str = "") -> Cell:
+    """A fraction as percent; a dash where there is none."""
+    return Cell(MISSING) if pd.isna(value) else Cell(percent(value), note, value=float(value))
+
+
 def _superscript(number: int) -> str:
     return str(number).translate(SUPERSCRIPTS)
 
@@ -132,3 +138,10 @@ def points(value: float, digits: int) -> str:
     """A fraction in percentage points, with its sign where it is below zero."""
     text = percent(abs(value), digits)
     return text if value >= 0 or float(text) == 0 else MINUS + text
+
+
+def cut(items: list[str], first: int, later: int | None = None) -> list[list[str]]:
+    """Cut into lists of at most `first` items, those after the first of at most `later`."""
+    parts = [items[:first]] if items else []
+    step = later or first
+    return parts + [items[at : at + step] for at in range(first, len(items), step)]

@@ -1,5 +1,6 @@
 """The model card: its numbers are those of the scores, its intervals those of the comparison of one run alone."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,19 @@ import pytest
 from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
+from stages.card import model_facts
 from stages.card.card import card
+from stages.card.model_facts import ModelFacts
+from stages.runtime import layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
+from stages.scoring import trained
 from stages.scoring.metrics import summarise_splits
 from stages.scoring.protocols import PROTOCOLS
 from stages.statistics import comparison, scored
 
 RUN = Run("scenes", "alignformer", 0)
+FACTS = ModelFacts("swin", "bert", parameters=1234, image_size=32, max_tokens=8, vocabulary=11)
 SOURCES = {
     "refer": {"kind": "refer", "name": "refcoco", "split_by": "unc", "root": "refer", "sentence": "sent"},
     "mix": {"kind": "mix", "mix": ["refcoco", "refcocog"], "root": "refer", "sentence": "sent"},
@@ -34,7 +40,7 @@ SUMMARY = {
 
 @pytest.fixture(scope="module")
 def content(root) -> dict:
-    return YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+    return YAML(typ="safe").load((root / "tests" / "params.yaml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +66,10 @@ def written(squares, content, scores):
         changed = {**content["experiment"], "recipe": recipe}
         datasets = content["datasets"]
         if source:
-            changed["outside"], datasets = ["scenes"], {**datasets, "scenes": source}
+            datasets = {**datasets, "scenes": source}
         settings = Params.model_validate({**content, "experiment": changed, "datasets": datasets})
         dataset = replace(squares.prepared, summary=SUMMARY)
-        return card(RUN, settings, dataset, squares.model(), squares.processor, scores, PROTOCOLS["original"])
+        return card(RUN, settings, dataset, FACTS, scores, PROTOCOLS["original"])
 
     return write
 
@@ -123,3 +129,25 @@ def test_pretrained_weights_keep_their_licence(written):
     said = written(recipe="photographs")
     assert "the licence of those weights holds on here" in said
     assert "Its vocabulary is" not in said
+
+
+def test_the_facts_in_the_files_are_those_of_the_loaded_model(squares, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, summary = layout.model(*RUN), layout.diagnosis(*RUN) / "summary.json"
+    model = squares.model()
+    model.save_pretrained(folder)
+    squares.processor.save_pretrained(folder)
+    with pytest.raises(FileNotFoundError, match=r"summary\.json is missing: make it with: dvc repro diagnose@scenes"):
+        model_facts.read(RUN)
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"parameters": 77}))
+    loaded, processor = trained.load(folder)
+    expected = ModelFacts(
+        loaded.config.vision_config.model_type,
+        loaded.config.text_config.model_type,
+        parameters=77,
+        image_size=processor.frame.size,
+        max_tokens=processor.tokenizer.model_max_length,
+        vocabulary=len(processor.tokenizer),
+    )
+    assert model_facts.read(RUN) == expected

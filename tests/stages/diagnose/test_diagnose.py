@@ -20,8 +20,9 @@ from stages.attention.shares import look_inside
 from stages.data import prepared
 from stages.data.prepared import boxes_of
 from stages.data.samples import Expressions
-from stages.diagnose import __main__ as stage
+from stages.diagnose import __main__ as command
 from stages.diagnose import closeup
+from stages.diagnose import diagnosis as stage
 from stages.diagnose.alignment import COLUMNS, average_precision, measured, summarise
 from stages.diagnose.calibration import THRESHOLDS, Calibration, best_threshold
 from stages.diagnose.predictions import GridPrediction, predictions
@@ -302,7 +303,7 @@ def project(squares, small_params, tmp_path, monkeypatch) -> Path:
 
 def run_command(monkeypatch, variant: str) -> None:
     monkeypatch.setattr(sys, "argv", ["diagnose", "--dataset", "scenes", "--variant", variant, "--seed", "0"])
-    stage.main()
+    command.main()
 
 
 def read(path: Path) -> pd.DataFrame:

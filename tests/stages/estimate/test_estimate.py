@@ -1,7 +1,6 @@
-"""The dry run: the schedule's arithmetic, and that nothing is left behind."""
+"""The estimate: the schedule's arithmetic, and that nothing is left behind."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +8,10 @@ import torch
 import yaml
 
 from stages.data import prepared
+from stages.estimate import __main__ as command
 from stages.estimate import estimate
 from stages.runtime import layout, params
 from stages.runtime.run import Run
-from stages.train import __main__ as stage
 
 
 @pytest.fixture
@@ -31,10 +30,8 @@ def project(squares, small_params, tmp_path, monkeypatch) -> Path:
     torch.set_num_threads(threads)
 
 
-def run_command(monkeypatch, *more: str) -> None:
-    words = ["stages.train", "--dataset", "scenes", "--variant", "alignformer", "--seed", "0", *more]
-    monkeypatch.setattr(sys, "argv", words)
-    stage.main()
+def run_command(*more: str) -> None:
+    command.main(["--dataset", "scenes", "--variant", "alignformer", "--seed", "0", *more])
 
 
 def test_the_command_prints_a_table_and_leaves_nothing_behind(project, monkeypatch, capsys):
@@ -42,7 +39,7 @@ def test_the_command_prints_a_table_and_leaves_nothing_behind(project, monkeypat
         return {path: path.stat().st_mtime_ns for path in project.rglob("*")}
 
     before = files()
-    run_command(monkeypatch, "--dry-run", "--recipe", "other")
+    run_command("--recipe", "other")
     assert files() == before
     text = capsys.readouterr().out
     assert text.startswith("scenes, alignformer, seed 0, recipe other, cpu with 1 threads")
@@ -108,13 +105,12 @@ def test_the_peak_of_memory_stays_when_memory_is_freed():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--recipe", "other"], "--recipe is for --dry-run alone"),
-        (["--dry-run", "--recipe", "smal"], "--recipe 'smal' is not in params.yaml; it has: other, "),
+        (["--recipe", "smal"], "--recipe 'smal' is not in params.yaml; it has: other, "),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused(project, monkeypatch, capsys, words, message):
     with pytest.raises(SystemExit) as error:
-        run_command(monkeypatch, *words)
+        run_command(*words)
     assert error.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -122,10 +118,10 @@ def test_a_recipe_that_cannot_be_meant_is_refused(project, monkeypatch, capsys, 
 def test_a_dataset_that_is_not_prepared_is_named(project, monkeypatch):
     (layout.prepared("scenes") / "expressions.parquet").unlink()
     with pytest.raises(SystemExit, match=r"error: .*data/scenes"):
-        run_command(monkeypatch, "--dry-run")
+        run_command()
 
 
 def test_several_processes_are_refused(project, monkeypatch):
     monkeypatch.setattr(estimate.processes, "here", lambda: type("State", (), {"num_processes": 2}))
-    with pytest.raises(SystemExit, match="a dry run measures one process"):
-        run_command(monkeypatch, "--dry-run")
+    with pytest.raises(SystemExit, match="an estimate is made in one process"):
+        run_command()

@@ -95,7 +95,7 @@ def test_the_real_command_answers_and_says_what_it_wrote(taught, images, root):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "note: the model has never seen 'zebra' and reads each as unknown" in done.stderr
+    assert "note: not in the model's vocabulary, read as unknown words: 'zebra'" in done.stderr
     assert "1.png: 'the red zebra': score 0." in done.stdout
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").exists()
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").name in done.stdout
@@ -143,7 +143,7 @@ def test_texts_that_cannot_be_read_stop_before_any_work(taught, images, capsys):
     (b"image,words\n1.png,red\n", "has no column text"),
     (b"image,text\n", "has no row"),
     (b"image,text\n1.png\n", "line 2: a row needs an image and a text"),
-    (b"image,text\n1.png,caf\xe9\n", "is no CSV in UTF-8"),
+    (b"image,text\n1.png,caf\xe9\n", "is not a CSV in UTF-8"),
 ])  # fmt: skip
 def test_a_wrong_csv_is_an_error(taught, images, capsys, content, reason):
     Path("asked.csv").write_bytes(content)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from stages.prepare import scenes
+from stages.prepare.scenes import release as scenes
 from stages.prepare.scenes import wording
 from stages.prepare.scenes.arrangement import Scene, Thing
 from stages.prepare.scenes.grammar import Attribute, Comparison, Finder, Noun, Position, Relation, needs_all, referent

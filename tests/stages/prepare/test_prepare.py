@@ -1,5 +1,6 @@
 """The command that writes a prepared dataset, on rendered scenes and on real photographs."""
 
+import json
 import os
 import pickle
 import shutil
@@ -145,7 +146,12 @@ def test_the_fingerprint_changes_with_annotations_and_images(tmp_path, prepare, 
     refs.unlink()
     result = prepare("refer_true", "--fingerprint", root=str(root))
     assert result.returncode == 1 and "refs(unc).p: No such file" in result.stderr
-    assert "rendered by the project" in prepare("scenes", "--fingerprint").stderr
+
+
+def test_a_rendered_dataset_has_a_fingerprint_too(prepare, tmp_path):
+    assert prepare("scenes", "--fingerprint").returncode == 0
+    content = json.loads((tmp_path / "sources/scenes.json").read_text())
+    assert content == {"rendered": "by the project, from its entry in params.yaml"}
 
 
 def test_photographs_with_true_masks(tmp_path, prepare, shared_data):

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from stages.prepare import scenes
 from stages.prepare.scenes import arrangement, shapes
+from stages.prepare.scenes import release as scenes
 from stages.runtime.params import ImageCounts, ScenesSource
 
 COUNTS = {"train": 30, "val": 20, "testA": 20, "testB": 20}

@@ -15,15 +15,15 @@ import pandas as pd
 import yaml
 
 from stages.data import prepared
-from stages.report import dataset_results
-from stages.report.dataset_results import Numbers
+from stages.report import dataset_numbers, dataset_results
+from stages.report.dataset_numbers import DatasetNumbers
 from stages.runtime import layout
 from stages.runtime.params import Params
 from stages.runtime.params import read as read_params
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import PROTOCOLS
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 WHAT = {
     ("vlba", "text_to_pixel"): "text-to-pixel VLBA",
     ("vlba", "pixel_to_text"): "pixel-to-text VLBA",
@@ -31,7 +31,7 @@ WHAT = {
     ("contrastive", "pixel"): "pixel contrast",
     ("contrastive", "instance"): "instance contrast",
 }
-BETTER = dict(zip(dataset_results.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))
+BETTER = dict(zip(dataset_numbers.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))
 DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm")
 
 
@@ -46,10 +46,12 @@ def params(tmp_path: Path, dataset: str = "scenes", **experiment) -> Params:
     return read_params(tmp_path / "params.yaml")
 
 
-def numbers(settings: Params, means: dict[str, float], splits: Iterable[str] = ("val", "testA"), **changes) -> Numbers:
+def numbers(
+    settings: Params, means: dict[str, float], splits: Iterable[str] = ("val", "testA"), **changes
+) -> DatasetNumbers:
     """Tables' input where every metric of a variant is its mean, everywhere; see `files`."""
     (name,) = settings.experiment.datasets
-    return dataset_results.numbers(name, settings, files(settings, means, splits, **changes))
+    return dataset_numbers.from_files(name, settings, files(settings, means, splits, **changes))
 
 
 def files(
@@ -96,7 +98,7 @@ def files(
             **dict.fromkeys(("mean", "low", "high", "std", "min", "max"), math.nan),
             **({} if variant in gone else around(means[variant])),
             **difference(variant, experiment.reference),
-            **dict.fromkeys(dataset_results.IMPROVEMENT, math.nan),
+            **dict.fromkeys(dataset_numbers.IMPROVEMENT, math.nan),
             **({} if variant in {*gone, experiment.reference} else BETTER),
         }
         for variant in experiment.variants
@@ -146,14 +148,14 @@ def files(
     told = {"name": name, "source": source, "splits": splits, "fingerprint": "f00d", **(summary or {})}
     columns = [
         "protocol",
-        *(column for column in dataset_results.COLUMNS[dataset_results.CONTRASTS] if column != "protocol"),
+        *(column for column in dataset_numbers.COLUMNS[dataset_numbers.CONTRASTS] if column != "protocol"),
     ]
     return {
-        dataset_results.COMPARISON: csv(pd.DataFrame(comparison)),
-        dataset_results.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
-        dataset_results.SLICES: csv(pd.DataFrame(slices)),
-        dataset_results.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
-        dataset_results.SUMMARY: json.dumps(told).encode(),
+        dataset_numbers.COMPARISON: csv(pd.DataFrame(comparison)),
+        dataset_numbers.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
+        dataset_numbers.SLICES: csv(pd.DataFrame(slices)),
+        dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
+        dataset_numbers.SUMMARY: json.dumps(told).encode(),
     }
 
 
@@ -190,7 +192,7 @@ def write_results(settings: Params, name: str) -> None:
     one = settings.model_copy(update={"experiment": experiment.model_copy(update={"datasets": [name]})})
     splits = prepared.read(layout.prepared(name)).evaluation_splits
     made = files(one, dict.fromkeys(experiment.variants, 0.5), splits)
-    table = pd.read_csv(io.BytesIO(made[dataset_results.COMPARISON]))
+    table = pd.read_csv(io.BytesIO(made[dataset_numbers.COMPARISON]))
     values = {
         (variant, split, metric): [
             summarise(rows, protocol)[metric]
@@ -212,20 +214,20 @@ def write_results(settings: Params, name: str) -> None:
             p = 0.01 if abs(change) > 0.1 else 0.5
             table.loc[index, list(DIFFERENCES)] = (change, change - 0.08, change + 0.08, p, p)
             table.loc[index, "supported"] = p < 0.05
-    made[dataset_results.COMPARISON] = csv(table)
+    made[dataset_numbers.COMPARISON] = csv(table)
     of_table = table.set_index(["variant", "split", "metric"])["mean"]
-    contrasts = pd.read_csv(io.BytesIO(made[dataset_results.CONTRASTS]))
+    contrasts = pd.read_csv(io.BytesIO(made[dataset_numbers.CONTRASTS]))
     for index, row in contrasts.iterrows():
         ends = [of_table[row[end], row["split"], row["metric"]] for end in ("variant", "against")]
         change = ends[0] - ends[1]
         p = 0.01 if abs(change) > 0.1 else 0.5
         contrasts.loc[index, list(DIFFERENCES)] = (change, change - 0.08, change + 0.08, p, p)
         contrasts.loc[index, "supported"] = p < 0.05
-    made[dataset_results.CONTRASTS] = csv(contrasts)
+    made[dataset_numbers.CONTRASTS] = csv(contrasts)
     for file, path in (
-        (dataset_results.COMPARISON, layout.comparison(name)),
-        (dataset_results.CONTRASTS, layout.contrasts(name)),
-        (dataset_results.SLICES, layout.slices(name)),
+        (dataset_numbers.COMPARISON, layout.comparison(name)),
+        (dataset_numbers.CONTRASTS, layout.contrasts(name)),
+        (dataset_numbers.SLICES, layout.slices(name)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made[file])

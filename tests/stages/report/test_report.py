@@ -16,13 +16,13 @@ from stages.data import prepared
 from stages.report import dataset_results
 from stages.report.__main__ import main as report
 from stages.report.figures import gallery
-from stages.report.tables import formats
+from stages.report.tables import latex
 from stages.runtime import layout
 from stages.runtime.params import read as read_params
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
 FIGURES = [
     "differences",
@@ -442,12 +442,12 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
-    markdown, latex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
+    markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
     assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer +")
     captions = markdown.count(" on scenes. ")
     assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
     assert markdown.count(f"Protocol original. {lead}.") == captions
-    assert latex.count(f"on scenes. {lead}: {formats.escape(short)}.") == latex.count(" on scenes. ") > 5
+    assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 5
     assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
 
 

@@ -15,16 +15,19 @@ from PIL import Image
 
 from stages.attention.tiles import AttentionTiles, tiles
 from stages.report.figures import (
-    alignment,
+    alignment_plots,
     attention,
-    calibration,
-    curves,
+    calibration_curves,
+    differences,
     dot_plots,
     embedding_maps,
+    learning_curves,
     rendering,
-    slices,
+    slice_plots,
 )
-from stages.report.figures.slices import Slices
+from stages.report.figures.figure import THEME, Figure, line_style
+from stages.report.figures.slice_plots import Slices
+from stages.statistics import alignment
 from stages.statistics.slices import Family
 from tests.stages.diagnose import diagnosis_inputs
 
@@ -110,20 +113,20 @@ def words() -> list[AttentionTiles]:
     return tiles(table, HOSTILE, 7, image, truth, None)
 
 
-def every_figure() -> list[rendering.Figure]:
+def every_figure() -> list[Figure]:
     points = diagnosis_inputs.embedding(7, np.random.default_rng(0))
     sample = pd.DataFrame([{"sent_id": 7, "text": HOSTILE, "variance_x": 0.5, "variance_y": 0.2}])
     history = pd.DataFrame({"epoch": [1, 2], "val_mIoU": [0.3, 0.4], "mask_loss": [1.0, 0.5]})
     of_val = slices_of_val()
     return [
-        dot_plots.differences(comparison(), "baseline", "mIoU"),
-        slices.levels(of_val, ["baseline", "alignformer"]),
-        slices.differences(of_val, "alignformer", "baseline"),
-        alignment.figure(alignment.summarise(aligned()), VARIANTS, "val"),
-        calibration.figure(*calibrated(), VARIANTS, "val", "mIoU"),
+        differences.figure(comparison(), "baseline", "mIoU"),
+        slice_plots.levels(of_val, ["baseline", "alignformer"]),
+        slice_plots.differences(of_val, "alignformer", "baseline"),
+        alignment_plots.figure(alignment.summarise(aligned()), VARIANTS, "val"),
+        calibration_curves.figure(*calibrated(), VARIANTS, "val", "mIoU"),
         embedding_maps.figure({"baseline": points, "vlba": points}, {"baseline": sample, "vlba": sample}),
         attention.figure(words(), "alignformer"),
-        curves.figure({name: {0: history, 1: history} for name in VARIANTS}, VARIANTS, [0, 1]),
+        learning_curves.figure({name: {0: history, 1: history} for name in VARIANTS}, VARIANTS, [0, 1]),
     ]
 
 
@@ -166,13 +169,13 @@ def test_a_figure_in_the_page_follows_its_theme_and_is_named(figure):
     assert len(elements) == len(figure.panels)
     for element in elements:
         assert element.startswith('<svg role="img" aria-label="') and element.endswith("</svg>")
-        assert not any(colour in element for colour in rendering.THEME)
+        assert not any(colour in element for colour in THEME)
         assert "<style" not in element and "xmlns" not in element and "<b>" not in element
     assert len(set(elements)) == len(elements)
 
 
 def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
-    (panel, _) = dot_plots.differences(comparison(missing="vlba"), "baseline", "mIoU").panels
+    (panel, _) = differences.figure(comparison(missing="vlba"), "baseline", "mIoU").panels
     axes = Canvas().add_subplot()
     panel.draw(axes)
     dots = {
@@ -183,52 +186,22 @@ def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
     }
     assert dots == {(4.0, 1.0)}
     filled = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
-    assert filled == [rendering.line_style(2)[0]]
+    assert filled == [line_style(2)[0]]
     assert [text.get_text() for text in axes.texts] == ["no scores"]
     assert panel.alt == "Difference in mIoU to baseline on val: vlba no result; alignformer 4.0"
 
 
 def test_small_slices_have_no_dot():
-    (length, _) = slices.differences(slices_of_val(), "alignformer", "baseline").panels
+    (length, _) = slice_plots.differences(slices_of_val(), "alignformer", "baseline").panels
     axes = Canvas().add_subplot()
     length.draw(axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1 to 2 (300)", "3 and more (5)"]
     assert [text.get_text() for text in axes.texts] == ["too few images", "Length", "words"]
 
 
-def test_alignment_s_interval_is_that_of_a_mean_where_each_image_has_one_expression():
-    """Then the ratio of sums is a plain mean, and its standard error s / sqrt(n)."""
-    table = aligned(expressions=40, images=40)
-    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap")]
-    values = table[table["variant"] == "vlba"].groupby("sent_id")["ap"].mean()
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
-    assert [row["mean"], row["low"], row["high"]] == pytest.approx(
-        [values.mean(), values.mean() - half, values.mean() + half], rel=1e-4
-    )
-
-
-def test_alignment_s_interval_agrees_with_a_bootstrap_over_images():
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(1, 9, 200)
-    images = np.repeat(np.arange(200), sizes)
-    values = 0.5 + 0.1 * np.repeat(generator.normal(size=200), sizes) + 0.05 * generator.normal(size=sizes.sum())
-    rows = pd.DataFrame({"sent_id": np.arange(len(values)), "image_id": images, "split": "val", "ap": values})
-    table = rows.assign(
-        variant="a",
-        seed=0,
-        **dict.fromkeys(("ap_ring", "ap_distractors", *alignment.LOGITS.values(), *alignment.BASES.values()), np.nan),
-    )
-    row = alignment.summarise(table).iloc[0]
-    sums, drawn = rows.groupby("image_id")["ap"].sum().to_numpy(), generator.integers(0, 200, (4000, 200))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    assert [row["low"], row["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist(), abs=0.003)
-
-
-def test_what_is_nowhere_defined_has_no_number():
-    table = aligned().assign(ap_distractors=np.nan)
-    row = alignment.summarise(table).set_index(["variant", "split", "measure"]).loc[("vlba", "val", "ap_distractors")]
-    assert row["expressions"] == 0 and np.isnan(row["mean"])
-    assert rendering.inline(alignment.figure(alignment.summarise(table), VARIANTS, "val"), "a")
+def test_a_measure_that_is_nowhere_defined_is_drawn_without_dots():
+    summary = alignment.summarise(aligned().assign(ap_distractors=np.nan))
+    assert rendering.inline(alignment_plots.figure(summary, VARIANTS, "val"), "a")
 
 
 def test_bins_of_seeds_are_pooled_by_their_pixels():
@@ -241,7 +214,7 @@ def test_bins_of_seeds_are_pooled_by_their_pixels():
             "inside": [0.0, np.nan, 0.2, 0.5],
         }
     )
-    pooled = calibration.pooled(bins).loc["vlba"]
+    pooled = calibration_curves.pooled(bins).loc["vlba"]
     assert pooled["pixels"].tolist() == [40, 20]
     assert pooled["probability"].tolist() == pytest.approx([(0.1 * 10 + 0.3 * 30) / 40, 0.7])
     assert pooled["inside"].tolist() == pytest.approx([0.2 * 30 / 40, 0.5])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.report.tables import formats, published
+from stages.report.tables import latex, published
 from stages.scoring.protocols import PROTOCOLS
 from tests.stages.report import report_inputs
 
@@ -51,7 +51,7 @@ def test_values_of_the_same_protocol_stand_beside_these_with_their_source(tmp_pa
     assert "recipe small" in block.groups[1].title
     assert "CRIS, ETRIS: protocol cris" in published.statement(results)
     assert "Protocol not known, so not set beside any: CoupAlign, CARIS" in published.statement(results)
-    assert "yz93/LAVT-RIS README" in formats.to_latex(table, "tab:published")
+    assert "yz93/LAVT-RIS README" in latex.to_latex(table, "tab:published")
 
 
 def test_values_of_another_protocol_are_named_and_not_shown(tmp_path):

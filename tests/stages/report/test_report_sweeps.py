@@ -8,11 +8,12 @@ import pytest
 import yaml
 from matplotlib.figure import Figure as Canvas
 
-from stages.report.figures import sweeps
-from stages.report.figures.sweeps import Sweep
+from stages.report import sweeps
+from stages.report.figures import sweep_plots
+from stages.report.sweeps import Sweep
 from stages.runtime.params import Params
 
-CONTENT = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text())
+CONTENT = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 FULL = CONTENT["variants"]["alignformer"]
 
 
@@ -72,7 +73,7 @@ def test_the_plot_has_a_place_a_value_and_the_reference_as_a_level(reference):
         for name, mean in (("baseline", 0.4), ("a", 0.5), ("b", np.nan), ("c", 0.6))
         for split in ("val", "testA")
     ]
-    figure = sweeps.figure(sweep, pd.DataFrame(rows), reference, "mIoU", 1)
+    figure = sweep_plots.figure(sweep, pd.DataFrame(rows), reference, "mIoU", 1)
     assert len(figure.panels) == 2
     axes = Canvas().add_subplot()
     figure.panels[0].draw(axes)

@@ -10,8 +10,17 @@ import subprocess
 import pandas as pd
 import pytest
 
-from stages.report import assemble, dataset_results
-from stages.report.tables import comparison_tables, costs, formats, published
+from stages.report import assemble, dataset_numbers
+from stages.report.tables import (
+    comparison_csv,
+    comparison_tables,
+    contrast_tables,
+    cost_tables,
+    latex,
+    markdown,
+    published,
+    slice_tables,
+)
 from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Table, interval, signed
 from tests.stages.report import report_inputs
 
@@ -70,10 +79,10 @@ def test_only_supported_differences_are_bold(results):
         assert bold == {"text_to_pixel", "vlba", "vlba_pixel", "alignformer"}
     main = comparison_tables.main_table(results)
     assert all(not cell.bold for row in rows_of(main, "alignformer") for cell in (row[0], row[1], row[3]))
-    markdown = formats.to_markdown(main)
-    assert f"**{MINUS}5.0** [{MINUS}8.0, {MINUS}2.0]" in markdown and "**+7.0** [4.0, 10.0]" in markdown
-    assert r"\textbf{$-$5.0} & {\scriptsize [$-$8.0, $-$2.0]}" in formats.to_latex(main, "tab:main")
-    contrasts = comparison_tables.contrast_table(results)
+    pipes = markdown.to_markdown(main)
+    assert f"**{MINUS}5.0** [{MINUS}8.0, {MINUS}2.0]" in pipes and "**+7.0** [4.0, 10.0]" in pipes
+    assert r"\textbf{$-$5.0} & {\scriptsize [$-$8.0, $-$2.0]}" in latex.to_latex(main, "tab:main")
+    contrasts = contrast_tables.table(results)
     assert [row[1].bold for row in rows_of(contrasts, "instance contrast")] == [False, False]
     assert [row[1].bold for row in rows_of(contrasts, "pixel contrast")] == [True, True]
 
@@ -114,8 +123,8 @@ def test_partial_data_are_warned_of_in_caption_and_footer(settings):
     short = "published results: warning 0; warning 1; warning 2; 6 more in data/scenes/dataset.json. Percent"
     for table in (
         comparison_tables.main_table(results),
-        comparison_tables.contrast_table(results),
-        comparison_tables.slices_table(results),
+        contrast_tables.table(results),
+        slice_tables.table(results),
     ):
         assert short in table.caption
         assert "Partial data, not comparable with published results." in table.footer
@@ -132,19 +141,19 @@ def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
     ]
     assert rows_of(main, "alignformer")[0][1].text == "62.0"
     for table in assemble.all_tables(results):
-        text = formats.to_markdown(table)
+        text = markdown.to_markdown(table)
         assert "nan" not in text.lower(), table.key
         if table.key not in ("measured", "contrasts"):
             assert "vlba has no scores" in text, table.key
         if "—" in text:
             assert table.notes, table.key
-    contrasts = comparison_tables.contrast_table(results)
+    contrasts = contrast_tables.table(results)
     assert [str(cell) for cell in rows_of(contrasts, "bidirectional VLBA")[0][1:]] == ["—¹"] * 4
     assert contrasts.notes[0] == "¹ vlba and baseline have no seed in common."
-    latex = formats.to_latex(main, "tab:main")
-    assert r"vlba\textsuperscript{1} & ---\textsuperscript{1} &" in latex
-    assert r"\textsuperscript{2} alignformer is over 1 of 2 seeds" in latex
-    table = pd.read_csv(io.StringIO(comparison_tables.to_csv(results)))
+    tex = latex.to_latex(main, "tab:main")
+    assert r"vlba\textsuperscript{1} & ---\textsuperscript{1} &" in tex
+    assert r"\textsuperscript{2} alignformer is over 1 of 2 seeds" in tex
+    table = pd.read_csv(io.StringIO(comparison_csv.to_csv(results)))
     assert set(table["variant"]) == set(MEANS)
     of_vlba = table[table["variant"] == "vlba"]
     assert (of_vlba["seeds"] == 0).all() and of_vlba["mIoU"].isna().all() and of_vlba["mIoU difference"].isna().all()
@@ -192,7 +201,7 @@ def test_a_variant_alone_has_no_differences(tmp_path, settings):
     alone = report_inputs.params(tmp_path, variants=["baseline"])
     results = report_inputs.numbers(alone, MEANS)
     assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "oIoU"]
-    assert comparison_tables.difference_table(results) is None and comparison_tables.contrast_table(results) is None
+    assert comparison_tables.difference_table(results) is None and contrast_tables.table(results) is None
     assert [table.key for table in assemble.all_tables(results)] == ["main", "full", "slices", "costs"]
 
 
@@ -213,7 +222,7 @@ def test_a_mix_of_sets_has_a_block_and_a_table_for_each_set(tmp_path, settings):
 
 
 def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
-    table = comparison_tables.slices_table(results)
+    table = slice_tables.table(results)
     assert table.caption.startswith("Where it helps: slices of val on scenes.")
     assert [group.title for group in table.blocks[0].groups] == [
         *("Length of the expression (words)", "Distractors (other things of the same category)"),
@@ -232,13 +241,19 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
 
 
 def test_costs_are_exact_and_relative_to_the_reference(results):
-    assert cells(costs.exact_table(results))[1] == ["text_to_pixel", "1,001,000", "1.001", "2,000,000,001", "1.000"]
+    assert cells(cost_tables.exact_table(results))[1] == [
+        "text_to_pixel",
+        "1,001,000",
+        "1.001",
+        "2,000,000,001",
+        "1.000",
+    ]
 
 
 def test_measurements_come_from_the_benchmarks_with_machine_and_date(root, settings, monkeypatch):
-    monkeypatch.setattr(dataset_results, "MEASURED", root / "benchmarks/results/steps.csv")
+    monkeypatch.setattr(dataset_numbers, "MEASURED", root / "benchmarks/results/steps.csv")
     results = report_inputs.numbers(settings, MEANS)
-    table = costs.measured_table(results)
+    table = cost_tables.measured_table(results)
     with (root / "benchmarks/results/steps.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["setting"] == "small" and row["model"] in MEANS]
     assert len(cells(table)) == len(rows) > 0
@@ -249,15 +264,15 @@ def test_measurements_come_from_the_benchmarks_with_machine_and_date(root, setti
 
 def test_markdown_latex_and_csv_say_the_same_numbers(results):
     (full,) = comparison_tables.full_tables(results)
-    found = pd.read_csv(io.StringIO(comparison_tables.to_csv(results)), dtype=str, keep_default_na=False)
-    markdown, latex = formats.to_markdown(full), formats.to_latex(full, "tab:full")
+    found = pd.read_csv(io.StringIO(comparison_csv.to_csv(results)), dtype=str, keep_default_na=False)
+    pipes, tex = markdown.to_markdown(full), latex.to_latex(full, "tab:full")
     for row in found.to_dict("records"):
         for metric in METRICS:
             mean = f"{row[metric]} [{row[f'{metric} low']}, {row[f'{metric} high']}]"
             expected = 100 * MEANS[row["variant"]]
             assert float(row[metric]) == pytest.approx(expected, abs=0.051)
-            assert f"| {mean} |" in markdown
-            assert rf"{row[metric]} & {{\scriptsize [{row[f'{metric} low']}, {row[f'{metric} high']}]}}" in latex
+            assert f"| {mean} |" in pipes
+            assert rf"{row[metric]} & {{\scriptsize [{row[f'{metric} low']}, {row[f'{metric} high']}]}}" in tex
             if row["variant"] != "baseline":
                 change = float(row[f"{metric} difference"])
                 assert change == pytest.approx(expected - 55, abs=0.051)
@@ -266,12 +281,12 @@ def test_markdown_latex_and_csv_say_the_same_numbers(results):
 
 def test_markdown_escapes_what_would_break_its_tables():
     table = Table("key", "caption", [Block([], ["a", "b"], [Group("", [[Cell("x|y"), Cell("<0.1", value=0.1)]])])])
-    assert r"| x\|y | &lt;0.1 |" in formats.to_markdown(table)
+    assert r"| x\|y | &lt;0.1 |" in markdown.to_markdown(table)
 
 
 def test_every_special_character_of_latex_is_escaped():
     block = Block([], ["variant"], [Group("", [[Cell("a_b")]])])
-    text = formats.to_latex(Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ > < | ± Δ — ¹²", [block]), "tab:key")
+    text = latex.to_latex(Table("key", r"100% of {a_b} & #1 $x ~ ^ \ ≥ > < | ± Δ — ¹²", [block]), "tab:key")
     assert (
         r"100\% of \{a\_\allowbreak{}b\} \& \#1 \$x \textasciitilde{} \textasciicircum{} \textbackslash{} "
         r"$\geq$ $>$ $<$ \textbar{} $\pm$ $\Delta$ --- \textsuperscript{1}\textsuperscript{2}" in text
@@ -280,7 +295,7 @@ def test_every_special_character_of_latex_is_escaped():
 
 def every_case(tmp_path, root, monkeypatch) -> dict[str, str]:
     """Name of a case -> LaTeX of all its tables."""
-    monkeypatch.setattr(dataset_results, "MEASURED", root / "benchmarks/results/steps.csv")
+    monkeypatch.setattr(dataset_numbers, "MEASURED", root / "benchmarks/results/steps.csv")
     warned = {"partial": True, "warnings": ["no 100% of testB_x <here> & {there}", "$5 #1 ~ ^ \\"]}
     mix = report_inputs.params(tmp_path, "refcoco_mix", protocol="cgformer")
     cases = {
@@ -292,21 +307,21 @@ def every_case(tmp_path, root, monkeypatch) -> dict[str, str]:
         "mix": report_inputs.numbers(mix, MEANS, MIXED),
     }
     return {
-        case: "\n".join(formats.to_latex(table, f"tab:{case}-{table.key}") for table in assemble.all_tables(results))
+        case: "\n".join(latex.to_latex(table, f"tab:{case}-{table.key}") for table in assemble.all_tables(results))
         for case, results in cases.items()
     }
 
 
 def test_rows_of_latex_are_complete_and_labels_are_unique(tmp_path, root, monkeypatch, settings):
-    latex = "\n".join(every_case(tmp_path, root, monkeypatch).values())
-    assert latex.isascii()
-    for columns, body in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", latex, re.DOTALL):
+    tex = "\n".join(every_case(tmp_path, root, monkeypatch).values())
+    assert tex.isascii()
+    for columns, body in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", tex, re.DOTALL):
         number = len(re.findall(r"[lr]|p\{\d+pt\}", columns.replace(r"@{\,}", "")))
         for line in (line for line in body.splitlines() if r"\\" in line):
             spanned = sum(int(width) - 1 for width in re.findall(r"\\multicolumn\{(\d+)\}", line))
             assert len(re.findall(r"(?<!\\)&", line)) + 1 + spanned == number, line
-    labels = re.findall(r"\\label\{(.*)\}", latex)
-    assert len(labels) == len(set(labels)) == latex.count(r"\begin{table}") == latex.count(r"\end{table}")
+    labels = re.findall(r"\\label\{(.*)\}", tex)
+    assert len(labels) == len(set(labels)) == tex.count(r"\begin{table}") == tex.count(r"\end{table}")
 
 
 def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
@@ -314,21 +329,21 @@ def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
     long = "a_variant_with_a_name_" + "that_goes_on_" * 6
     main = comparison_tables.main_table(results)
     rows = [[Cell(long), *row[1:]] for row in main.blocks[0].groups[0].rows]
-    text = formats.to_latex(Table("main", "", [Block([], main.blocks[0].headings, [Group("", rows)])]), "tab:main")
+    text = latex.to_latex(Table("main", "", [Block([], main.blocks[0].headings, [Group("", rows)])]), "tab:main")
     assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}rrrr\}", text)
     compiled(tmp_path, text)
 
 
 def test_latex_compiles_without_a_line_that_is_too_long(tmp_path, root, monkeypatch, settings):
-    for latex in every_case(tmp_path, root, monkeypatch).values():
-        compiled(tmp_path, latex)
+    for tex in every_case(tmp_path, root, monkeypatch).values():
+        compiled(tmp_path, tex)
 
 
-def compiled(folder, latex: str) -> None:
+def compiled(folder, tex: str) -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex on this machine")
     head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
-    (folder / "tables.tex").write_text(f"{head}{latex}\\end{{document}}\n")
+    (folder / "tables.tex").write_text(f"{head}{tex}\\end{{document}}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=120)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -47,7 +47,7 @@ def test_a_kill_leaves_a_rest_that_dvc_ignores_and_the_next_writer_removes(outpu
     killed = f"""
 import os, signal
 from pathlib import Path
-from stages import whole
+from stages.runtime.atomic_write import atomic_write
 with atomic_write(Path({str(path)!r})) as partial:
     partial.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

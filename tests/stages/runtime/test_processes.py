@@ -22,7 +22,7 @@ from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 from transformers import ResNetConfig
 
-from benchmarks.clones import ENVIRONMENT, clone, tiny
+from benchmarks.clones import ENVIRONMENT, tiny
 from models import losses
 from models.alignformer import AlignFormer
 from models.parallel import BatchPart, GlobalBatchNorm2d, PartAware, convert_batch_norm, gathered, set_part
@@ -34,9 +34,11 @@ from stages.runtime.processes import ProcessShare
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS
 from stages.scoring.score import score
-from stages.train import __main__ as stage
+from stages.tracking import live
 from stages.train import loop
+from stages.train import training as stage
 from stages.train.loop import fit
+from tests.project import clone
 
 VARIANTS = {
     "baseline": {"vlba": "none", "contrastive": "none"},
@@ -185,7 +187,7 @@ def on_the_cpu(monkeypatch):
 @pytest.fixture(scope="module")
 def job(shared_squares, root) -> Job:
     """7 refs about 2 images in batches of 3, 3 and 1."""
-    recipe = params.Params.model_validate(YAML(typ="safe").load(root / "params.yaml")).recipes["small"]
+    recipe = params.Params.model_validate(YAML(typ="safe").load(root / "tests" / "params.yaml")).recipes["small"]
     rows = shared_squares.prepared.split("train").iloc[:7]
     return Job(
         train=Expressions(shared_squares.prepared, rows.assign(ref_id=rows["sent_id"]), shared_squares.processor),
@@ -391,9 +393,9 @@ def execute(folder: Path, *command: str) -> str:
 def alone(project, monkeypatch) -> pd.DataFrame:
     """The history of the run, trained here."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr(stage.tracking.store, "opened", None)
+    monkeypatch.setattr(live.store, "opened", None)
     threads = torch.get_num_threads()
-    stage.train(Run("scenes", "alignformer", 0), params.read())
+    stage.train(Run("scenes", "alignformer", 0), params.read(), 300.0)
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
     return pd.read_csv(layout.history("scenes", "alignformer", 0))

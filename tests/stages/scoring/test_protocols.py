@@ -17,7 +17,7 @@ from models.frames import Letterbox, Stretch
 from stages.ablate.__main__ import main as ablate
 from stages.data import prepared
 from stages.data.samples import Expressions
-from stages.evaluate import __main__ as stage
+from stages.evaluate import evaluation
 from stages.runtime import layout
 from stages.runtime.params import Evaluation
 from stages.runtime.params import read as read_params
@@ -26,7 +26,7 @@ from stages.scoring.metrics import summarise
 from stages.scoring.protocols import PROTOCOLS
 from stages.scoring.score import frame, score
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 ALL = list(PROTOCOLS)
 
 
@@ -230,7 +230,7 @@ def test_expressions_with_the_frame_of_another_protocol_are_refused(squares):
 @pytest.mark.parametrize("protocol", ALL)
 def test_a_model_is_evaluated_and_compared_under_each_protocol(squares, protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.tracking, "log_evaluation", lambda *_, **__: None)
+    monkeypatch.setattr(evaluation.live, "log_evaluation", lambda *_, **__: None)
     content = yaml.safe_load(PARAMS.read_text())
     content["experiment"] |= {"datasets": ["scenes"], "variants": ["baseline"], "seeds": [0]}
     content["evaluation"]["protocol"] = protocol
@@ -240,7 +240,7 @@ def test_a_model_is_evaluated_and_compared_under_each_protocol(squares, protocol
     squares.model().save_pretrained(layout.model(*run))
     squares.processor.save_pretrained(layout.model(*run))
 
-    stage.evaluate(run, read_params())
+    evaluation.evaluate(run, read_params())
     scores = pd.read_parquet(layout.scores(*run))
     metrics = json.loads(layout.metrics(*run).read_text())
     assert set(scores["protocol"]) == {metrics["protocol"]} == {protocol}

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from stages.statistics import bootstrap
-from stages.statistics.bootstrap import Estimates, estimates, holm
+from stages.statistics.bootstrap import Estimates, VariantSeed, estimates, holm
 
 
 def of(runs: list, numerator: np.ndarray, denominator: np.ndarray | None = None, **how) -> Estimates:
@@ -16,13 +16,13 @@ def of(runs: list, numerator: np.ndarray, denominator: np.ndarray | None = None,
     return estimates(runs, {"metric": (numerator, denominator)}, empty=0.0, **how)["metric"]
 
 
-def runs_of(variants: list[str], seeds: int) -> list[tuple[str, int]]:
-    return [(variant, seed) for variant in variants for seed in range(seeds)]
+def runs_of(variants: list[str], seeds: int) -> list[VariantSeed]:
+    return [VariantSeed(variant, seed) for variant in variants for seed in range(seeds)]
 
 
 def test_one_run_is_the_bootstrap_of_scipy():
     values = np.random.default_rng(0).beta(2, 1, 120)
-    found = of([("baseline", 0)], values[None]).mean("baseline")
+    found = of([VariantSeed("baseline", 0)], values[None]).mean("baseline")
     expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     width = expected.high - expected.low
     assert found.value == pytest.approx(values.mean(), abs=1e-12)
@@ -33,7 +33,7 @@ def test_a_ratio_of_sums_is_resampled_as_such():
     random = np.random.default_rng(1)
     union = random.integers(1, 5000, 80)
     intersection = (union * random.random(80)).astype(int)
-    found = of([("baseline", 0)], intersection[None], union[None]).mean("baseline")
+    found = of([VariantSeed("baseline", 0)], intersection[None], union[None]).mean("baseline")
 
     def overall(intersection, union, axis):
         return intersection.sum(axis) / union.sum(axis)
@@ -102,7 +102,10 @@ def test_one_seed_has_the_images_interval_alone():
 
 def test_runs_that_are_missing_leave_the_others_comparable():
     values = np.array([0.5, 0.6, 0.7, 0.55, 0.75])
-    found = of([("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 2)], np.repeat(values[:, None], 5, axis=1))
+    found = of(
+        [VariantSeed(*run) for run in [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 2)]],
+        np.repeat(values[:, None], 5, axis=1),
+    )
     assert found.common_seeds("b", "a") == [0, 2]
     assert found.difference("b", "a").value == pytest.approx(0.05)
     assert found.mean("c") is None and found.difference("c", "a") is None

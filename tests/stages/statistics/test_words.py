@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from stages.prepare import scenes
+from stages.prepare.scenes import release as scenes
 from stages.runtime.params import ImageCounts, ScenesSource
 from stages.statistics.words import KINDS, kinds
 
@@ -42,6 +42,8 @@ READ_BY_HAND = {  # of RefCOCO and RefCOCO+: a attribute, p position, r relation
         "top-left donut",
         "leftmost cow",
         "left of image",
+        "left of picture",
+        "left of photo",
         "chair on the very left",
         "bottom right",
         "pizza at the top",

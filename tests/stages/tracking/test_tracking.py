@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from stages import tracking
 from stages.runtime import keys, params
-from stages.tracking import mlruns, owner, store
+from stages.tracking import live, mlruns, owner, store
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {"epochs": 3, "learning_rate": 1e-3}
 
-RECIPE = params.read(ROOT / "params.yaml").recipes["small"]
+RECIPE = params.read(ROOT / "tests" / "params.yaml").recipes["small"]
 
 PIPELINE = """
 stages:
@@ -57,10 +56,11 @@ stages:
 TRAIN = """
 import sys
 from pathlib import Path
-from stages import keys, tracking
+from stages.runtime import keys
+from stages.tracking import live
 
 dataset, variant, seed = sys.argv[1:]
-with tracking.training_run(dataset, variant, int(seed), {"epochs": 1}) as run:
+with live.training_run(dataset, variant, int(seed), {"epochs": 1}) as run:
     stage = f"train@{dataset}-{variant}-{seed}"
     Path(f"key-{variant}.txt").write_text(keys.key(stage, keys.live_inputs(stage)))
     Path(f"results/{variant}-{seed}").mkdir(parents=True)
@@ -71,7 +71,7 @@ with tracking.training_run(dataset, variant, int(seed), {"epochs": 1}) as run:
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """An empty project with the real params.yaml; no DVC, no git."""
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "tests" / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_STAGE"):
         monkeypatch.delenv(name, raising=False)
@@ -120,7 +120,7 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
     model = migrated / "model"
     model.mkdir()
     (model / "model.safetensors").write_text("weights")
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         for epoch in range(3):
             run.log({"loss": 1.0 / (epoch + 1)}, step=epoch)
         run.log_folder(model, "model")
@@ -129,7 +129,8 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
     card = migrated / "README.md"
     card.write_text("card")
     for _ in range(2):
-        tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5, "Pr@0.5": 0.25}}, [scores], card)
+        live.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5, "Pr@0.5": 0.25}}, [scores])
+        live.log_card("scenes", "vlba", 0, card)
     comparison = migrated / "scenes.csv"
     comparison.write_text(
         "dataset,protocol,variant,split,metric,seeds,mean,std,min,max,difference\n"
@@ -140,7 +141,7 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
     for path in report:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.name)
-    tracking.log_report("scenes", comparison, report)
+    live.log_report("scenes", comparison, report)
 
     runs = read_runs()
     child, parent = runs["vlba-0"], runs["scenes small"]
@@ -174,7 +175,7 @@ def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
     Path("params.yaml").write_text(content.replace("protocol: original", "protocol: lavt"))
     model = migrated / "model"
     model.mkdir()
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         run.log_folder(model, "model")
     runs = read_runs()
     expected = {"protocol": "lavt", "data.partial": "true", "data.fingerprint": "f00d"}
@@ -188,7 +189,7 @@ def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
 
 def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
     """A run outside DVC keeps its key when the protocol changes."""
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+    with live.training_run("scenes", "vlba", 0, SETTINGS):
         pass
     before = read_runs()
     assert {run.data.tags["protocol"] for run in before.values()} == {"original"}
@@ -196,10 +197,10 @@ def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
     assert {run.data.tags["data.warnings"] for run in before.values()} == {""}
     write_summary("scenes")
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("protocol: original", "protocol: cris"))
-    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    live.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
     comparison = migrated / "scenes.csv"
     comparison.write_text("variant,split,metric,mean,difference\n")
-    tracking.log_report("scenes", comparison)
+    live.log_report("scenes", comparison)
     after = read_runs()
     assert set(after) == set(before)
     assert {run.data.tags["protocol"] for run in after.values()} == {"cris"}
@@ -208,7 +209,7 @@ def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
 
 def test_the_same_training_again_replaces_its_run(migrated):
     for loss in (2.0, 1.0):
-        with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
             run.log({"loss": loss}, step=0)
     with store.opened() as (client, experiment_id):
         found = client.search_runs([experiment_id], "tags.variant = 'vlba'")
@@ -216,13 +217,13 @@ def test_the_same_training_again_replaces_its_run(migrated):
 
 
 def test_evaluating_a_model_from_the_cache_makes_its_run(migrated):
-    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    live.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
     child = read_runs()["vlba-0"]
     assert (child.info.status, child.data.metrics) == ("FINISHED", {"val/mIoU": 0.5})
 
 
 def test_a_run_names_its_process(migrated):
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         pass
     tags = read_runs()["vlba-0"].data.tags
     assert run.run_id and owner.fate(tags) == "alive"
@@ -234,7 +235,7 @@ def test_a_run_names_its_process(migrated):
 
 
 def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS):
+    with live.training_run("scenes", "vlba", 0, SETTINGS):
         pass
     with store.opened() as (client, experiment_id):
         client.delete_experiment(experiment_id)
@@ -248,15 +249,15 @@ def test_no_password_of_an_address_is_told():
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_status_after_an_exception(migrated, error, status):
-    with pytest.raises(error), tracking.training_run("scenes", "vlba", 0, SETTINGS):
+    with pytest.raises(error), live.training_run("scenes", "vlba", 0, SETTINGS):
         raise error
     assert read_runs()["vlba-0"].info.status == status
 
 
 def test_status_after_sigterm(migrated):
     script = (
-        "import time; from stages import tracking\n"
-        "with tracking.training_run('scenes', 'vlba', 0, {}):\n"
+        "import time; from stages.tracking import live\n"
+        "with live.training_run('scenes', 'vlba', 0, {}):\n"
         "    print('training', flush=True); time.sleep(60)\n"
     )
     process = python("-c", script, stdout=subprocess.PIPE)
@@ -268,8 +269,8 @@ def test_status_after_sigterm(migrated):
 
 def test_processes_that_start_at_once_share_one_new_database_and_one_parent(project):
     script = (
-        "import sys; from stages import tracking\n"
-        "with tracking.training_run('scenes', 'vlba', int(sys.argv[1]), {}) as run:\n"
+        "import sys; from stages.tracking import live\n"
+        "with live.training_run('scenes', 'vlba', int(sys.argv[1]), {}) as run:\n"
         "    run.log({'loss': 1.0}, step=0)\n"
         "assert not run.lost.what\n"
     )
@@ -283,10 +284,10 @@ def test_processes_that_start_at_once_share_one_new_database_and_one_parent(proj
 
 def test_a_store_that_cannot_be_opened_stops_nothing_and_is_named(project, caplog):
     (project / "mlflow.db").mkdir()
-    with caplog.at_level(logging.WARNING), tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with caplog.at_level(logging.WARNING), live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         run.log({"loss": 1.0}, step=0)
-    tracking.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
-    warnings = [record.message for record in caplog.records if record.name == tracking.__name__]
+    live.log_evaluation("scenes", "vlba", 0, {"val": {"mIoU": 0.5}})
+    warnings = [record.message for record in caplog.records if record.name == "stages.tracking"]
     assert len(warnings) == 2
     assert "train@scenes-vlba-0" in warnings[0] and "dvc.lock" in warnings[0]
     assert "evaluate@scenes-vlba-0" in warnings[1]
@@ -296,21 +297,21 @@ def test_a_server_that_is_gone_stops_nothing(project, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     started = time.monotonic()
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         run.log({"loss": 1.0}, step=0)
     assert time.monotonic() - started < 20
-    assert [record.name for record in caplog.records].count(tracking.__name__) == 1
+    assert [record.name for record in caplog.records].count("stages.tracking") == 1
 
 
 def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, caplog):
-    with tracking.training_run("scenes", "vlba", 0, SETTINGS) as run:
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         opened, run._store = run._store, None
         run.log({"loss": 2.0}, step=0)
         run._store = opened
         run.log({"loss": 1.0}, step=1)
     with store.opened() as (client, _):
         assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
-    assert [record.name for record in caplog.records].count(tracking.__name__) == 1
+    assert [record.name for record in caplog.records].count("stages.tracking") == 1
 
 
 def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
@@ -348,6 +349,6 @@ def test_no_key_outside_dvc(project):
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    script = "import sys, stages.tracking; print(sorted({'mlflow', 'dvc', 'torch', 'pandas'} & set(sys.modules)))"
+    script = "import sys, stages.tracking.live; print(sorted({'mlflow', 'dvc', 'torch', 'pandas'} & set(sys.modules)))"
     process = python("-c", script, stdout=subprocess.PIPE, cwd=ROOT)
     assert process.communicate()[0].strip() == "[]"

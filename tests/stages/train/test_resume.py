@@ -27,15 +27,17 @@ import yaml
 from stages.data import prepared
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Reader
-from stages.evaluate.__main__ import remove_checkpoints
+from stages.evaluate.evaluation import remove_checkpoints
 from stages.runtime import layout, params
 from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.runtime.run_lock import RunTakenError, only_trainer
 from stages.scoring.protocols import PROTOCOLS
-from stages.train import __main__ as stage
+from stages.tracking import live
+from stages.train import __main__ as command_of_train
 from stages.train import checkpoints as files
 from stages.train import identity, loop
+from stages.train import training as stage
 from stages.train.checkpoints import CheckpointError, Checkpoints
 from stages.train.loss_meter import NonFiniteLossError
 
@@ -143,7 +145,7 @@ def test_broken_off_at_every_step(bench, whole):
     """Each start makes one step and its checkpoint (after the last step of an epoch, the epoch's), and then breaks."""
     places = []
     for _ in range(EPOCHS * STEPS - 1):
-        bench.fit_until(loop.Losses, "add", 2, bench.checkpoints(seconds=0))
+        bench.fit_until(loop.LossMeter, "add", 2, bench.checkpoints(seconds=0))
         places.append(bench.files()[0])
     steps = [(1 + done // STEPS, done % STEPS) for done in range(1, EPOCHS * STEPS)]
     assert places == [f"{epoch:05d}-{step:08d}" for epoch, step in steps]
@@ -153,7 +155,7 @@ def test_broken_off_at_every_step(bench, whole):
 @pytest.mark.parametrize("step", [1, 5, 7, 12])
 def test_broken_off_far_from_a_checkpoint(bench, whole, step):
     """With checkpoints at the ends of epochs alone, the steps since are made again."""
-    bench.fit_until(loop.Losses, "add", step, bench.checkpoints())
+    bench.fit_until(loop.LossMeter, "add", step, bench.checkpoints())
     assert bench.files() == [f"{epoch:05d}-00000000" for epoch in range((step - 1) // STEPS + 1, 1, -1)]
     assert_identical(bench.fit(bench.checkpoints()), bench, whole)
 
@@ -174,7 +176,7 @@ def test_broken_off_after_the_last_epoch_trains_no_more(bench, whole, monkeypatc
     """The model and the history may be what was not written."""
     bench.fit(bench.checkpoints())
     capsys.readouterr()
-    monkeypatch.setattr(loop.Losses, "add", None)
+    monkeypatch.setattr(loop.LossMeter, "add", None)
     monkeypatch.setattr(loop, "score", None)
     assert_identical(bench.fit(bench.checkpoints()), bench, whole)
     assert capsys.readouterr().out.startswith("resuming at the end, from ")
@@ -185,7 +187,7 @@ def test_checkpoints_change_no_result(bench, whole):
 
 
 def test_what_is_resumed_is_said(bench, capsys):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0))
     capsys.readouterr()
     bench.fit(bench.checkpoints())
     newest = f"{bench.folder}/a/00002-00000002-"
@@ -193,7 +195,7 @@ def test_what_is_resumed_is_said(bench, capsys):
 
 
 def test_samples_that_were_seen_are_not_loaded_again(bench, monkeypatch):
-    bench.fit_until(loop.Losses, "add", 8, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 8, bench.checkpoints(seconds=0))
     read, batch = [], Reader.batch
 
     def reading(reader, rows):
@@ -220,7 +222,7 @@ def test_two_checkpoints_are_kept_also_at_the_end(bench):
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(bench, whole, caplog, capsys):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0))
     newest, before = bench.checkpoints().newest_first()
     damage(newest)
     capsys.readouterr()
@@ -232,7 +234,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(bench, whole, c
 
 @pytest.mark.parametrize("harm", ["the end is missing", "empty"])
 def test_both_damaged_starts_from_the_beginning(bench, whole, caplog, capsys, harm):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0))
     both = bench.checkpoints().newest_first()
     for path in both:
         damage(path, harm)
@@ -250,7 +252,7 @@ def damage(path: Path, harm: str = "one bit") -> None:
 
 
 def test_checkpoints_of_another_key_are_removed_and_said_so(bench, whole, capsys):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0, key="b"))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0, key="b"))
     capsys.readouterr()
     assert_identical(bench.fit(bench.checkpoints()), bench, whole)
     output = capsys.readouterr().out
@@ -261,15 +263,15 @@ def test_checkpoints_of_another_key_are_removed_and_said_so(bench, whole, capsys
 
 
 def test_what_a_kill_left_half_written_is_removed(bench):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0))
     partial = bench.checkpoints().folder / files.TEMPORARY
     partial.write_bytes(b"half")
-    bench.fit_until(loop.Losses, "add", 1, bench.checkpoints())
+    bench.fit_until(loop.LossMeter, "add", 1, bench.checkpoints())
     assert not partial.exists()
 
 
 def test_a_checkpoint_can_be_read_without_running_code(bench):
-    bench.fit_until(loop.Losses, "add", 7, bench.checkpoints(seconds=0))
+    bench.fit_until(loop.LossMeter, "add", 7, bench.checkpoints(seconds=0))
     content = torch.load(bench.checkpoints().newest_first()[0], weights_only=True)
     assert content["progress"]["epoch"] == 2
     parameters = bench.squares.model(contrastive="instance").parameters()
@@ -349,7 +351,7 @@ def test_a_signal_while_a_checkpoint_is_written_is_still_that_signal(bench, whol
 def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
     """As on a GPU, where losses are fetched several steps at once."""
     broken_at = 7
-    losses = loop.Losses
+    losses = loop.LossMeter
     seen = itertools.count(1)
 
     class Patient(losses):
@@ -364,7 +366,7 @@ def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
                 Patient.culprit = self.sent_ids
             super().add(output, batch)
 
-    monkeypatch.setattr(loop, "Losses", Patient)
+    monkeypatch.setattr(loop, "LossMeter", Patient)
     with pytest.raises(NonFiniteLossError) as error:
         bench.fit(bench.checkpoints(seconds=0))
     assert f"at step {broken_at - 1}," in str(error.value)
@@ -379,7 +381,7 @@ def test_no_checkpoint_of_a_step_whose_loss_is_unknown(bench, monkeypatch):
 def place(squares, small_params, tmp_path, monkeypatch) -> Run:
     """A run that the stage can train here: parameters and a prepared dataset in the working folder, no MLflow."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.tracking.store, "opened", None)
+    monkeypatch.setattr(live.store, "opened", None)
     small_params["recipes"]["small"]["training"].update(epochs=5, batch_size=1)
     Path("params.yaml").write_text(yaml.safe_dump(small_params))
     instances = squares.prepared.instances.reset_index()
@@ -455,7 +457,7 @@ def files_limited_to(size: int):
 
 
 def test_a_model_that_cannot_be_written_is_written_by_the_next_start(place, monkeypatch, capsys):
-    stage.train(place, params.read())
+    stage.train(place, params.read(), 300.0)
     expected = outputs(place)
     write = stage.write
 
@@ -466,12 +468,12 @@ def test_a_model_that_cannot_be_written_is_written_by_the_next_start(place, monk
     with monkeypatch.context() as patch:
         patch.setattr(stage, "write", limited)
         with pytest.raises(stage.OutputError, match="Nothing is lost") as error:
-            stage.train(place, params.read())
+            stage.train(place, params.read(), 300.0)
     assert str(layout.model(*place)) in str(error.value)
     assert not layout.model(*place).exists()
     assert not layout.history(*place).exists()
     capsys.readouterr()
-    stage.train(place, params.read())
+    stage.train(place, params.read(), 300.0)
     assert "resuming at the end" in capsys.readouterr().out
     assert outputs(place) == expected
 
@@ -480,7 +482,7 @@ def test_a_system_that_refuses_a_checkpoint_ends_the_command_with_code_1(place, 
     command = ["stages.train", "--dataset", place.dataset, "--variant", place.variant, "--seed", str(place.seed)]
     monkeypatch.setattr(sys, "argv", command)
     with files_limited_to(1_000_000), pytest.raises(SystemExit) as end:
-        stage.main()
+        command_of_train.main()
     assert str(end.value.code).startswith("error: the checkpoint checkpoints/scenes-alignformer-0/")
     assert os.strerror(errno.EFBIG) in end.value.code
 
@@ -496,7 +498,7 @@ def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
             assert first.poll() is None
             time.sleep(0.005)
         with pytest.raises(RunTakenError) as refusal:
-            stage.train(place, params.read())
+            stage.train(place, params.read(), 300.0)
         assert first.poll() is None
     finally:
         first.send_signal(signal.SIGKILL)
@@ -518,14 +520,14 @@ def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
     assert not folder.exists()
     assert not holder.exists()
     resumed = outputs(place)
-    stage.train(place, params.read())
+    stage.train(place, params.read(), 300.0)
     assert outputs(place) == resumed
 
 
 HOLDING = """
 import os, sys, time
 from pathlib import Path
-from stages.train.lock import only_trainer
+from stages.runtime.run_lock import only_trainer
 with only_trainer(Path(sys.argv[1])):
     if os.fork() == 0:
         time.sleep(60)

@@ -16,8 +16,9 @@ from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS
 from stages.setup.optimizer import build_optimizer, schedule
-from stages.train import __main__ as stage
+from stages.tracking import live
 from stages.train import loop
+from stages.train import training as stage
 from stages.train.loop import fit
 from stages.train.loss_meter import NonFiniteLossError
 
@@ -247,7 +248,7 @@ def torch_as_it_was():
 def test_the_stage_validates_under_the_protocol_on_every_val_split(squares, small_params, tmp_path, monkeypatch):
     """Under `lavt` I and U are counted on 480 x 480 pixels, whatever the recipe's input; a mix has several vals."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stage.tracking.store, "opened", None)
+    monkeypatch.setattr(live.store, "opened", None)
     small_params["evaluation"]["protocol"] = "lavt"
     Path("params.yaml").write_text(yaml.safe_dump(small_params))
     expressions = squares.prepared.expressions.copy()
@@ -264,7 +265,7 @@ def test_the_stage_validates_under_the_protocol_on_every_val_split(squares, smal
     score = loop.score
     monkeypatch.setattr(loop, "score", watched)
     run = Run("scenes", "baseline", 0)
-    stage.train(run, params.read())
+    stage.train(run, params.read(), 300.0)
 
     (scores,) = scored
     assert scores["sent_id"].tolist() == expressions.loc[val, "sent_id"].tolist()

@@ -21,7 +21,8 @@ from stages.report.figures.dot_plots import (
     told,
     width,
 )
-from stages.report.figures.rendering import INK, SOFT, Figure, Mark, Panel, line_style
+from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_style
+from stages.statistics.bootstrap import FEWEST_IMAGES
 from stages.statistics.slices import Family
 
 ABOVE, UNIT = 0.48, 0.18  # inches for a family's title with its unit, and for the unit alone
@@ -55,8 +56,8 @@ def levels(slices: Slices, shown: list[str]) -> Figure:
         caption=(
             f"{slices.metric} of {' and '.join(shown)} on the expressions of each slice, with 95 % intervals over "
             "images and seeds; the number of expressions stands beside each slice. Look for slices that are hard for "
-            "both, and for those where the two part. A slice of fewer than 10 images has no dot; one without "
-            "expressions is left out."
+            f"both, and for those where the two part. A slice of fewer than {FEWEST_IMAGES} images has no dot; one "
+            "without expressions is left out."
         ),
         panels=_panels(slices, shown, MEAN, f"{slices.metric} (%)"),
         columns=3,

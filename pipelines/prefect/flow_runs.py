@@ -1,4 +1,4 @@
-"""Flow runs as Prefect shows them: what is cancelled there ends here, and nothing is shown as running that is dead."""
+"""Keeps flow runs and what Prefect shows of them the same: a cancelled run ends here, a dead one ends there."""
 
 import platform
 import threading
@@ -14,33 +14,26 @@ import psutil
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun as PrefectFlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker
 from prefect.states import Cancelled, Crashed
 
-EVERY = 3  # seconds between two looks at the run's state
+EVERY = 3  # seconds between two looks at the state of the run
 OPEN, ENDED = ["RUNNING", "CANCELLING"], ["CRASHED", "CANCELLED"]  # of flows
 UNDONE = ["RUNNING", "PENDING", "SCHEDULED"]  # of tasks
-GONE = "its process was gone"
-SETTLING = 5  # seconds
-OUTAGE = 600  # seconds for which states of tasks are kept for a server that is away
-
-
-def outlive_outages() -> None:
-    """Have Prefect send the states of tasks again and again while its server is away: its own patience is 8 seconds.
-
-    What else a flow tells the server is sent again as `client.max_retries` in prefect.toml says.
-    """
-    EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=OUTAGE)
+GONE = "its process had ended"
+SETTLING = 5  # seconds to wait for the server
 
 
 @contextmanager
 def watched(run: UUID, cancel: Callable[[], None], each_time: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, look every few seconds, in a thread; call `cancel` where the run is cancelled in Prefect.
+    """While the block runs, look every few seconds whether the run was cancelled in Prefect.
 
-    A worker ends the runs that it started by itself; nobody does it for one that was started by hand.
+    A worker ends the runs that it started by itself; nobody else ends one that was started by hand.
+
+    Args:
+        cancel: called once, from another thread, when the run was cancelled.
+        each_time: called after each look that finds it not cancelled, from the same thread.
     """
     ended = threading.Event()
 
@@ -62,13 +55,13 @@ def watched(run: UUID, cancel: Callable[[], None], each_time: Callable[[], None]
         yield
     finally:
         ended.set()
-        watcher.join(EVERY)  # it may hang on a server that is away
+        watcher.join(EVERY)  # it may wait for a server that is away
 
 
 def own(run: UUID, flow_name: str) -> None:
-    """Write the process of a run onto it, and set the runs of this machine whose process is gone to Crashed.
+    """Label a run with its process, and set the runs of this machine whose process has ended to Crashed.
 
-    Flows killed with `kill -9`, or by the end of the machine, could not tell Prefect.
+    A flow that was ended by `kill -9`, or with the machine, could not tell Prefect.
     """
     try:
         with get_client(sync_client=True) as client:
@@ -79,8 +72,8 @@ def own(run: UUID, flow_name: str) -> None:
             )
             for dead in filter(_is_dead, runs):
                 _end(client, dead)
-                get_run_logger().info("flow run %r of a process that is gone: set to Crashed", dead.name)
-            noticed = client.read_flow_runs(  # by the worker, or for want of heartbeats: they do not mind the tasks
+                get_run_logger().info("flow run %r: its process has ended without a word, set to Crashed", dead.name)
+            noticed = client.read_flow_runs(  # by a worker, or by missing heartbeats: the tasks are still open
                 flow_filter=FlowFilter.model_validate({"name": {"any_": [flow_name]}}),
                 flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": ENDED}}}),
                 task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": UNDONE}}}),
@@ -88,11 +81,11 @@ def own(run: UUID, flow_name: str) -> None:
             for dead in filter(_is_dead, noticed):
                 _end_tasks(client, dead)
     except httpx.HTTPError as error:
-        get_run_logger().warning("runs of processes that are gone may be shown as running: %s", error)
+        get_run_logger().warning("Prefect may show runs as running whose process has ended: %s", error)
 
 
 def settle() -> None:
-    """Wait, a few seconds at most, until the server has written down how the tasks of this process's runs ended."""
+    """Wait, a few seconds at most, until the server has recorded how the tasks of this process ended."""
     unsettled = {"name": {"any_": ["Pending", "Running", "Retrying"]}}
     deadline = time.monotonic() + SETTLING
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
@@ -110,12 +103,12 @@ def _labels(process: psutil.Process) -> dict[str, str]:
 
 
 def _host() -> str:
-    """Name and hardware address: several machines at one server may be called `localhost`."""
+    """Name and hardware address: several machines that use one server may be called `localhost`."""
     return f"{platform.node()} {uuid.getnode():012x}"
 
 
-def _is_dead(run: FlowRun) -> bool:
-    """Of this machine, and its process is not there, or is a later one with the same number."""
+def _is_dead(run: PrefectFlowRun) -> bool:
+    """Whether it ran on this machine and its process has ended; a later process may have the same number."""
     labels = {name: run.labels.get(name) for name in ("host", "pid", "started")}
     if labels["host"] != _host():
         return False
@@ -126,13 +119,13 @@ def _is_dead(run: FlowRun) -> bool:
         return True
 
 
-def _end(client: SyncPrefectClient, run: FlowRun) -> None:
+def _end(client: SyncPrefectClient, run: PrefectFlowRun) -> None:
     _end_tasks(client, run)
     end = Cancelled if run.state.is_cancelling() else Crashed
     client.set_flow_run_state(run.id, end(message=GONE), force=True)
 
 
-def _end_tasks(client: SyncPrefectClient, run: FlowRun) -> None:
+def _end_tasks(client: SyncPrefectClient, run: PrefectFlowRun) -> None:
     tasks = client.read_task_runs(
         flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [run.id]}}),
         task_run_filter=TaskRunFilter.model_validate({"state": {"type": {"any_": UNDONE}}}),

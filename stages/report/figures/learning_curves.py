@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stages.report.figures.rendering import Figure, Panel, line_style, variant_marks
+from stages.report.figures.figure import Figure, Panel, line_style, variant_marks
 
 Histories = dict[str, dict[int, pd.DataFrame]]
 

@@ -1,7 +1,7 @@
-"""`--set experiment.seeds=[0,1,2]`: knobs of `params.yaml` changed in place, as `dvc exp run -S` does.
+"""`--set experiment.seeds=[0,1,2]`: values in `params.yaml` changed in place, as `dvc exp run -S` does.
 
-The file is changed where the values stand and nowhere else, so that comments and layout stay; it is changed whole, and
-only to what the schema allows. A flow holds the clone's lock: another one may not change the knobs under it.
+All changes are made at once, and only to what the schema allows. A flow holds the clone's lock: no other flow may
+change the parameters while it runs.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ class OverrideError(Exception):
 
 
 class Change(NamedTuple):
-    """One knob that is to have another value. A knob that is not there yet has no old one."""
+    """One key of `params.yaml` and its new value. The old one is None where the key is not there yet."""
 
     key: str
     old: Any
@@ -39,10 +39,13 @@ class Change(NamedTuple):
 
 @contextmanager
 def held(overrides: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the clone for a flow, with the overrides in `params.yaml`; what they change is said.
+    """Hold the clone for a flow, with the overrides in `params.yaml`.
+
+    Args:
+        say: is told what they change.
 
     Raises:
-        OverrideError: see there.
+        OverrideError: a key or a value is wrong, or another flow is running, which has other values.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as lock:  # closed, also by kill -9, is unlocked
@@ -89,7 +92,7 @@ def _hold_alone(lock: int) -> None:
 
 
 def _hold_with_others(lock: int, text: str) -> None:
-    """There is a moment between the two locks."""
+    """Change an exclusive lock into a shared one. Between the two, another flow may have changed the file."""
     fcntl.flock(lock, fcntl.LOCK_SH)
     if layout.PARAMS.read_text(encoding="utf-8") != text:
         raise OverrideError(
@@ -137,15 +140,19 @@ def _set(content: dict, key: Sequence[str], value: Any) -> Any:
     for depth, section in enumerate(sections, start=1):
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise OverrideError(f"{'.'.join(key)}: {'.'.join(key[:depth])} is no section but {json.dumps(content)}")
+            raise OverrideError(f"{'.'.join(key)}: {'.'.join(key[:depth])} is not a section but {json.dumps(content)}")
     old = content.get(last)
     content[last] = value
     return old
 
 
+# Not by ruamel's round trip: it keeps comments, but whichever key is changed, it writes the table of `variants` anew,
+# without its columns. So a value is replaced where it stands in the text, and every other character stays.
 def _spliced(text: str, key: Sequence[str], value: Any, raw: str, wanted: dict) -> str:
-    """The text with one value replaced, or added to the section that is to hold it. It is read again: it says what is
-    wanted, and nothing else has changed. The value stands as the user wrote it, where that can stand there.
+    """The text with one value replaced, or added to its section.
+
+    The new text is parsed: it must say what is wanted, and nothing else. The value stands as the user wrote it where it
+    can stand so in that place.
     """
     for written in (raw, json.dumps(value, ensure_ascii=False)):
         new = _with(text, key, written)
@@ -189,7 +196,7 @@ def _is_block(node: Node) -> bool:
 
 
 def _end(node: Node) -> int:
-    """Where it ends; YAML's own mark of a block lies behind the comments that follow it."""
+    """Where a node ends. Of a block, ruamel's own mark lies behind the comments that follow it."""
     while _is_block(node) and node.value:
         last = node.value[-1]
         node = last[1] if isinstance(last, tuple) else last

@@ -7,16 +7,16 @@ import subprocess
 import sys
 
 import pytest
-from dvc.utils.serialize import load_yaml
 
-from pipelines.flow import overrides
-from pipelines.flow.overrides import OverrideError
+from pipelines.flow import param_overrides
+from pipelines.flow.param_overrides import OverrideError
 from stages.runtime import params
+from stages.runtime.dvc_internals import read_yaml
 
 
 @pytest.fixture
 def clone(root, tmp_path, monkeypatch):
-    shutil.copy(root / "params.yaml", tmp_path)
+    shutil.copy(root / "tests" / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -51,13 +51,13 @@ def clone(root, tmp_path, monkeypatch):
     ],
 )
 def test_the_value_and_nothing_else(clone, setting, keys, value, lines):
-    before, expected = (clone / "params.yaml").read_text(), load_yaml(clone / "params.yaml")
+    before, expected = (clone / "params.yaml").read_text(), read_yaml(clone / "params.yaml")
     section = expected
     for key in keys[:-1]:
         section = section[key]
     section[keys[-1]] = value
-    overrides.apply([setting])
-    assert load_yaml(clone / "params.yaml") == expected
+    param_overrides.apply([setting])
+    assert read_yaml(clone / "params.yaml") == expected
     diff = difflib.ndiff(before.splitlines(), (clone / "params.yaml").read_text().splitlines())
     changed = [line for line in diff if line[0] in "+-"]
     assert len(changed) <= max(2, lines)
@@ -65,7 +65,9 @@ def test_the_value_and_nothing_else(clone, setting, keys, value, lines):
 
 
 def test_several_together_and_what_changed(clone):
-    changes = overrides.check(["experiment.variants=[baseline, vlba]", "experiment.seeds=[3]", "evaluation.threads=1"])
+    changes = param_overrides.check(
+        ["experiment.variants=[baseline, vlba]", "experiment.seeds=[3]", "evaluation.threads=1"]
+    )
     assert [change.key for change in changes] == ["experiment.variants", "experiment.seeds"]
     assert str(changes[1]) == "experiment.seeds: [0, 1] -> [3]"
 
@@ -76,7 +78,7 @@ def test_several_together_and_what_changed(clone):
         (["experiment.seedz=[0]"], "experiment.seedz: unknown key; did you mean seeds?"),
         (["evaluation.threads=x"], "evaluation.threads: expected integer, found 'x'"),
         (["experiment.seeds=[1]", "experiment.reference=nope"], "reference: unknown variant 'nope'"),
-        (["experiment.seeds.0=5"], r"experiment.seeds is no section but \[0, 1\]"),
+        (["experiment.seeds.0=5"], r"experiment.seeds is not a section but \[0, 1\]"),
         (["experiment.seeds"], "expected KEY=VALUE"),
         (["experiment.seeds=[0,"], "not YAML"),
         (["=1"], "expected KEY=VALUE"),
@@ -85,34 +87,37 @@ def test_several_together_and_what_changed(clone):
 def test_what_is_wrong_is_named_and_changes_nothing(clone, settings, message):
     before = (clone / "params.yaml").read_bytes()
     with pytest.raises(OverrideError, match=message):
-        overrides.apply(settings)
+        param_overrides.apply(settings)
     assert (clone / "params.yaml").read_bytes() == before
 
 
 def test_what_is_written_is_what_every_stage_reads(clone):
     said = []
-    with overrides.held(["experiment.seeds=[4]"], said.append):
+    with param_overrides.held(["experiment.seeds=[4]"], said.append):
         assert params.read().experiment.seeds == [4]
     assert said == ["params.yaml: experiment.seeds: [0, 1] -> [4]"]
 
 
 def test_not_under_another_flow(clone):
-    with overrides.held([], print):
-        with overrides.held([], print), overrides.held(["experiment.seeds=[0, 1]"], print):
+    with param_overrides.held([], print):
+        with param_overrides.held([], print), param_overrides.held(["experiment.seeds=[0, 1]"], print):
             pass  # a value that is there already disturbs nobody
-        with pytest.raises(OverrideError, match="another flow runs"), overrides.held(["experiment.seeds=[5]"], print):
+        with (
+            pytest.raises(OverrideError, match="another flow runs"),
+            param_overrides.held(["experiment.seeds=[5]"], print),
+        ):
             pass
-    with overrides.held(["experiment.seeds=[5]"], print):
+    with param_overrides.held(["experiment.seeds=[5]"], print):
         assert params.read().experiment.seeds == [5]
 
 
 def test_a_flow_that_is_killed_holds_nothing(clone, root):
-    code = "from pipelines.flow.overrides import held\nwith held([], print): print('held', flush=True); input()"
+    code = "from pipelines.flow.param_overrides import held\nwith held([], print): print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     holder.stdout.readline()
-    with (clone / overrides.LOCK).open() as lock:
+    with (clone / param_overrides.LOCK).open() as lock:
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         holder.kill()

@@ -1,11 +1,11 @@
 """What variants cost: exact counts from their diagnosis, and seconds and memory from the benchmarks' results."""
 
-from stages.report.dataset_results import MEASURED, Numbers
-from stages.report.tables.comparison_tables import made_by, name_cell, why_no_number
+from stages.report.dataset_numbers import MEASURED, DatasetNumbers
+from stages.report.tables.captions import made_by, name_cell, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table
 
 
-def exact_table(results: Numbers) -> Table | None:
+def exact_table(results: DatasetNumbers) -> Table | None:
     """Parameters and FLOPs of every variant, which are exact, and their ratio to the reference's."""
     by_variant = results.diagnosis.groupby("variant")[["parameters", "flops"]].first()
     if by_variant.empty:
@@ -45,7 +45,7 @@ def exact_table(results: Numbers) -> Table | None:
     )
 
 
-def measured_table(results: Numbers) -> Table | None:
+def measured_table(results: DatasetNumbers) -> Table | None:
     """Seconds and memory as benchmarks/results has them, with machine and date: no stage measures them."""
     table = results.measured
     if table.empty:

@@ -1,4 +1,4 @@
-r"""Tables written as Markdown and as LaTeX."""
+r"""Tables written as LaTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,14 +37,6 @@ LATEX = {
 ESCAPES = str.maketrans(LATEX)
 
 
-def to_markdown(table: Table) -> str:
-    """Pipe tables between caption, footnotes and footer; where columns are grouped, headings carry the group's name."""
-    notes = "".join(f"{note}<br>\n" for note in table.notes[:-1]) + "".join(f"{note}\n" for note in table.notes[-1:])
-    footer = " ".join(table.footer)
-    parts = [f"{table.caption}\n", *map(_markdown_block, table.blocks), notes, f"{footer}\n" if footer else ""]
-    return "\n".join(part for part in parts if part)
-
-
 def to_latex(table: Table, label: str) -> str:
     r"""A `table` environment for each block, for \input, which needs the package booktabs and nothing else.
 
@@ -71,26 +63,6 @@ def to_latex(table: Table, label: str) -> str:
 def escape(text: str) -> str:
     """Text for LaTeX: ASCII alone, lines may break after an underscore."""
     return text.translate(ESCAPES)
-
-
-def _markdown_block(block: Block) -> str:
-    groups = [title for title, width in block.spans for _ in range(width)] or [""] * len(block.headings)
-    headings = [f"{group} {heading}".strip() for group, heading in zip(groups, block.headings, strict=True)]
-    lines = [_pipes(headings), _pipes(["---", *["---:"] * (len(headings) - 1)])]
-    for group in block.groups:
-        if group.title:
-            lines.append(_pipes([f"*{group.title}*", *[""] * (len(headings) - 1)]))
-        lines.extend(_pipes([_markdown_cell(cell) for cell in row]) for row in group.rows)
-    return "\n".join(lines) + "\n"
-
-
-def _markdown_cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.bold else cell.text
-    return f"{text} {cell.note}".strip()
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
 def _below(table: Table) -> list[str]:

@@ -1,52 +1,30 @@
 """The report as one page that needs no network: tables, curves and images lie in it."""
 
 import base64
-from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 from PIL import Image
-from pydantic import BaseModel
 
 from stages.attention.tiles import DIRECTIONS, AttentionTiles
 from stages.drawing.templates import template
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
+from stages.report.figures.figure import Figure
 from stages.report.figures.gallery import Example, Gallery
-from stages.report.figures.rendering import Figure
-from stages.report.page import headline
-from stages.report.page.sections import Contents
-from stages.report.tables import comparison_tables, costs, published
-from stages.report.tables.table import REFERENCE_MARK
+from stages.report.page import headline, settings
+from stages.report.page.sections import DatasetSection
+from stages.report.page.settings import plain
+from stages.report.provenance import COMMAND
+from stages.report.tables import captions, comparison_tables, contrast_tables, cost_tables, published, slice_tables
 from stages.runtime.params import Params
-from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.scoring.protocols import PROTOCOLS
 
-ATTENTION = {
-    "none": "none: words reach pixels in decoder and grouping only",
-    "text_to_pixel": "words inform every pixel",
-    "pixel_to_text": "pixels inform every word",
-    "bidirectional": "both directions",
-}
-CONTRAST = {
-    "none": "none",
-    "pixel": "each pixel against the center embedding",
-    "instance": "the mean of the region's pixels against the centers of the batch",
-}
-PLACES = ("root", "images", "instances", "expressions")  # of a source on this machine
 OPEN_GALLERIES = 3  # the others are folded
 OPEN_WORDS = 1  # expressions with attention that are not folded
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One knob of `params.yaml`."""
-
-    key: str
-    value: str
-    note: str
-
-
-def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Contents], provenance: dict) -> str:
+def render(params: Params, datasets: list[DatasetResults], shown: dict[str, DatasetSection], provenance: dict) -> str:
     """The page as HTML.
 
     Args:
@@ -55,63 +33,35 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Cont
         shown: dataset name -> what is shown of it.
         provenance: what the report was made of: names -> text, lists, or again names.
     """
-    return template(Path(__file__).with_name("page.html.j2")).render(
+    return template(Path(__file__).with_name("index.html.j2")).render(
         experiment=params.experiment,
         protocol=params.evaluation.protocol,
-        conventions=conventions(PROTOCOLS[params.evaluation.protocol]),
-        command=comparison_tables.COMMAND,
-        variants=[_variant_row(name, params) for name in params.experiment.variants],
-        model=settings(params.recipes[params.experiment.recipe].model),
-        training=settings(params.recipes[params.experiment.recipe].training),
+        conventions=settings.conventions(PROTOCOLS[params.evaluation.protocol]),
+        command=COMMAND,
+        variants=[settings.variant_row(name, params) for name in params.experiment.variants],
+        model=settings.of_section(params.recipes[params.experiment.recipe].model),
+        training=settings.of_section(params.recipes[params.experiment.recipe].training),
         regions=gallery.REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
         provenance=provenance,
     )
 
 
-def settings(section: BaseModel, prefix: str = "") -> list[Setting]:
-    """Every knob of a section of the parameters, nested keys joined by dots, with the units its schema states."""
-    rows = []
-    for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, BaseModel):
-            rows.extend(settings(value, f"{prefix}{key}."))
-        else:
-            rows.append(Setting(prefix + key, _plain(value), field.description or ""))
-    return rows
-
-
-def conventions(protocol: Protocol) -> str:
-    """What the protocol's fields say, in words."""
-    image = {
-        None: "The image as the recipe brings it to the model",
-        "stretch": f"The image stretched to {protocol.size} x {protocol.size} pixels",
-        "letterbox": f"The image fitted into {protocol.size} x {protocol.size} pixels, its proportions kept",
-    }[protocol.fit]
-    way = {"bilinear": "bilinearly", "bicubic": "bicubically"}[protocol.interpolation]
-    grid = {
-        "original": f"I and U at the original image size, {protocol.interpolated} brought there {way}",
-        "input": "I and U at that size, the true mask resized by nearest",
-    }[protocol.grid]
-    return (
-        f"{image}; {grid}; inside where the probability is above {protocol.threshold:g}; "
-        f"IoU {protocol.both_empty:g} where both masks are empty; Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
-    )
-
-
-def _section(results: DatasetResults, shown: Contents) -> dict:
+def _section(results: DatasetResults, shown: DatasetSection) -> dict:
     return {
         "name": results.name,
         "headline": headline.headline(results),
         "details": headline.details(results),
-        "warning": comparison_tables.data_warning(results),
+        "warning": captions.data_warning(results),
         "warnings": results.warnings,
         "main_table": comparison_tables.main_table(results),
-        "contrast_table": comparison_tables.contrast_table(results),
+        "contrast_table": contrast_tables.table(results),
         "difference_table": comparison_tables.difference_table(results),
-        "slices_table": comparison_tables.slices_table(results),
+        "slices_table": slice_tables.table(results),
         "full_tables": comparison_tables.full_tables(results),
-        "cost_tables": [table for table in (costs.exact_table(results), costs.measured_table(results)) if table],
+        "cost_tables": [
+            table for table in (cost_tables.exact_table(results), cost_tables.measured_table(results)) if table
+        ],
         "published_table": published.table(results),
         "published": published.statement(results),
         "differences": _figures(results, shown.differences),
@@ -131,11 +81,11 @@ def _section(results: DatasetResults, shown: Contents) -> dict:
         "richest": results.richest,
         "reference": results.reference,
         "counts": _counts(results),
-        "source": _source(results.dataset.summary.get("source", {})),
+        "source": _source(results.source),
         "protocol": results.protocol.name,
-        "notes": results.dataset.summary.get("notes", []),
-        "fingerprint": _plain(results.dataset.summary.get("fingerprint", "not recorded")),
-        "checks": [check.replace("_", " ") for check in results.dataset.summary.get("checks", [])],
+        "notes": results.summary.get("notes", []),
+        "fingerprint": plain(results.fingerprint),
+        "checks": [check.replace("_", " ") for check in results.summary.get("checks", [])],
     }
 
 
@@ -172,20 +122,8 @@ def _gallery(chosen: Gallery, is_open: bool) -> dict:
 
 
 def _source(source: dict) -> str:
-    told = {key: value for key, value in source.items() if key not in PLACES and value is not None}
-    return _plain(told) or "not recorded"
-
-
-def _variant_row(name: str, params: Params) -> dict[str, str]:
-    variant = params.variants[name]
-    contrasts = variant.contrastive != "none"
-    return {
-        "name": name,
-        "attention": ATTENTION.get(variant.vlba, variant.vlba),
-        "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
-        "weight": f"{variant.contrastive_weight:g}" if contrasts else REFERENCE_MARK,
-        "temperature": f"{variant.temperature:g}" if contrasts else REFERENCE_MARK,
-    }
+    told = {key: value for key, value in source.items() if value is not None}
+    return plain(told) or "not recorded"
 
 
 def _example(example: Example) -> dict:
@@ -218,17 +156,3 @@ def _counts(results: DatasetResults) -> list[dict]:
         for name in names
         for rows in [expressions[expressions["split"] == name]]
     ]
-
-
-def _plain(value: object) -> str:
-    if value is None:
-        return REFERENCE_MARK
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    return str(value)

@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 from matplotlib.axes import Axes
 
-from stages.report.figures.rendering import INK, SOFT, Figure, Panel, line_style, variant_marks
+from stages.report.figures.figure import INK, SOFT, Figure, Panel, line_style, variant_marks
 
 USUAL = 0.5  # the threshold of every protocol's masks but for those that say another
 FEWEST_PIXELS = 100

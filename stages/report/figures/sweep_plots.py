@@ -1,61 +1,13 @@
-"""Sweeps: listed variants that differ in one number alone, and the result over that number."""
+"""Sweeps as plots: the result over the number in which the variants differ."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from stages.report.figures.rendering import INK, SOFT, Figure, Mark, Panel, line_style
-from stages.runtime.params import Params
-
-KEYS = {  # numeric key of a variant: how an axis calls it
-    "contrastive_weight": "weight of the contrastive loss",
-    "temperature": "temperature of the contrast",
-    "vlba_levels": "vision levels with attention, counted from the last",
-}
-FEWEST = 3
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Variants that differ in one number.
-
-    Attributes:
-        key: the key of `params.yaml` in which they differ.
-        variants: their names, by rising value; the value that is not given stands last.
-        values: of each, None where it is not given.
-    """
-
-    key: str
-    variants: list[str]
-    values: list[float | None]
-
-    @property
-    def labels(self) -> list[str]:
-        """The values as text; `vlba_levels` that is not given means all stages."""
-        return ["all" if value is None else f"{value:g}" for value in self.values]
-
-
-def find(params: Params) -> list[Sweep]:
-    """Every sweep among the listed variants, by key and then in the listed order.
-
-    Variants are a sweep over a key of `KEYS` where they agree in every other key, and have at least `FEWEST` values of
-    this one. A sweep needs no declaration, and a variant may be part of several.
-    """
-    sweeps = []
-    for key in KEYS:
-        groups: dict[tuple, list[str]] = {}
-        for name in params.experiment.variants:
-            others = params.variants[name].model_dump(exclude={key})
-            groups.setdefault(tuple(sorted(others.items(), key=lambda item: item[0])), []).append(name)
-        for names in groups.values():
-            values = {name: getattr(params.variants[name], key) for name in names}
-            if len(set(values.values())) >= FEWEST:
-                ordered = sorted(names, key=lambda name: (values[name] is None, values[name] or 0))
-                sweeps.append(Sweep(key, ordered, [values[name] for name in ordered]))
-    return sweeps
+from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_style
+from stages.report.sweeps import KEYS, Sweep
 
 
 def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, number: int) -> Figure:

@@ -1,0 +1,132 @@
+"""One run of the flow: what its tasks share."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from pipelines.dvc import dag, remote
+from pipelines.dvc.dag import Dag, Pipeline
+from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
+from pipelines.flow.gpus import Gpus
+from pipelines.flow.scheduler import ClosedError, StageScheduler
+from pipelines.prefect import artifacts, claims, server
+from pipelines.prefect.claims import ClaimedError
+
+PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
+FAULTS = 20  # tries of a stage while a storage or a server is away, about 18 minutes
+TO_TRY_AGAIN = (LockedError, ClaimedError, StorageError)
+
+Say = Callable[[str], None]
+
+
+class EndedError(ClosedError):
+    """The stage was running when the flow was ended."""
+
+
+class FlowRun:
+    """Which stage starts when, how far each is, and how all of them end.
+
+    Attributes:
+        stages: those of this run.
+        cancelled: whether the run was cancelled in Prefect.
+    """
+
+    def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool):
+        self.stages = stages
+        self.progress = artifacts.Progress(list(stages))
+        self.scheduler = StageScheduler(stages, jobs)
+        self.cancelled = False
+        self._pipeline = pipeline
+        self._keep_going = keep_going
+        self._ended = False
+        self._has_remote = remote.name() is not None
+        self._gpus = Gpus()
+        self._tries: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._outcomes: dict[str, Outcome] = {}
+        self._to_push: dict[str, Outcome] = {}
+
+    def do(self, stage: str, say: Say) -> Outcome:
+        """Bring one stage up to date.
+
+        Raises:
+            LockedError, ClaimedError, StorageError: to be tried again now: the pause is over, and the stage has a slot.
+            StageFailedError: the stage failed.
+            ClosedError: no stage starts any more.
+            EndedError: the stage was ended with the flow.
+        """
+        self.scheduler.check(stage)
+        self.progress.set(stage, "running")
+        started = time.monotonic()
+        try:
+            outcome = self._up_to_date(stage, say)
+        except TO_TRY_AGAIN as error:
+            self._pause(stage, error, say)
+            raise
+        except StageFailedError:
+            if self._ended:
+                raise EndedError("stopped with the flow") from None
+            raise
+        self._outcomes[stage] = outcome
+        took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
+        self.progress.set(stage, f"{outcome}{took}")
+        return outcome
+
+    def ended(self, stage: str, outcome: str) -> None:
+        """The task of a stage is over, with an `Outcome` or as failed, skipped or stopped."""
+        if outcome not in set(Outcome):
+            self.progress.set(stage, outcome)
+        if outcome == "failed" and not self._keep_going:
+            self.scheduler.close(f"{stage} failed")
+        self.scheduler.ended(stage, outcome in set(Outcome))
+
+    def end(self) -> None:
+        """Start no further stage, and end at once what runs or waits."""
+        self._ended = True
+        self.scheduler.close("the flow is being ended")
+        stop()
+
+    def cancel(self) -> None:
+        """The same, as somebody cancelled the run in Prefect."""
+        self.cancelled = True
+        self.end()
+
+    def _up_to_date(self, stage: str, say: Say) -> Outcome:
+        if self._has_remote:
+            return self._shared(stage, say)
+        needed = {self._outcomes[name] for name in self.stages[stage]}
+        if stage in self._pipeline.unchanged and needed <= {Outcome.UNCHANGED}:
+            say(f"Stage '{stage}' didn't change, skipping")
+            return Outcome.UNCHANGED
+        return self._reproduce(stage, say)
+
+    def _shared(self, stage: str, say: Say) -> Outcome:
+        """With a DVC remote, other machines may do the same stages: one does each, and the others pull its outputs."""
+        with claims.claimed(stage, say) if server.is_shared() else nullcontext():
+            outcome = self._reproduce(stage, say, pull=True)
+            outcome = self._to_push.setdefault(stage, outcome)  # a push that is tried again finds it unchanged
+            remote.push(stage, say)
+        return outcome
+
+    def _reproduce(self, stage: str, say: Say, pull: bool = False) -> Outcome:
+        with self._gpus.one() as environment:
+            outcome = reproduce(stage, say, pull=pull, environment=environment)
+        before = self._pipeline.outputs.get(stage)
+        if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
+            say(f"Stage '{stage}' runs each time, and its outputs didn't change")
+            return Outcome.UNCHANGED
+        return outcome
+
+    def _pause(self, stage: str, error: Exception, say: Say) -> None:
+        """Wait before Prefect tries the stage again. Its own pause would keep the slot, and ignore Ctrl-C."""
+        if isinstance(error, StorageError):
+            self._faults[stage] += 1
+            if self._faults[stage] >= FAULTS:
+                raise StageFailedError(f"{stage} was tried {FAULTS} times: {error}") from error
+        pause = PAUSES[min(self._tries[stage], len(PAUSES) - 1)]
+        self._tries[stage] += 1
+        reason = str(error).strip().splitlines()[-1]
+        say(f"{stage} is tried again in {pause} s: {reason}")
+        self.progress.set(stage, f"waits: {reason}")
+        self.scheduler.pause(stage, pause)

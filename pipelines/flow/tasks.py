@@ -1,0 +1,79 @@
+"""The tasks of a flow run: one for each stage, and one that brings MLflow into step."""
+
+from functools import partial
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled, Completed, State
+
+from pipelines.dvc.reproduce import Outcome
+from pipelines.flow.flow_run import TO_TRY_AGAIN, EndedError, FlowRun
+from pipelines.flow.scheduler import ClosedError
+
+RETRIES = 100_000  # a lock or a claim may last as long as a training
+
+
+def run_stages(flow_run: FlowRun) -> dict[str, str]:
+    """Run every stage, and then bring MLflow into step where one of them has new outputs.
+
+    Returns:
+        What became of each stage: an `Outcome`, or failed, skipped, stopped.
+    """
+    futures: dict[str, PrefectFuture] = {}
+    scheduler, needs = flow_run.scheduler, flow_run.stages
+    for name in scheduler.order():
+        needed = [futures[other] for other in scheduler.succeeded(needs[name])]
+        futures[name] = stage.submit(name, flow_run, wait_for=needed)
+        futures[name].add_done_callback(partial(_ended, flow_run, name))
+    outcomes = {name: _outcome(futures[name]) for name in needs}
+    if not flow_run.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
+        mlflow.submit().wait()
+    return outcomes
+
+
+def _is_to_be_tried_again(task, task_run, state: State) -> bool:
+    return isinstance(state.result(raise_on_failure=False), TO_TRY_AGAIN)
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=RETRIES,
+    retry_condition_fn=_is_to_be_tried_again,
+)
+def stage(name: str, flow_run: FlowRun) -> State:
+    """One DVC stage. Completed as what DVC did, failed where DVC fails, cancelled where it must not run."""
+    try:
+        outcome = flow_run.do(name, get_run_logger().info)
+    except EndedError as error:
+        return Cancelled(name="Stopped", message=str(error))
+    except ClosedError as error:
+        return Cancelled(name="Skipped", message=f"not started: {error}")
+    return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
+
+
+@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False)
+def mlflow() -> State:
+    """Bring MLflow into step with DVC's outputs. It is a view: where that fails, the flow does not."""
+    try:
+        from pipelines.mlflow.sync import sync
+
+        return Completed(message=sync(get_run_logger().info))
+    except Exception as error:
+        get_run_logger().warning(
+            "MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
+        )
+        return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
+
+
+def _ended(flow_run: FlowRun, name: str, future: PrefectFuture) -> None:
+    flow_run.ended(name, _outcome(future))
+
+
+def _outcome(future: PrefectFuture) -> str:
+    """Waits for its end."""
+    future.wait()
+    state = future.state
+    return state.name.lower() if state.is_completed() or state.is_cancelled() else "failed"

@@ -1,0 +1,18 @@
+"""Model, scores and diagnosis -> the model card."""
+
+from stages.runtime import command_line
+from stages.runtime.errors import exit_on_error
+from stages.runtime.startup import start
+
+
+def main() -> None:
+    run, settings = command_line.read_run("card", __doc__)
+    with exit_on_error():
+        from stages.card.card import write
+
+        write(run, settings)
+
+
+if __name__ == "__main__":
+    start()
+    main()

@@ -1,0 +1,171 @@
+"""Answers requests, each for an image and an expression, and writes the masks."""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from models.alignformer import AlignFormer
+from models.prediction import Prediction, segment
+from models.processing import AlignFormerProcessor
+from stages.data import prepared
+from stages.drawing import overlays
+from stages.runtime import processes
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.errors import UserError
+from stages.scoring import trained
+from stages.serving import served, source
+
+COLUMNS = {"image", "text"}
+PREDICTIONS = "predictions.json"
+BATCH = 16  # expressions of an image that are predicted at once
+
+
+class RequestError(UserError):
+    """Requests cannot be answered; the message says which, and why."""
+
+
+class Request(NamedTuple):
+    image: Path
+    text: str
+
+
+def answer(asked: Sequence[Request], name: str, out: Path, threshold: float) -> int:
+    """Load a model, check the requests, and write every prediction. Returns how many requests failed.
+
+    Args:
+        name: of the model, as `stages.serving.source` takes it.
+        out: the folder to write into.
+
+    Raises:
+        RequestError, NoModelError, OtherModelError, OSError: before any prediction.
+    """
+    model, processor = trained.load(source.folder(name))
+    check(asked, processor)
+    return predict(asked, model.to(processes.here().device).eval(), processor, name, out, threshold)
+
+
+def from_csv(path: Path) -> list[Request]:
+    """The requests of a CSV, in its order. Raises RequestError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if missing := COLUMNS - set(rows.fieldnames or []):
+                raise RequestError(f"{path} has no column {' and no column '.join(sorted(missing))}")
+            asked = []
+            for row in rows:
+                if not row["image"] or row["text"] is None:
+                    raise RequestError(f"{path}, line {rows.line_num}: a row needs an image and a text")
+                asked.append(Request(path.parent / row["image"], row["text"]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path} is not a CSV in UTF-8: {error}") from error
+    if not asked:
+        raise RequestError(f"{path} has no row")
+    return asked
+
+
+def check(asked: Sequence[Request], processor: AlignFormerProcessor) -> None:
+    """Check every text before any work, and print which words the model's vocabulary lacks. Raises RequestError."""
+    problems, unknown = [], {}
+    for text in dict.fromkeys(request.text for request in asked):
+        try:
+            processor.check(text)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        unknown |= dict.fromkeys(processor.unknown_words(text))
+    if problems:
+        raise RequestError("; ".join(problems[:5]) + f"; and {len(problems) - 5} more" * (len(problems) > 5))
+    if unknown:
+        print(
+            f"note: not in the model's vocabulary, read as unknown words: {', '.join(map(repr, unknown))}",
+            file=sys.stderr,
+        )
+
+
+def predict(
+    asked: Sequence[Request],
+    model: AlignFormer,
+    processor: AlignFormerProcessor,
+    name: str,
+    out: Path,
+    threshold: float,
+) -> int:
+    """Write every prediction, print it, and print why a request fails. Returns how many requests failed."""
+    entries, failed = [], 0
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tqdm(total=len(asked), desc="predict", disable=None if len(asked) > 1 else True, leave=False) as bar:
+            for path, batch in batches(asked):
+                try:
+                    image = opened(path)
+                except RequestError as error:
+                    tqdm.write(f"error: {error}", file=sys.stderr)
+                    failed += len(batch)
+                else:
+                    found = segment(model, processor, [image], [text for _, text in batch], threshold)
+                    for (number, text), prediction in zip(batch, found, strict=True):
+                        entries.append(written(out, number, Request(path, text), image, prediction))
+                        tqdm.write(described(entries[-1], out))
+                bar.update(len(batch))
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted after {len(entries)} of {len(asked)}; {out / PREDICTIONS} has them")
+    finally:
+        with atomic_write(out / PREDICTIONS) as file:
+            content = {"model": name, "threshold": threshold, "predictions": entries}
+            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return failed
+
+
+def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, str]]]]:
+    """Up to `BATCH` requests for one image that follow each other: the image, and the number and text of each."""
+    for image, numbered in groupby(enumerate(asked, 1), key=lambda pair: pair[1].image):
+        pairs = [(number, request.text) for number, request in numbered]
+        for start in range(0, len(pairs), BATCH):
+            yield image, pairs[start : start + BATCH]
+
+
+def opened(path: Path) -> Image.Image:
+    """The image in a file, as `served.decoded` reads it. Raises RequestError."""
+    try:
+        return served.decoded(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RequestError(f"{path}: {reason}") from error
+
+
+def written(out: Path, number: int, request: Request, image: Image.Image, found: Prediction) -> dict:
+    """Write mask and overlay. Returns the entry for predictions.json."""
+    words = re.sub(r"\W+", "-", request.text.lower()).strip("-")[:40]
+    name = f"{number:04}-{request.image.stem}-{words}"
+    files = {
+        "mask": (f"{name}.mask.png", Image.fromarray(np.uint8(255 * found.mask))),
+        "overlay": (f"{name}.overlay.png", overlays.overlay(image, found.mask)),
+    }
+    for file, content in files.values():
+        with atomic_write(out / file) as path:
+            content.save(path, format="PNG")
+    return {
+        "image": str(request.image),
+        "text": request.text,
+        "score": found.score,
+        "area": int(found.mask.sum()),
+        "segmentation": {"size": list(found.mask.shape), "counts": prepared.encode_mask(found.mask)},
+        **{kind: file for kind, (file, _) in files.items()},
+    }
+
+
+def described(entry: dict, out: Path) -> str:
+    """An entry of predictions.json as a line for people."""
+    height, width = entry["segmentation"]["size"]
+    share = entry["area"] / (height * width)
+    what = f"score {entry['score']:.3f}, {share:.1%} of the image" if entry["area"] else "nothing"
+    return f"{entry['image']}: {entry['text']!r}: {what}, {out / entry['overlay']}"

@@ -1,0 +1,254 @@
+"""What the tables and sentences about one dataset are made of, read from a few small files and checked.
+
+The report keeps a copy of those files in `reports/data/D`: a clone without DVC's outputs makes the same tables again.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from stages.report.provenance import COMMAND
+from stages.runtime import layout
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+from stages.scoring.metrics import METRICS
+from stages.scoring.protocols import PROTOCOLS, Protocol
+
+COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
+DIAGNOSIS, SUMMARY = "diagnosis.csv", "dataset.json"
+MEASURED = Path("benchmarks/results/steps.csv")
+
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
+COLUMNS = {
+    COMPARISON: {
+        *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "images", "mean", "low"),
+        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", *IMPROVEMENT, "supported"),
+    },
+    CONTRASTS: {
+        *("protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds", *DIFFERENCE),
+        *("p", "p_holm", "supported"),
+    },
+    SLICES: {
+        *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
+        *("high", *DIFFERENCE),
+    },
+    DIAGNOSIS: {"variant", "seed", "parameters", "flops"},
+}
+MEASURED_COLUMNS = {
+    *("setting", "model", "measure", "itself", "ratio", "lowest", "highest", "device", "precision", "compiled"),
+    *("date", "machine", "versions", "command"),
+}
+
+
+class ReportError(UserError):
+    """An input of the report is missing or belongs to another experiment; the message names the command to run."""
+
+
+class MissingInputError(ReportError):
+    """An output of another stage is not there."""
+
+
+@dataclass(frozen=True)
+class DatasetNumbers:
+    """What the tables and sentences about one dataset are made of.
+
+    Attributes:
+        name: name of the dataset.
+        protocol: the protocol that every number was computed under.
+        recipe: name of the recipe that every variant was trained with.
+        reference: the variant that the others are compared with.
+        variants: listed variants, in the listed order.
+        seeds: listed seeds, in the listed order.
+        splits: evaluation splits, in the order of the prepared dataset.
+        summary: `dataset.json` of the prepared dataset, without paths on this machine.
+        comparison: results/comparison, fractions, indexed by (variant, split, metric).
+        contrasts: results/contrasts, one row for each pair of variants, split and metric.
+        slices: results/slices, one row for each split, slice and variant.
+        diagnosis: one row for each run that was diagnosed: variant, seed, parameters, flops, and every other single
+            number of its summary.
+        measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
+    """
+
+    name: str
+    protocol: Protocol
+    recipe: str
+    reference: str
+    variants: list[str]
+    seeds: list[int]
+    splits: list[str]
+    summary: dict
+    comparison: pd.DataFrame
+    contrasts: pd.DataFrame
+    slices: pd.DataFrame
+    diagnosis: pd.DataFrame
+    measured: pd.DataFrame
+
+    @property
+    def metric(self) -> str:
+        """The protocol's first headline metric, in which differences are summarised."""
+        return self.protocol.headline[0]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Every metric; the protocol's headline metrics come first."""
+        return list(dict.fromkeys([*self.protocol.headline, "mIoU", *METRICS]))
+
+    @property
+    def source(self) -> dict:
+        """What the dataset was prepared from: `kind`, and the rest of its section in `params.yaml` without paths."""
+        return self.summary.get("source", {})
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of what the dataset was prepared from."""
+        return self.summary.get("fingerprint", "not recorded")
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of expressions of each evaluation split."""
+        return self._of_splits("expressions")
+
+    @cached_property
+    def images(self) -> dict[str, int]:
+        """Number of images of each evaluation split."""
+        return self._of_splits("images")
+
+    @property
+    def partial(self) -> bool:
+        """Whether the dataset is only a part of the published one."""
+        return self.summary.get("partial", False)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know about the data before comparing numbers."""
+        return self.summary.get("warnings", [])
+
+    @cached_property
+    def missing(self) -> dict[str, list[int]]:
+        """Variant -> its listed seeds that have no scores; variants that have all scores are left out."""
+        column = self.comparison["missing"].groupby(level="variant").first()
+        return {name: [int(seed) for seed in column[name].split()] for name in self.variants if column[name]}
+
+    @cached_property
+    def scored_seeds(self) -> dict[str, list[int]]:
+        """Variant -> its listed seeds that have scores, for every listed variant."""
+        return {name: [seed for seed in self.seeds if seed not in self.missing.get(name, [])] for name in self.variants}
+
+    @cached_property
+    def scored(self) -> list[str]:
+        """The listed variants that have scores of at least one seed."""
+        return [name for name in self.variants if self.scored_seeds[name]]
+
+    @cached_property
+    def richest(self) -> str:
+        """The last listed variant with scores that is not the reference; the reference where it is alone."""
+        return [self.reference, *(variant for variant in self.scored if variant != self.reference)][-1]
+
+    def row(self, variant: str, split: str, metric: str) -> pd.Series:
+        """The row of the comparison about a variant, split and metric."""
+        return self.comparison.loc[(variant, split, metric)]
+
+    def _of_splits(self, column: str) -> dict[str, int]:
+        by_split = self.comparison[column].groupby(level="split").first()
+        return {split: int(by_split[split]) for split in self.splits}
+
+
+def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> DatasetNumbers:
+    """The numbers of a dataset from the content of the files that the report keeps, by their names.
+
+    Raises:
+        ReportError: they do not match the listed variants, seeds and splits, or the protocol.
+    """
+    experiment, summary = params.experiment, json.loads(files[SUMMARY])
+    again = f"Make it with: dvc repro ablate@{name}"
+    comparison, contrasts, slices = (
+        read_table(files[file], path(name), file)
+        for file, path in ((COMPARISON, layout.comparison), (CONTRASTS, layout.contrasts), (SLICES, layout.slices))
+    )
+    _check_experiment(comparison, params, summary["splits"], layout.comparison(name), again)
+    for table, path in ((contrasts, layout.contrasts(name)), (slices, layout.slices(name))):
+        if len(table):
+            check_protocol(table, PROTOCOLS[params.evaluation.protocol], path, again)
+    return DatasetNumbers(
+        name=name,
+        protocol=PROTOCOLS[params.evaluation.protocol],
+        recipe=experiment.recipe,
+        reference=experiment.reference,
+        variants=experiment.variants,
+        seeds=experiment.seeds,
+        splits=summary["splits"],
+        summary=summary,
+        comparison=comparison.set_index(["variant", "split", "metric"]).sort_index(),
+        contrasts=contrasts,
+        slices=slices,
+        diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
+        measured=_measured(params),
+    )
+
+
+def kept_files(name: str) -> dict[str, bytes]:
+    """The content of the files in `reports/data/D`, by name. Raises MissingInputError where one is missing."""
+    folder = layout.REPORTS / "data" / name
+    return {
+        file: read_bytes(folder / file, f"the report keeps no {file} of {name}", "report")
+        for file in (SUMMARY, COMPARISON, CONTRASTS, SLICES, DIAGNOSIS)
+    }
+
+
+def read_bytes(path: Path, problem: str, stage: str) -> bytes:
+    """The content of a file that a DVC stage makes. Raises MissingInputError where it is missing."""
+    if not path.exists():
+        raise MissingInputError(f"{problem}: {path} is missing. Make it with: dvc repro {stage}")
+    return path.read_bytes()
+
+
+def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
+    """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
+    table = pd.read_csv(io.BytesIO(content), dtype={"missing": str, "family": str, "slice": str})
+    command = COMMAND if file == DIAGNOSIS else f"dvc repro ablate@{path.stem}"
+    table = _with_columns(table, COLUMNS[file], path, command)
+    if "missing" in table:
+        table["missing"] = table["missing"].fillna("")
+    if "supported" in table:
+        table["supported"] = table["supported"].astype(str) == "True"
+    return table
+
+
+def check_protocol(table: pd.DataFrame, protocol: Protocol, path: Path, again: str) -> None:
+    """Raises ReportError where a table, read from `path`, is not of the protocol alone; `again` says how to make it."""
+    found = list(table["protocol"].unique()) if "protocol" in table else "not named"
+    if found != [protocol.name]:
+        raise ReportError(f"{path} is of another experiment: its protocols are {found}, not {[protocol.name]}. {again}")
+
+
+def _measured(params: Params) -> pd.DataFrame:
+    if not MEASURED.exists():
+        return pd.DataFrame(columns=sorted(MEASURED_COLUMNS))
+    table = _with_columns(pd.read_csv(MEASURED), MEASURED_COLUMNS, MEASURED, "python -m benchmarks.steps")
+    chosen = (table["setting"] == params.experiment.recipe) & table["model"].isin(params.experiment.variants)
+    return table[chosen].reset_index(drop=True)
+
+
+def _with_columns(table: pd.DataFrame, wanted: set[str], path: Path, command: str) -> pd.DataFrame:
+    if absent := sorted(wanted - set(table.columns)):
+        raise ReportError(f"{path} lacks the columns {', '.join(absent)}. Make it again with: {command}")
+    return table
+
+
+def _check_experiment(table: pd.DataFrame, params: Params, splits: list[str], path: Path, again: str) -> None:
+    listed = table["seeds"] + table["missing"].str.split().str.len()
+    expected = {
+        "variants": (params.experiment.variants, list(table["variant"].unique())),
+        "splits": (splits, list(table["split"].unique())),
+        "numbers of seeds": ([len(params.experiment.seeds)], list(listed.unique())),
+        "protocols": ([params.evaluation.protocol], list(table["protocol"].unique())),
+    }
+    for what, (wanted, found) in expected.items():
+        if set(wanted) != set(found):
+            raise ReportError(f"{path} is of another experiment: its {what} are {found}, not {wanted}. {again}")

@@ -1,0 +1,68 @@
+"""The report's main figure: what each variant changes, compared with the reference."""
+
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from stages.report.figures.dot_plots import (
+    DIFFERENCE,
+    FRAME,
+    LINE,
+    Dots,
+    draw_dots,
+    in_percent,
+    limits,
+    room,
+    told,
+    width,
+)
+from stages.report.figures.figure import INK, Figure, Mark, Panel, line_style
+from stages.statistics.comparison import LARGEST_P
+
+
+def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
+    """The report's main figure: what each variant changes, a panel a split.
+
+    Args:
+        comparison: columns variant, split, metric, difference, difference_low, difference_high (fractions) and
+            supported, in the order of variants and splits to show.
+        reference: the variant that differences are taken to.
+        metric: which one.
+    """
+    rows = comparison[comparison["metric"] == metric]
+    order = list(rows["variant"].unique())
+    names = [name for name in order if name != reference]
+    ends = limits(rows[rows["variant"] != reference], DIFFERENCE)
+    panels = []
+    for split, part in rows.groupby("split", sort=False):
+        own = part.set_index("variant").reindex(names)
+        supported = own["supported"].eq(True).to_numpy()
+        dots = [
+            Dots(line_style(order.index(name))[0], in_percent(own.loc[[name]].reindex(names), DIFFERENCE), supported)
+            for name in names
+        ]
+        draw = partial(_draw, title=str(split), names=names, dots=dots, metric=metric, ends=ends)
+        alt = f"Difference in {metric} to {reference} on {split}: {told(own['difference'])}"
+        height = FRAME + LINE * len(names)
+        panels.append(Panel(draw, alt, width=width(room(names)), height=height, names=room(names)))
+    return Figure(
+        key="differences",
+        title=f"Differences to {reference}",
+        caption=(
+            f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
+            f"interval over images and seeds. Filled: supported (p < {LARGEST_P} after Holm's adjustment over the "
+            "variants of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
+        ),
+        panels=panels,
+        columns=3,
+        legend=[Mark("supported", INK, filled=True), Mark("not supported", INK, filled=False)],
+        shared_names=True,
+    )
+
+
+def _draw(axes: Axes, title: str, names: list[str], dots: list[Dots], metric: str, ends: tuple[float, float]) -> None:
+    axes.axvline(0, color=INK, linewidth=0.9)
+    draw_dots(axes, names, dots, f"Δ {metric} (percentage points)")
+    axes.set_xlim(*ends)
+    axes.set_title(title, loc="left", fontweight="bold")

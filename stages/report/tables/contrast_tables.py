@@ -1,0 +1,72 @@
+"""What each part of the method changes: pairs of variants that differ in one part, as a table."""
+
+import pandas as pd
+
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables.captions import caption, difference_cell, footer, made_by, split_title
+from stages.report.tables.table import METRICS_ABREAST, Block, Cell, Group, Notes, Table, cut, number_cell, probability
+from stages.statistics.comparison import LARGEST_P
+
+
+def table(results: DatasetNumbers) -> Table | None:
+    """Every pair of variants that differ in one part of the method: what that part changes, all else equal."""
+    if results.contrasts.empty:
+        return None
+    notes, blocks = Notes(), []
+    for metrics in cut(list(results.protocol.headline), METRICS_ABREAST):
+        groups = []
+        for split in results.splits:
+            of_split = results.contrasts[results.contrasts["split"] == split]
+            pairs = of_split[of_split["metric"] == metrics[0]]
+            rows = [
+                [
+                    Cell(part(results, pair)),
+                    *(
+                        cell
+                        for metric in metrics
+                        for cell in _contrast_cells(contrast(results, pair, split, metric), notes)
+                    ),
+                ]
+                for pair in pairs.itertuples()
+            ]
+            groups.append(Group(split_title(results, split), rows))
+        headings = [text for metric in metrics for text in (f"Δ {metric}", "adj. p")]
+        blocks.append(Block([], ["part of the method", *headings], groups))
+    return Table(
+        key="contrasts",
+        caption=caption(results, "What each part of the method changes, all else equal,"),
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[
+            *footer(results, results.splits),
+            f"Over the variant without it: {_pairs(results)}.",
+            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the pairs about VLBA, or about the "
+            "contrast, within a split and metric; the table of variants is adjusted for other comparisons, so that "
+            f"verdicts near {LARGEST_P} can differ.",
+            made_by(),
+        ],
+    )
+
+
+def part(results: DatasetNumbers, pair: object) -> str:
+    """What a pair of variants differs in, with `what`, `variant` and `against`; names them where several pairs do."""
+    found = results.contrasts
+    several = len(found.loc[found["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
+    return f"{pair.what}, {pair.variant} over {pair.against}" if several else pair.what
+
+
+def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> pd.Series:
+    """The row of `results.contrasts` about a pair of variants, named as `variant` and `against`."""
+    found = results.contrasts
+    same = (found["variant"] == pair.variant) & (found["against"] == pair.against)
+    return found[same & (found["split"] == split) & (found["metric"] == metric)].iloc[0]
+
+
+def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
+    why = f"{row['variant']} and {row['against']} have no seed in common."
+    return [difference_cell(row, notes, why), number_cell(row["p_holm"], probability, notes, why)]
+
+
+def _pairs(results: DatasetNumbers) -> str:
+    pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
+    return "; ".join(f"{pair.what}, {pair.variant} over {pair.against}" for pair in pairs.itertuples())

@@ -1,0 +1,72 @@
+"""Results by slices of the expressions, as a table."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables.captions import (
+    caption,
+    difference_cell,
+    footer,
+    made_by,
+    mean_cell,
+    why_no_difference,
+    why_no_number,
+)
+from stages.report.tables.table import Block, Cell, Group, Notes, Table, cut
+from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.slices import FAMILIES
+
+VARIANTS_ABREAST = 4
+
+
+def table(results: DatasetNumbers) -> Table | None:
+    """Where it helps: on the first evaluation split, the reference by slices and every variant's difference to it."""
+    split = results.splits[0]
+    rows = results.slices[results.slices["split"] == split]
+    if rows.empty:
+        return None
+    metric, notes = rows["metric"].iloc[0], Notes()
+    others = [name for name in results.variants if name != results.reference]
+    by_row = rows.set_index(["family", "slice", "variant"])
+    keys = rows[["family", "slice"]].drop_duplicates()
+
+    def row(family: str, name: str, variants: Sequence[str], first: bool) -> list[Cell]:
+        size = by_row.loc[(family, name, results.reference)]
+        why = f"fewer than {FEWEST_IMAGES} images: {name} ({family})" if pd.isna(size["mean"]) else ""
+        cells = [Cell(name)]
+        if first:
+            cells.append(Cell(f"{int(size['expressions']):,}", value=float(size["expressions"])))
+            cells.append(mean_cell(size, notes, why or why_no_number(results, results.reference)))
+        for variant in variants:
+            missing = why or why_no_difference(results, variant)
+            cells.append(difference_cell(by_row.loc[(family, name, variant)], notes, missing))
+        return cells
+
+    blocks = []
+    for place, variants in enumerate(cut(others, VARIANTS_ABREAST - 1, VARIANTS_ABREAST) or [[]]):
+        first = place == 0
+        groups = [
+            Group(_family_title(family), [row(family, name, variants, first) for name in of_family["slice"]])
+            for family, of_family in keys.groupby("family", sort=False)
+        ]
+        headings = ["expressions", f"{results.reference} {metric}"] if first else []
+        blocks.append(Block([], ["slice", *headings, *(f"Δ {name}" for name in variants)], groups))
+    return Table(
+        key="slices",
+        caption=caption(results, f"Where it helps: slices of {split}"),
+        blocks=blocks,
+        notes=notes.lines,
+        footer=[
+            *footer(results, [split]),
+            f"Δ: {metric} minus that of {results.reference} on the same expressions, taken before rounding.",
+            "Not adjusted for the number of slices: one of twenty intervals misses by chance; nothing here is bold.",
+            made_by(),
+        ],
+    )
+
+
+def _family_title(name: str) -> str:
+    family = FAMILIES[name]
+    return f"{family.title} ({family.unit})" if family.unit else family.title

@@ -1,0 +1,47 @@
+"""The report in `reports/`: written whole, or compared with what would be written."""
+
+import sys
+from pathlib import Path
+
+from stages.report import assemble, check
+from stages.report.assemble import FOLDERS, Files
+from stages.runtime import layout
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.params import Params
+from stages.tracking import live
+
+
+def write(settings: Params) -> None:
+    """Write tables, figures, kept data, provenance and the page, and tell MLflow.
+
+    Raises:
+        ReportError: an input is missing or belongs to another experiment.
+        FileNotFoundError: a dataset is not prepared.
+    """
+    made = assemble.of_results(settings)
+    _write(made, layout.REPORTS)
+    for name in settings.experiment.datasets:
+        live.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
+
+
+def check_or_exit(settings: Params) -> None:
+    """Print that the report is up to date; where it is not, exit with code 1 and name what is stale."""
+    stale, looked = check.check(settings)
+    if stale:
+        sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
+    print(f"{layout.REPORTS} is up to date: {looked}")
+
+
+def _write(made: Files, folder: Path) -> None:
+    """Folder by folder, as DVC keeps them, and the files beside them; what an earlier report had more of goes."""
+    for part in FOLDERS:
+        with atomic_write(folder / part) as partial:
+            for path, content in made.items():
+                if path.is_relative_to(part):
+                    place = partial / path.relative_to(part)
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
+    for path, content in made.items():
+        if path.parts[0] not in FOLDERS:
+            with atomic_write(folder / path) as partial:
+                partial.write_bytes(content)

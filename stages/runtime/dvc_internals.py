@@ -1,0 +1,256 @@
+"""Everything of DVC that it does not promise to keep: its Python modules, its files, and the words that it prints.
+
+No other module imports `dvc` or `dvc_data`, or looks for words in what DVC prints. After an upgrade of DVC,
+`tests/stages/runtime/test_dvc_internals.py` names each thing that has moved.
+
+Every import of DVC is inside a function: DVC takes a second to import, and few processes need it.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stages.runtime.atomic_write import atomic_write
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+RWLOCK = Path(".dvc/tmp/rwlock")  # JSON: which process reads or writes which path
+
+# Words in a line of `dvc`.
+SKIPPED = "didn't change, skipping"
+CACHED = "is cached - skipping run"
+LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+ERROR = "ERROR"  # begins the line of an error
+UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
+    "Could not connect",
+    "Connect timeout",
+    "Cannot connect to host",
+    "Connection refused",
+    "Read timeout",
+    "Connection was closed before",
+    "(reached max retries",  # botocore, about an answer that may be different next time: 500, 503, SlowDown
+)
+
+
+class DvcError(Exception):
+    """DVC refused; the message is DVC's own."""
+
+
+class DvcStage(NamedTuple):
+    """One stage of `dvc.yaml`, as things are.
+
+    Attributes:
+        needs: the stages that it waits for.
+        unchanged: `dvc repro` would skip it.
+        outputs: of a stage that is `always_changed`: path -> hash, where its outputs lie there as `dvc.lock` records
+            them. None where they do not, and for every other stage.
+    """
+
+    name: str
+    needs: list[str]
+    unchanged: bool = False
+    outputs: dict[str, str] | None = None
+
+
+class WorkingTree:
+    """The files of the project in the current folder, as DVC sees them."""
+
+    def __init__(self, repo: "Repo"):
+        self._repo = repo
+
+    def hash(self, path: str) -> str | None:
+        """The hash that `dvc.lock` would record for a file or a folder; None where nothing is there."""
+        from dvc.fs import localfs
+        from dvc_data.hashfile.build import build
+
+        cache, place = self._repo.cache.local, str(Path(self._repo.root_dir, path))
+        with _refusals():
+            try:
+                _, _, found = build(cache, place, localfs, "md5", dry_run=True, ignore=self._repo.dvcignore)
+            except FileNotFoundError:
+                return None
+        return found.hash_info.value
+
+    def is_cached(self, md5: str) -> bool:
+        """Whether DVC's cache has what has this hash."""
+        return self._repo.cache.local.exists(md5)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        raise DvcError(str(error)) from error
+
+
+@contextmanager
+def _project() -> Iterator["Repo"]:
+    """The project in the current folder. Raises DvcError."""
+    from dvc.repo import Repo
+
+    with _refusals(), Repo() as repo:
+        yield repo
+
+
+def command_line() -> int:
+    """DVC's command line, with the arguments of this process; its exit code."""
+    from dvc.cli import main
+
+    return main()
+
+
+def stages(look: bool = False) -> list[DvcStage]:
+    """Every stage, in the order of `dvc repro`: each after those that it waits for.
+
+    Args:
+        look: also say what is unchanged; otherwise, and where another DVC process is at work on the files of a stage,
+            none is.
+
+    Raises:
+        DvcError: there is no DVC project, or its files are wrong.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo.reproduce import plan_repro
+
+    with _project() as repo:
+        graph = repo.index.graph
+        found = {stage: DvcStage(stage.addressing, _names(graph.successors(stage))) for stage in plan_repro(graph)}
+        if look:
+            with suppress(DvcException), repo.lock:
+                found = {stage: _looked_at(stage, known) for stage, known in found.items()}
+        return list(found.values())
+
+
+def _names(needed: Iterable["PipelineStage"]) -> list[str]:
+    return sorted(stage.addressing for stage in needed)
+
+
+def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
+    from dvc.exceptions import DvcException
+
+    with suppress(DvcException):
+        if not stage.always_changed:
+            return known._replace(unchanged=not stage.changed())
+        if not any(output.workspace_status() for output in stage.outs):
+            return known._replace(outputs={output.def_path: output.hash_info.value for output in stage.outs})
+    return known
+
+
+def lock_entry(stage: str) -> dict:
+    """Command, dependencies and parameters of a stage, as DVC would write them into `dvc.lock` now.
+
+    Reads only; DVC's cache of hashes makes this about 0.3 s.
+
+    Raises:
+        DvcError: there is no DVC project, or no such stage.
+    """
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    with _project() as repo:
+        loaded = repo.stage.load_one(name=stage)
+        loaded.outs.clear()
+        loaded.save_deps()
+        return _plain(to_single_stage_lockfile(loaded))
+
+
+def changed_outputs(stage: str) -> dict[str, str]:
+    """Path -> `deleted`, `modified` or `new`, for the outputs of a stage that are not as `dvc.lock` records them.
+
+    Raises:
+        DvcError: there is no DVC project, or no such stage.
+    """
+    with _project() as repo:
+        outputs = repo.stage.load_one(name=stage).outs
+        return {path: state for output in outputs for path, state in output.workspace_status().items()}
+
+
+@contextmanager
+def working_tree() -> Iterator[WorkingTree]:
+    """The working tree of the project in the current folder. Raises DvcError where there is none."""
+    with _project() as repo:
+        yield WorkingTree(repo)
+
+
+def default_remote() -> str | None:
+    """Name of the default DVC remote of the clone in the current folder; None where it has none."""
+    from dvc.config import Config
+
+    with _refusals():
+        return Config.from_cwd()["core"].get("remote")
+
+
+def read_yaml(path: Path) -> Any:
+    """A file as DVC reads it, which is YAML 1.2: `no` is a string. Raises DvcError where it is not YAML."""
+    from dvc.utils.serialize import load_yaml
+
+    with _refusals():
+        return _plain(load_yaml(path))
+
+
+def is_lock_file(path: Path) -> bool:
+    """Whether DVC would accept a file as `dvc.lock`, and the file is whole: half a hash is accepted too."""
+    from dvc.exceptions import DvcException
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import load_yaml
+    from voluptuous import Invalid
+
+    if not path.read_bytes().endswith(b"\n"):
+        return False
+    try:
+        COMPILED_LOCKFILE_SCHEMA(load_yaml(path))
+    except (DvcException, Invalid):
+        return False
+    return True
+
+
+def sort_lock_file(path: Path, order: Iterable[str]) -> None:
+    """Put the entries of `dvc.lock` into an order; nothing where another DVC process holds the project's lock."""
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    from dvc.utils.serialize import dump_yaml, load_yaml
+
+    places = {stage: place for place, stage in enumerate(order)}
+    with _refusals(), suppress(LockError), Repo() as repo, repo.lock:
+        if not path.exists():
+            return
+        content = load_yaml(path)
+        entries = content["stages"]
+        content["stages"] = dict(sorted(entries.items(), key=lambda item: places.get(item[0], len(places))))
+        if list(content["stages"]) != list(entries):
+            with atomic_write(path) as new:
+                dump_yaml(new, content)
+
+
+@contextmanager
+def files_held() -> Iterator[None]:
+    """No DVC process writes `dvc.lock` or `RWLOCK` while the block runs; waits where one is just doing so."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_LOCK
+
+    names = ("lock", RWLOCK_LOCK)
+    project, rwlock = (make_lock(str(RWLOCK.with_name(name)), str(RWLOCK.parent), wait=True) for name in names)
+    with project, rwlock:
+        yield
+
+
+def holders(rwlock: Path = RWLOCK) -> list[dict]:
+    """`pid` and `cmd` of the processes in DVC's list of who uses which path.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is cut off.
+    """
+    held = json.loads(rwlock.read_text(encoding="utf-8"))
+    return [*held.get("write", {}).values(), *chain(*held.get("read", {}).values())]
+
+
+def _plain(content: Any) -> Any:
+    """The same as dicts, lists, strings and numbers, without what DVC's YAML loader knows of comments and layout."""
+    return json.loads(json.dumps(content))

@@ -1,0 +1,247 @@
+"""What a stage tells MLflow while it runs.
+
+MLflow is a view: deleting `mlflow.db` and `mlartifacts/` loses nothing that DVC keeps.
+
+One parent run an ablation (what all variants of a dataset share: data, code, recipe), one child a variant x seed. Both
+are found by a key made of their inputs (`stages.runtime.keys`), so a stage that runs again replaces its run.
+
+Nothing here stops a stage. What MLflow could not be told is warned of, once a run, and named;
+`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from stages.runtime import keys, layout
+from stages.runtime import params as parameters
+from stages.tracking import mlruns, store
+from stages.tracking.store import Scalar, Store
+
+log = logging.getLogger("stages.tracking")
+
+
+@contextmanager
+def training_run(dataset: str, variant: str, seed: int, params: Mapping[str, Scalar]) -> Iterator["TrainingRun"]:
+    """The child run of one training, open while the block runs.
+
+    It ends as FINISHED; as FAILED after an exception; as KILLED after Ctrl-C or SIGTERM, which this block turns into
+    an exit with code 143 unless the caller handles the signal itself.
+    """
+    run = TrainingRun(dataset, variant, seed, params)
+    with _sigterm_raised():
+        try:
+            yield run
+        except (KeyboardInterrupt, _Terminated):
+            run.end("KILLED")
+            raise
+        except BaseException:
+            run.end("FAILED")
+            raise
+        run.end("FINISHED")
+
+
+class TrainingRun:
+    """The open child run. No method raises: `lost` tells what MLflow was not told."""
+
+    def __init__(self, dataset: str, variant: str, seed: int, params: Mapping[str, Scalar]):
+        self.name = mlruns.run_name(dataset, variant, seed)
+        self.lost = _Lost(f"train@{self.name}")
+        self._store, self._run = None, None
+        self._waiting: list = []
+        with self.lost.unless_told("the run and everything in it"):
+            inputs = keys.live_inputs(f"train@{self.name}")
+            with store.opened() as self._store:
+                self._run = _start_child(self._store, dataset, variant, seed, inputs)
+            store.send_params(self._store, self.run_id, params)
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; None where MLflow could not be told of it. Never for a file that DVC tracks."""
+        return self._run.info.run_id if self._run else None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of one epoch. What a busy database refuses is sent again with the next epoch."""
+        if not self._run:
+            return
+        with self.lost.unless_told(f"metrics from epoch {self._waiting[0].step if self._waiting else step} on"):
+            self._waiting += store.points(metrics, step)
+            self._send()
+
+    def log_folder(self, folder: Path, name: str) -> None:
+        """The model folder, as a logged model of this run with a page and metrics of its own."""
+        if not self._run:
+            return
+        with self.lost.unless_told(f"the folder {folder}"):
+            store.send_model(self._store, self._run, Path(folder), f"{self.name}-{name}")
+
+    def end(self, status: str) -> None:
+        """Close the run as FINISHED, FAILED or KILLED."""
+        if not self._run:
+            return
+        with self.lost.unless_told(f"the last {len(self._waiting)} metrics and that the run is {status}"):
+            self._send()
+            self._store.client.set_terminated(self.run_id, status)
+
+    def _send(self) -> None:
+        store.send(self._store, self.run_id, self._waiting)
+        self._waiting.clear()
+
+
+def log_evaluation(
+    dataset: str,
+    variant: str,
+    seed: int,
+    metrics: Mapping[str, Mapping[str, float]],
+    files: Iterable[Path] = (),
+) -> None:
+    """Metrics of every split and files, on the run that trained the model: `{"val": {"mIoU": 0.5}}` becomes `val/mIoU`.
+
+    Where that run is not there (the model came from DVC's cache, the database was deleted), it is made.
+    """
+    name = mlruns.run_name(dataset, variant, seed)
+    lost = _Lost(f"evaluate@{name}")
+    with lost.unless_told("the metrics of every split"):
+        inputs = _made_from(f"train@{name}")
+        key = keys.key(f"evaluate@{name}", keys.live_inputs(f"evaluate@{name}"))
+        with store.opened() as opened:
+            found = store.find(opened, keys.key(f"train@{name}", inputs))
+            run = found[0] if found else _make_ended_child(opened, dataset, variant, seed, inputs)
+        models = store.models_of(opened, run)
+        mlruns.send_new(opened, run, mlruns.by_split(metrics), models[0] if models else None)
+        for path in files:
+            with lost.unless_told(f"the file {path}"):
+                store.send_file(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
+        complete = {} if lost.what else {mlruns.EVALUATED: key}
+        store.send_tags(opened, run.info.run_id, complete | _conditions(dataset))
+
+
+def log_card(dataset: str, variant: str, seed: int, card: Path) -> None:
+    """The model card, as a file of the logged model; where MLflow has no such model, `pipelines.sync` brings both."""
+    name = mlruns.run_name(dataset, variant, seed)
+    with _Lost(f"card@{name}").unless_told(f"the file {card}"):
+        inputs = _made_from(f"train@{name}")
+        with store.opened() as opened:
+            for run in store.find(opened, keys.key(f"train@{name}", inputs))[:1]:
+                for model in store.models_of(opened, run):
+                    store.add_to_model(opened, model, card)
+
+
+def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> None:
+    """The comparison and the report, on the parent run of the dataset's ablation, which is then finished.
+
+    Args:
+        files: of the report; those of other datasets are left out.
+    """
+    lost = _Lost(f"report of {dataset}")
+    with lost.unless_told(f"the comparison {comparison}"):
+        experiment = parameters.read().experiment
+        first = mlruns.run_name(dataset, experiment.variants[0], experiment.seeds[0])
+        inputs, key = _made_from(f"train@{first}"), keys.key("report", keys.live_inputs("report"))
+        with store.opened() as opened:
+            parent = _parent(opened, dataset, inputs)
+        run_id = parent.info.run_id
+        mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
+        for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
+            with lost.unless_told(f"the file {path}"):
+                store.send_file(opened, run_id, path, folder)
+        if not lost.what:
+            store.send_tags(opened, run_id, {mlruns.REPORTED: key})
+        opened.client.set_terminated(run_id, "FINISHED")
+
+
+class _Lost:
+    """Collects what MLflow was not told and warns of the first of it, for one run of one stage."""
+
+    def __init__(self, who: str):
+        self.who = who
+        self.what: list[str] = []
+
+    @contextmanager
+    def unless_told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self.what:
+                log.warning(
+                    "MLflow was not told of %s: %s. The first reason: %s. The stage goes on; its outputs and "
+                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` tells it later.",
+                    self.who, what, store.in_words(error),
+                )  # fmt: skip
+            self.what.append(what)
+
+
+class _Terminated(SystemExit):
+    """SIGTERM, as an exception."""
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """SIGTERM raises inside the block, unless somebody handles it already or this is not the main thread."""
+
+    def terminate(number, frame):
+        raise _Terminated(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _made_from(train_stage: str) -> dict | None:
+    """Inputs of the training whose model lies here: under DVC its entry in the lock, by hand the working tree."""
+    locked = keys.locked_inputs(train_stage) if "DVC_STAGE" in os.environ else None
+    return locked or keys.live_inputs(train_stage)
+
+
+def _start_child(opened: Store, dataset: str, variant: str, seed: int, inputs: dict | None):
+    """The run of a training that begins, under its parent; an earlier run with the same key gives way to it."""
+    parent = _parent(opened, dataset, inputs)
+    for earlier in store.find(opened, keys.key(f"train@{mlruns.run_name(dataset, variant, seed)}", inputs)):
+        store.delete(opened, earlier)
+    opened.client.update_run(parent.info.run_id, status="RUNNING")
+    more = _conditions(dataset) | _code("stages.train")
+    return mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
+
+
+def _make_ended_child(opened: Store, dataset: str, variant: str, seed: int, inputs: dict | None):
+    """The run of a training that MLflow does not know, or no more; `pipelines.sync` completes it."""
+    parent, more = _parent(opened, dataset, inputs), _conditions(dataset) | mlruns.rebuilt("stages.train")
+    run = mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
+    opened.client.set_terminated(run.info.run_id, "FINISHED")
+    return run
+
+
+def _parent(opened: Store, dataset: str, inputs: dict | None):
+    recipe, given = parameters.read().experiment.recipe, _conditions(dataset)
+    return mlruns.find_or_make_parent(opened, dataset, recipe, inputs, given, _code("stages.ablate"))
+
+
+def _conditions(dataset: str) -> dict[str, str]:
+    return mlruns.conditions(parameters.read().evaluation.protocol, layout.prepared(dataset) / "dataset.json")
+
+
+def _code(module: str) -> dict[str, str]:
+    """Where the code came from. Dirty: a file other than what the pipeline itself writes differs from the commit."""
+    tags, commit = mlruns.source(module), _git("rev-parse", "HEAD")
+    if commit is None:
+        return tags
+    dirty = str(bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports", ":!sources"))).lower()
+    return {**tags, "git.commit": commit, "git.dirty": dirty, "mlflow.source.git.commit": commit}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

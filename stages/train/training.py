@@ -1,0 +1,75 @@
+"""One training from its parameters to the files that DVC keeps."""
+
+import shutil
+from contextlib import nullcontext
+
+import pandas as pd
+from safetensors import SafetensorError
+
+from models.alignformer import AlignFormer
+from models.processing import AlignFormerProcessor
+from stages.runtime import layout, processes
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.errors import UserError
+from stages.runtime.params import Params
+from stages.runtime.run import Run
+from stages.runtime.run_lock import only_trainer
+from stages.setup.training_setup import assemble
+from stages.tracking import live, mlruns
+from stages.train.checkpoints import Checkpoints
+from stages.train.identity import key
+from stages.train.loop import fit
+
+
+class OutputError(UserError):
+    """The trained model or its history cannot be written; the message says why, and that the training is not lost."""
+
+
+def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
+    """Build the variant's model, fit it on train, keep the epoch that is best on val.
+
+    Raises:
+        UserError: of many kinds; the message says what to do.
+    """
+    folder = layout.checkpoints(*run)
+    with processes.group() as process, only_trainer(folder):
+        setup = assemble(run, settings)
+        checkpoints = Checkpoints(folder, key(run, setup.recipe, setup.variant, setup.protocol), checkpoint_seconds)
+        params = mlruns.flatten(recipe=setup.recipe, variant=setup.variant)
+        main = process.is_main_process
+        with live.training_run(*run, params=params) if main else nullcontext() as tracked:
+            model, history = fit(
+                setup.model,
+                setup.train,
+                setup.val,
+                setup.recipe.training,
+                setup.protocol,
+                run.seed,
+                tracked and tracked.log,
+                checkpoints,
+                settings.machine.workers,
+            )
+            if not main:
+                return
+            write(run, model, setup.processor, pd.DataFrame(history).assign(protocol=setup.protocol.name))
+            tracked.log_folder(layout.model(*run), "model")
+
+
+def write(run: Run, model: AlignFormer, processor: AlignFormerProcessor, history: pd.DataFrame) -> None:
+    """Write what DVC keeps. Raises OutputError, and leaves nothing half written."""
+    folder, table = layout.model(*run), layout.history(*run)
+    try:
+        with atomic_write(folder) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+            if {path.name for path in partial.iterdir()} != set(layout.MODEL_FILES):
+                raise OSError(f"DVC would keep {layout.MODEL_FILES}, transformers wrote {sorted(partial.iterdir())}")
+        with atomic_write(table) as partial:
+            history.to_csv(partial, index=False)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        table.unlink(missing_ok=True)
+        raise OutputError(
+            f"{folder} and {table} cannot be written: {error}. Nothing is lost: make room and run the same command "
+            f"again, which goes on from {layout.checkpoints(*run)}, where the training is at its end"
+        ) from error
