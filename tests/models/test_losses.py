@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models import losses
-from models.losses import cosine, mask_loss, same_thing
+from models.losses import cosine, mask_loss, same_object
 
 LOG_2 = math.log(2)
 
@@ -271,10 +271,10 @@ def test_masks_that_cover_the_whole_image_give_a_finite_loss_and_gradient():
 
 
 def pair(one: torch.Tensor, other: torch.Tensor, images: tuple[int, int] = (0, 0)) -> torch.Tensor:
-    return same_thing(torch.stack([one.flatten(), other.flatten()]), torch.tensor(images))
+    return same_object(torch.stack([one.flatten(), other.flatten()]), torch.tensor(images))
 
 
-def test_same_thing_needs_one_image_and_overlap_above_half_of_the_smaller_mask():
+def test_same_object_needs_one_image_and_overlap_above_half_of_the_smaller_mask():
     four = rectangle(4, 8, 0, 0, 1, 4)
     assert pair(four, four)[0, 1]
     assert not pair(four, four, images=(0, 1)).any()
@@ -284,16 +284,16 @@ def test_same_thing_needs_one_image_and_overlap_above_half_of_the_smaller_mask()
     assert not pair(four, rectangle(4, 8, 2, 0, 4, 8)).any()
 
 
-def test_same_thing_is_symmetric_and_never_oneself():
+def test_same_object_is_symmetric_and_never_oneself():
     generator = torch.Generator().manual_seed(0)
     masks = (torch.rand(8, 12, generator=generator) < 0.6).double()
-    found = same_thing(masks, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
+    found = same_object(masks, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
     assert found.any()
     assert torch.equal(found, found.T)
     assert not found.diagonal().any()
 
 
-def test_one_annotation_is_the_same_thing_where_no_pixel_is_wholly_inside():
+def test_one_annotation_is_the_same_object_where_no_pixel_is_wholly_inside():
     """A thin or small object: every pixel of the coarse grid has less than half of its area inside."""
     thin = 0.25 * rectangle(4, 4, 1, 0, 2, 4)
     assert pair(thin, thin)[0, 1]

@@ -111,8 +111,8 @@ def test_it_says_what_the_model_is_and_is_not_for(written):
         "| train | 2,000 | 4 | 8 |",
         "Few images.",
         "at most 8 tokens",
-        "It has seen rendered shapes only",
-        "no right of others is in them",
+        "It was trained on rendered shapes only",
+        "nobody else has rights in them",
         "Protocol `original`",
     ):
         assert words in said, words
@@ -127,7 +127,7 @@ def test_licence_notes_follow_the_data(written, kind, words):
 
 def test_pretrained_weights_keep_their_licence(written):
     said = written(recipe="photographs")
-    assert "the licence of those weights holds on here" in said
+    assert "the licence of those weights applies" in said
     assert "Its vocabulary is" not in said
 
 

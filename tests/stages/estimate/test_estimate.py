@@ -123,5 +123,5 @@ def test_a_dataset_that_is_not_prepared_is_named(project, monkeypatch):
 
 def test_several_processes_are_refused(project, monkeypatch):
     monkeypatch.setattr(estimate.processes, "here", lambda: type("State", (), {"num_processes": 2}))
-    with pytest.raises(SystemExit, match="an estimate is made in one process"):
+    with pytest.raises(SystemExit, match="an estimate runs in one process"):
         run_command()

@@ -304,7 +304,7 @@ def test_a_full_disk_stops_and_leaves_the_last_good_checkpoint(bench, whole, mon
     newest = bench.checkpoints().newest_first()[0]
     message = str(error.value)
     assert os.strerror(number) in message
-    assert f"goes on from {newest}" in message
+    assert f"resumes from {newest}" in message
     assert str(newest.parent / files.TEMPORARY) in message
     needed = re.search(r"needs ([\d.]+) MB", message)
     assert float(needed[1]) == pytest.approx(newest.stat().st_size / 1e6, rel=0.5)
