@@ -100,7 +100,7 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
 def pixel_contrast(
     similarity: torch.Tensor, masks: torch.Tensor, temperature: float, part: BatchPart | None = None
 ) -> torch.Tensor:
-    """Each pixel is a sample: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, s = cos(e(p), c) / temperature.
+    """Per pixel: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, with s = cos(e(p), c) / temperature.
 
     The form that CRIS (Wang et al. 2022) calls text-to-pixel contrast.
 
