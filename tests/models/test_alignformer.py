@@ -123,7 +123,7 @@ def test_shapes(batch, vision, size):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_saved_model_answers_the_same(batch, tmp_path, variant, vision):
+def test_a_saved_model_predicts_the_same(batch, tmp_path, variant, vision):
     model = tiny(variant, vision, contrastive_weight=0.3, temperature=0.2, positive_weight=2.0).eval()
     model.save_pretrained(tmp_path)
     files = {path.name for path in tmp_path.iterdir()}
@@ -184,7 +184,7 @@ def test_variants_start_from_the_same_weights(vision):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
+def test_shared_images_and_expressions_are_encoded_once_and_give_the_same_masks(batch, variant, vision):
     model = tiny(variant, vision).double().eval()
     batch["pixel_values"] = batch["pixel_values"].double()
     images, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])

@@ -1,4 +1,4 @@
-"""Losses against closed forms, and loops in float64 written from their docstrings."""
+"""Losses against closed forms, and against loops in float64 written from their docstrings."""
 
 import math
 
@@ -35,7 +35,7 @@ def instance_contrast(pixels, centers, masks, image_ids, temperature):
     return losses.instance_contrast(pixels, centers, cosine(pixels, centers), masks, image_ids, temperature)
 
 
-def test_cosine_is_the_librarys():
+def test_cosine_equals_torchs():
     pixels, centers = 3 * unit(2, 4, 5, 6), unit(2, 6, seed=1) / 7
     expected = F.cosine_similarity(pixels, centers[:, None, None], dim=-1)
     torch.testing.assert_close(cosine(pixels, centers), expected)
@@ -208,7 +208,7 @@ def test_a_sample_without_mask_is_no_instance_and_no_negative(five_instances):
 
 
 def test_instance_contrast_of_a_batch_of_one(five_instances):
-    """No other instance: the way back is decided, the way there has the two negatives of the own image."""
+    """Without another instance, only the two negatives from the image itself remain."""
     one = [values[4:] for values in five_instances]
     loss = instance_contrast(*one, 0.2)
     assert loss.item() == pytest.approx(instance_contrast_loop(*one, 0.2).item())
@@ -216,7 +216,7 @@ def test_instance_contrast_of_a_batch_of_one(five_instances):
 
 
 def test_two_expressions_of_one_annotation_are_no_negatives(five_instances):
-    """The loss of a pair that shows one thing is the mean of the losses of each alone."""
+    """The loss of a pair that shows one object is the mean of the losses of each sample alone."""
     pixels, centers, masks, image_ids = (values[:2] for values in five_instances)
     alone = [
         instance_contrast(pixels[i : i + 1], centers[i : i + 1], masks[i : i + 1], image_ids[i : i + 1], 0.1)
@@ -267,7 +267,7 @@ def test_masks_that_cover_the_whole_image_give_a_finite_loss_and_gradient():
     assert centers.grad.isfinite().all()
 
 
-# What counts as the same thing
+# What counts as the same object
 
 
 def pair(one: torch.Tensor, other: torch.Tensor, images: tuple[int, int] = (0, 0)) -> torch.Tensor:

@@ -263,7 +263,7 @@ def test_two_processes_train_as_one_does(one, two, case):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_two_processes_end_with_the_same_bits_and_one_tells(job, two, case):
+def test_two_processes_end_with_the_same_bits_and_one_logs(job, two, case):
     first, second = (process["fitted"][case] for process in two)
     assert first["weights"].keys() == job.models[case].state_dict().keys()
     for name, value in first["weights"].items():

@@ -1,4 +1,4 @@
-"""MLflow is told the truth once, whatever happens to the stage, and DVC's lock agrees on the keys."""
+"""MLflow gets each result once and correctly, no matter how the stage ends, under the keys of dvc.lock."""
 
 import ast
 import json
@@ -242,7 +242,7 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
     assert set(read_runs()) == {"vlba-0", "scenes small"}
 
 
-def test_no_password_of_an_address_is_told():
+def test_no_password_of_an_address_is_printed():
     told = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
     assert told == "OSError: API request to https://***@host:5000/api failed"
 
@@ -336,7 +336,7 @@ def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
     assert keys.key(stage, keys.live_inputs(stage)) != key
 
 
-def test_every_knob_is_named_by_its_path():
+def test_every_parameter_is_named_by_its_path():
     flat = mlruns.flatten(recipe=RECIPE)
     assert flat["recipe.training.epochs"] == RECIPE.training.epochs
     assert flat["recipe.model.vision.depths"] == str(RECIPE.model.vision.depths)

@@ -1,4 +1,4 @@
-"""Resume: a training that is broken off and started again computes what it would have computed without the break."""
+"""Resume: an interrupted and restarted training computes the same as an undisturbed one."""
 
 import errno
 import hashlib
@@ -45,7 +45,7 @@ EPOCHS, STEPS = 3, 4  # of an epoch
 
 
 class Break(Exception):
-    """Whatever ends a training."""
+    """The error that ends a training."""
 
 
 @pytest.fixture(autouse=True)
@@ -392,7 +392,7 @@ def place(squares, small_params, tmp_path, monkeypatch) -> Run:
     torch.set_num_threads(threads)
 
 
-def test_the_key_changes_with_whatever_determines_the_run(place, monkeypatch, tmp_path):
+def test_the_key_changes_with_everything_that_determines_the_run(place, monkeypatch, tmp_path):
     settings, weights, code = params.read(), tmp_path / "weights", tmp_path / "project"
     small, pretrained = settings.recipes["small"], settings.recipes["photographs"].model_dump()
     longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 6})})
