@@ -88,10 +88,10 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
     print(f"killed in {stage}; what it had started was gone after {left:.1f} s", flush=True)
     killed = time.monotonic()
     survivor = _wait(lambda: next((each for each in runs if _state(shared, each) == "COMPLETED"), None), "the survivor")
-    told = {"killed in": stage, "its processes gone after, s": round(left, 1)}
+    results = {"killed in": stage, "its processes gone after, s": round(left, 1)}
     ran = {name: _ran(shared, each) for each in runs for name in [("second", "first")[each == survivor]]}
-    told |= {"done after the kill, s": round(time.monotonic() - killed)}
-    told |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
+    results |= {"done after the kill, s": round(time.monotonic() - killed)}
+    results |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
 
     daemons.end([lasting])
     stack.enter_context(_worker(second, shared))
@@ -104,11 +104,11 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
 
     times = Counter(name for stages in ran.values() for name in stages if name.startswith("train@"))
     once = len(times) == len(VARIANTS) * len(SEEDS) and times == Counter([*times, stage])
-    told |= {"each trained once, the killed one twice": _yes(once)}
-    told |= {"nothing trained again at the restart": _yes(not _trained(again))}
-    told |= {f"{place.name} as alone": _yes(_same(alone, place)) for place in (first, second)}
-    told |= {"MLflow has each training once": _yes(_in_mlflow(shared))}
-    return told
+    results |= {"each trained once, the killed one twice": _yes(once)}
+    results |= {"nothing trained again at the restart": _yes(not _trained(again))}
+    results |= {f"{place.name} as alone": _yes(_same(alone, place)) for place in (first, second)}
+    results |= {"MLflow has each training once": _yes(_in_mlflow(shared))}
+    return results
 
 
 @dataclass

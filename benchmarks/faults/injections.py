@@ -378,7 +378,7 @@ def databases() -> Iterator[Injection]:
             begin = time.monotonic()
             scene.wait(process, "dvc repro")
             scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
-        scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+        scene.check("what MLflow did not get is named", "MLflow did not get" in scene.output())
         scene.nothing_left()
         scene.as_undisturbed()
         scene.sync()
@@ -433,7 +433,7 @@ def databases() -> Iterator[Injection]:
                 scene.one_finished_run(scene.folder / "mlflow.db")
             else:
                 scene.wait(process, "dvc repro")
-                scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+                scene.check("what MLflow did not get is named", "MLflow did not get" in scene.output())
             scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
             scene.nothing_left()
             scene.as_undisturbed()

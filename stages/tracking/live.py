@@ -176,8 +176,8 @@ class _Lost:
         except Exception as error:
             if not self.what:
                 log.warning(
-                    "MLflow was not told of %s: %s. The first reason: %s. The stage goes on; its outputs and "
-                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` tells it later.",
+                    "%s: MLflow did not get %s. The first reason: %s. The stage goes on; its outputs and "
+                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` logs the rest later.",
                     self.who, what, store.in_words(error),
                 )  # fmt: skip
             self.what.append(what)

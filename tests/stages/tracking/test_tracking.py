@@ -179,9 +179,9 @@ def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
         run.log_folder(model, "model")
     runs = read_runs()
     expected = {"protocol": "lavt", "data.partial": "true", "data.fingerprint": "f00d"}
-    for told in (runs["vlba-0"], runs["scenes small"]):
-        assert expected.items() <= told.data.tags.items()
-        assert told.data.tags["data.warnings"] == "; ".join(WARNINGS)
+    for tagged in (runs["vlba-0"], runs["scenes small"]):
+        assert expected.items() <= tagged.data.tags.items()
+        assert tagged.data.tags["data.warnings"] == "; ".join(WARNINGS)
     with store.opened() as (client, experiment_id):
         (logged,) = client.search_logged_models([experiment_id])
     assert logged.tags["protocol"] == "lavt"
@@ -243,8 +243,8 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
 
 
 def test_no_password_of_an_address_is_printed():
-    told = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
-    assert told == "OSError: API request to https://***@host:5000/api failed"
+    shown = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
+    assert shown == "OSError: API request to https://***@host:5000/api failed"
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])

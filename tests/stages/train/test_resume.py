@@ -65,14 +65,14 @@ class Bench:
     training: Training
     folder: Path
     monkeypatch: pytest.MonkeyPatch
-    told: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
 
     def checkpoints(self, seconds: float = math.inf, key: str = "a") -> Checkpoints:
         return Checkpoints(self.folder, key, seconds)
 
     def fit(self, checkpoints: Checkpoints | None = None):
         """A new process would do the same: a fresh model, fresh generators. Every step draws from each of them."""
-        self.told.clear()
+        self.calls.clear()
         model = self.squares.model(contrastive="instance")
         forward = model.forward
 
@@ -85,7 +85,7 @@ class Bench:
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(3)
         splits = self.squares.expressions("train"), self.squares.expressions("val")
-        log = lambda row, epoch: self.told.append((epoch, row))  # noqa: E731
+        log = lambda row, epoch: self.calls.append((epoch, row))  # noqa: E731
         return loop.fit(model, *splits, self.training, PROTOCOLS["original"], 3, log, checkpoints)
 
     def fit_until(self, owner: object, name: str, call: int, checkpoints: Checkpoints) -> None:
@@ -124,15 +124,15 @@ def whole(bench, known):
     """What a training without a break gives: weights, history, what was logged. Trained once for all tests."""
     if not known:
         model, history = bench.fit()
-        known["whole"] = model.state_dict(), history, list(bench.told)
+        known["whole"] = model.state_dict(), history, list(bench.calls)
     return known["whole"]
 
 
 def assert_identical(found, bench, whole):
     model, history = found
-    weights, expected, told = whole
+    weights, expected, calls = whole
     assert history == expected
-    assert bench.told == told
+    assert bench.calls == calls
     assert model.state_dict().keys() == weights.keys()
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights[name]), name

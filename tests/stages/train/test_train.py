@@ -167,10 +167,10 @@ def test_the_weights_of_the_best_epoch_are_returned(squares, training, monkeypat
 
 
 def test_history_and_log_get_one_row_per_epoch(squares, training):
-    told = []
-    _, history = fit_squares(squares, training, log=lambda row, epoch: told.append((epoch, row)))
-    assert [row["epoch"] for row in history] == [epoch for epoch, _ in told] == [1, 2, 3]
-    for row, (_, logged) in zip(history, told, strict=True):
+    calls = []
+    _, history = fit_squares(squares, training, log=lambda row, epoch: calls.append((epoch, row)))
+    assert [row["epoch"] for row in history] == [epoch for epoch, _ in calls] == [1, 2, 3]
+    for row, (_, logged) in zip(history, calls, strict=True):
         assert {"epoch": row["epoch"], **logged} == row
         assert row["loss"] == pytest.approx(row["mask_loss"] + 0.01 * row["contrastive_loss"], rel=1e-5)
 
