@@ -1,4 +1,4 @@
-# Every target installs what it needs into .venv, once, and again when requirements.lock changes.
+# Every target first installs the packages into .venv, once, and again when requirements.lock changes.
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -12,44 +12,44 @@ export PATH := $(abspath $(BIN)):$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help install repro test lint check ui demo schedule unschedule
 
-help:  ## this list
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED)  ## the packages of requirements.lock, into .venv
+install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
-repro: $(INSTALLED)  ## the whole experiment: whatever is stale, JOBS stages at once (default: one a core)
+repro: $(INSTALLED)  ## run all stale stages of the experiment, JOBS at a time (default: one per core)
 	@python -m stages.params --check
 	@python -m pipelines.experiment --jobs $(JOBS)
 
-test: $(INSTALLED)  ## every test, files side by side: one more than JOBS, since some wait for servers
+test: $(INSTALLED)  ## run all tests, JOBS + 1 files at a time, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
 
-lint: $(INSTALLED)  ## style, types, import arrows, params.yaml
+lint: $(INSTALLED)  ## check style, types, import layers and params.yaml
 	@ruff check .
 	@ruff format --check .
 	@basedpyright
 	@lint-imports
 	@python -m stages.params --check
 
-check: $(INSTALLED)  ## whether reports/ is what the results, or dvc.lock and the data it keeps, would give
+check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.lock
 	@python -m stages.report --check
 
-ui: $(INSTALLED)  ## MLflow in step with DVC, on http://127.0.0.1:5000 or another PORT=...
+ui: $(INSTALLED)  ## sync MLflow with DVC and serve it on http://127.0.0.1:5000, or on PORT=...
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
-demo: $(INSTALLED)  ## a page to try trained models on, on http://127.0.0.1:8050 or another PORT=...
+demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...
 	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
-schedule: $(INSTALLED)  ## Prefect's server, a worker and the schedules of prefect.yaml, on http://127.0.0.1:4200 or PORT=...
+schedule: $(INSTALLED)  ## start Prefect's server, on http://127.0.0.1:4200 or PORT=..., a worker and the schedules
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
-unschedule: $(INSTALLED)  ## ends them, and what they run
+unschedule: $(INSTALLED)  ## stop the server, the worker and their flow runs
 	@python -m pipelines.schedule down
 
-# One install at a time; the stamp comes last, so an interrupted install is done again. The .pth file sets, for every
-# program of the environment, the switches that stages/runtime/startup.py lists.
+# One install at a time. The stamp is written last, so that an interrupted install is repeated. The .pth file sets the
+# switches of stages/runtime/startup.py for every program of the environment.
 $(INSTALLED): requirements.lock stages/runtime/startup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	@mkdir -p $(VENV)

@@ -1,4 +1,4 @@
-"""Answers that a trained model must beat: masks without a model, and expressions that belong to other images."""
+"""Baselines that a trained model must beat: masks without a model, and expressions of other images."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def center_box(image: np.ndarray, text: str) -> np.ndarray:
 def counted(
     dataset: prepared.PreparedDataset, rows: pd.DataFrame, segment: Callable[[np.ndarray, str], np.ndarray]
 ) -> pd.DataFrame:
-    """Intersection and union of `segment(image (height, width, 3), text) -> mask`, one row an expression."""
+    """Intersection and union of `segment(image (height, width, 3), text) -> mask`, one row per expression."""
     masks = [segment(image(dataset, row), row.text) for row in rows.itertuples()]
     return counts(masks, [true_mask(dataset, row) for row in rows.itertuples()])
 
@@ -43,7 +43,7 @@ def counts(masks: list[np.ndarray], truths: list[np.ndarray]) -> pd.DataFrame:
 
 
 def shuffled(rows: pd.DataFrame, seed: int) -> list[str]:
-    """Every expression given to another image than its own: the texts moved on by a random number of images."""
+    """Texts in which every expression comes from another image: all are shifted by a random number of images."""
     images = rows["image_id"].drop_duplicates().to_numpy()
     step = int(np.random.default_rng(seed).integers(1, len(images)))
     source = dict(zip(images, np.roll(images, step), strict=True))

@@ -1,7 +1,8 @@
-"""How long does it take to compare a whole experiment, with 10,000 resamples?
+"""How long does the comparison of a whole experiment take, with 10,000 resamples?
 
-A split of the size of RefCOCO val (10,834 expressions of 1,500 images), six variants with three seeds each, random
-scores: every metric's means and differences with intervals and p-values, and every pair of the method's parts.
+The scores are random, for a split as large as RefCOCO val (10,834 expressions of 1,500 images) and six variants with
+three seeds each. Measured are the means and differences of all metrics with intervals and p-values, and all contrasts
+between parts of the method.
 
 Adds a row to `benchmarks/results/bootstrap.csv`.
 """

@@ -1,4 +1,4 @@
-"""A clone of the project to run the real commands in, on a tiny setting."""
+"""A clone of the project, with a tiny setting, in which the real commands run."""
 
 import os
 import shutil
@@ -16,16 +16,17 @@ VARIANTS = ["baseline", "alignformer"]
 
 
 def run(folder: Path, *command: str) -> str:
+    """Run a command in a folder; returns its output. Raises AssertionError if it fails."""
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout + done.stderr
 
 
 def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
-    """The checkout as it stands, uncommitted changes included, as a repository of its own.
+    """Copy the checkout, with its uncommitted changes, into a new repository.
 
     Args:
-        params: a file to be its `params.yaml`; None for that of the checkout.
+        params: the file that becomes its `params.yaml`; None for that of the checkout.
     """
     files = run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
@@ -40,6 +41,7 @@ def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
 
 
 def set_params(folder: Path, **changes) -> None:
+    """Change values in `params.yaml`; `experiment__seeds` stands for `experiment.seeds`."""
     yaml = YAML()
     content = yaml.load(folder / "params.yaml")
     for dotted, value in changes.items():
@@ -52,6 +54,7 @@ def set_params(folder: Path, **changes) -> None:
 
 
 def tiny(folder: Path) -> Path:
+    """Reduce the experiment of a clone to two variants, one seed, one epoch and 24 images."""
     set_params(
         folder,
         experiment__variants=VARIANTS,
@@ -63,4 +66,5 @@ def tiny(folder: Path) -> Path:
 
 
 def ran(output: str) -> set[str]:
+    """The stages that DVC ran, from its output."""
     return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}

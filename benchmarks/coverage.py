@@ -1,13 +1,13 @@
-"""Do intervals that are said to hold 95 % hold the truth 95 times in 100, and does the test reject at its level?
+"""Do 95 % intervals contain the true value 95 times in 100, and does the test reject at its nominal level?
 
-Simulates comparisons whose truth is known, again and again: variants, seeds, images with several expressions each; a
-run's IoUs are a common mean, the luck of the image, that of the variant on it, that of the run, and noise. All
-variants are the same, so every difference is truly 0. Counts how often
+Simulates many comparisons whose true values are known: variants, seeds, and images with several expressions each. The
+IoU of an expression is the sum of a common mean, random effects of the image, of the variant on the image and of the
+run, and noise. All variants are the same, so every true difference is 0. Counts how often
 
-- the interval of a mean holds the true mean, and that of a difference holds 0;
-- a single p-value is at most .05, and any of a comparison's Holm-adjusted ones is (both should be 5 %).
+- the interval of a mean contains the true mean, and that of a difference contains 0;
+- a single p-value is at most .05, and any Holm-adjusted p-value of a comparison is (both should be 5 %).
 
-`resampled seeds` is the textbook's alternative, which resamples seeds as it does images, beside the project's own.
+Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images.
 
 Adds its rows to `benchmarks/results/coverage.csv`.
 """
@@ -26,16 +26,16 @@ from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
 RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]
 IMAGES = 150
-MEAN, OF_IMAGE, OF_VARIANT_ON_IMAGE, NOISE = 0.6, 0.15, 0.05, 0.25  # and standard deviations, of IoU
+MEAN, OF_IMAGE, OF_VARIANT_ON_IMAGE, NOISE = 0.6, 0.15, 0.05, 0.25  # the mean, then standard deviations, of IoU
 SEEDS = (2, 3, 5)
-SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviation of runs between seeds
+SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviations between seeds
 METRICS = ("mIoU", "oIoU", "Pr@0.5")
 RESAMPLES = 2_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__.splitlines()[0])
-    parser.add_argument("--comparisons", type=int, default=400, help="simulated, of each setting")
+    parser.add_argument("--comparisons", type=int, default=400, help="simulated comparisons per setting")
     arguments = parser.parse_args()
     settings = list(product(SEEDS, SPREADS))
     rows = [
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def simulate(seeds: int, spread: float, comparisons: int) -> list[dict[str, object]]:
-    """A row a metric and method: how often what should hold did, over so many comparisons."""
+    """One row per metric and method: how often intervals contain the true value and tests reject."""
     random = np.random.default_rng([seeds, round(1e4 * spread)])
     counted = {(metric, method): [] for metric in METRICS for method in ("own", "resampled seeds")}
     for _ in range(comparisons):
@@ -106,7 +106,7 @@ def truth(metric: str, spread: float) -> float:
 
 
 def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:
-    """Shares of means and differences whose interval holds, of p-values at most .05, and whether any adjusted is."""
+    """Shares of means and differences inside their intervals and of p-values <= .05; whether any adjusted one is."""
     means = [found.mean(variant) for variant in VARIANTS]
     differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
     return judged(
@@ -118,7 +118,7 @@ def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:
 
 
 def resampled_seeds(found: Estimates, true: float, random: np.random.Generator) -> tuple[float, float, float, bool]:
-    """The same for a bootstrap that draws seeds with replacement too, the same for every variant."""
+    """The same for a bootstrap that also draws seeds with replacement, the same seeds for every variant."""
     by_variant = found.resampled.reshape(len(VARIANTS), -1, RESAMPLES)  # (V, S, B)
     drawn = random.integers(0, by_variant.shape[1], (by_variant.shape[1], RESAMPLES))
     means = np.take_along_axis(by_variant, drawn[None], axis=1).mean(axis=1)  # (V, B)

@@ -1,11 +1,11 @@
-"""How many expressions are scored a second, and what is gained by encoding an image once for all its expressions?
+"""How many expressions are scored per second, and what does encoding an image once for all its expressions save?
 
-Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision levels before any
-word is read run once per image; and with every image and expression encoded for each sample anew. A ratio is that
-of the medians; lowest and highest are ratios within one round. Decoded images are at hand; masks brought to the
-original size and counted are part of it. Weights are those of a recipe before its training, which changes no cost.
+Each variant scores the same expressions in two ways, in turn: as evaluation does, where the vision levels that read no
+words run once per image; and with every image and expression encoded again for each sample. A ratio is that of the
+medians; lowest and highest are ratios within one round. The time includes resizing and counting masks at the original
+size, but not decoding images. Weights are untrained, which does not change the cost.
 
-Needs the dataset prepared: `python -m stages.prepare --dataset NAME`. Adds its rows to
+Needs the prepared dataset: `python -m stages.prepare --dataset NAME`. Adds its rows to
 `benchmarks/results/evaluation.csv`.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="scenes", choices=settings.datasets, metavar="NAME")
     parser.add_argument("--recipe", default="small", choices=settings.recipes, metavar="NAME")
-    parser.add_argument("--expressions", type=int, default=400, help="of val, the first ones")
+    parser.add_argument("--expressions", type=int, default=400, help="how many of the first expressions of val")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def score_anew(model: AlignFormer, *arguments: object) -> None:
-    """`score` with every image and expression encoded for each sample."""
+    """`score`, but every image and expression is encoded for each sample."""
     handle = model.register_forward_pre_hook(repeated, with_kwargs=True)
     try:
         score(model, *arguments)
@@ -98,7 +98,7 @@ def score_anew(model: AlignFormer, *arguments: object) -> None:
 
 
 def repeated(model: AlignFormer, arguments: tuple, inputs: dict[str, torch.Tensor | None]) -> tuple[tuple, dict]:
-    """The same samples as inputs of AlignFormer in which nothing is shared."""
+    """A hook: the inputs of AlignFormer for the same samples, without sharing."""
     images, expressions = inputs.get("image_index"), inputs.get("text_index")
     inputs = inputs | {"image_index": None, "text_index": None}
     if images is not None:

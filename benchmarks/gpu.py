@@ -1,10 +1,11 @@
-"""How fast does recipe `paper` train on this GPU? Images a second, MFU and peak memory in bf16, for several batches.
+"""How fast does recipe `paper` train on this GPU? Images per second, MFU and peak memory in bf16, by batch size.
 
-Whole training steps on random images that lie on the GPU: forward, backward, clipping, optimizer; no loading. With
-and without `torch.compile`, batches growing until one does not fit. Weights are random, which changes no cost.
+Measures whole training steps (forward, backward, clipping, optimizer) on random images that are on the GPU already,
+with and without `torch.compile`. Batches grow until one does not fit. Weights are random, which does not change the
+cost.
 
-MFU, model FLOPs utilisation, is 3 times the FLOPs of a forward pass (the backward pass counts twice) times images a
-second, over what the GPU can do at most: dense bf16, as its maker states it. A multiply-add counts as 2.
+MFU (model FLOPs utilisation) is 3 times the FLOPs of a forward pass (the backward pass counts twice), times images per
+second, divided by the GPU's peak FLOP/s in dense bf16 as its maker states it. A multiply-add counts as 2.
 
 Adds its rows to `benchmarks/results/gpu.csv`. Needs a GPU.
 """
@@ -17,13 +18,14 @@ import torch
 from torch import nn
 
 from benchmarks import steps, table
-from stages.estimate.estimate import by_part, seconds
+from models.costs import by_part
+from stages.estimate.estimate import seconds
 from stages.runtime import params
 from stages.runtime.params import Training
 from stages.setup.optimizer import build_optimizer
 
 RESULTS = Path("benchmarks/results/gpu.csv")
-PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # FLOP/s by a part of the name; of H100 the SXM one
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # FLOP/s by a part of the GPU's name; for H100, the SXM model
 BATCHES = (32, 48, 64, 96, 128, 192, 256)
 STEPS, WARM_UP = 20, 5
 EPOCHS, SAMPLES = 40, 42_404  # of RefCOCO
@@ -67,7 +69,7 @@ def main() -> None:
 
 
 def measure(setting: steps.Setting, training: Training, compiled: bool) -> tuple[int, list[float], int]:
-    """FLOPs of a forward pass of an image, seconds of `STEPS` steps, and bytes held at most."""
+    """FLOPs of a forward pass of one image, seconds of `STEPS` steps, and peak bytes."""
     torch._dynamo.reset()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -97,13 +99,13 @@ def training_step(model: nn.Module, inputs: dict[str, torch.Tensor], training: T
 
 
 def mfu(flops: float, rate: float, name: str) -> float | None:
-    """Share of the GPU's peak that training at a rate of images a second uses; None where its peak is not known."""
+    """Share of the GPU's peak that training at `rate` images per second uses; None if its peak is not in `PEAKS`."""
     peak = next((peak for part, peak in PEAKS.items() if part in name), None)
     return peak and round(3 * flops * rate / peak, 3)
 
 
 def hours(rate: float) -> float:
-    """Of the training on RefCOCO at a rate of images a second, validation not counted."""
+    """Hours of a training on RefCOCO at `rate` images per second, without validation."""
     return EPOCHS * SAMPLES / rate / 3600
 
 

@@ -1,10 +1,10 @@
-"""How fast are images loaded, and how much of that is the decoding of JPEG files, which no loader can do without?
+"""How fast are images loaded, and how much of that time is JPEG decoding, which no loader can avoid?
 
-Beside each loader, in the same rounds, its floor: the same files decoded by Pillow and thrown away, in as many
-processes. `decoding` is the floor's time as a share of the loader's. Rounds are interleaved, as a machine's speed
-changes while others use it; the median of the rounds and their range are given.
+Each loader is measured beside its lower bound: Pillow decodes the same files in as many processes, and the result is
+discarded. `decoding` is the time of the bound as a share of the loader's. Both take turns in every round, since the
+speed of a shared machine varies; results are the median and the range of the rounds.
 
-Needs `dvc repro prepare@refer_mini prepare@refer_true` first, or `python -m stages.prepare --dataset NAME` for each.
+Needs both prepared datasets: `python -m stages.prepare --dataset NAME` for refer_mini and refer_true.
 Writes `benchmarks/results/loading.csv`.
 """
 
@@ -27,14 +27,14 @@ from stages.runtime import layout, params
 from stages.setup import build
 
 RESULTS = Path("benchmarks/results/loading.csv")
-CASES = (("refer_mini", 256, 1), ("refer_true", 480, 10))  # dataset, input size, passes over it in a round
-EXPRESSIONS = 2000  # of a dataset, at most
+CASES = (("refer_mini", 256, 1), ("refer_true", 480, 10))  # dataset, input size, passes per round
+EXPRESSIONS = 2000  # at most, per dataset
 WORKERS = (0, 1, 2)
 BATCH_SIZE = 16
 
 
 class Decoding(Dataset):
-    """Decodes lists of files, and no more. Answers how many."""
+    """Decodes lists of files and returns how many there were."""
 
     def __getitem__(self, files: list[str]) -> int:
         for file in files:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    samples.PIXEL_MEMORY = 0  # else all but the first round would find the images decoded
+    samples.PIXEL_MEMORY = 0  # no cache: otherwise later rounds would find decoded images
 
     rows = []
     for name, size, passes in CASES:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def load(name: str, size: int) -> Expressions:
-    """Expressions of a prepared dataset, for a model of an input size."""
+    """Expressions of a prepared dataset, for a model with this input size."""
     settings = params.read_or_exit()
     try:
         dataset = prepared.read(layout.prepared(name))
@@ -78,7 +78,7 @@ def load(name: str, size: int) -> Expressions:
 
 
 def measure(expressions: Expressions, kind: str, workers: int, rounds: int, passes: int) -> dict[str, float]:
-    """Images and expressions a second of a loader and of its floor, after a round to start and warm up."""
+    """Images and expressions per second of a loader and of its bound, after one warm-up round."""
     if kind == "training":
         loader = expressions.loader(BATCH_SIZE, OneExpressionPerRef(expressions.rows, seed=0), workers)
     else:
@@ -115,7 +115,7 @@ def _seconds(batches: Iterable, passes: int) -> float:
 
 
 def surroundings() -> dict[str, object]:
-    """What the figures depend on besides the code."""
+    """The columns on what the results depend on besides the code."""
     found = table.surroundings("torch", "pillow")
     found["versions"] += f"; libjpeg-turbo {features.version('libjpeg_turbo')}"
     return {

@@ -1,13 +1,13 @@
-"""Do two machines that share nothing but servers make together what one machine makes, also where one of them dies?
+"""Do two machines that share only servers produce the same as one machine, even if one of them dies?
 
-Starts PostgreSQL, an S3 store (moto), an MLflow server and a Prefect server on both, and a Prefect worker in each of
-two clones of the project. Two flow runs of one deployment split an ablation between them. In the middle of its second
-training, one worker and its flow are killed with SIGKILL; the other finishes, the killed training too. Then the dead
-worker is started again and brings its clone up to date. `dvc.lock` and `reports/` of both are compared with those of a
-clone that did everything alone, with `dvc repro`. Prefect's logs say which stage ran where, MLflow which runs it has.
+Starts PostgreSQL and an S3 store (moto), an MLflow server and a Prefect server that use them, and one Prefect worker in
+each of two clones of the project. Two flow runs of one deployment share an ablation. SIGKILL ends one worker and its
+flow in the middle of its second training; the other flow run finishes everything, the killed training included. Then
+the dead worker starts again and brings its clone up to date. `dvc.lock` and `reports/` of both clones are compared with
+those of a clone that ran `dvc repro` alone. Prefect's logs show which stage ran where, MLflow which runs it has.
 
-Needs PostgreSQL and 10 to 30 minutes. Adds a row to `benchmarks/results/machines.csv`. Ends with exit code 1 where
-something differs.
+Needs PostgreSQL and 10 to 30 minutes. Adds a row to `benchmarks/results/machines.csv`. The exit code is 1 if something
+differs.
 """
 
 import argparse
@@ -38,15 +38,19 @@ RESULTS = Path("benchmarks/results/machines.csv")
 VARIANTS, SEEDS = ["baseline", "alignformer"], [0, 1]
 IMAGES = {"train": 200, "val": 8, "testA": 8, "testB": 8}
 EPOCHS = 6
-IN_THE_MIDDLE = "epoch 2/"  # in the lines of a training; the second time, a worker has done one and is at another
+IN_THE_MIDDLE = (
+    "epoch 2/"  # in the output of a training; at its second occurrence, the worker is in its second training
+)
 PATIENCE = 1200  # seconds for the whole ablation
 RUNNING = re.compile(r"^Running stage '(.+)':$")
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers are ended too
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the servers end too
     parser = argparse.ArgumentParser(prog="python -m benchmarks.machines", description=__doc__.splitlines()[0])
-    parser.add_argument("--keep", type=Path, help="a folder for clones and logs; `alone` is used again")
+    parser.add_argument(
+        "--keep", type=Path, help="folder that keeps clones and logs; an existing `alone` in it is used again"
+    )
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -57,11 +61,11 @@ def main() -> None:
     table.append(RESULTS, [surroundings | described | found | {"command": "python -m benchmarks.machines"}])
     print(json.dumps(found, indent=1))
     if "no" in found.values():
-        sys.exit("error: see the columns that say no")
+        sys.exit("error: see the columns with no")
 
 
 def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
-    """What was found: a column of the result each."""
+    """The results, by column."""
     alone = folder / "alone"
     if not (alone / "reports" / "provenance.json").exists():
         _project(alone)
@@ -84,10 +88,10 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
     print(f"killed in {stage}; what it had started was gone after {left:.1f} s", flush=True)
     killed = time.monotonic()
     survivor = _wait(lambda: next((each for each in runs if _state(shared, each) == "COMPLETED"), None), "the survivor")
-    told = {"killed in": stage, "its processes gone after, s": round(left, 1)}
+    results = {"killed in": stage, "its processes gone after, s": round(left, 1)}
     ran = {name: _ran(shared, each) for each in runs for name in [("second", "first")[each == survivor]]}
-    told |= {"done after the kill, s": round(time.monotonic() - killed)}
-    told |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
+    results |= {"done after the kill, s": round(time.monotonic() - killed)}
+    results |= {"trained by the first": _trained(ran["first"]), "trained by the second": _trained(ran["second"])}
 
     daemons.end([lasting])
     stack.enter_context(_worker(second, shared))
@@ -100,16 +104,16 @@ def proof(folder: Path, stack: ExitStack) -> dict[str, object]:
 
     times = Counter(name for stages in ran.values() for name in stages if name.startswith("train@"))
     once = len(times) == len(VARIANTS) * len(SEEDS) and times == Counter([*times, stage])
-    told |= {"each trained once, the killed one twice": _yes(once)}
-    told |= {"nothing trained again at the restart": _yes(not _trained(again))}
-    told |= {f"{place.name} as alone": _yes(_same(alone, place)) for place in (first, second)}
-    told |= {"MLflow has each training once": _yes(_in_mlflow(shared))}
-    return told
+    results |= {"each trained once, the killed one twice": _yes(once)}
+    results |= {"nothing trained again at the restart": _yes(not _trained(again))}
+    results |= {f"{place.name} as alone": _yes(_same(alone, place)) for place in (first, second)}
+    results |= {"MLflow has each training once": _yes(_in_mlflow(shared))}
+    return results
 
 
 @dataclass
 class Shared:
-    """What the clones are told of the servers."""
+    """The environment variables that tell the clones about the servers."""
 
     variables: dict[str, str]
 
@@ -120,7 +124,7 @@ class Shared:
 
 @contextmanager
 def shared_servers(folder: Path) -> Iterator[Shared]:
-    """PostgreSQL and S3, and on them MLflow and Prefect."""
+    """PostgreSQL and S3, and MLflow and Prefect, which use them."""
     with ExitStack() as stack:
         database = stack.enter_context(servers.postgres("mlflow", "prefect"))
         driven = database.url.replace("postgresql:", "postgresql+{}:", 1)
@@ -176,7 +180,7 @@ def _prefect(place: Path, shared: Shared, *arguments: str) -> None:
 
 
 def _flow_run(place: Path, shared: Shared) -> str:
-    """Id of a new run of the deployment, for whichever worker takes it."""
+    """Create a run of the deployment, which any worker may take; returns its id."""
     deployment = httpx.get(f"{shared.prefect}/deployments/name/experiment/on-demand").raise_for_status().json()
     url = f"{shared.prefect}/deployments/{deployment['id']}/create_flow_run"
     return httpx.post(url, json={"state": {"type": "SCHEDULED"}}).raise_for_status().json()["id"]
@@ -187,7 +191,7 @@ def _state(shared: Shared, flow_run: str) -> str:
 
 
 def _ran(shared: Shared, flow_run: str) -> list[str]:
-    """The stages that the flow run executed, as its log in Prefect says."""
+    """The stages that the flow run executed, from its log in Prefect."""
     query = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
     found, page = [], None
     while page is None or page:
@@ -206,7 +210,7 @@ def _trainer(worker: psutil.Process) -> psutil.Process:
 
 
 def _kill(worker: psutil.Process) -> float:
-    """SIGKILL for the worker and its flow. Seconds until what they had started was gone, each by itself."""
+    """Kill the worker and its flow; returns the seconds until all processes that they had started were gone."""
     everything = [worker, *worker.children(recursive=True)]
     flows = [each for each in everything if "prefect" in " ".join(each.cmdline())]
     for process in flows:
@@ -217,7 +221,7 @@ def _kill(worker: psutil.Process) -> float:
 
 
 def _same(alone: Path, place: Path) -> bool:
-    """dvc.lock and every file of reports/, byte for byte."""
+    """Whether dvc.lock and all files of reports/ are the same, byte for byte."""
     names = ["dvc.lock", *(str(path.relative_to(alone)) for path in (alone / "reports").rglob("*") if path.is_file())]
     _, different, absent = filecmp.cmpfiles(alone, place, names, shallow=False)
     print(f"{place.name}: {len(names)} files compared; different: {different}; absent: {absent}", flush=True)
@@ -225,14 +229,14 @@ def _same(alone: Path, place: Path) -> bool:
 
 
 def _in_mlflow(shared: Shared) -> bool:
-    """One finished run of each variant and seed, with its scores, and their parent."""
+    """Whether MLflow has exactly one finished run, with its scores, for each variant and seed."""
     mlflow.set_tracking_uri(shared.variables["MLFLOW_TRACKING_URI"])
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     children = [each for each in runs if "mlflow.parentRunId" in each.data.tags]
     print(Counter((each.info.status, each.data.tags.get("stage")) for each in runs), flush=True)
-    cells = sorted((each.data.tags["variant"], each.data.tags["seed"]) for each in children)
+    pairs = sorted((each.data.tags["variant"], each.data.tags["seed"]) for each in children)
     scored = all("val/mIoU" in each.data.metrics and each.info.status == "FINISHED" for each in children)
-    return scored and cells == sorted((variant, str(seed)) for variant in VARIANTS for seed in SEEDS)
+    return scored and pairs == sorted((variant, str(seed)) for variant in VARIANTS for seed in SEEDS)
 
 
 def _wait(found: Callable[[], object], what: str):

@@ -1,8 +1,8 @@
-"""What the flow costs beside plain `dvc repro`, and what `--jobs 2` gains.
+"""How much more time does the flow take than plain `dvc repro`, and how much does `--jobs 2` save?
 
-`noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. Plain and flow take turns in
-projects of their own, so that whatever else the machine does hits both. `default`: the experiment of `params.yaml` from
-nothing by the flow, once with each of `--jobs`; 40 to 100 minutes on two cores, 15 with `--epochs 1`.
+`noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. In these two, `dvc repro` and
+the flow take turns, so that other load on the machine affects both. `default`: the flow runs the experiment of
+`params.yaml` from nothing, once for each value of `--jobs`; 40 to 100 minutes on two cores, 15 with `--epochs 1`.
 
 Adds rows to `benchmarks/results/overhead.csv`.
 """
@@ -34,8 +34,12 @@ ROUNDS = {"noop": 5, "tiny": 1}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["noop", "tiny", "default"])
-    parser.add_argument("--jobs", type=int, nargs="+", default=[2, 1], metavar="N", help="of default (default: 2 1)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="of each training of default (default: the recipe's)")
+    parser.add_argument(
+        "--jobs", type=int, nargs="+", default=[2, 1], metavar="N", help="values of --jobs for `default` (default: 2 1)"
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="epochs of each training in `default` (default: the recipe's)"
+    )
     options = parser.parse_args()
     if options.what == "default":
         fewer = ["--set", f"recipes.small.training.epochs={options.epochs}"] if options.epochs else []
@@ -50,7 +54,7 @@ def main() -> None:
 
 
 def noop() -> dict[str, list[float]]:
-    """Seconds of each in one project where all is up to date."""
+    """Seconds of each command in one project where everything is up to date."""
     measured = {how: [] for how in COMMANDS}
     with project(small=True) as folder:
         seconds(folder, *COMMANDS["flow"])
@@ -61,7 +65,7 @@ def noop() -> dict[str, list[float]]:
 
 
 def from_nothing() -> dict[str, list[float]]:
-    """Seconds of each for the whole DAG."""
+    """Seconds of each command for the whole DAG."""
     measured = {how: [] for how in COMMANDS}
     for _ in range(ROUNDS["tiny"]):
         for how, command in COMMANDS.items():
@@ -72,7 +76,7 @@ def from_nothing() -> dict[str, list[float]]:
 
 @contextmanager
 def project(small: bool) -> Iterator[Path]:
-    """A clone of the checkout in a folder of its own, with Prefect's database, which is made once a clone."""
+    """A clone of the checkout in a temporary folder, in which Prefect's database exists already."""
     with tempfile.TemporaryDirectory() as folder:
         place = clone(ROOT, Path(folder))
         run(place, sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y")

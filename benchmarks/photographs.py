@@ -1,18 +1,18 @@
-"""What a model trained on photographs (`refer_mini`) knows, beside answers that need no model or no language.
+"""How good is a model trained on photographs (`refer_mini`), beside baselines without a model or without language?
 
-Scored under protocol `original` on val, testA and testB of `refer_mini` (predicted masks) and on every expression of
-`refer_true` (true masks, images that `refer_mini` does not have; whatever split RefCOCO puts them in). Methods:
+Scores are under protocol `original`, on val, testA and testB of `refer_mini` (predicted masks) and on all expressions
+of `refer_true` (true masks; its images are not in `refer_mini`, and their splits in RefCOCO are ignored). Methods:
 
-- the trained model, and the same model given expressions of other images;
-- everything: the whole image is the answer; center box: a box in the middle with half the image's sides;
+- the trained model, and the same model with expressions of other images;
+- everything: the mask is the whole image; center box: a box in the middle with half the image's sides;
 - a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
 
-Intervals are those of `stages/statistics/bootstrap.py`, over images alone, as one model has no spread of seeds. The
-quoted head is a constant in its difference, its own spread unknown.
-With the 24 images of `refer_true` such an interval is somewhat too narrow.
+Intervals are those of `stages/statistics/bootstrap.py` over images only, since one model has no variation between
+seeds. In its difference the quoted head counts as a constant: its own variation is unknown. With only the 24 images of
+`refer_true`, intervals are somewhat too narrow.
 
-Needs `python -m stages.prepare --dataset NAME` for both datasets and a model trained on `refer_mini`. Brings the rows
-of its variant and seed in `benchmarks/results/photographs.csv` up to date.
+Needs both prepared datasets (`python -m stages.prepare --dataset NAME`) and a model trained on `refer_mini`. Replaces
+the rows of the model's variant and seed in `benchmarks/results/photographs.csv`.
 """
 
 import argparse
@@ -37,7 +37,8 @@ from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.estimate import estimate
 from stages.report.figures import gallery
-from stages.runtime import layout, params, processes, run
+from stages.runtime import layout, params, processes
+from stages.runtime.run import Run
 from stages.scoring import trained
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import PROTOCOLS
@@ -57,40 +58,42 @@ QUOTED = {  # mIoU
     (TRUE_MASKS, ALL): {HEAD: 0.341, HEAD_SHUFFLED: 0.152},
 }
 KEYS = ["dataset", "split", "method", "variant", "seed"]
-SHEET_COLUMNS, SHEET_ROWS = 3, 4  # of samples
+SHEET_COLUMNS, SHEET_ROWS = 3, 4  # of the sheet of samples
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photographs", description=__doc__.splitlines()[0])
     parser.add_argument("--variant", default="alignformer", help="a variant trained on refer_mini")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw samples of refer_true, outside the project")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="PNG", help="also draw samples of refer_true to this file, outside the project"
+    )
     arguments = parser.parse_args()
     if arguments.sheet and arguments.sheet.resolve().is_relative_to(Path.cwd()):
         parser.error(f"--sheet {arguments.sheet} lies in the project, which holds no photographs: name a path outside")
     settings = params.read_or_exit()
     torch.set_num_threads(settings.evaluation.threads)
-    cell = run.Run(TRAINED_ON, arguments.variant, arguments.seed)
+    run = Run(TRAINED_ON, arguments.variant, arguments.seed)
     try:
         mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
         refuse_seen_images(mini, true)
-        model, processor = trained.load(layout.model(*cell))
+        model, processor = trained.load(layout.model(*run))
         model.to(processes.here().device)
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
         parts[TRUE_MASKS, ALL] = true, true.expressions
         scored = {
-            part: score_methods(dataset, rows, model, processor, cell.seed, settings.evaluation.batch_size)
+            part: score_methods(dataset, rows, model, processor, run.seed, settings.evaluation.batch_size)
             for part, (dataset, rows) in parts.items()
         }
     except (FileNotFoundError, prepared.MissingSplitError, ImageError, ValueError) as error:
         sys.exit(f"error: {error}")
     found = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
     of_model = found["method"].str.startswith(MODEL)
-    found.insert(3, "variant", np.where(of_model, cell.variant, None))
-    found.insert(4, "seed", pd.array(np.where(of_model, cell.seed, None), dtype="Int64"))
-    found["model"] = np.where(of_model, describe(model, layout.model(*cell)), None)
+    found.insert(3, "variant", np.where(of_model, run.variant, None))
+    found.insert(4, "seed", pd.array(np.where(of_model, run.seed, None), dtype="Int64"))
+    found["model"] = np.where(of_model, describe(model, layout.model(*run)), None)
     print(found.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
-    command = f"python -m benchmarks.photographs --variant {cell.variant} --seed {cell.seed}"
+    command = f"python -m benchmarks.photographs --variant {run.variant} --seed {run.seed}"
     device = estimate.describe(processes.here().device)
     write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
     if arguments.sheet:
@@ -98,7 +101,7 @@ def main() -> None:
 
 
 def refuse_seen_images(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
-    """Raises ValueError where an image of `true` is in `mini`: the model may have learned it."""
+    """Raise ValueError if an image of `true` is in `mini`: the model may have been trained on it."""
     seen = sorted(set(true.expressions["image_id"]) & set(mini.expressions["image_id"]))
     if seen:
         raise ValueError(f"{len(seen)} images of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
@@ -112,7 +115,7 @@ def score_methods(
     seed: int,
     batch_size: int,
 ) -> dict[str, pd.DataFrame]:
-    """Scores of every method that is measured, expression by expression in the order of `rows`."""
+    """Method -> scores, one row per expression in the order of `rows`."""
     found = {}
     for method, texts in ((MODEL, rows["text"]), (SHUFFLED, baselines.shuffled(rows, seed))):
         expressions = Expressions(dataset, rows.assign(text=texts), processor)
@@ -123,7 +126,7 @@ def score_methods(
 
 
 def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dict]:
-    """Metrics of every method, measured or quoted, then the differences; each with its interval."""
+    """Rows of metrics with intervals: measured methods, differences between them, quoted methods."""
     estimates = estimated(methods)
     found = {method: {metric: of.mean(method) for metric, of in estimates.items()} for method in methods}
     found[f"{MODEL} minus the same, expressions of other images"] = {
@@ -143,7 +146,7 @@ def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dic
 
 
 def estimated(methods: dict[str, pd.DataFrame]) -> dict[str, Estimates]:
-    """mIoU and oIoU of every method, in the same resamples of the images; scores in the same order of expressions."""
+    """mIoU and oIoU of every method in the same resamples of the images; all scores are in the same order."""
     images, _ = pd.factorize(next(iter(methods.values()))["image_id"])
 
     def by_image(values: Iterable[np.ndarray]) -> np.ndarray:
@@ -159,7 +162,7 @@ def estimated(methods: dict[str, pd.DataFrame]) -> dict[str, Estimates]:
 
 
 def columns(metrics: dict[str, Interval]) -> dict[str, float]:
-    """Value and ends of the interval of each metric, to four digits."""
+    """Value and interval bounds of each metric, to four digits."""
     return {
         f"{metric}{end}": round(value, 4)
         for metric, interval in metrics.items()
@@ -168,14 +171,14 @@ def columns(metrics: dict[str, Interval]) -> dict[str, float]:
 
 
 def describe(model: AlignFormer, folder: Path) -> str:
-    """Which model it was: its encoders, where VLBA stands, and a hash of its weights."""
+    """The model in words: its encoders, its VLBA levels, and a hash of its weights."""
     kinds = f"{model.config.vision_config.model_type} + {model.config.text_config.model_type}"
-    stages = f"VLBA after {len(model.vlba)} of {len(model.vision.dims)} vision levels"
-    return f"{kinds}, {stages}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
+    levels = f"VLBA after {len(model.vlba)} of {len(model.vision.dims)} vision levels"
+    return f"{kinds}, {levels}, sha256 {hashlib.sha256((folder / 'model.safetensors').read_bytes()).hexdigest()[:12]}"
 
 
 def write(rows: pd.DataFrame, path: Path = RESULTS) -> None:
-    """Add the rows, each instead of an older one of the same dataset, split, method, variant and seed."""
+    """Add rows; each replaces an older one with the same dataset, split, method, variant and seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         rows = pd.concat([pd.read_csv(path, dtype={"seed": "Int64"}), rows])
@@ -183,13 +186,13 @@ def write(rows: pd.DataFrame, path: Path = RESULTS) -> None:
 
 
 def draw(path: Path, dataset: prepared.PreparedDataset, scores: pd.DataFrame) -> None:
-    """Samples at even steps of rank, worst to best: expression, image with the outline of the true mask, prediction."""
+    """Draw samples at even steps of rank, worst to best: expression, image with true outline, prediction."""
     number = SHEET_COLUMNS * SHEET_ROWS
     ranked = scores.assign(text=dataset.expressions["text"]).sort_values(["iou", "sent_id"])
     shown = ranked.iloc[[(2 * place + 1) * len(ranked) // (2 * number) for place in range(number)]]
     figure = Figure(figsize=(5 * SHEET_COLUMNS, 2.4 * SHEET_ROWS), dpi=110, layout="constrained")
-    cells = figure.subplots(SHEET_ROWS, 2 * SHEET_COLUMNS).reshape(number, 2)
-    for (left, right), row in zip(cells, shown.itertuples(), strict=True):
+    axes = figure.subplots(SHEET_ROWS, 2 * SHEET_COLUMNS).reshape(number, 2)
+    for (left, right), row in zip(axes, shown.itertuples(), strict=True):
         image, truth = baselines.image(dataset, row), baselines.true_mask(dataset, row)
         predicted = prepared.decode_mask(row.prediction, row.height, row.width).astype(bool)
         left.imshow(image)

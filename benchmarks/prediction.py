@@ -1,12 +1,13 @@
-"""How long does an answer take, and how much of that is the model?
+"""How long does a prediction take, and how much of that time is the model?
 
-Expressions of val, each with its own image, are answered in batches in three ways, in turn: `forward` is the model
-alone, on tensors that are at hand; `segment` goes from decoded images and text to masks at the original size, as
-every tool of the project does; `file` also decodes the image files and encodes the masks as COCO RLE. A row a batch
-size; milliseconds are of one expression, medians over rounds; ratios are of those medians, to `forward`. First of all,
-in a process that has answered nothing yet, come the seconds for loading the model and for the first answer from a file.
+Expressions of val, each with its own image, are predicted in batches in three ways, in turn. `forward` is the model
+alone, on tensors in memory. `segment` goes from decoded images and text to masks at the original size, as all tools of
+the project do. `file` also decodes the image files and encodes the masks as COCO RLE (run-length encoding).
+Milliseconds are per expression, medians over rounds; ratios are of these medians to that of `forward`. Before that, the
+seconds to load the model and to make the first prediction from a file are measured once.
 
-Needs a trained model: `dvc repro train@scenes-alignformer-0`. Adds its rows to `benchmarks/results/prediction.csv`.
+Needs a trained model: `dvc repro train@scenes-alignformer-0`. Adds one row per batch size to
+`benchmarks/results/prediction.csv`.
 """
 
 import argparse
@@ -33,7 +34,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 def main() -> None:
     settings = params.read_or_exit()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="scenes/alignformer/0", help="as of `python -m stages.predict`")
+    parser.add_argument("--model", default="scenes/alignformer/0", help="as in `python -m stages.predict --model`")
     parser.add_argument("--dataset", default="scenes", choices=settings.datasets, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)

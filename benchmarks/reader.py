@@ -1,14 +1,15 @@
-"""What does it take to read the whole of RefCOCO, beside what readers of a REFER release customarily do?
+"""What does reading the whole of RefCOCO cost, beside what readers of a REFER release usually do?
 
-- `prepare`: our command, from nothing to a dataset on disk: everything checked but the images, every mask drawn.
-- `prepared`: what each later process does with that: read the tables.
-- `customary`: what each process does with a customary reader: load both files, build dictionaries of everything by
-  everything. Masks are not drawn, nothing is checked.
+- `prepare`: the project's command, from nothing to a dataset on disk. It checks everything but the images, and decodes
+  every mask.
+- `prepared`: each later process reads the tables of that dataset.
+- `customary`: each process of a customary reader loads both files and builds dictionaries of everything by everything.
+  It decodes no mask and checks nothing.
 
-Each in a process of its own, start and imports included, in turn: a machine's speed changes while others use it.
-Needs the annotations of the whole set, no images. Those of `expand_refer.py` have boxes in place of polygons, 220
-bytes an annotation where the true ones of 24 photographs take 590: with the release itself, every method that loads it
-takes more. Adds its rows to `benchmarks/results/reader.csv`.
+Each runs in a process of its own, start and imports included, and they take turns, since the speed of a shared machine
+varies. Needs the annotations of the whole set, but no images. The annotations of `expand_refer.py` have boxes instead
+of polygons and take 220 bytes each; the true ones of 24 photographs take 590. With the release itself, every method
+that loads it therefore takes more. Adds its rows to `benchmarks/results/reader.csv`.
 """
 
 import argparse
@@ -38,7 +39,9 @@ ABSENT = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=Path("refer"), help="REFER release with the whole of RefCOCO")
+    parser.add_argument(
+        "--root", type=Path, default=Path("refer"), help="folder of a REFER release with the whole of RefCOCO"
+    )
     root = parser.parse_args().root.resolve()
     files = [root / "refcoco" / name for name in ("refs(unc).p", "instances.json")]
     for file in files:
@@ -105,8 +108,8 @@ def customary(refs_file: str, instances_file: str) -> dict[str, dict]:
 
 
 def write_params(folder: Path, root: Path) -> None:
-    """The project's `params.yaml` with RefCOCO at `root`, its images left alone."""
-    from ruamel.yaml import YAML  # not above: the customary reader's process imports this module
+    """Write the project's `params.yaml` with RefCOCO at `root` and without a check of the images."""
+    from ruamel.yaml import YAML  # not at the top: the process of the customary reader imports this module
 
     yaml = YAML(typ="safe")
     content = yaml.load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
@@ -116,7 +119,7 @@ def write_params(folder: Path, root: Path) -> None:
 
 
 def measured(folder: Path, arguments: list) -> tuple[float, float, float]:
-    """`MEASURES` of one Python process in `folder`. Ends the benchmark where the process fails."""
+    """`MEASURES` of one Python process in `folder`. Ends the benchmark if the process fails."""
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -127,12 +130,12 @@ def measured(folder: Path, arguments: list) -> tuple[float, float, float]:
     wall = time.perf_counter() - started
     if status:
         sys.exit(errors)
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss in a MiB
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # units of ru_maxrss per MiB
     return usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / unit
 
 
 def write(runs: dict[str, list[tuple[float, float, float]]], expressions: int) -> None:
-    """One row a method and measure; `to customary` is the ratio of the medians."""
+    """Write one row per method and measure; `to customary` is the ratio of the medians."""
     rows = []
     for method, measures in runs.items():
         for place, measure in enumerate(MEASURES):

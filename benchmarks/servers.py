@@ -1,6 +1,6 @@
-"""Real servers, on free ports of loopback and in folders of their own: PostgreSQL, S3, MLflow and Prefect.
+"""Real servers on free loopback ports, each in its own folder: PostgreSQL, S3, MLflow and Prefect.
 
-Each is a context manager that yields the running `Server` and ends it, with all its processes, afterwards.
+Each is a context manager that yields the running `Server` and afterwards ends it with all its processes.
 """
 
 import os
@@ -23,7 +23,7 @@ import psycopg
 
 PATIENCE = 120  # seconds until a server must answer
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-OURS = ("MLFLOW_", "PREFECT_", "DVC_", "AWS_")  # what a test must not take over from its surroundings
+OURS = ("MLFLOW_", "PREFECT_", "DVC_", "AWS_")  # prefixes of variables that a test must not inherit
 
 LEASES = {  # claims survive a restart of the server
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"
@@ -32,21 +32,21 @@ LEASES = {  # claims survive a restart of the server
 
 @dataclass
 class Server:
-    """A running server: its address, its first process, which leads a session of its own, and what it prints."""
+    """A running server: its address, its first process, which leads a session, and the file of its output."""
 
     url: str
     process: subprocess.Popen
     log: Path
 
     def end(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal to all its processes and wait for the first of them."""
+        """Send a signal to all its processes and wait for the first process to end."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
         self.process.wait(30)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of MLflow, Prefect, DVC and S3, and with `more`."""
+    """The environment of this process without settings of MLflow, Prefect, DVC and S3, and with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -55,22 +55,22 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A free port on loopback."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return listening.getsockname()[1]
 
 
 def postgres_installed() -> bool:
-    """Whether there is a PostgreSQL server on this machine."""
+    """Whether PostgreSQL's server is installed on this machine."""
     return bool(postgres_program("postgres") and postgres_program("initdb"))
 
 
 @contextmanager
 def postgres(*databases: str, user: str = "alignformer", password: str = "password") -> Iterator[Server]:
-    """A PostgreSQL server with these databases. The URL has user and password and ends in the port; add `/DATABASE`.
+    """A PostgreSQL server with these databases. Its URL has user and password and ends with the port; add `/DATABASE`.
 
-    It refuses to run as root, so there it runs as `postgres` or `nobody`.
+    PostgreSQL refuses to run as root, so root runs it as user `postgres` or `nobody`.
     """
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
@@ -115,7 +115,7 @@ def postgres(*databases: str, user: str = "alignformer", password: str = "passwo
 
 @contextmanager
 def s3(folder: Path, *buckets: str) -> Iterator[Server]:
-    """An S3 server (moto, in memory) with these buckets; `S3_KEYS` open it, as any other keys would."""
+    """An S3 server (moto, in memory) with these buckets. It accepts `S3_KEYS`, and any other keys."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
 
@@ -137,7 +137,7 @@ def s3(folder: Path, *buckets: str) -> Iterator[Server]:
 def mlflow(
     folder: Path, store: str, artifacts: str, *options: str, port: int | None = None, **variables: str
 ) -> Iterator[Server]:
-    """An MLflow server on a database, which keeps artifacts in a folder or `s3://BUCKET` and hands them on."""
+    """An MLflow server on a database; it stores artifacts in a folder or `s3://BUCKET` and serves them."""
     port = port or free_port()
     variables |= {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": artifacts}
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -148,7 +148,7 @@ def mlflow(
 
 @contextmanager
 def mlflow_model(folder: Path, model: str, store: str) -> Iterator[Server]:
-    """`mlflow models serve` of a model of a store, with the packages of this environment; it runs in `folder`."""
+    """`mlflow models serve` for a model in a store, with the packages of this environment; it runs in `folder`."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -159,7 +159,7 @@ def mlflow_model(folder: Path, model: str, store: str) -> Iterator[Server]:
 
 @contextmanager
 def prefect(folder: Path, database: str | None = None, port: int | None = None, **variables: str) -> Iterator[Server]:
-    """A Prefect server, its home in `folder`, on SQLite or on `database`. The URL is that of its API."""
+    """A Prefect server with its home in `folder`, on SQLite or on `database`. Its URL is that of the API."""
     port = port or free_port()
     variables |= {"PREFECT_HOME": str(folder / "prefect")}
     variables |= {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}
@@ -172,12 +172,12 @@ def prefect(folder: Path, database: str | None = None, port: int | None = None, 
 def running(
     url: str, command: list, variables: Mapping[str, str], log: Path, **options
 ) -> AbstractContextManager[Server]:
-    """Any server, which runs when it answers at its URL. Options: of `subprocess.Popen`."""
+    """Any server; it is ready when it responds at its URL. Options are passed to `subprocess.Popen`."""
     return _running(url, command, variables, log, lambda: _answers(url), **options)
 
 
 def _healthy(url: str, command: list, variables: Mapping[str, str], log: Path) -> AbstractContextManager[Server]:
-    """A server in the folder of its log, which runs when it says that it is well."""
+    """A server that runs in the folder of its log and is ready when its health check responds."""
     return _running(url, command, environment(**variables), log, lambda: _answers(f"{url}/health"), cwd=log.parent)
 
 
@@ -222,13 +222,13 @@ def _answers(url: str) -> bool:
 
 
 def postgres_program(program: str) -> str | None:
-    """Where a program of PostgreSQL is on this machine; None where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))  # Debian's, which are on nobody's PATH
+    """The path of a PostgreSQL program on this machine; None if it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))  # Debian's are not on PATH
     return shutil.which(program) or (str(found[-1]) if found else None)
 
 
 def _somebody() -> dict:
-    """For `subprocess`: a user other than root where this is root."""
+    """Options of `subprocess` that select another user if this process runs as root."""
     if os.geteuid():
         return {}
     for user in ("postgres", "nobody"):

@@ -1,9 +1,9 @@
-"""Can a data set be solved by a shortcut? Three attempts, on one split, beside the trained model.
+"""Can a shortcut solve the dataset? Three shortcuts on one split, beside the trained model.
 
-- `everything`: the whole image is the answer.
-- `colour words`: each pixel judged by its colour and the colour words of the expression alone; a gradient-boosted
-  classifier and its threshold are fitted on train.
-- `shuffled expressions`: the trained model is given expressions of other images.
+- `everything`: the mask is the whole image.
+- `colour words`: a gradient-boosted classifier, fitted with its threshold on train, judges each pixel only by its
+  colour and the colour words of the expression.
+- `shuffled expressions`: the trained model gets expressions of other images.
 
 All are scored under protocol `original`. Needs `dvc repro evaluate` first. Adds its rows to
 `benchmarks/results/shortcuts.csv`.
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _colour_words(dataset: prepared.PreparedDataset):
-    """A segmentation by colours and colour words alone, fitted on train."""
+    """A segmentation that uses colours and colour words only, fitted on train."""
     rows = dataset.split("train").sample(FITTED_ON, random_state=0)
     random = np.random.default_rng(0)
     images = [baselines.image(dataset, row) for row in rows.itertuples()]
@@ -101,7 +101,7 @@ def _mean_iou(masks: list[np.ndarray], truths: list[np.ndarray]) -> float:
 
 
 def _features(image: np.ndarray, text: str) -> np.ndarray:
-    """Colour of each pixel, sharp and smoothed, and which colour words the text has: (height * width, 12)."""
+    """Each pixel's colour, sharp and smoothed, and the colour words of the text: (height * width, 12)."""
     smooth = np.asarray(Image.fromarray(image).filter(ImageFilter.BoxBlur(2)))
     colours = np.concatenate([image, smooth], axis=-1).reshape(-1, 6)
     words = [bool(re.search(rf"\b{colour}\b", text)) for colour in COLOURS]

@@ -1,12 +1,13 @@
-"""What does AlignFormer cost beside its two encoders alone, which no model that uses them can do without?
+"""What does AlignFormer cost relative to its two encoders alone, the least that any model with them costs?
 
-The encoders alone are the library's own backbone and text model of the same configuration, on the same input: no
-attention between them, no decoder, no loss; their outputs are summed. In one process, in turn, as a machine's speed
-changes while others use it: seconds of forward and backward, and of a forward pass without gradients. A ratio is that
-of the medians; lowest and highest are ratios within one round. Weights are random, which changes no cost.
+`encoders alone` are transformers' own backbone and text model of the same configuration, on the same input: no
+attention between them, no decoder, no loss; their outputs are summed. Measured are the seconds of forward and backward,
+and of a forward pass without gradients. The models take turns in one process, since the speed of a shared machine
+varies. A ratio is that of the medians; lowest and highest are ratios within one round. Weights are random, which does
+not change the cost.
 
-Memory is that of forward and backward in a process of its own, weights and gradients included: on a CPU the most that
-was resident, less what was resident before the model was made; on a GPU the most that torch held.
+Memory is the peak of forward and backward in a process of its own, weights and gradients included: on a CPU, resident
+memory minus what was resident before the model was built; on a GPU, memory that torch allocated.
 
 Adds its rows to `benchmarks/results/steps.csv`.
 """
@@ -48,7 +49,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 class Setting(NamedTuple):
-    """Two encoders, of which the first stages of the vision encoder may be frozen, and a batch."""
+    """Two encoders, the number of frozen vision levels, and a batch."""
 
     vision: PreTrainedConfig
     text: PreTrainedConfig
@@ -60,14 +61,14 @@ class Setting(NamedTuple):
 
     @property
     def ends(self) -> list[int]:
-        """How many of the library's layers each stage is at the end of."""
+        """For each level, how many of the backbone's layers precede its end."""
         if self.vision.model_type != "dinov2":
             return list(range(1, len(self.vision.depths) + 1))
-        return [self.vision.num_hidden_layers * stage // 4 for stage in range(1, 5)]
+        return [self.vision.num_hidden_layers * level // 4 for level in range(1, 5)]
 
 
 class Encoders(nn.Module):
-    """The library's own encoders, side by side."""
+    """transformers' own encoders, side by side."""
 
     def __init__(self, setting: Setting):
         super().__init__()
@@ -91,7 +92,9 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=settings, default=list(settings), metavar="NAME")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", choices=("no", "bf16"), default="no")
-    parser.add_argument("--compile", action="store_true", help="AlignFormer and the encoders alone")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile AlignFormer and the encoders alone with torch.compile"
+    )
     arguments = parser.parse_args()
 
     for name in arguments.settings:
@@ -118,9 +121,10 @@ def main() -> None:
 
 
 def settings_of(content: Params) -> dict[str, Setting]:
-    """The recipes' encoders, as far as their weights are not needed, and Swin-T, which peers are measured with.
+    """The recipes' encoders with random weights, and Swin-T, with which peers are measured.
 
-    One image at 480 x 480 pixels, as peers are, where a CPU would take minutes for the recipe's batch.
+    The two Swin settings have a batch of one image of 480 x 480 pixels, as peers do: the recipe's batch would take
+    minutes on a CPU.
     """
     small, photographs, paper = (content.recipes[name] for name in ("small", "photographs", "paper"))
     small_text = build.text_config(small.model, build.word_tokenizer(["a word"], small.model.max_words))
@@ -168,7 +172,7 @@ def settings_of(content: Params) -> dict[str, Setting]:
 
 
 def compared(alone: list[float], model: list[float]) -> dict[str, float]:
-    """Medians, their ratio, and the range of the ratios within a round."""
+    """Medians, their ratio, and the range of the ratios within rounds."""
     ratios = [ours / floor for ours, floor in zip(model, alone, strict=True)]
     return {
         ALONE: round(median(alone), 4),
@@ -196,7 +200,7 @@ def times(name: str, threads: int, precision: str, compiled: bool) -> dict[str, 
 
 
 def in_turn(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each work in each round, after one to warm up; every other round the other way about."""
+    """Seconds of each work in each round, after a warm-up. Every second round has the reverse order."""
     found = {name: [] for name in works}
     for work in works.values():
         work()
@@ -227,7 +231,7 @@ def memory(model: str, name: str, threads: int, precision: str, compiled: bool) 
 
 
 def made(content: Params, setting: Setting, name: str, compiled: bool) -> nn.Module:
-    """The encoders alone, or AlignFormer of a variant, with random weights."""
+    """The encoders alone, or a variant of AlignFormer, with random weights."""
     if name == ALONE:
         model = Encoders(setting)
     else:
@@ -244,7 +248,7 @@ def made(content: Params, setting: Setting, name: str, compiled: bool) -> nn.Mod
 
 
 def batch(setting: Setting) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Random images, each with an expression of `WORDS` tokens; and what training needs besides: masks of a box."""
+    """Random images, each with an expression of `WORDS` tokens; and, for training, box masks and image ids."""
     count, size = setting.batch_size, setting.image_size
     generator = torch.Generator().manual_seed(0)
     inputs = {
@@ -261,7 +265,7 @@ def batch(setting: Setting) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
 def forward_backward(
     model: nn.Module, inputs: dict[str, torch.Tensor], truth: dict[str, torch.Tensor], precision: str
 ) -> None:
-    """One step without its optimizer; the gradients are dropped, as an optimizer's zero_grad does."""
+    """One training step without optimizer; gradients are reset as by `optimizer.zero_grad`."""
     model.train()
     with autocast(precision):
         alone = isinstance(getattr(model, "_orig_mod", model), Encoders)

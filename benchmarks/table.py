@@ -1,4 +1,4 @@
-"""Rows of results: what they depend on besides the code, and how they are added to a file."""
+"""Rows of results: their common columns, and adding them to a file."""
 
 import csv
 import datetime
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
-    """Columns of every row: date, machine (this one, where none is named) and versions of Python and libraries."""
+    """The columns of every row: date, machine (by default this one), and versions of Python and libraries."""
     return {
         "date": datetime.date.today().isoformat(),
         "machine": machine or f"{platform.machine()}, {os.cpu_count()} CPU cores",
@@ -20,7 +20,7 @@ def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
 
 
 def append(path: Path, rows: list[dict[str, object]]) -> None:
-    """Add rows to a CSV file, made where it is not there. Raises ValueError where it has other columns."""
+    """Add rows to a CSV file, which is created if missing. Raises ValueError if it has other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns, new = list(rows[0]), not path.exists()
     if not new:

@@ -1,11 +1,11 @@
-"""What telling MLflow costs a training, as a share of the training's time.
+"""How much of a training's time does logging to MLflow take?
 
-Trains for real, in a copy of the project, with a clock around everything that `stages.tracking` does: to start (its
-imports, DVC's hashes for the key, the database, which the first training makes), and to log (params, points, model,
-end). Seconds are of the CPU, of the thread that trains, so that what else runs on the machine matters little; wall
-seconds stand beside them.
+Runs real trainings in a copy of the project and measures the time of everything that `stages.tracking` does. `start` is
+its imports, DVC's hashes for the key, and the database, which the first training creates. `log` is params, metrics,
+model and end. Seconds are CPU seconds of the training thread, so that other load on the machine matters little;
+wall-clock seconds stand beside them.
 
-Needs `dvc repro prepare` first, of the dataset. Adds two rows to `benchmarks/results/tracking.csv`.
+Needs the prepared dataset: `dvc repro prepare@DATASET`. Adds two rows to `benchmarks/results/tracking.csv`.
 """
 
 import argparse
@@ -36,16 +36,16 @@ def main() -> None:
     parser.add_argument("--dataset", default="scenes")
     parser.add_argument("--variant", default="alignformer")
     arguments = parser.parse_args()
-    cell = Run(arguments.dataset, arguments.variant, 0)
-    if not layout.prepared(cell.dataset).exists():
-        sys.exit(f"error: {layout.prepared(cell.dataset)} is not there; make it with: dvc repro prepare@{cell.dataset}")
+    run = Run(arguments.dataset, arguments.variant, 0)
+    if not layout.prepared(run.dataset).exists():
+        sys.exit(f"error: {layout.prepared(run.dataset)} is missing; make it with: dvc repro prepare@{run.dataset}")
     surroundings = table.surroundings("mlflow", "dvc", "sqlalchemy", "torch")
-    command = {"command": f"python -m benchmarks.tracking --dataset {cell.dataset} --variant {cell.variant}"}
+    command = {"command": f"python -m benchmarks.tracking --dataset {run.dataset} --variant {run.variant}"}
     with tempfile.TemporaryDirectory() as folder:
-        place = copy_of_project(Path(folder), cell.dataset)
+        place = copy_of_project(Path(folder), run.dataset)
         for database in ("new", "there"):
-            row = {"run": "-".join(map(str, cell)), "database": database, **rounded(trained(place, cell))}
-            shutil.rmtree(place / layout.CHECKPOINTS)  # from which the next training would go on
+            row = {"run": run.name, "database": database, **rounded(trained(place, run))}
+            shutil.rmtree(place / layout.CHECKPOINTS)  # or the next training would resume from them
             table.append(RESULTS, [surroundings | row | command])
             print(row, flush=True)
 
@@ -59,9 +59,9 @@ def copy_of_project(folder: Path, dataset: str) -> Path:
     return folder
 
 
-def trained(place: Path, cell: Run) -> dict[str, float]:
-    """Seconds by part of one training, in a process of its own."""
-    arguments = [word for name, value in cell._asdict().items() for word in (f"--{name}", str(value))]
+def trained(place: Path, run: Run) -> dict[str, float]:
+    """Seconds of one training by part; the training runs in a process of its own."""
+    arguments = [word for name, value in run._asdict().items() for word in (f"--{name}", str(value))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_"))}
     command = [sys.executable, "-c", "from benchmarks import tracking; tracking.timed()", *arguments]
     subprocess.run(command, cwd=place, env=environment, check=True)
@@ -69,7 +69,7 @@ def trained(place: Path, cell: Run) -> dict[str, float]:
 
 
 def timed() -> None:
-    """The training of the command line, with clocks; what they say goes into a file."""
+    """Run the training that the command line names, with clocks, and write their times to a file."""
     from stages.tracking import live
 
     spent: defaultdict[str, float] = defaultdict(float)

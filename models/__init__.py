@@ -1,0 +1,1 @@
+"""AlignFormer in pure PyTorch on transformers: model, losses, processor and prediction."""

@@ -22,12 +22,12 @@ class AlignFormerOutput(ModelOutput):
     """What AlignFormer computes for B samples.
 
     Attributes:
-        loss: scalar, mask loss plus weighted contrastive loss; present where masks were given, as the two below.
+        loss: scalar, mask loss plus weighted contrastive loss. All three losses are None if no masks were given.
         mask_loss: scalar.
-        contrastive_loss: scalar, not weighted; 0 for the variants without one.
+        contrastive_loss: scalar, before its weight is applied; 0 for variants without one.
         logits: (B, H, W) at the resolution of the input; positive means inside.
-        similarity: (B, h, w) cosine of pixel embedding and center at the decoder's resolution (projected where a
-            contrastive loss trains a projection).
+        similarity: (B, h, w) cosine between each pixel embedding and the center, at the decoder's resolution; both are
+            projected first if the variant has a contrastive loss.
     """
 
     loss: torch.Tensor | None = None
@@ -38,9 +38,9 @@ class AlignFormerOutput(ModelOutput):
 
 
 class AlignFormer(PreTrainedModel):
-    """A referring image segmentation model: an image and an expression -> the mask of what the expression means.
+    """A referring image segmentation model: an image and an expression -> the mask of the object it refers to.
 
-    The parts that all variants share are made and initialised first, so that under one seed they start from the same
+    The parts that all variants share are built and initialised first. One seed therefore gives them the same initial
     weights in every variant.
     """
 
@@ -54,14 +54,14 @@ class AlignFormer(PreTrainedModel):
         self.vision = vision_encoder(vision_config)
         dims, word_dim = self.vision.dims, text_config.hidden_size
         self.text = text_encoder(text_config)
-        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # of the levels; so named in weight files
+        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
         self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = Grouping(config.pixel_dim)
         self.losses = Losses(config)
         self.frozen: list[nn.Module] = []
-        self.vlba = nn.ModuleDict()  # by the level of the vision encoder that it stands after
-        with torch.random.fork_rng(devices=[]):  # what only some variants have leaves the draws of the others alone
+        self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
+        with torch.random.fork_rng(devices=[]):  # parts of some variants only leave torch's random state alone
             if config.vlba != "none":
                 for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
                     self.vlba[str(level)] = VLBA(dims[level], word_dim, config.vlba, last=level == len(dims) - 1)
@@ -71,7 +71,10 @@ class AlignFormer(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
-        """As of transformers; channels last, as the model was scored, so that it answers the same to the bit."""
+        """Load as transformers does, then switch to the channels-last memory format.
+
+        The model was scored in that format; only in it are its outputs the same to the bit.
+        """
         loaded = super().from_pretrained(*args, **kwargs)
         model: nn.Module = loaded[0] if isinstance(loaded, tuple) else loaded
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -79,7 +82,7 @@ class AlignFormer(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Xavier-uniform weights and zero biases for the parts that are AlignFormer's own; encoders keep theirs."""
+        """Initialise AlignFormer's own layers; transformers initialises the encoders."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -93,7 +96,7 @@ class AlignFormer(PreTrainedModel):
             init.zeros_(module.bias)
 
     def freeze(self, vision_levels: int = 0, text: bool = False) -> None:
-        """Keep the first levels of the vision encoder, and the text encoder, as they are: no gradient, no dropout."""
+        """Freeze the first vision levels and, if `text`, the text encoder: no gradient, no dropout."""
         self.frozen = [part for level in range(vision_levels) for part in self.vision.parts(level)]
         self.frozen += [self.text] if text else []
         for part in self.frozen:
@@ -107,7 +110,7 @@ class AlignFormer(PreTrainedModel):
 
     @property
     def levels_without_words(self) -> int:
-        """How many levels of the vision encoder compute the same for every expression: they run once per image."""
+        """How many vision levels compute the same for every expression of an image; they run once per image."""
         if self.config.vlba in ("none", "pixel_to_text"):
             return len(self.vision.dims)
         return int(next(iter(self.vlba))) + 1
@@ -122,18 +125,22 @@ class AlignFormer(PreTrainedModel):
         image_index: torch.Tensor | None = None,
         text_index: torch.Tensor | None = None,
     ) -> AlignFormerOutput:
-        """Segment what each expression means.
+        """Segment the object that each expression refers to.
 
-        B samples may share P image_index and E text_index, each of which is then encoded once as far as it goes.
+        B samples may share P images and E expressions. Each image is then encoded once up to the first level that reads
+        words, and each expression is encoded once.
 
         Args:
             pixel_values: (P, 3, H, W) normalised images.
             input_ids: (E, L) tokens of the expressions.
-            attention_mask: (E, L), 1 where a token is.
-            masks: (B, H, W) true masks, 0 or 1; with them the losses are computed.
-            image_ids: (B,) integers, which image each sample comes from; needed by the instance contrast.
-            image_index: (B,) integers, which of the P images each sample is about; None where P = B, one each.
-            text_index: (B,) integers, which of the E expressions it has; None where E = B, one each.
+            attention_mask: (E, L), 1 for a token, 0 for padding.
+            masks: (B, H, W) true masks, 0 or 1; the losses are computed only if they are given.
+            image_ids: (B,) integers, the id of each sample's image; the instance contrast needs them.
+            image_index: (B,) integers, each sample's image among the P images; None if P = B, one each.
+            text_index: (B,) integers, each sample's expression among the E expressions; None if E = B, one each.
+
+        Raises:
+            ValueError: the variant has the instance contrast, and masks are given without image_ids.
         """
         pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
         logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
@@ -155,10 +162,11 @@ class AlignFormer(PreTrainedModel):
         image_index: torch.Tensor | None = None,
         text_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What grouping compares: pixel embeddings (B, h, w, D) and centers (B, D). Arguments: see `forward`."""
+        """Pixel embeddings (B, h, w, D) and centers (B, D) for grouping. Arguments are those of `forward`."""
         word_mask = attention_mask.bool()
-        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L); made by the
-        words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # library, it costs a sync
+        # Expanded here, since transformers would synchronise with the GPU to do it.
+        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L)
+        words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # (E, L, T)
         if text_index is not None:
             words, word_mask = words[text_index], word_mask[text_index]  # (B, L, T), (B, L)
         features, words = self.encode(pixel_values, words, word_mask, image_index)
@@ -172,7 +180,7 @@ class AlignFormer(PreTrainedModel):
         word_mask: torch.Tensor,
         image_index: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Vision levels with VLBA between: images, words -> features of each level (B, h, w, C), final words."""
+        """Run the vision levels with VLBA between them: features of each level (B, h, w, C), final words (B, L, T)."""
         grid = self.vision.embed(pixel_values)  # of P images
         features = []
         for level, norm in enumerate(self.stage_norms):
@@ -182,12 +190,15 @@ class AlignFormer(PreTrainedModel):
             if str(level) in self.vlba:
                 tokens, words, feature = self.vlba[str(level)](sample.tokens, words, word_mask)
                 if tokens is not sample.tokens:
-                    grid, image_index = sample._replace(tokens=tokens), None  # from here on every sample has its own
+                    grid, image_index = sample._replace(tokens=tokens), None  # from here on, one grid per sample
             features.append(norm(feature).unflatten(1, grid.size))  # (B, h, w, C)
         return features, words
 
     def project(self, pixels: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Vectors whose cosine the contrastive losses train: (B, h, w, D), (B, D) -> the same shapes."""
+        """The vectors that the contrastive losses compare: (B, h, w, D), (B, D) -> the same shapes.
+
+        For variants without a contrastive loss they are the inputs, detached.
+        """
         if self.config.contrastive == "none":
             return at_least_float32(pixels.detach()), at_least_float32(center.detach())
         return at_least_float32(self.projection(pixels)), at_least_float32(self.projection(center))

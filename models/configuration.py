@@ -8,11 +8,11 @@ from models.variant import VariantFields
 
 @strict
 class AlignFormerConfig(PreTrainedConfig, VariantFields):
-    """What an AlignFormer is made of: the fields of its variant (`models.variant`), and these.
+    """The parts of an AlignFormer: the fields of its variant (`models.variant`) and those below.
 
     Args:
         vision_config: configuration of the vision encoder (a transformers config or its dictionary).
-        text_config: configuration of the text encoder (likewise).
+        text_config: configuration of the text encoder (a transformers config or its dictionary).
         pixel_dim: width of the pixel decoder, of pixel embeddings and of the center embedding.
         bce_weight: weight of the binary cross-entropy of the mask.
         dice_weight: weight of the dice loss of the mask.
@@ -36,7 +36,7 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
 
     @property
     def encoders(self) -> tuple[PreTrainedConfig, PreTrainedConfig]:
-        """The configurations of the vision and of the text encoder, which are never dictionaries any more."""
+        """The configurations of the vision encoder and the text encoder, as objects rather than dictionaries."""
         assert isinstance(self.vision_config, PreTrainedConfig) and isinstance(self.text_config, PreTrainedConfig)
         return self.vision_config, self.text_config
 

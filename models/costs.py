@@ -1,4 +1,4 @@
-"""What a model costs, exactly: parameters by part, and FLOPs of one image with one expression."""
+"""Exact costs of a model: parameters by part, and FLOPs (floating-point operations) of a forward pass by part."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class CostPart(NamedTuple):
-    """A part of the model: parameters, those of them that are trained, and FLOPs of a forward pass."""
+    """A part of the model: all its parameters, its trained parameters, and FLOPs of a forward pass."""
 
     name: str
     parameters: int
@@ -18,12 +18,12 @@ class CostPart(NamedTuple):
 
 
 def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]:
-    """Parameters of each part of the model and FLOPs of a forward pass of `inputs`; the last is what no part holds.
+    """Parameters of each part and FLOPs of a forward pass of `inputs`; the last entry, `rest`, belongs to no part.
 
     A module with neither, such as the losses, is no part.
 
-    FLOPs as torch's counter counts them, with attention as the two matrix products that it is: fused kernels are not
-    all known to the counter. A multiply-add counts as 2; element by element work does not count.
+    torch's counter counts the FLOPs. It does not know every fused attention kernel, so attention runs as two matrix
+    products. A multiply-add counts as 2; element-wise work does not count.
     """
     was_training = model.training
     model.eval()
@@ -46,12 +46,12 @@ def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """All parameters, and those that are trained."""
+    """How many parameters there are, and how many of them are trained."""
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
     return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
 
 
 def outermost(flops: dict[str, int], part: str) -> int:
-    """FLOPs of a part by its path: its own, or where only modules inside it were called, those not inside others."""
+    """FLOPs of the part with this path: its own, or, if only modules inside it were called, those of the outermost."""
     inside = [name for name in flops if name == part or name.startswith(f"{part}.")]
     return sum(flops[name] for name in inside if not any(name.startswith(f"{other}.") for other in inside))

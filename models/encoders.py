@@ -1,6 +1,6 @@
 """The two encoders. The vision encoder runs level by level, so that words can enter between levels.
 
-A vision encoder of another kind is one more class that is a `VisionEncoder`, and an entry in `VISION_ENCODERS`.
+To add a kind of vision encoder, write one more class that follows `VisionEncoder` and enter it in `VISION_ENCODERS`.
 """
 
 from itertools import pairwise
@@ -26,10 +26,10 @@ class Grid(NamedTuple):
     """Images inside a vision encoder.
 
     Attributes:
-        tokens: (B, N, C), N = h * w, one for each place of the grid.
+        tokens: (B, N, C), N = h * w, one per position of the grid.
         size: (h, w).
-        prefix_tokens: (B, K, C) tokens without a place, which only the encoder's own levels read; None where there are
-            none.
+        prefix_tokens: (B, K, C) tokens without a position, such as a class token, which only the encoder's own levels
+            read; None if there are none.
     """
 
     tokens: torch.Tensor
@@ -37,7 +37,7 @@ class Grid(NamedTuple):
     prefix_tokens: torch.Tensor | None = None
 
     def of(self, image_index: torch.Tensor) -> "Grid":
-        """The grid of some of the images, in this order: (B',) integers."""
+        """The grid of the images at `image_index`, (B',) integers, in that order."""
         prefix = None if self.prefix_tokens is None else self.prefix_tokens[image_index]
         return Grid(self.tokens[image_index], self.size, prefix)
 
@@ -46,9 +46,9 @@ class VisionEncoder(Protocol):
     """A vision encoder that runs level by level.
 
     Attributes:
-        encoder: the library's model, which pretrained weights are loaded into.
+        encoder: the transformers model; pretrained weights are loaded into it.
         dims: channels of each level.
-        upsampling: how many times finer than its own grid the features of each level enter the pixel decoder.
+        upsampling: for each level, how many times finer than the level's own grid its features enter the pixel decoder.
     """
 
     encoder: PreTrainedModel
@@ -56,15 +56,15 @@ class VisionEncoder(Protocol):
     upsampling: list[int]
 
     def embed(self, pixel_values: torch.Tensor) -> Grid:
-        """Normalised images (B, 3, H, W) -> the grid that the first level takes."""
+        """Normalised images (B, 3, H, W) -> the input grid of the first level."""
         ...
 
     def level(self, index: int, grid: Grid) -> Grid:
-        """One level: the grid of the level before it -> its own."""
+        """Run one level: the grid of the previous level -> the grid of this one."""
         ...
 
     def parts(self, index: int) -> list[nn.Module]:
-        """The modules that compute a level; those of the first include the embedding."""
+        """The modules of a level; the first level includes the embedding."""
         ...
 
 
@@ -74,7 +74,7 @@ class SwinLevels(nn.Module):
     def __init__(self, config: SwinConfig):
         super().__init__()
         self.encoder: Any = SwinModel(config, add_pooling_layer=False)
-        self.encoder.layernorm = nn.Identity()  # every level has a norm of its own in AlignFormer
+        self.encoder.layernorm = nn.Identity()  # AlignFormer has one norm per level
         self.dims = [config.embed_dim * 2**level for level in range(len(config.depths))]
         self.upsampling = [1] * len(self.dims)
 
@@ -96,16 +96,16 @@ class SwinLevels(nn.Module):
 
 
 class Dinov2Levels(nn.Module):
-    """A DINOv2, a plain ViT: its levels are four groups of blocks, all on one grid.
+    """A DINOv2, which is a plain vision transformer (ViT): its levels are four groups of blocks, all on one grid.
 
     In sequence they compute what `Dinov2Backbone` does before its norm. Position embeddings are interpolated to the
-    input's size. The first two levels enter the pixel decoder on grids four and two times as fine, as in ViTDet (Li et
+    input size. The first two levels enter the pixel decoder on grids four and two times as fine, as in ViTDet (Li et
     al. 2022).
     """
 
     def __init__(self, config: Dinov2Config):
         super().__init__()
-        config.use_mask_token = False  # it is for pretraining only
+        config.use_mask_token = False  # used in pretraining only
         self.encoder: Any = Dinov2Model(config)
         self.encoder.layernorm = nn.Identity()
         self.upsampling = [4, 2, 1, 1]
@@ -163,7 +163,7 @@ VISION_ENCODERS = {"swin": SwinLevels, "dinov2": Dinov2Levels, "resnet": ResNetL
 
 
 def vision_encoder(config: PreTrainedConfig) -> VisionEncoder:
-    """The vision encoder for a configuration. Raises ValueError for a kind that there is none for."""
+    """The vision encoder for a configuration. Raises ValueError if `VISION_ENCODERS` lacks its `model_type`."""
     if config.model_type not in VISION_ENCODERS:
         known = ", ".join(VISION_ENCODERS)
         raise ValueError(f"no vision encoder of kind {config.model_type!r} runs level by level here; known: {known}")

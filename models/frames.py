@@ -1,6 +1,6 @@
-"""Frames: how an image of any size becomes the model's square input, and how a map over that square comes back.
+"""Frames: how an image of any size becomes the model's square input, and how a map over that square is mapped back.
 
-`Stretch` is AlignFormer's own, `Letterbox` is that of CRIS.
+`Stretch` is AlignFormer's own; `Letterbox` is that of CRIS.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 class Stretch:
     """The whole image stretched to `size` x `size` pixels.
 
-    Its values are those of `ViTImageProcessorPil` within 1e-5, in a third of its time: resized by Pillow as there,
-    then scaled and shifted in one go.
+    Values agree with `ViTImageProcessorPil` within 1e-5 and take a third of its time: Pillow resizes in both, but here
+    one step scales and shifts.
     """
 
     size: int
@@ -30,7 +30,7 @@ class Stretch:
         return _normalised(image.resize((self.size, self.size), Image.Resampling.BILINEAR), mean, std)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (height, width), bool -> (size, size), bool: the pixel under the center of each cell."""
+        """A mask (height, width), bool -> (size, size), bool: the pixel under the center of each output pixel."""
         if mask.shape == (self.size, self.size):
             return mask
         rows, columns = ((2 * np.arange(self.size) + 1) * side // (2 * self.size) for side in mask.shape)
@@ -39,7 +39,7 @@ class Stretch:
     def restore(
         self, maps: torch.Tensor, target_size: tuple[int, int], mode: Interpolation = "bilinear"
     ) -> torch.Tensor:
-        """A map (size, size) over the input -> (height, width) over the image; of an image as large, the map."""
+        """A map (size, size) over the input -> (height, width) over the image; unchanged if both sizes are equal."""
         if tuple(target_size) == tuple(maps.shape):
             return maps
         return F.interpolate(maps[None, None], size=target_size, mode=mode, align_corners=False)[0, 0]
@@ -47,12 +47,12 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Letterbox:
-    """The image scaled to fit into `size` x `size` pixels, centerd, its proportions kept.
+    """The image scaled to fit into `size` x `size` pixels and centered, its proportions kept.
 
     As in CRIS (Wang et al., CVPR 2022), which warps by `cv2.warpAffine`: pixel x of the image lies at
     scale * x + bias of the input, both counted from the center of their first pixel; bicubic with a = -0.75, no
-    smoothing before shrinking. The border is the mean colour, and 0 on the way back. Other than there, positions are
-    not rounded to 1/32 of a pixel nor values to whole numbers.
+    smoothing before shrinking. The border is the mean colour, and 0 on the way back. Unlike `cv2.warpAffine`, this does
+    not round positions to 1/32 of a pixel or values to whole numbers.
     """
 
     size: int
@@ -84,10 +84,10 @@ class Letterbox:
         return scale, ((self.size - height * scale) / 2, (self.size - width * scale) / 2)
 
     def _positions(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where rows and columns of the input lie in the image, pixels: (size,), (size,) float64."""
+        """Where the rows and columns of the input lie in the image, in pixels: (size,), (size,) float64."""
         scale, (top, left) = self._scale_and_bias(height, width)
-        cells = torch.arange(self.size, dtype=torch.float64)
-        return (cells - top) / scale, (cells - left) / scale
+        positions = torch.arange(self.size, dtype=torch.float64)
+        return (positions - top) / scale, (positions - left) / scale
 
 
 Frame = Stretch | Letterbox
@@ -103,7 +103,7 @@ def _normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float])
 
 
 def _sampled(values: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, mode: Interpolation) -> torch.Tensor:
-    """Values (C, h, w) between the pixels, at every pair of R rows and Q columns, 0 outside: (C, R, Q)."""
+    """Values (C, h, w) interpolated at every pair of R rows and Q columns, 0 outside: (C, R, Q)."""
     height, width = values.shape[1:]
     grid = torch.meshgrid((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1, indexing="xy")
     grid = torch.stack(grid, dim=-1).to(values)  # (R, Q, 2), in -1..1 from edge to edge

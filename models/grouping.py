@@ -7,13 +7,13 @@ from torch import nn
 
 
 def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the words that are there: (B, L, T), (B, L) bool -> (B, T)."""
+    """Mean over the words that are not padding: (B, L, T), (B, L) bool -> (B, T)."""
     weights = word_mask.unsqueeze(-1).to(words.dtype)  # (B, L, 1)
     return (words * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 class CenterEmbedding(nn.Module):
-    """center c = MLP(masked mean of the final words)."""
+    """Center c = MLP(masked mean of the final words)."""
 
     def __init__(self, word_dim: int, dim: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The losses: of the mask, and two contrastive ones between pixels and centers."""
+"""The losses: one on the mask, and two contrastive ones between pixels and centers."""
 
 import math
 
@@ -8,15 +8,15 @@ from torch.nn import functional as F
 from models.configuration import AlignFormerConfig
 from models.parallel import BatchPart, PartAware, gathered
 
-EPS = 1e-12  # a vector shorter than this keeps its length
-HARD_SHARE = 1 / 16  # of all pixels of an image: the ones outside the mask that its center scores highest
-OVERLAP = 0.5  # of the smaller mask: above it, two masks of one image are taken for the same thing
+EPS = 1e-12  # a shorter vector is not scaled to unit length
+HARD_SHARE = 1 / 16  # share of an image's pixels: those outside the mask that the center scores highest
+OVERLAP = 0.5  # share of the smaller mask; above it, two masks of one image count as the same object
 
 
 class Losses(PartAware):
-    """The mask loss and the variant's contrastive loss, of the batch of all processes.
+    """The mask loss and the variant's contrastive loss, computed over the batch of all processes.
 
-    A loss knows by itself, from `part`, where the samples of its process lie in that batch.
+    The attribute `part` holds where the samples of this process lie in that batch.
     """
 
     def __init__(self, config: AlignFormerConfig):
@@ -32,13 +32,16 @@ class Losses(PartAware):
         masks: torch.Tensor,
         image_ids: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, mask loss, and contrastive loss before it is weighted: scalars, the last 0 without a contrast.
+        """Loss, mask loss and unweighted contrastive loss: scalars; the last is 0 for variants without one.
 
         Args:
             logits, masks: (B, H, W); masks float, 0 or 1.
-            pixels, center: (B, h, w, D) and (B, D), of `AlignFormer.project`.
+            pixels, center: (B, h, w, D) and (B, D), from `AlignFormer.project`.
             similarity: (B, h, w), their cosine.
-            image_ids: (B,) integers; needed by the instance contrast.
+            image_ids: (B,) integers; the instance contrast needs them.
+
+        Raises:
+            ValueError: the variant has the instance contrast, and image_ids is None.
         """
         config = self.config
         mask = mask_loss(logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, self.part)
@@ -64,11 +67,11 @@ def mask_loss(
     positive_weight: float,
     part: BatchPart | None = None,
 ) -> torch.Tensor:
-    """Weighted sum of binary cross-entropy and dice loss, mean over the samples.
+    """Weighted sum of binary cross-entropy and dice loss, averaged over the samples.
 
     Args:
         logits, masks: (B, H, W); masks float, 0 or 1.
-        positive_weight: weight of pixels inside the mask in the cross-entropy.
+        positive_weight: weight in the cross-entropy of pixels inside the mask.
         part: see `models.parallel.gathered`.
 
     Dice (Milletari et al. 2016) is 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1).
@@ -84,26 +87,26 @@ def mask_loss(
 
 
 def cosine(pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
-    """Cosine of every pixel embedding and the center: (B, h, w, D), (B, D) -> (B, h, w)."""
+    """Cosine between every pixel embedding and the center: (B, h, w, D), (B, D) -> (B, h, w)."""
     along = torch.einsum("bhwd,bd->bhw", pixels, F.normalize(center, dim=-1))
     return along / torch.linalg.vector_norm(pixels, dim=-1).clamp(min=EPS)
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    """Half precision is for products; what is summed over pixels or exponentiated has more."""
+    """Raise half precision to float32. Sums over pixels and exponentials need it; products do not."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def pixel_contrast(
     similarity: torch.Tensor, masks: torch.Tensor, temperature: float, part: BatchPart | None = None
 ) -> torch.Tensor:
-    """Every pixel a sample: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, s = cos(e(p), c) / temperature.
+    """Per pixel: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, with s = cos(e(p), c) / temperature.
 
     The form that CRIS (Wang et al. 2022) calls text-to-pixel contrast.
 
     Args:
-        similarity: (B, h, w) cosine of pixel embedding and center.
-        masks: (B, h, w) share of each pixel's area inside the mask; at least one half counts as inside.
+        similarity: (B, h, w) cosine between pixel embedding and center.
+        masks: (B, h, w) share of each pixel's area inside the mask; a pixel counts as inside from one half on.
         part: see `models.parallel.gathered`.
     """
     inside = (masks >= 0.5).to(similarity.dtype)
@@ -122,18 +125,20 @@ def instance_contrast(
 ) -> torch.Tensor:
     """Symmetric InfoNCE between the centers of a batch and the mean pixel embeddings of its instances.
 
-    f_i is the mean embedding inside mask i, so that boundary and other ambiguous pixels are averaged out. Center i has
-    two further negatives from its own image: the mean of the pixels wholly outside the mask that it scores highest
-    (`HARD_SHARE` of all pixels of the image), and the mean of all outside. Means are scaled to unit length.
+    InfoNCE is the contrastive loss of van den Oord et al. (2018). The embedding of instance i is the mean of the pixel
+    embeddings inside mask i, which averages out ambiguous pixels such as those at the boundary. Center i has two more
+    negatives from its own image. One is the mean of the pixels wholly outside the mask that the center scores highest
+    (`HARD_SHARE` of all pixels of the image). The other is the mean of everything outside the mask. Means are scaled to
+    unit length.
 
-    Samples of one image whose masks overlap by more than `OVERLAP` of the smaller mask (two expressions of one
-    annotation among them) are never each other's negatives. A sample whose mask is empty at the model's input size is
-    left out, and so is a negative that has no pixel.
+    Two samples of one image are not each other's negatives if their masks overlap by more than `OVERLAP` of the smaller
+    mask, such as two expressions of one annotation. A sample whose mask is empty at the model's input size is left out,
+    and so is a negative without pixels.
 
     Args:
-        pixels: (B, h, w, D), of any length: scaled to unit length here, as every other vector.
+        pixels: (B, h, w, D), of any length; scaled to unit length here, as are all vectors.
         centers: (B, D).
-        similarity: (B, h, w) cosine of pixel embedding and center.
+        similarity: (B, h, w) cosine between pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask.
         image_ids: (B,) integers.
         part: see `models.parallel.gathered`; the batch is that of all processes.
@@ -151,7 +156,7 @@ def instance_contrast(
     masks, image_ids = gathered(masks, part), gathered(image_ids, part)
     seen = masks.sum(dim=1) > 0  # (B,), of the whole batch from here on
     itself = torch.eye(len(seen), dtype=torch.bool, device=seen.device)
-    excluded = (same_thing(masks, image_ids) | ~seen) & ~itself  # (B, B): column j is no negative of row i
+    excluded = (same_object(masks, image_ids) | ~seen) & ~itself  # (B, B): column j is no negative of row i
     scores = centers @ instances.T  # (B, B)
     to_instance = torch.cat([scores.masked_fill(excluded, -math.inf), own], dim=1) / temperature  # (B, B + 2)
     to_center = scores.T.masked_fill(excluded, -math.inf) / temperature  # (B, B)
@@ -162,9 +167,9 @@ def instance_contrast(
     return torch.where(seen, losses, 0).sum() / (2 * seen.sum()).clamp(min=1)
 
 
-def same_thing(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
-    """Pairs (B, B) of different samples that show the same thing of one image. Shapes: masks (B, N), image_ids (B,)."""
-    overlaps = masks @ masks.T  # (B, B); on the diagonal each mask with itself
+def same_object(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
+    """Pairs (B, B) of different samples that show the same object of one image: masks (B, N), image_ids (B,)."""
+    overlaps = masks @ masks.T  # (B, B); the diagonal holds each mask with itself
     own = overlaps.diagonal()
     overlapping = overlaps > OVERLAP * torch.minimum(own[:, None], own[None, :])
     itself = torch.eye(len(masks), dtype=torch.bool, device=masks.device)
@@ -172,7 +177,7 @@ def same_thing(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
 
 
 def _hard_pixels(similarity: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Weights (B, N): 1 for the pixels wholly outside the mask that the own center scores highest, 0 for the others."""
+    """Weights (B, N): 1 for the pixels wholly outside the mask that its center scores highest, 0 for the others."""
     outside = masks == 0
     count = math.ceil(HARD_SHARE * masks.shape[1])
     best = similarity.detach().masked_fill(~outside, -math.inf).topk(count, dim=1).indices  # (B, count)

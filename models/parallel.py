@@ -1,7 +1,7 @@
-"""Several processes that share every batch: what they compute together is what one process computes.
+"""Several processes that share every batch and compute together what one process would compute.
 
-Processes may have different numbers of samples. Every function here is differentiable, and its gradient, in the mean
-over processes as distributed data parallel training takes it, is that of one process with the whole batch.
+Processes may have different numbers of samples. Every function here is differentiable. Distributed data parallel
+training averages gradients over processes; that average is the gradient of one process with the whole batch.
 """
 
 from typing import NamedTuple
@@ -23,14 +23,14 @@ class PartAware(nn.Module):
     """A module that computes over the batch of all processes.
 
     Attributes:
-        part: of this process; None where its samples are the whole batch, so that nothing is exchanged.
+        part: where this process's samples lie; None if they are the whole batch, and then nothing is exchanged.
     """
 
     part: BatchPart | None = None
 
 
 def set_part(model: nn.Module, part: BatchPart | None) -> None:
-    """Tell every `PartAware` module of a model which part of the batch the next samples are."""
+    """Set `part` of every `PartAware` module of a model, for the samples that come next."""
     for module in model.modules():
         if isinstance(module, PartAware):
             module.part = part
@@ -40,8 +40,8 @@ def set_part(model: nn.Module, part: BatchPart | None) -> None:
 def gathered(values: torch.Tensor, part: BatchPart | None) -> torch.Tensor:
     """The rows of all processes in the order of the whole batch: (B, ...) -> (total, ...).
 
-    A loss computed from gathered rows is the same on every process. `part` None, or the whole batch, gives the rows
-    back as they are.
+    A loss computed from gathered rows is the same on every process. If `part` is None or the whole batch, the rows are
+    returned unchanged.
     """
     if part is None or part.total == len(values):
         return values
@@ -52,16 +52,19 @@ def gathered(values: torch.Tensor, part: BatchPart | None) -> torch.Tensor:
 
 
 def _sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """Gradients are summed over processes too. The library's collective; torch deprecates its other one for this."""
+    """The sum over processes; its gradient is summed over processes too.
+
+    Uses torch's functional collective: torch has deprecated the other differentiable one, `torch.distributed.nn`.
+    """
     world = group.WORLD
     assert world is not None, "several processes, but no process group"
     return all_reduce(values, "sum", world)
 
 
 class GlobalBatchNorm2d(PartAware, nn.BatchNorm2d):
-    """`nn.BatchNorm2d` with the mean and variance of all processes' samples while it trains; for CPU and GPU.
+    """`nn.BatchNorm2d` that uses, in training, the mean and variance of all processes' samples. For CPU and GPU.
 
-    `nn.SyncBatchNorm` is for GPUs alone.
+    `nn.SyncBatchNorm` runs on GPUs only.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -81,7 +84,7 @@ class GlobalBatchNorm2d(PartAware, nn.BatchNorm2d):
 
     @torch.no_grad()
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """Shapes: (C,), (C,); the variance is the unbiased one."""
+        """Update the running statistics with the mean (C,) and the unbiased variance (C,)."""
         if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
             return
         self.num_batches_tracked += 1
@@ -90,7 +93,7 @@ class GlobalBatchNorm2d(PartAware, nn.BatchNorm2d):
 
 
 def convert_batch_norm(model: nn.Module) -> None:
-    """Put a `GlobalBatchNorm2d` in the place of every `nn.BatchNorm2d`, with its parameters, buffers and names."""
+    """Replace every `nn.BatchNorm2d` by a `GlobalBatchNorm2d` with the same parameters, buffers and name."""
     for parent in list(model.modules()):
         for name, norm in list(parent.named_children()):
             if type(norm) is nn.BatchNorm2d:

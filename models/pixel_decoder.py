@@ -1,4 +1,4 @@
-"""Multi-scale features -> pixel embeddings: a light top-down pyramid, mixed under the sentence's control."""
+"""Multi-scale features -> pixel embeddings: a light top-down pyramid whose mixing depends on the sentence."""
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ class PixelDecoder(nn.Module):
 
     Args:
         level_dims: channels of each level, finest first.
-        upsampling: how many times finer than its own grid each level enters: every pixel of it becomes s x s pixels.
+        upsampling: for each level, the factor s by which it is upsampled: every pixel becomes s x s pixels.
         dim: channels D of the pixel embeddings.
         word_dim: channels T of the sentence.
     """
@@ -57,7 +57,10 @@ class PixelDecoder(nn.Module):
 
 
 def spread(x: torch.Tensor, s: int) -> torch.Tensor:
-    """Channels of a pixel over s x s pixels, as `nn.PixelShuffle`: (B, h, w, s * s * D) -> (B, s * h, s * w, D)."""
+    """Spread the channels of each pixel over s x s pixels: (B, h, w, s * s * D) -> (B, s * h, s * w, D).
+
+    This is `nn.PixelShuffle` for channels-last features, except that a channel's index counts (s, s, D).
+    """
     if s == 1:
         return x
     batch, height, width, _ = x.shape

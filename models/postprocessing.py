@@ -1,4 +1,4 @@
-"""Logits -> masks, for people who ask a trained model. Scores are counted by `stages.scoring`, under a protocol."""
+"""Logits -> masks at the original size, for use of a trained model. `stages.scoring` scores masks under a protocol."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def masks_at_original_size(
 ) -> list[torch.Tensor]:
     """Logits (B, H, W) resized bilinearly to (height, width) each, then sigmoid > threshold: B bool tensors on the CPU.
 
-    `target_sizes` None stands for the model's own size.
+    If `target_sizes` is None, masks have the model's own size.
     """
     logits = logits.float().cpu()
     cut = float(torch.logit(torch.tensor(threshold, dtype=torch.float64)))

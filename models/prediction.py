@@ -1,4 +1,4 @@
-"""Images and expressions -> masks with scores: the one way in which every tool of the project asks a trained model."""
+"""Images and expressions -> masks with scores. Every tool of the project that uses a trained model calls this."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from models.processing import AlignFormerProcessor
 
 
 class Prediction(NamedTuple):
-    """What one expression means in one image.
+    """The object that one expression refers to in one image.
 
     Attributes:
         mask: (height, width) of the image, bool.
-        score: mean probability of the cells that the model's own grid has inside, 0 where it has none.
+        score: mean probability of the pixels inside the mask, at the model's own size; 0 if there are none.
     """
 
     mask: np.ndarray
@@ -31,12 +31,12 @@ def segment(
     text: Sequence[str],
     threshold: float = 0.5,
 ) -> list[Prediction]:
-    """Segment what each expression means.
+    """Segment the object that each expression refers to.
 
     Args:
-        model: ready to predict, `model.eval()`.
-        processor: of the model.
-        images: one for each expression, or one for all.
+        model: in evaluation mode, `model.eval()`.
+        processor: the model's processor.
+        images: one per expression, or one for all.
         text: B expressions.
         threshold: probability above which a pixel is inside.
 
@@ -44,7 +44,8 @@ def segment(
         B predictions.
 
     Raises:
-        ValueError: as of the processor.
+        ValueError: an expression is empty or longer than the model reads, or the numbers of images and expressions do
+            not match.
     """
     inputs = processor(images, text)
     outputs = model(**inputs.to(model.device))
@@ -52,6 +53,6 @@ def segment(
     masks = processor.post_process_referring_segmentation(outputs, sizes, threshold)
     probabilities = outputs.logits.float().sigmoid().cpu()
     return [
-        Prediction(mask.numpy(), float(inside.mean()) if len(inside := cells[cells > threshold]) else 0.0)
-        for mask, cells in zip(masks, probabilities, strict=True)
+        Prediction(mask.numpy(), float(inside.mean()) if len(inside := image[image > threshold]) else 0.0)
+        for mask, image in zip(masks, probabilities, strict=True)
     ]

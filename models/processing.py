@@ -1,4 +1,4 @@
-"""Image + text -> tensors; logits -> masks at the original size."""
+"""Images and expressions -> tensors; logits -> masks at the original size."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,14 +15,14 @@ from models.postprocessing import masks_at_original_size
 
 
 class AlignFormerProcessor(ProcessorMixin):
-    """Images and expressions -> what `AlignFormer.forward` takes; what it answers -> masks at the original size."""
+    """Images and expressions -> inputs of `AlignFormer.forward`; its outputs -> masks at the original size."""
 
     def __init__(self, image_processor: ViTImageProcessorPil, tokenizer: PreTrainedTokenizerFast, **kwargs):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     @property
     def frame(self) -> Stretch:
-        """The frame the model is trained in."""
+        """The frame in which the model was trained."""
         return Stretch(self.image_processor.size["height"])
 
     def __call__(
@@ -33,22 +33,22 @@ class AlignFormerProcessor(ProcessorMixin):
         truncation: bool = False,
         return_tensors: Literal["pt"] = "pt",
     ) -> BatchFeature:
-        """A batch of pairs: one image an expression, or one image that all expressions are about.
+        """A batch of pairs: one image per expression, or one image for all expressions.
 
         Args:
             images: P images of any size and mode, P = B or P = 1.
             text: B expressions.
-            padding: as of the tokenizer.
-            truncation: read only the first words of an expression that is longer than the model reads.
-            return_tensors: tensors are of torch.
+            padding: passed to the tokenizer.
+            truncation: cut an expression that is longer than the model reads, instead of an error.
+            return_tensors: `pt`, torch tensors.
 
         Returns:
             pixel_values (P, 3, S, S) float32, the same to the bit as in training; input_ids and attention_mask (B, L)
-            int64; where one image has several expressions also image_index (B,) int64, so that it is encoded once.
+            int64. If one image has several expressions, also image_index (B,) int64, so that it is encoded once.
 
         Raises:
-            ValueError: an expression is empty, or longer than the model reads and not to be truncated, or the numbers
-                of images and expressions do not fit together. The message names the expression.
+            ValueError: an expression is empty, or longer than the model reads while `truncation` is off, or the numbers
+                of images and expressions do not match. The message names the expression or the numbers.
         """
         images = [images] if isinstance(images, Image.Image) else list(images)
         text = [text] if isinstance(text, str) else list(text)
@@ -66,18 +66,18 @@ class AlignFormerProcessor(ProcessorMixin):
         return BatchFeature(inputs)
 
     def check(self, expression: str, truncation: bool = False) -> None:
-        """Raise ValueError where an expression is empty or, unless it may be truncated, longer than the model reads."""
+        """Raise ValueError if an expression is empty or, without `truncation`, longer than the model reads."""
         if not expression.strip():
             raise ValueError("the expression is empty")
         tokens, most = len(self.tokenizer(expression, verbose=False)["input_ids"]), self.tokenizer.model_max_length
         if tokens > most and not truncation:
             raise ValueError(
-                f"the expression has {tokens} tokens and the model reads {most}, both with those at its beginning and "
-                f"its end: {expression!r}"
+                f"the expression has {tokens} tokens and the model reads {most}, start and end token included: "
+                f"{expression!r}"
             )
 
     def unknown_words(self, expression: str) -> list[str]:
-        """Words of an expression that the model's vocabulary lacks: it reads each as the same unknown word."""
+        """Words of an expression that are not in the model's vocabulary: all become the same unknown token."""
         tokenizer = self.tokenizer
         ids = tokenizer(expression, verbose=False, return_offsets_mapping=True)
         pairs = zip(ids["input_ids"], ids["offset_mapping"], strict=True)
@@ -92,12 +92,12 @@ class AlignFormerProcessor(ProcessorMixin):
         """Masks at the original size: logits resized bilinearly, then sigmoid > threshold.
 
         Args:
-            outputs: of AlignFormer; its logits (B, H, W) are read.
-            target_sizes: (height, width) of each original image, pixels; None for the model's own size.
+            outputs: AlignFormer's output with logits (B, H, W).
+            target_sizes: (height, width) of each original image in pixels; None for the model's own size.
             threshold: probability above which a pixel is inside.
 
         Returns:
-            B tensors of bool on the CPU, each of its target size.
+            B bool tensors on the CPU, each of its target size.
         """
         return masks_at_original_size(outputs["logits"], target_sizes, threshold, self.frame)
 

@@ -1,4 +1,4 @@
-"""What variants of AlignFormer differ in, declared once for the model's configuration and for `params.yaml`."""
+"""The fields in which variants of AlignFormer differ, declared once for the model configuration and `params.yaml`."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,9 +6,9 @@ from typing import Literal
 
 @dataclass(kw_only=True)
 class VariantFields:
-    """The fields of a variant. Their defaults are AlignFormer as it is meant.
+    """The fields of a variant. The defaults are the full AlignFormer.
 
-    The metadata of a field are the bounds and the description that `params.yaml` is checked with and shown with.
+    The metadata of a field are its bounds and its description in the schema of `params.yaml`.
     """
 
     vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"] = field(
@@ -18,13 +18,13 @@ class VariantFields:
         default=None,
         metadata={
             "gt": 0,
-            "description": "after how many levels of the vision encoder, the last ones, it stands; not given: all",
+            "description": "how many vision levels, counted from the last, it follows; not given: all",
         },
     )
     contrastive: Literal["none", "pixel", "instance"] = field(
-        default="instance", metadata={"description": "the contrastive loss that is added to the mask loss"}
+        default="instance", metadata={"description": "contrastive loss added to the mask loss"}
     )
     contrastive_weight: float = field(default=0.01, metadata={"ge": 0, "description": "its weight in the sum"})
     temperature: float = field(
-        default=0.05, metadata={"gt": 0, "description": "divides the cosine similarity in both contrastive losses"}
+        default=0.05, metadata={"gt": 0, "description": "divisor of the cosine similarity in both contrastive losses"}
     )

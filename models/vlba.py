@@ -4,12 +4,12 @@ One score map serves both directions: S = Q(pixels) K(words)^T / sqrt(d), with a
 Text to pixel: softmax over words, padded ones at -inf, times V(words), output projection, instance norm. Pixel to text:
 softmax over pixels of S^T, times the instance norm of V(pixels), output projection, padded words set to zero again.
 
-What is computed is this, in an order that touches the N pixels as seldom as possible, since N is 14,400 where there are
-20 words:
+The code computes exactly this, but in an order that touches the N pixels as rarely as possible, since N is 14,400 for
+L = 20 words in the published setting:
 
-- an instance norm scales each channel of all pixels alike, so the scale is applied to the L words on the other side of
-  the product; what it subtracts is subtracted once, before the projections, which have no bias;
-- projections of attended words are applied to the L words before they are spread over the N pixels.
+- An instance norm scales a channel of all pixels alike, so its scale is applied to the L words on the other side of the
+  product. Its mean is subtracted once, before the projections, which have no bias.
+- Projections of attended words are applied to the L words, before the words are spread over the N pixels.
 """
 
 import math
@@ -22,7 +22,7 @@ from torch import nn
 class VLBAOutput(NamedTuple):
     """Shapes: pixels, features (B, N, C); words (B, L, T). `features` go to the pixel decoder.
 
-    Padded words are zero where the direction pixel to text exists, and as they came where it does not.
+    Padded words are zero if the direction pixel to text exists, and unchanged if it does not.
     """
 
     pixels: torch.Tensor
@@ -31,7 +31,7 @@ class VLBAOutput(NamedTuple):
 
 
 class GatedFusion(nn.Module):
-    """F = MLP([x ; attended]); x + g(F) * F, g = tanh gate in [-1, 1]; without a gate x stays as it is.
+    """F = MLP([x ; attended]); x + g(F) * F, g = tanh gate in [-1, 1]; without a gate, x is unchanged.
 
     The first layer of the MLP is `own(x) + read(attended)`.
     """
@@ -44,7 +44,7 @@ class GatedFusion(nn.Module):
         self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.Tanh()) if gated else None
 
     def forward(self, x: torch.Tensor, read: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (..., dim) and what `self.read` made of the attended (..., dim) -> the updated x and F, both (..., dim)."""
+        """x (..., dim) and `self.read(attended)` (..., dim) -> the updated x and F, both (..., dim)."""
         fused = self.mlp(self.own(x) + read)  # (..., dim)
         return (x + self.gate(fused) * fused if self.gate else x), fused
 
@@ -55,9 +55,9 @@ class VLBA(nn.Module):
     Args:
         pixel_dim: channels C of the level; also the width d of the score map.
         word_dim: channels T of the words.
-        direction: text_to_pixel, pixel_to_text or bidirectional. A direction that is off has no parameters, and its
-            side passes through unchanged.
-        last: whether no level follows that would read updated pixels; only `features` leave then.
+        direction: text_to_pixel, pixel_to_text or bidirectional. A direction that is off has no parameters and leaves
+            its side unchanged.
+        last: whether this is the last level. No level reads its updated pixels, so they are not computed.
     """
 
     def __init__(self, pixel_dim: int, word_dim: int, direction: str, last: bool = False):
@@ -81,7 +81,7 @@ class VLBA(nn.Module):
         Args:
             pixels: (B, N, C).
             words: (B, L, T).
-            word_mask: (B, L) bool, true where a word is; every row has at least one.
+            word_mask: (B, L) bool, true for words, false for padding; every row has at least one word.
         """
         centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
         scores = self.scores(centered, words)  # (B, N, L)
@@ -95,7 +95,7 @@ class VLBA(nn.Module):
         return VLBAOutput(new_pixels, new_words, features)
 
     def scores(self, centered: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """The score map both directions share: pixels less their mean (B, N, C), words (B, L, T) -> (B, N, L)."""
+        """The score map that both directions share: pixels minus their mean (B, N, C), words (B, L, T) -> (B, N, L)."""
         query = self.query(centered)  # (B, N, C)
         key = self.key(words) * _scale(_variance(query)) / math.sqrt(query.shape[-1])  # (B, L, C)
         return query @ key.transpose(1, 2)
@@ -103,10 +103,10 @@ class VLBA(nn.Module):
     def attention(
         self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Which words a pixel reads and which pixels a word gathers, for the arguments of `forward`; to look at.
+        """The attention weights for the arguments of `forward`, for inspection.
 
         Returns:
-            Text to pixel (B, N, L), each pixel's shares of the words, and pixel to text (B, L, N), each word's shares
+            Text to pixel (B, N, L), each pixel's weights of the words, and pixel to text (B, L, N), each word's weights
             of the pixels, zero for padded words. None for a direction that does not exist.
         """
         scores = self.scores(pixels - pixels.mean(dim=1, keepdim=True), words)
@@ -128,7 +128,9 @@ class VLBA(nn.Module):
         weights = weights - weights.mean(dim=1, keepdim=True)
         values = self.pixel_out(self.word_value(words))  # (B, L, C)
         covariance = weights.transpose(1, 2) @ weights / weights.shape[1]  # (B, L, L)
-        variance = (values * (covariance @ values)).sum(dim=1, keepdim=True)  # (B, 1, C), that of weights @ values
+        variance = (values * (covariance @ values)).sum(
+            dim=1, keepdim=True
+        )  # (B, 1, C), the variance of weights @ values
         return weights @ self.pixel_fusion.read(values * _scale(variance))
 
     def _gathered_by_words(self, scores: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
@@ -138,10 +140,10 @@ class VLBA(nn.Module):
 
 
 def _variance(x: torch.Tensor) -> torch.Tensor:
-    """(B, N, C) of mean 0 over N -> (B, 1, C)."""
+    """Variance over N of (B, N, C) with mean 0 -> (B, 1, C)."""
     return torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / x.shape[1]
 
 
 def _scale(variance: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
-    """What an instance norm multiplies with."""
+    """The factor of an instance norm."""
     return torch.rsqrt(variance.clamp(min=0) + eps)

@@ -1,4 +1,4 @@
-"""What every test may use: the project's root, the data beside it, a valid `params.yaml` as a dict."""
+"""Fixtures of all tests: the project's root, the data beside it, a valid `params.yaml` as a dict."""
 
 import os
 import subprocess
@@ -10,21 +10,23 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # more test processes than cores: threads would wait for each other
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # there are more test processes than cores, so threads would slow each other down
 
 ROOT = Path(__file__).parents[1]
 LONG = ("test_end_to_end.py", "test_processes.py", "test_samples.py", "test_photographs.py", "test_machines.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, the files that take a minute come first: with one left for the end, the other cores would wait."""
+    """In parallel runs, start the files that take a minute first, so that none is left for the end."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_lets_go() -> Iterator[None]:
-    """Prefect keeps a connection open, whose pings draw from `random` while a later test may train with it."""
+    """Close Prefect's connection: its pings draw from `random`, with which a later test may train."""
     yield
     if "prefect.events.worker" in sys.modules:
         from prefect.events.worker import EventsWorker
@@ -40,7 +42,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real photographs and expressions beside the project; a test that needs them is skipped where they are absent."""
+    """Real photographs and expressions beside the project. Tests that need them are skipped if they are absent."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("../shared/data is absent: real photographs and expressions are no part of the project")
@@ -49,9 +51,9 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def prefect_database(tmp_path_factory) -> Path:
-    """An empty database of Prefect, to be copied into a home: making one takes Prefect 10 s, so once for all tests."""
+    """An empty database of Prefect, to copy into a home. Creating it takes 10 s, so all tests share one."""
     base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # one for all processes
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # shared by all processes
     home.mkdir(exist_ok=True)
     with FileLock(home / "lock"):
         if not (home / "done").exists():
@@ -64,7 +66,7 @@ def prefect_database(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def small_params() -> dict:
-    """The content of `params.yaml` with few, tiny images and one epoch; a fresh dict for every test."""
+    """The content of tests/params.yaml with few tiny images and one epoch; a new dict for every test."""
     content = YAML(typ="safe").load((ROOT / "tests" / "params.yaml").read_text(encoding="utf-8"))
     content["experiment"].update(seeds=[0], variants=["baseline", "alignformer"], reference="baseline")
     content["datasets"]["scenes"].update(image_size=64, image_counts={"train": 8, "val": 4, "testA": 4, "testB": 4})

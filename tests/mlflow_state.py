@@ -1,4 +1,4 @@
-"""What an MLflow store holds, without ids and times: two stores that hold the same compare as equal."""
+"""The content of an MLflow store without ids and times, so that stores with the same content compare as equal."""
 
 import hashlib
 from collections import Counter
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from stages.tracking import store
 
-UNKNOWN = ("git.", "mlflow.source.git.", "process.", "rebuilt")  # tags that cannot be known afterwards
+UNKNOWN = ("git.", "mlflow.source.git.", "process.", "rebuilt")  # prefixes of tags that a later sync cannot know
 
 
 def contents() -> dict[str, dict]:
-    """Runs by name, and registered models, of the store that the current folder and the environment name."""
+    """Runs by name and registered models of the store that the current folder and the environment select."""
     with store.opened() as opened:
         runs = store.search(opened, "")
         often = Counter(run.info.run_name for run in runs)
@@ -29,7 +29,7 @@ def contents() -> dict[str, dict]:
 
 
 def ids() -> set:
-    """Ids, times and states: what changes when anything is written again."""
+    """Ids, times and states, which change if anything is written again."""
     with store.opened() as opened:
         runs = store.search(opened, "")
         models = [model for run in runs for model in store.models_of(opened, run)]
@@ -100,7 +100,7 @@ def _files(folder: str) -> dict[str, str]:
 
 
 def _content(path: Path) -> bytes:
-    """Of an `MLmodel`, what is not of the one time that it was written."""
+    """The content of a file; of an `MLmodel`, without the lines that differ each time it is written."""
     lines = path.read_bytes().splitlines(keepends=True)
     changing = (b"model_id:", b"model_size_bytes:", b"model_uuid:", b"run_id:", b"utc_time_created:")
     return b"".join(line for line in lines if path.name != "MLmodel" or not line.startswith(changing))

@@ -1,4 +1,4 @@
-"""A clone of the project with the parameters of the tests, whatever a user has made of `params.yaml`."""
+"""A clone of the project with the tests' own parameters, so that a user's `params.yaml` does not matter."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ PARAMS = Path(__file__).with_name("params.yaml")
 
 
 def clone(root: Path, folder: Path) -> Path:
-    """As `benchmarks.clones.clone`, with `PARAMS` as its `params.yaml`."""
+    """`benchmarks.clones.clone` with tests/params.yaml as the `params.yaml` of the clone."""
     return clones.clone(root, folder, PARAMS)

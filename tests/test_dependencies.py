@@ -1,4 +1,4 @@
-"""dvc.yaml names the code that each stage imports, so that DVC runs again what a change of code touches."""
+"""dvc.yaml names the code that each stage imports, so that DVC reruns the stages that a change of code affects."""
 
 import ast
 
@@ -9,10 +9,10 @@ from ruamel.yaml import YAML
 from stages.train import identity
 
 NO_OUTPUT_FOLLOWS_FROM = {
-    "models.postprocessing",  # for people who ask a trained model
+    "models.postprocessing",  # for use of a trained model
     "models.prediction",
     "stages.runtime",  # names and places, how outputs are written and guarded; parameters are `params` in dvc.yaml
-    "stages.tracking",  # what MLflow is told
+    "stages.tracking",  # what is logged to MLflow
 }
 BUT_FROM = {"stages.runtime.processes", "stages.runtime.refer_sets"}
 STAGES = ["prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"]
@@ -20,7 +20,7 @@ STAGES = ["prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"
 
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
-    """The modules that outputs follow from, and what of them they import."""
+    """The modules that determine outputs, and the imports between them."""
     graph = grimp.build_graph("models", "stages", cache_dir=None)
     commands = {module for module in graph.modules if module.endswith(".__main__")}  # .dvcignore leaves them out
     exempt = {module for module in graph.modules if within(module, NO_OUTPUT_FOLLOWS_FROM)}

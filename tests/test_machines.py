@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no Pos
 
 @dataclass
 class Machines:
-    """The servers, what a clone is told of them, and every secret by its name."""
+    """The servers, the variables that tell a clone about them, and every secret by its name."""
 
     running: dict[str, servers.Server]
     variables: dict[str, str]

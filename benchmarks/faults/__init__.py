@@ -1,1 +1,1 @@
-"""Faults injected into a tiny experiment, one at a time, and what came of it: `python -m benchmarks.faults`."""
+"""Faults injected into a tiny experiment, one at a time, and their outcome: `python -m benchmarks.faults`."""

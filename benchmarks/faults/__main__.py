@@ -1,10 +1,10 @@
-"""Ends, stops and starves processes of a tiny experiment at chosen moments, and checks what is left and what follows.
+"""End, stop and starve processes of a tiny experiment at chosen moments, and check what is left and what follows.
 
-For each injection a copy of a tiny project is brought to the moment, hurt, and looked at: no process may outlive its
-parent by 10 s, no output may be half written, and the next start must end with the dvc.lock and the bytes of every
-output of a run that nobody disturbed, going on from the last checkpoint where there is one.
+Each injection brings a copy of a tiny project to a moment, injures it, and checks it. No process may outlive its parent
+by 10 s, and no output may be half written. The next start must resume from the last checkpoint, if there is one, and
+end with the same dvc.lock and the same bytes of every output as an undisturbed run.
 
-Writes `benchmarks/results/faults.csv`, a row an injection, and ends with exit code 1 where a check failed.
+Writes `benchmarks/results/faults.csv`, one row per injection. The exit code is 1 if a check failed.
 """
 
 import argparse
@@ -30,9 +30,11 @@ COLUMNS = ("fault", "process", "signal", "when", "what happened", "checked by", 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="only injections whose row has one of these texts (default: all)")
-    parser.add_argument("--list", action="store_true", help="name the injections and end")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="injections at once (default: 1)")
+    parser.add_argument(
+        "words", nargs="*", help="only injections whose name contains one of these texts (default: all)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the injections and exit")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="injections at a time (default: 1)")
     options = parser.parse_args()
     chosen = [item for word in options.words or [""] for item in all_injections() if word in item.name]
     if options.list:
@@ -55,11 +57,11 @@ def main() -> None:
 
 
 def inject(item: Injection, places: Places) -> dict[str, str]:
-    """The row of one injection."""
+    """Run one injection and return its row."""
     scene, begin = None, time.monotonic()
     with tempfile.TemporaryDirectory() as name, disk(Path(name) / "disk", item.disk) as there:
         if not there:
-            return row(item, ["not injected: a file system of its own needs leave to mount"], [], "not run")
+            return row(item, ["not injected: this needs the right to mount a file system"], [], "not run")
         try:
             scene = Scene(places, Path(name), item.state)
             item.inject(scene)
@@ -75,7 +77,7 @@ def inject(item: Injection, places: Places) -> dict[str, str]:
 
 @contextmanager
 def disk(folder: Path, megabytes: int | None) -> Iterator[bool]:
-    """A folder; with a size, a file system of its own, in memory. False where that cannot be mounted."""
+    """Create a folder; with a size, mount a file system in memory on it. Yields False if mounting fails."""
     folder.mkdir()
     if not megabytes:
         yield True
@@ -98,7 +100,7 @@ def row(item: Injection, happened: list[str], checked: list[str], ok: str) -> di
 
 
 def record(new: dict[str, str]) -> None:
-    """Add a row, in the place of an earlier one of the same injection."""
+    """Add a row; it replaces an earlier one of the same injection."""
     named = COLUMNS[:4]
     rows = []
     if RESULTS.exists():

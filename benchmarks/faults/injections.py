@@ -1,4 +1,4 @@
-"""The injections: what is done to whom, when, and what must hold then."""
+"""The injections: the fault, the process, the moment, and what must hold afterwards."""
 
 import json
 import signal
@@ -19,8 +19,8 @@ from benchmarks.servers import Server, free_port, mlflow
 from stages.runtime.parent import alive
 
 EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
-PATIENCE = 60  # seconds for a flow or a dvc to end by itself after a stage failed
-CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK)  # the flow repairs, plain dvc refuses
+PATIENCE = 60  # seconds for a flow or dvc to end by itself after a stage failed
+CUT_OFF = (moments.LOCK, moments.LOCK_PART, moments.RWLOCK)  # the flow repairs these files, plain dvc refuses them
 NAMES = {signal.SIGINT: "SIGINT", signal.SIGTERM: "SIGTERM", signal.SIGKILL: "SIGKILL", signal.SIGSTOP: "SIGSTOP"}
 STARTED = {FLOW: "flow", PLAIN: "dvc repro"}
 
@@ -30,10 +30,10 @@ class Injection:
     """One row of the table.
 
     Attributes:
-        fault, process, signal, when: for the table; together they name the injection.
-        inject: does it and checks.
-        state: of the project before it, one of `empty` and `place.STATES`.
-        disk: size of a file system of its own for the project, in MB; needs leave to mount. None: none.
+        fault, process, signal, when: columns of the table; together they name the injection.
+        inject: injects the fault and checks what must hold.
+        state: the state of the project before it, `empty` or a key of `place.STATES`.
+        disk: size in MB of a file system for the project alone, which needs the right to mount; None for none.
     """
 
     fault: str
@@ -50,7 +50,7 @@ class Injection:
 
 
 def all_injections() -> list[Injection]:
-    """In the order of the table."""
+    """All injections, in the order of the table."""
     return [
         *ended_flows(),
         *ended_dvcs(),
@@ -68,7 +68,7 @@ def all_injections() -> list[Injection]:
 def ended(
     kind: str, number: int, moment: Moment, command=FLOW, resumes: str | None = None, target: str = TARGET, **named
 ) -> Injection:
-    """A process gets a signal that ends it while another, or itself, waits at a moment."""
+    """A process gets a signal that ends it while it, or another process, waits at a moment."""
 
     def inject(scene: Scene) -> None:
         targets = [target] if target else []
@@ -129,7 +129,7 @@ def ended_trainers() -> Iterator[Injection]:
 
 
 def ended_stages() -> Iterator[Injection]:
-    """The others, and all at once."""
+    """The processes of the other stages, and all processes at once."""
     yield ended("evaluator", signal.SIGKILL, moments.SCORED, PLAIN, target=EVALUATE, state="trained")
     yield ended("diagnoser", signal.SIGKILL, moments.DIAGNOSED, PLAIN, target=DIAGNOSE, state="trained")
     yield ended("ablation", signal.SIGKILL, moments.COMPARED, PLAIN, target=ABLATE, state="evaluated")
@@ -139,7 +139,7 @@ def ended_stages() -> Iterator[Injection]:
 
 
 def paused() -> Iterator[Injection]:
-    """What is stopped goes on as if nothing had been; what never wakes is ended all the same."""
+    """A stopped process that wakes continues unharmed; one that never wakes is ended nevertheless."""
 
     def wakes(kind: str) -> Injection:
         def inject(scene: Scene) -> None:
@@ -179,7 +179,7 @@ def paused() -> Iterator[Injection]:
 
 
 def full_disks() -> Iterator[Injection]:
-    """The project's file system has not a byte left, from a moment on until the command has ended."""
+    """The project's file system is full from a moment on until the command has ended."""
 
     def full(moment: Moment, resumes: str | None = None, target: str = TARGET, state: str = "prepared") -> Injection:
         targets = [target] if target else []
@@ -211,7 +211,7 @@ def full_disks() -> Iterator[Injection]:
 
 def two_at_once() -> Iterator[Injection]:
     def two(first: tuple, second: tuple, refused: tuple[int, str] | None = None) -> Injection:
-        """Args: refused: the exit code and the words of a second that gives way to the first."""
+        """`refused`: exit code and message of the second command, if it must give way to the first."""
 
         def inject(scene: Scene) -> None:
             begin = time.monotonic()
@@ -261,10 +261,10 @@ def two_at_once() -> Iterator[Injection]:
 
 
 def damaged() -> Iterator[Injection]:
-    """Files that a crash, a disk or a person spoilt, found by the next start."""
+    """The next start finds files that a crash, a disk or a person has damaged."""
 
     def broken_off(spoil: Callable[[Scene], str], what: str, resumes: str, command=PLAIN) -> Injection:
-        """After a training was killed in epoch 3."""
+        """Damage after a training was killed in epoch 3."""
 
         def inject(scene: Scene) -> None:
             process = scene.start(*PLAIN, TARGET, moment=replace(moments.STEP, call=17))
@@ -277,7 +277,7 @@ def damaged() -> Iterator[Injection]:
         return Injection("damaged", what, "", "after a kill in epoch 3", inject)
 
     def lying(spoil: Callable[[Scene], str], what: str) -> Injection:
-        """In a project where everything is up to date."""
+        """Damage in a project where everything is up to date."""
 
         def inject(scene: Scene) -> None:
             scene.note(spoil(scene))
@@ -378,7 +378,7 @@ def databases() -> Iterator[Injection]:
             begin = time.monotonic()
             scene.wait(process, "dvc repro")
             scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
-        scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+        scene.check("what MLflow did not get is named", "MLflow did not get" in scene.output())
         scene.nothing_left()
         scene.as_undisturbed()
         scene.sync()
@@ -433,7 +433,7 @@ def databases() -> Iterator[Injection]:
                 scene.one_finished_run(scene.folder / "mlflow.db")
             else:
                 scene.wait(process, "dvc repro")
-                scene.check("what MLflow was not told is named", "MLflow was not told" in scene.output())
+                scene.check("what MLflow did not get is named", "MLflow did not get" in scene.output())
             scene.note(f"training ended well {time.monotonic() - begin:.0f} s later")
             scene.nothing_left()
             scene.as_undisturbed()
@@ -451,12 +451,12 @@ def databases() -> Iterator[Injection]:
 
 
 def mlflow_server(scene: Scene, port: int) -> AbstractContextManager[Server]:
-    """A server on loopback that keeps runs and artifacts in the injection's folder."""
+    """An MLflow server on loopback that stores runs and artifacts in the injection's folder."""
     return mlflow(scene.folder, f"sqlite:///{scene.folder}/mlflow.db", str(scene.folder / "mlartifacts"), port=port)
 
 
 def deployed() -> Iterator[Injection]:
-    """Runs that a worker starts for a server, as `make schedule` brings both up."""
+    """Flow runs that a worker starts for a server, both started as by `make schedule`."""
 
     def scheduled(act: Callable[[Scene, "Schedule", str], None], process: str, sent: str, when: str) -> Injection:
         def inject(scene: Scene) -> None:
@@ -538,17 +538,17 @@ class Schedule:
         self._run("down")
 
     def start(self, target: str) -> str:
-        """Run a target as a click in the UI does; the id of the flow run."""
+        """Start a flow run of a target, as a click in the UI does; returns its id."""
         deployment = self.ask("GET", "deployments/name/experiment/on-demand")["id"]
         return self.ask("POST", f"deployments/{deployment}/create_flow_run", parameters={"targets": [target]})["id"]
 
     def ends(self, run: str, seconds: float = FINISH) -> str:
-        """The state it ended in, or is in after so long."""
+        """The state in which the flow run ended, or its state after `seconds`."""
         processes.within(seconds, lambda: self._state(run) in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"))
         return self._state(run)
 
     def ask(self, method: str, path: str, **body) -> dict:
-        """The API's answer; 503 is what it says while another of its own transactions holds SQLite."""
+        """The response of Prefect's API. Asks again while it answers 503: another transaction holds SQLite."""
         address = f"http://127.0.0.1:{self.port}/api/{path}"
         while (answer := httpx.request(method, address, json=body or None, timeout=60)).status_code == 503:
             time.sleep(0.5)

@@ -10,15 +10,15 @@ HOOK = Path(__file__).with_name("hook")
 
 @dataclass(frozen=True)
 class Moment:
-    """A place that a process comes to.
+    """A place in the code at which a process waits.
 
     Attributes:
-        text: for the table.
+        text: the moment in words, for the table.
         place: `MODULE:FUNCTION`; `MODULE:` is the import of the module.
         process: words of the command line of the process that waits there.
-        call: at which call of the function, from 1, counting those that mention `mentions`.
-        after: when the function has returned, not before it begins.
-        mentions: text in the function's arguments, a file by its name.
+        call: the call of the function at which it waits, from 1; only calls that mention `mentions` count.
+        after: wait after the function has returned, not before it begins.
+        mentions: text in the function's arguments; a file counts by its name.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Moment:
     mentions: str = ""
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Variables that make the process wait, and say in the folder that it does."""
+        """Environment variables that make the process wait; a file `reached` in the folder shows that it waits."""
         at = {**asdict(self), "reached": str(folder / "reached"), "go": str(folder / "go")}
         path = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
         return {"FAULTS_AT": json.dumps(at), "PYTHONPATH": path}
@@ -37,7 +37,7 @@ class Moment:
 
 TRAINER = "stages.train --dataset scenes --variant alignformer"
 IMPORT = Moment("imports", "models.alignformer:", TRAINER)
-STEP = Moment("step 3 of epoch 2", "stages.train.loss_meter:Losses.add", TRAINER, call=10)
+STEP = Moment("step 3 of epoch 2", "stages.train.loss_meter:LossMeter.add", TRAINER, call=10)
 VALIDATION = Moment("validation of epoch 2", "stages.scoring.score:score", TRAINER, call=2)
 HALF = Moment("checkpoint of epoch 2 half written", "stages.train.checkpoints:_Hashing.write", TRAINER, call=8700)
 UNNAMED = Moment(
@@ -45,7 +45,7 @@ UNNAMED = Moment(
 )
 MODEL = Moment("model half written", "models.alignformer:AlignFormer.save_pretrained", TRAINER, after=True)
 HISTORY = Moment("model written, history not", "pandas:DataFrame.to_csv", TRAINER)
-WRITTEN = Moment("outputs written, trainer at its last lines", "stages.tracking:TrainingRun.log_folder", TRAINER)
+WRITTEN = Moment("outputs written, trainer at its last lines", "stages.tracking.live:TrainingRun.log_folder", TRAINER)
 
 REPRO = "train@scenes-alignformer-0"  # of `dvc repro`, plain or as the flow starts it
 ENDED = Moment("trainer ended, outputs not yet hashed", "dvc.stage:Stage.save", REPRO)

@@ -1,4 +1,4 @@
-"""The tiny projects that faults are injected into, and what a run that nobody disturbs makes of them."""
+"""The tiny projects that faults are injected into, and the outputs of an undisturbed run of them."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from stages.runtime import keys
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS, BATCH = 3, 4
-STATES = {  # and what is reproduced for each, after the one before
+STATES = {  # state -> DVC targets that lead to it from the state before
     "prepared": ["prepare"],
     "trained": ["train"],
     "evaluated": ["evaluate"],
@@ -22,13 +22,17 @@ STATES = {  # and what is reproduced for each, after the one before
 }
 SORTED = "from pipelines.dvc import dag; dag.sort_lock(dag.read())"
 OUTPUTS = ("data", "results", "reports")
-RUNS_OF_ITS_OWN = ("mlflow.db", "mlflow.db.lock", "mlartifacts")  # they name the folder that they were made in
+RUNS_OF_ITS_OWN = (
+    "mlflow.db",
+    "mlflow.db.lock",
+    "mlartifacts",
+)  # they hold the path of the folder that they were created in
 
 Files = dict[str, str]  # path -> SHA-256
 
 
 class Places:
-    """States of one project, made once by plain `dvc repro`: `empty`, and those of `STATES`."""
+    """Copies of one project in every state of `STATES`, and `empty`, made once by plain `dvc repro`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -54,12 +58,12 @@ class Places:
         shutil.copytree(self.folder / "reference", self.folder / state, symlinks=True, ignore=ignore)
 
     def copy(self, state: str, folder: Path) -> Path:
-        """A project of its own in that state; the folder may be there, empty."""
+        """Copy the project in that state to a folder, which may exist if it is empty."""
         return Path(shutil.copytree(self.folder / state, folder, symlinks=True, dirs_exist_ok=True))
 
 
 def files(place: Path) -> Files:
-    """Every file below the folders of outputs."""
+    """Every file below the output folders, with its SHA-256."""
     found = {}
     for folder in OUTPUTS:
         for path in sorted((place / folder).rglob("*")):
@@ -70,13 +74,13 @@ def files(place: Path) -> Files:
 
 
 def environment(mark: dict[str, str], **more: str) -> dict[str, str]:
-    """For a process of an injection: the mark, nothing of the settings of whoever runs the benchmark."""
+    """The environment of an injection's processes: with the mark, without the user's settings of Prefect and MLflow."""
     kept = {name: value for name, value in ENVIRONMENT.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     return {**kept, "PYTHONUNBUFFERED": "1", **mark, **more}
 
 
 def start(place: Path, *command: str, said: Path, env: dict[str, str]) -> subprocess.Popen:
-    """A command in a session of its own; what it says is added to a file."""
+    """Start a command in a session of its own; its output is appended to a file."""
     with said.open("ab") as file:
         return subprocess.Popen(
             command,
@@ -91,10 +95,10 @@ def start(place: Path, *command: str, said: Path, env: dict[str, str]) -> subpro
 
 
 def declared(lock: dict[str, dict]) -> list[str]:
-    """Paths of all outputs of the entries of a dvc.lock."""
+    """Paths of all outputs in the entries of a dvc.lock."""
     return [out["path"] for entry in lock.values() for out in entry.get("outs", [])]
 
 
 def below(path: str, found: Files) -> Files:
-    """The files that are, or lie below, a path."""
+    """The files at a path or below it."""
     return {name: digest for name, digest in found.items() if name == path or name.startswith(path + os.sep)}

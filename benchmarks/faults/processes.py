@@ -1,4 +1,4 @@
-"""Every process of an injection, found by a variable of its environment, which its children inherit."""
+"""The processes of an injection, found by an environment variable that children inherit."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 MARK = "FAULTS_MARK"
-WORDS = {  # of the command line of each kind of process; a shell has them in one argument, which does not count
+WORDS = {  # a word of each kind's command line; a shell, which has all words in one argument, does not match
     "flow": "pipelines.experiment",
     "dvc": "pipelines.dvc",
     "plain dvc": "dvc",
@@ -25,7 +25,7 @@ WORDS = {  # of the command line of each kind of process; a shell has them in on
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """What lives and has the mark; a dead process that nobody has waited for does not live."""
+    """All running processes with the mark, zombies excluded."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -37,14 +37,14 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def of_kind(kind: str, mark: str) -> list[psutil.Process]:
-    """Those of a kind of `WORDS`; `everything` is all there are."""
+    """The marked processes of a kind in `WORDS`; `everything` stands for all of them."""
     if kind == "everything":
         return marked(mark)
     return [process for process in marked(mark) if WORDS[kind] in _command(process)]
 
 
 def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """These and all that descend from them, each once."""
+    """These processes and all their descendants, each once."""
     found = list(heads)
     for head in list(found):
         found += [child for child in head.children(recursive=True) if child not in found]
@@ -52,7 +52,7 @@ def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def dead_but_listed(pid: int) -> bool:
-    """Whether it has ended, and the system has yet to collect it."""
+    """Whether the process is a zombie: it has ended, but its parent has not collected it yet."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -60,7 +60,7 @@ def dead_but_listed(pid: int) -> bool:
 
 
 def within(seconds: float, holds: Callable[[], object]) -> float | None:
-    """Seconds until it held; None where it did not in time."""
+    """Wait until `holds()` is true: the seconds it took, or None after `seconds`."""
     begin = time.monotonic()
     while not holds():
         if time.monotonic() - begin > seconds:
@@ -78,7 +78,7 @@ def shown(processes: Iterable[psutil.Process]) -> str:
 
 
 def end(mark: str) -> None:
-    """Kill whatever is left of an injection."""
+    """Kill all processes that are left of an injection."""
     for process in marked(mark):
         try:
             process.kill()

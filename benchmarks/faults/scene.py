@@ -1,4 +1,4 @@
-"""One injection: a project, its processes, what happened to them, and what was checked."""
+"""The scene of one injection: a project, its processes, what happened to them, and what was checked."""
 
 import os
 import re
@@ -31,16 +31,16 @@ TRAINING = re.compile(r"^.*Running stage '(train@[^']*)'", re.MULTILINE)
 
 
 class InjectionError(Exception):
-    """The fault could not be injected, so nothing is known."""
+    """The fault could not be injected, so the injection has no result."""
 
 
 class Scene:
-    """A copy of the project to injure, with the means to do so. Checks never stop: what fails is noted.
+    """A copy of the project, with methods to injure and check it. A failed check is noted and does not stop the scene.
 
     Attributes:
-        place: the project.
-        happened, failed: in words, in their order.
-        checked: what was looked at.
+        place: the folder of the project.
+        happened, failed: events and failed checks in words, in their order.
+        checked: the checks that were made.
     """
 
     def __init__(self, made: places.Places, folder: Path, state: str = "prepared"):
@@ -55,7 +55,7 @@ class Scene:
     def start(
         self, *command: str, moment: Moment | None = None, later: Moment | None = None, **environment: str
     ) -> subprocess.Popen:
-        """Start a command; with a moment, return when a process waits there, unless that is for `later`."""
+        """Start a command. With `moment`, return when a process waits there; `later` sets one without waiting."""
         self.starts += 1
         waits = (moment or later).environment(self.folder) if moment or later else {}
         env = places.environment({processes.MARK: self.mark}, **waits, **environment)
@@ -65,10 +65,10 @@ class Scene:
         return process
 
     def wait_for(self, moment: Moment, process: subprocess.Popen | None = None) -> None:
-        """Return when a process waits at the moment. Raises InjectionError where none does, or the command ends."""
+        """Return when a process waits at the moment. Raises InjectionError if none does or the command ends first."""
         ended = lambda: process is not None and process.poll() is not None  # noqa: E731
         if processes.within(REACH, lambda: self.waits or ended()) is None:
-            raise InjectionError(f"nobody came to {moment.text} in {REACH} s:\n{self.output()}")
+            raise InjectionError(f"no process reached {moment.text} in {REACH} s:\n{self.output()}")
         if not self.waits:
             raise InjectionError(f"the command ended before {moment.text}:\n{self.output()}")
 
@@ -77,21 +77,21 @@ class Scene:
         return (self.folder / "reached").exists()
 
     def go(self) -> None:
-        """Let the process that waits go on."""
+        """Let the waiting process continue."""
         (self.folder / "go").touch()
 
     def said(self, number: int) -> Path:
         return self.folder / f"said-{number}"
 
     def output(self, number: int | None = None) -> str:
-        """What the commands said, the last by default."""
+        """The output of a command, by default the last one."""
         return self.said(number or self.starts).read_text(errors="replace")
 
     def signal(self, kind: str, number: int) -> list[psutil.Process]:
-        """To every process of a kind, a number of `processes.WORDS`; those, and all that descend from them.
+        """Send a signal to every process of a kind in `processes.WORDS`; returns them and all their descendants.
 
         Raises:
-            InjectionError: there is none.
+            InjectionError: no process of that kind runs.
         """
         if not (found := processes.of_kind(kind, self.mark)):
             raise InjectionError(f"no {kind} runs; there are: {processes.shown(processes.marked(self.mark))}")
@@ -101,7 +101,7 @@ class Scene:
         return family
 
     def interrupt(self, process: subprocess.Popen) -> list[psutil.Process]:
-        """Ctrl-C: SIGINT to the process group of the terminal's command; all that descend from it."""
+        """Ctrl-C: send SIGINT to the process group of a command; returns the command and all its descendants."""
         family = processes.family([psutil.Process(process.pid)])
         os.killpg(process.pid, signal.SIGINT)
         return family
@@ -110,14 +110,14 @@ class Scene:
         self.happened.append(text)
 
     def check(self, what: str, holds: object, otherwise: str = "") -> None:
-        """Note what was looked at, and that it failed."""
+        """Note a check, and whether it failed."""
         if what not in self.checked:
             self.checked.append(what)
         if not holds:
             self.failed.append(f"NOT: {what}{f' ({otherwise})' if otherwise else ''}")
 
     def ends(self, process: subprocess.Popen, who: str, seconds: float = AT_MOST) -> int | None:
-        """That a command ends in time; its exit code."""
+        """Check that a command ends in time; returns its exit code."""
         took = processes.within(seconds, lambda: process.poll() is not None)
         self.check(f"ended within {seconds:.0f} s", took is not None, who)
         if took is not None:
@@ -125,7 +125,7 @@ class Scene:
         return process.returncode
 
     def end_together(self, family: list[psutil.Process]) -> None:
-        """That the head of a family ends after its signal, and none of the others lives 10 s longer."""
+        """Check that the head of a family ends after its signal, and that none of the others outlives it by 10 s."""
         head, *others = family
         begin = time.monotonic()
         self.check("ended after the signal", processes.within(FINISH, lambda: not alive(head)) is not None)
@@ -137,7 +137,7 @@ class Scene:
             self.note(f"it ended after {ended:.1f} s, the last of its {len(others)} descendants {took:.1f} s later")
 
     def nothing_left(self) -> None:
-        """That no process of the injection lives 10 s from now; whatever does is killed."""
+        """Check that no process of the injection runs 10 s from now, and kill those that do."""
         took = processes.within(AT_MOST, lambda: not processes.marked(self.mark))
         left = processes.shown(processes.marked(self.mark)) if took is None else ""
         self.check(f"no process left after {AT_MOST} s (psutil, by a mark in the environment)", not left, left)
@@ -146,7 +146,7 @@ class Scene:
         processes.end(self.mark)
 
     def nothing_half_written(self) -> None:
-        """That every output is absent or as in an undisturbed run, and so is every entry of dvc.lock."""
+        """Check that every output, and every entry of dvc.lock, is absent or as in an undisturbed run."""
         found = places.files(self.place)
         for path in places.declared(self.made.lock):
             there = places.below(path, found)
@@ -160,7 +160,7 @@ class Scene:
         self.check("no entry of dvc.lock that an undisturbed run has not", not wrong, ", ".join(wrong))
 
     def finish(self, *command: str, resumes: str | None = None) -> None:
-        """Start again, undisturbed; that it ends well, and where the interrupted training went on."""
+        """Start again, undisturbed. Check that it succeeds, and where the interrupted training resumes."""
         processes.within(AT_MOST, lambda: not self.held_by_the_dead())
         begin = time.monotonic()
         process = self.start(*command)
@@ -173,7 +173,7 @@ class Scene:
             self.check(f"goes on from {resumes}", where == resumes, where)
 
     def held_by_the_dead(self) -> bool:
-        """Whether DVC takes a process for alive that has ended, as long as the system has not collected it."""
+        """Whether a zombie still holds DVC's rwlock: DVC takes it for a running process."""
         try:
             signed = dvc_internals.holders(self.place / dvc_internals.RWLOCK)
         except (FileNotFoundError, ValueError):
@@ -181,7 +181,7 @@ class Scene:
         return any(processes.dead_but_listed(info["pid"]) for info in signed)
 
     def wait(self, process: subprocess.Popen, who: str, code: int = 0) -> None:
-        """That a command ends by itself with that exit code."""
+        """Check that a command ends by itself with that exit code."""
         try:
             process.wait(FINISH)
         except subprocess.TimeoutExpired:
@@ -192,11 +192,11 @@ class Scene:
         self.check(f"{who} ended with code {code}", process.returncode == code, f"{process.returncode}: {said}")
 
     def as_undisturbed(self, target: str = TARGET, trained_again: Collection[str] = ()) -> None:
-        """That dvc.lock and every file of every output are those of an undisturbed run, and nothing else lies there.
+        """Check that dvc.lock and all output files are those of an undisturbed run, and that no other file is there.
 
         Args:
-            target: what was asked for; empty for everything, and then dvc.lock is compared byte by byte.
-            trained_again: stages whose runs keep their checkpoints, as their models came out the same and were not
+            target: the target that ran; empty for everything, and then dvc.lock is compared byte by byte.
+            trained_again: stages whose runs keep their checkpoints, since their models came out the same and were not
                 evaluated again.
         """
         lock = keys.locked_entries(self.place / keys.LOCK)
@@ -218,12 +218,12 @@ class Scene:
             self.check(what, kept == own, ", ".join(kept))
 
     def sync(self, **environment: str) -> None:
-        """Bring MLflow into step, as the flow and `make ui` do."""
+        """Sync MLflow, as the flow and `make ui` do."""
         self.wait(self.start(sys.executable, "-m", "pipelines.sync", **environment), "the sync")
         self.note("a sync followed")
 
     def one_finished_run(self, database: Path | None = None) -> None:
-        """That MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
+        """Check that MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
         with closing(sqlite3.connect(database or self.place / "mlflow.db")) as connection:
             found = connection.execute(
                 "select r.status, (select count(*) from metrics m where m.run_uuid = r.run_uuid and m.key = 'val_mIoU')"
@@ -234,17 +234,17 @@ class Scene:
         self.check("MLflow has one run, finished, with every epoch", found == [("FINISHED", places.EPOCHS)], str(found))
 
     def close(self) -> None:
-        """Kill whatever is left."""
+        """Kill all processes that are left."""
         processes.end(self.mark)
 
 
 def trained(text: str) -> list[str]:
-    """The trainings that a command began, by what DVC said."""
+    """The trainings that a command started, from DVC's output."""
     return TRAINING.findall(text)
 
 
 def fill(folder: Path) -> Path:
-    """Fill the file system that a folder is on, to the last byte; the file to remove again."""
+    """Fill the file system of a folder to the last byte; returns the file to remove afterwards."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):

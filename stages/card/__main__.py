@@ -1,4 +1,4 @@
-"""Model, scores and diagnosis -> the model card."""
+"""Scores, diagnosis and model files of a run -> its model card."""
 
 from stages.runtime import command_line
 from stages.runtime.errors import exit_on_error

@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was trained on, how well it does, and what it is not for."""
+"""The model card: what a model is, what it was trained on, how good it is, and what it cannot do."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ METRICS = ("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9")
 
 
 def write(run: Run, settings: Params) -> None:
-    """Write the card of a run's model beside the model, and tell MLflow.
+    """Write the card of a run into its model folder, and log it to MLflow.
 
     Raises:
-        FileNotFoundError: what the card is made of is missing; the message has the command that makes it.
+        FileNotFoundError: dataset, model, scores or diagnosis is missing; the message has the command that makes it.
     """
     scores = layout.scores(*run)
     if not scores.exists():
@@ -53,7 +53,11 @@ def card(
     scores: pd.DataFrame,
     protocol: Protocol,
 ) -> str:
-    """The card as Markdown, with metadata that model hubs read. Scores: of `stages.evaluate`, every split."""
+    """The card as Markdown, with the metadata that model hubs read.
+
+    Args:
+        scores: of all splits, as `stages.evaluate` writes them.
+    """
     recipe, source = settings.recipes[settings.experiment.recipe], settings.datasets[run.dataset]
     found = _intervals(run, scores, protocol)
     results = [
@@ -101,7 +105,7 @@ def card(
 
 
 def _intervals(run: Run, scores: pd.DataFrame, protocol: Protocol) -> dict[str, dict[str, Interval]]:
-    """Split -> metric -> value of this one model with its interval over images; see `stages.statistics.bootstrap`."""
+    """Split -> metric -> value of this run with its interval over images; see `stages.statistics.bootstrap`."""
     alone = Scored(
         dataset=run.dataset,
         protocol=protocol,
@@ -140,39 +144,38 @@ def _described(source: Source) -> str:
 
 
 def _limits(source: Source, recipe: Model, model: ModelFacts) -> list[str]:
-    said = [
-        "It answers with one mask for every expression. That nothing is meant it can only say by an empty mask, which "
-        "it was not trained for: every training expression is true of one thing.",
-        f"Images are stretched to {model.image_size} x {model.image_size} pixels; what is smaller than a few "
-        "of them is lost.",
+    sentences = [
+        "It predicts one mask for every expression. It was not trained on expressions that refer to nothing: each "
+        "training expression refers to exactly one object.",
+        f"Images are stretched to {model.image_size} x {model.image_size} pixels; objects of a few pixels are lost.",
     ]
     if recipe.text.kind == "bert":
-        said.append(
-            f"Its vocabulary is the {model.vocabulary} tokens of the training expressions; every other word is "
-            "read as the same unknown one."
+        sentences.append(
+            f"Its vocabulary is the {model.vocabulary} tokens of the training expressions; every other word becomes "
+            "the same unknown token."
         )
     if source.kind == "scenes":
-        said.append("It has seen rendered shapes only. What it says of photographs means nothing.")
+        sentences.append("It was trained on rendered shapes only. Its masks on photographs mean nothing.")
     else:
-        said.append("It shares the gaps and the biases of its training images and of the people who described them.")
-    return said
+        sentences.append("It inherits the gaps and biases of its training images and of the people who described them.")
+    return sentences
 
 
 def _licences(source: Source, recipe: Model) -> list[str]:
-    said = [
-        f"The {part} encoder started from `{Path(section.weights).name}`: the licence of those weights holds on here."
+    sentences = [
+        f"The {part} encoder started from `{Path(section.weights).name}`: the licence of those weights applies."
         for part, section in (("vision", recipe.vision), ("text", recipe.text))
         if section.kind == "pretrained"
     ]
     match source:
         case ScenesSource():
-            said.append("The training images and expressions are made by the project; no right of others is in them.")
+            sentences.append("The project made the training images and expressions; nobody else has rights in them.")
         case CocoSource():
-            said.append("The training data are the user's own: see to their licence before giving the model away.")
+            sentences.append("The training data are the user's own: check their licence before you share the model.")
         case _:
-            said.append(
-                "Images are those of COCO, under the Flickr licences that their owners chose, some of which forbid "
-                "commercial use; COCO's annotations are CC BY 4.0. See to both, and to the terms of the REFER release, "
-                "before giving the model away."
+            sentences.append(
+                "Images are from COCO, under the Flickr licences that their owners chose; some forbid commercial use. "
+                "COCO's annotations are CC BY 4.0. Check both, and the terms of the REFER release, before you share "
+                "the model."
             )
-    return said
+    return sentences

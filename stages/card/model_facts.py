@@ -1,4 +1,4 @@
-"""What a card says of a model, read from the files of its folder and of its diagnosis without loading the model."""
+"""The facts on a model that its card states, read from the files of the model and its diagnosis. No model is loaded."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ class ModelFacts(NamedTuple):
     """A trained model in numbers.
 
     Attributes:
-        vision, text: kinds of the two encoders, as transformers names them.
-        parameters: how many.
+        vision, text: kinds of the two encoders, by their names in transformers.
+        parameters: number of parameters.
         image_size: pixels, height = width.
-        max_tokens: of an expression, the special ones included.
+        max_tokens: maximal tokens of an expression, special tokens included.
         vocabulary: how many tokens the tokenizer knows.
     """
 
@@ -28,10 +28,16 @@ class ModelFacts(NamedTuple):
 
 
 def read(run: Run) -> ModelFacts:
-    """The facts of a run's model. Raises FileNotFoundError with the command that makes what is missing."""
-    folder = layout.model(*run)
-    config, processor = (_json(folder / f"{name}.json", run.stage("train")) for name in ("config", "processor_config"))
-    tokenizer, its_config = (_json(folder / f"{n}.json", run.stage("train")) for n in ("tokenizer", "tokenizer_config"))
+    """The facts on a run's model.
+
+    Raises:
+        FileNotFoundError: a file of the model or its diagnosis is missing; the message has the command that makes it.
+    """
+    folder, train = layout.model(*run), run.stage("train")
+    config = _json(folder / "config.json", train)
+    processor = _json(folder / "processor_config.json", train)
+    tokenizer = _json(folder / "tokenizer.json", train)
+    tokenizer_config = _json(folder / "tokenizer_config.json", train)
     diagnosis = _json(layout.diagnosis(*run) / "summary.json", run.stage("diagnose"))
     added = {token["content"] for token in tokenizer["added_tokens"]}
     return ModelFacts(
@@ -39,12 +45,13 @@ def read(run: Run) -> ModelFacts:
         text=config["text_config"]["model_type"],
         parameters=diagnosis["parameters"],
         image_size=processor["image_processor"]["size"]["height"],
-        max_tokens=its_config["model_max_length"],
+        max_tokens=tokenizer_config["model_max_length"],
         vocabulary=len(added | set(tokenizer["model"]["vocab"])),
     )
 
 
 def _json(path: Path, stage: str) -> dict:
+    """The content of a file that a DVC stage writes."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: make it with: dvc repro {stage}")
     return json.loads(path.read_text(encoding="utf-8"))

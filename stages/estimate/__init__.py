@@ -1,0 +1,1 @@
+"""Measure what a training would cost, without training: `python -m stages.estimate`."""

@@ -1,4 +1,4 @@
-"""What a training would take: parameters and FLOPs by part, memory, and the seconds of its whole schedule."""
+"""Estimate the cost of a training: parameters and FLOPs by part, memory, and seconds of its whole schedule."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,12 @@ from stages.runtime.startup import start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    command = command_line.parser("estimate", f"{__doc__} Trains a few steps and keeps nothing.")
+    command = command_line.parser("estimate", f"{__doc__} Trains a few steps and writes nothing.")
     command.add_argument("--recipe", help="a key of recipes in params.yaml (default: experiment.recipe)")
     options = command.parse_args(arguments)
     run, settings = command_line.run_and_params(command, options)
     recipe = options.recipe or settings.experiment.recipe
-    if recipe not in settings.recipes:
-        command.error(f"--recipe {recipe!r} is not in params.yaml; it has: {', '.join(settings.recipes)}")
+    command_line.require_known(command, "recipe", recipe, settings.recipes)
     with exit_on_error():
         from stages.estimate.estimate import report
 

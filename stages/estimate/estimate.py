@@ -1,4 +1,4 @@
-"""What a training would take, measured in a few steps that leave nothing behind."""
+"""The cost of a training, measured in a few steps whose results are discarded."""
 
 import math
 import re
@@ -24,13 +24,13 @@ from stages.scoring.score import score
 from stages.setup.optimizer import build_optimizer
 from stages.setup.training_setup import TrainingSetup, assemble
 
-STEPS = 5  # measured, after one to warm up
-PATIENCE = 30.0  # seconds for steps of whole batches; where they would take longer, smaller ones stand in
+STEPS = 5  # measured, after one warm-up step
+PATIENCE = 30.0  # seconds allowed for steps of whole batches; if they would take longer, smaller batches are measured
 STATUS = Path("/proc/self/status")
 
 
 class Cost(NamedTuple):
-    """Of one training step: seconds, bytes at the peak, and how they were found."""
+    """The cost of one training step: seconds, peak bytes, and how they were measured."""
 
     seconds: float
     memory: float
@@ -41,12 +41,14 @@ def report(run: Run, settings: Params) -> str:
     """The table of a run: parameters and FLOPs by part, memory and seconds of a step, seconds of the whole schedule.
 
     Raises:
-        FileNotFoundError, MissingSplitError, ImageError, WeightsError: as a training would.
-        NotOneRunError: started as several processes.
+        FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
+        ImageError: an image cannot be read.
+        WeightsError: pretrained weights are missing.
+        NotOneRunError: the command was started as several processes.
     """
     if processes.here().num_processes > 1:
         raise processes.NotOneRunError(
-            "an estimate is made in one process: start it without a launcher, as python -m stages.estimate"
+            "an estimate runs in one process: start it without a launcher, as python -m stages.estimate"
         )
     setup = assemble(run, settings)
     model, training, workers = setup.recipe.model, setup.recipe.training, settings.machine.workers
@@ -69,7 +71,7 @@ def report(run: Run, settings: Params) -> str:
             "",
             f"FLOPs of a forward pass: one image of {model.image_size} x {model.image_size} pixels, one expression "
             f"of {model.max_words} tokens.",
-            "A multiply-add counts as 2. Matrix products and convolutions count, element by element work does not.",
+            "A multiply-add counts as 2. Matrix products and convolutions count; element-wise work does not.",
             "",
             f"schedule         {training.epochs} epochs of {steps} steps of {training.batch_size} samples",
             f"a step           {cost.seconds:.3f} s, {cost.how}",
@@ -83,7 +85,7 @@ def report(run: Run, settings: Params) -> str:
 
 
 def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[float, float]:
-    """Seconds in which one process loads a batch: in the first epoch, and later, when images may be kept."""
+    """Seconds that one process takes to load a batch: in the first epoch, and later, when images may be cached."""
     batches = [order[at : at + batch_size] for at in range(0, len(order), batch_size)][:STEPS]
 
     def once() -> float:
@@ -95,9 +97,9 @@ def loading(train: Expressions, order: list[int], batch_size: int) -> tuple[floa
 
 
 def step_cost(setup: TrainingSetup, order: list[int], accelerator: Accelerator) -> Cost:
-    """What a training step takes with a whole batch; where that takes too long, on the line through two smaller ones.
+    """The cost of a training step with a whole batch; if that takes too long, extrapolated from two smaller batches.
 
-    Compiled only on a GPU: on a CPU compiling takes longer than all the rest of an estimate.
+    The model is compiled on a GPU only: on a CPU, compiling takes longer than all other parts of an estimate.
     """
     training, device = setup.recipe.training, accelerator.device
     if training.channels_last:
@@ -137,7 +139,7 @@ def step_cost(setup: TrainingSetup, order: list[int], accelerator: Accelerator) 
 
 
 def scoring(setup: TrainingSetup) -> float:
-    """Seconds that validation takes for an expression: over the first ones, as many as patience admits."""
+    """Seconds that validation takes per expression, measured on as many expressions as `PATIENCE` allows."""
     batch_size = setup.recipe.training.batch_size * 2
 
     def scored(count: int) -> float:
@@ -150,12 +152,12 @@ def scoring(setup: TrainingSetup) -> float:
 
 
 def with_loading(step: float, load: float, workers: int) -> float:
-    """Seconds from one step to the next: workers load beside the step, the training's own process before it."""
+    """Seconds from one step to the next. Workers load during the step; without workers, loading precedes the step."""
     return max(step, load / workers) if workers else step + load
 
 
 def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    """Wall-clock seconds of some work, on a GPU until it is done there."""
+    """Wall-clock seconds of `work`; on a GPU, until the GPU has finished it."""
     synchronize = torch.cuda.synchronize if device is not None and device.type == "cuda" else lambda: None
     synchronize()
     started = time.perf_counter()
@@ -165,9 +167,9 @@ def seconds(work: Callable[[], object], device: torch.device | None = None) -> f
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: what torch held at most on a GPU, or how much memory this process had at most on a CPU.
+    """Peak bytes: allocated by torch on a GPU, or resident in this process on a CPU.
 
-    Linux says that of this process alone; `getrusage` would include what the process that started it had.
+    Linux's status file covers this process only; `getrusage` would include the memory of the parent process.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

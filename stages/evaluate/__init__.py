@@ -1,0 +1,1 @@
+"""Score a trained model on every evaluation split: `python -m stages.evaluate`."""

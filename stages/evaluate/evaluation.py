@@ -1,4 +1,4 @@
-"""One evaluation from a trained model to its scores and metrics."""
+"""One evaluation, from a trained model to its scores and metrics."""
 
 import json
 import shutil
@@ -29,7 +29,10 @@ def evaluate(run: Run, settings: Params) -> None:
     """Score every expression of every split but train, under the protocol of `params.yaml`.
 
     Raises:
-        UserError: of many kinds; the message says what to do.
+        FileNotFoundError: the prepared dataset or the model is missing.
+        OtherModelError: the model folder holds the weights of another model.
+        ImageError: an image cannot be read.
+        NotOneRunError, OtherEndedError: several processes do not form one group, or one of them ended early.
     """
     protocol = PROTOCOLS[settings.evaluation.protocol]
     with processes.group() as process:
@@ -45,7 +48,7 @@ def evaluate(run: Run, settings: Params) -> None:
 def scored(
     dataset: PreparedDataset, model: AlignFormer, processor: AlignFormerProcessor, settings: Params
 ) -> pd.DataFrame:
-    """The scores of every evaluation split, one after the other."""
+    """The scores of all evaluation splits."""
     evaluation, protocol = settings.evaluation, PROTOCOLS[settings.evaluation.protocol]
     processes.here().print(_shared_work(model))
 
@@ -57,14 +60,14 @@ def scored(
 
 
 def _shared_work(model: AlignFormer) -> str:
-    """What runs once for all expressions of an image, and why not more."""
+    """Which vision levels run once for all expressions of an image, and why the others do not."""
     once, levels = model.levels_without_words, len(model.vision.dims)
     why = f"; the others compute with the words (VLBA: {model.config.vlba})" if once < levels else ""
     return f"{once} of {levels} vision levels run once per image, not once per expression{why}"
 
 
 def write(run: Run, scores: pd.DataFrame, protocol: Protocol) -> None:
-    """Write scores and metrics, tell MLflow, and print the metrics."""
+    """Write scores and metrics, log them to MLflow, and print the metrics."""
     metrics = summarise_splits(scores, protocol)
     with atomic_write(layout.scores(*run)) as path:
         scores.to_parquet(path, index=False)
@@ -77,6 +80,9 @@ def write(run: Run, scores: pd.DataFrame, protocol: Protocol) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """The training is recorded, or DVC would not evaluate its model; one that is under way anew keeps its own."""
+    """Remove the checkpoints of the training, which DVC has recorded by now.
+
+    A training of this run that is under way again keeps its checkpoints.
+    """
     with suppress(RunTakenError), only_trainer(folder):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Check `params.yaml` and write its schema: `python -m stages.params`."""

@@ -1,4 +1,4 @@
-"""Check `params.yaml`, and write its schema."""
+"""Check `params.yaml` and write its schema."""
 
 import argparse
 
@@ -7,8 +7,10 @@ from stages.runtime.startup import start
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.params", description="Check params.yaml, write its schema.")
-    parser.add_argument("--check", action="store_true", help=f"write nothing, fail where {SCHEMA} is stale")
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.params", description="Check params.yaml and write its schema."
+    )
+    parser.add_argument("--check", action="store_true", help=f"write nothing; fail if {SCHEMA} is stale")
     options = parser.parse_args(arguments)
 
     read_or_exit()

@@ -1,0 +1,1 @@
+"""The lowest layer: parameters, paths, runs, processes, atomic writes, locks and the start of a command."""

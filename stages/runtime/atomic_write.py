@@ -1,4 +1,4 @@
-"""Outputs that are there whole, or not at all, whenever and however the stage that writes them ends."""
+"""Outputs that exist whole or not at all, no matter when and how the writing stage ends."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path beside `path`, for a file or a folder to be written, which takes its place when the block ends.
+    """Yield a temporary path beside `path` for a file or a folder; it replaces `path` when the block ends.
 
-    After an exception `path` is as it was before. After a `kill -9` too, but for what lies beside it, which the next
-    writer removes and DVC does not look at (`.dvcignore`).
+    An exception leaves `path` unchanged. So does a `kill -9`, which also leaves the temporary file; the next writer
+    removes it, and DVC ignores it (`.dvcignore`).
     """
     partial = path.with_name(f".{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)

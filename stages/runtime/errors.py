@@ -1,4 +1,4 @@
-"""Errors that a user can mend."""
+"""Errors that the user can fix."""
 
 import sys
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message says what is wrong, where, and what to do."""
+    """Something that the user can fix; the message says what is wrong, where, and what to do."""
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Print the message of a `UserError`, or of a missing file, instead of a traceback, and exit with code 1."""
+    """Exit with code 1 and the message of a `UserError` or `FileNotFoundError`, instead of a traceback."""
     try:
         yield
     except (UserError, FileNotFoundError) as error:

@@ -1,4 +1,4 @@
-"""Where every stage's output lies, relative to the project's root. `dvc.yaml` declares the same paths."""
+"""The path of every stage's output, relative to the project root. `dvc.yaml` declares the same paths."""
 
 from pathlib import Path
 
@@ -12,42 +12,42 @@ MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tok
 
 
 def prepared(dataset: str) -> Path:
-    """The prepared dataset: tables, `dataset.json`, and `refer/` where the project renders the images itself."""
+    """The prepared dataset: tables, `dataset.json`, and `refer/` if the project renders the images itself."""
     return DATA / dataset
 
 
 def fingerprint(dataset: str) -> Path:
-    """What lies outside the project for a dataset: names, sizes and hashes, not the files."""
+    """Names, sizes and hashes of a dataset's files outside the project."""
     return SOURCES / f"{dataset}.json"
 
 
 def inspection(dataset: str) -> Path:
-    """A page of samples to look at; no stage's output."""
+    """A page of samples, for people; not an output of a stage."""
     return RESULTS / "inspection" / f"{dataset}.html"
 
 
 def model(dataset: str, variant: str, seed: int) -> Path:
-    """The model folder of one run: `MODEL_FILES` of its training, and the card of its evaluation."""
+    """The model folder of one run: `MODEL_FILES` and the model card."""
     return RESULTS / "models" / dataset / variant / str(seed)
 
 
 def card(dataset: str, variant: str, seed: int) -> Path:
-    """What a model is and how well it does, for people; in its folder."""
+    """The model card, in the model folder."""
     return model(dataset, variant, seed) / "README.md"
 
 
 def history(dataset: str, variant: str, seed: int) -> Path:
-    """One row an epoch: losses, learning rate and validation metrics."""
+    """One row per epoch: losses, learning rate and validation metrics."""
     return RESULTS / "history" / dataset / variant / f"{seed}.csv"
 
 
 def checkpoints(dataset: str, variant: str, seed: int) -> Path:
-    """Where one run goes on from after a break, and beside it who trains it; no stage's output."""
+    """The checkpoints from which a run resumes; its lock lies beside them. Not an output of a stage."""
     return CHECKPOINTS / f"{dataset}-{variant}-{seed}"
 
 
 def scores(dataset: str, variant: str, seed: int) -> Path:
-    """One row an expression: I, U, IoU and the predicted mask."""
+    """One row per expression: intersection, union, IoU and the predicted mask."""
     return RESULTS / "scores" / dataset / variant / f"{seed}.parquet"
 
 
@@ -57,12 +57,12 @@ def metrics(dataset: str, variant: str, seed: int) -> Path:
 
 
 def diagnosis(dataset: str, variant: str, seed: int) -> Path:
-    """A folder on one run's model: alignment, calibration, thresholds, attention, costs."""
+    """The diagnosis of one run's model, a folder: alignment, calibration, thresholds, attention, costs."""
     return RESULTS / "diagnosis" / dataset / variant / str(seed)
 
 
 def comparison(dataset: str) -> Path:
-    """Variants x splits x metrics over all seeds, and what they differ by from the reference."""
+    """Variants x splits x metrics over all seeds, with differences to the reference."""
     return RESULTS / "comparison" / f"{dataset}.csv"
 
 

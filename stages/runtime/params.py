@@ -1,8 +1,8 @@
-"""`params.yaml`, typed. Every stage reads it here, once, whole: a wrong key stops before any work.
+"""`params.yaml` with types. Every stage reads the whole file here first, so a wrong key stops it before any work.
 
-It only checks. An optional key that is not given is None here, and what that means stands in the code that reads it,
-which DVC tracks. `python -m stages.params` checks the file and writes `params.schema.json`, from which editors
-complete it.
+This module only checks. An optional key that is not given is None here; the code that reads it, which DVC tracks, gives
+None its meaning. `python -m stages.params` checks the file and writes `params.schema.json`, which editors use for
+completion.
 """
 
 import difflib
@@ -37,27 +37,27 @@ class Section(BaseModel):
 
 
 class Experiment(Section):
-    """The comparison: every dataset x variant x seed, with one recipe."""
+    """The comparison: every dataset x variant x seed, all with one recipe."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
     variants: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     recipe: Name
-    reference: Name = Field(description="the variant that differences are taken to")
+    reference: Name = Field(description="the variant that the others are compared to")
 
     @model_validator(mode="after")
     def _no_duplicates(self):
         for key in ("datasets", "variants", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
-                raise ValueError(f"{key}: names something twice: {_listed(values)}")
+                raise ValueError(f"{key}: lists something twice: {_listed(values)}")
         if self.reference not in self.variants:
             raise ValueError(f"reference: unknown variant {self.reference!r}; allowed: {_listed(self.variants)}")
         return self
 
 
 class ImageCounts(Section):
-    """Images of each split."""
+    """How many images each split has."""
 
     train: Annotated[int, Field(gt=0)]
     val: Annotated[int, Field(gt=0)]
@@ -76,16 +76,16 @@ class ScenesSource(Section):
 
 
 class ReleaseSection(Section):
-    """A REFER release: what its sets have in common."""
+    """What the sets of one REFER release have in common."""
 
     root: str = Field(description="folder that holds refcoco/, refcoco+/, refcocog/ and the images")
-    images: str | None = Field(default=None, description="folder of the images, where it is not below root")
+    images: str | None = Field(default=None, description="folder of the images, if it is not below root")
     sentence: Literal["raw", "sent"] = Field(description="which text of an expression")
     check_images: bool | None = Field(
-        default=None, description="images must be there and of the stated size; not given: true"
+        default=None, description="check that images exist and have the stated size; not given: true"
     )
     allow_partial: bool | None = Field(
-        default=None, description="counts may differ from the published ones, with a warning; not given: false"
+        default=None, description="only warn if counts differ from the published ones; not given: false"
     )
 
 
@@ -104,7 +104,7 @@ class ReferSource(ReleaseSection):
 
 
 class MixSource(ReleaseSection):
-    """Several sets of one REFER release, trained on together, each in its first split of `SPLIT_BY`."""
+    """Several sets of one REFER release, trained on together, each with its first split in `SPLIT_BY`."""
 
     kind: Literal["mix"]
     mix: Annotated[list[SetName], Field(min_length=2)]
@@ -112,19 +112,19 @@ class MixSource(ReleaseSection):
     @model_validator(mode="after")
     def _no_duplicates(self):
         if len(set(self.mix)) < len(self.mix):
-            raise ValueError(f"mix: names something twice: {_listed(self.mix)}")
+            raise ValueError(f"mix: lists something twice: {_listed(self.mix)}")
         return self
 
 
 class CocoSource(Section):
-    """One's own data: a COCO `instances.json` and a CSV of expressions."""
+    """The user's own data: a COCO `instances.json` and a CSV file of expressions."""
 
     kind: Literal["coco"]
     instances: str = Field(description="COCO file with images, annotations and categories")
-    expressions: str = Field(description="CSV with the columns ann_id, expression and, where splits are given, split")
-    images: str = Field(description="folder that file_name of the COCO file is relative to")
+    expressions: str = Field(description="CSV file with the columns ann_id, expression and, optionally, split")
+    images: str = Field(description="folder to which file_name in the COCO file is relative")
     seed: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="of the split, where the CSV has none; not given: 0"
+        default=None, description="seed of the split, if the CSV file has none; not given: 0"
     )
 
 
@@ -141,7 +141,7 @@ class SwinVision(Section):
     num_heads: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)]
     window_size: Annotated[int, Field(gt=0)]
     drop_path: Fraction
-    absolute_positions: bool = Field(description="learn a position embedding of each patch")
+    absolute_positions: bool = Field(description="learn a position embedding for each patch")
 
     @model_validator(mode="after")
     def _heads_divide_widths(self):
@@ -173,9 +173,9 @@ class PretrainedVision(Section):
     """A pretrained vision encoder: a Swin, or a DINOv2 whose levels are four groups of blocks."""
 
     kind: Literal["pretrained"]
-    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    weights: str = Field(description="a folder in transformers' format, or the name of a model on its hub")
     drop_path: Fraction
-    frozen: Annotated[int, Field(ge=0, description="how many levels, the first ones, keep their weights")]
+    frozen: Annotated[int, Field(ge=0, description="how many of the first levels keep their weights")]
 
 
 class BertText(Section):
@@ -198,16 +198,16 @@ class PretrainedText(Section):
     """A pretrained BERT-like text encoder with its own tokenizer."""
 
     kind: Literal["pretrained"]
-    weights: str = Field(description="a folder that transformers loads from, or the name of a model on its hub")
+    weights: str = Field(description="a folder in transformers' format, or the name of a model on its hub")
     frozen: bool = Field(description="keep its weights")
 
 
 class Model(Section):
     image_size: Annotated[int, Field(gt=0, description="pixels, height = width; images are stretched")]
-    max_words: Annotated[int, Field(gt=2, description="tokens, with the two special ones")]
+    max_words: Annotated[int, Field(gt=2, description="tokens, the two special ones included")]
     vision: Annotated[SwinVision | ResNetVision | PretrainedVision, Field(discriminator="kind")]
     text: Annotated[BertText | PretrainedText, Field(discriminator="kind")]
-    pixel_dim: Annotated[int, Field(gt=0, description="width of decoder, pixel embeddings and center")]
+    pixel_dim: Annotated[int, Field(gt=0, description="width of pixel decoder, pixel embeddings and center")]
 
 
 class Training(Section):
@@ -215,19 +215,19 @@ class Training(Section):
     batch_size: Annotated[int, Field(gt=0)]
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="of the two encoders, where it is another"
+        default=None, description="learning rate of the two encoders, if it differs"
     )
     weight_decay: Annotated[float, Field(ge=0)]
-    warmup: Fraction = Field(description="share of all steps in which the learning rate rises linearly")
+    warmup: Fraction = Field(description="share of all steps during which the learning rate rises linearly")
     power: Annotated[float, Field(ge=0, description="exponent of the polynomial decay")]
-    clip_norm: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
+    clip_norm: Annotated[float, Field(gt=0, description="largest allowed norm of the gradient")]
     bce_weight: Annotated[float, Field(ge=0)]
     dice_weight: Annotated[float, Field(ge=0)]
     positive_weight: Annotated[float, Field(gt=0, description="weight of mask pixels in the cross-entropy")]
-    precision: Literal["no", "bf16", "fp16"] = Field(description="of products while training; weights stay float32")
+    precision: Literal["no", "bf16", "fp16"] = Field(description="of matrix products in training; weights stay float32")
     channels_last: bool = Field(description="layout of images and convolutions in memory; changes rounding only")
     compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
-    threads: Annotated[int, Field(gt=0, description="CPU threads of one training; sums depend on them")]
+    threads: Annotated[int, Field(gt=0, description="CPU threads of one training; rounding depends on them")]
     select_by: Literal["oIoU", "mIoU"]
 
 
@@ -256,7 +256,7 @@ class Evaluation(Section):
 
 
 class Machine(Section):
-    """What fits the machine and changes no result: no stage runs again when it changes."""
+    """Settings for the machine. They change no result, so no stage runs again when they change."""
 
     workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the stage's own process")]
 
@@ -265,12 +265,12 @@ class Params(Section):
     experiment: Experiment
     datasets: dict[Name, Source]
     recipes: dict[Name, Recipe]
-    variants: dict[Name, Variant]  # pyright: ignore[reportInvalidTypeForm]  # a class that is made above
+    variants: dict[Name, Variant]  # pyright: ignore[reportInvalidTypeForm]  # a class created above
     evaluation: Evaluation
     machine: Machine
 
     def with_recipe(self, recipe: str) -> Self:
-        """The parameters with another recipe for the experiment."""
+        """The same parameters with another recipe as `experiment.recipe`."""
         return self.model_copy(update={"experiment": self.experiment.model_copy(update={"recipe": recipe})})
 
     @model_validator(mode="after")
@@ -292,7 +292,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sources_lie_outside_outputs(self):
-        """A prepared dataset replaces its whole folder: no source may lie there."""
+        """Writing a prepared dataset replaces its whole folder, so no source may lie in it."""
         for name, source in self.datasets.items():
             for key, path in _inputs(source):
                 for output in map(layout.prepared, self.datasets):
@@ -322,7 +322,7 @@ def read(path: Path = layout.PARAMS) -> Params:
 
 
 def content(path: Path = layout.PARAMS) -> object:
-    """What the file holds, unchecked. YAML is read as DVC reads it: version 1.2, so `1e-3` is a number, `no` a string.
+    """The unchecked content of the file. As in DVC, YAML is version 1.2: `1e-3` is a number, `no` a string.
 
     Raises:
         ParamsError: the file is missing, or is not YAML.
@@ -339,7 +339,7 @@ def content(path: Path = layout.PARAMS) -> object:
 
 
 def check(content: object, path: Path = layout.PARAMS) -> Params:
-    """The content of a file as parameters.
+    """Check the content of a file and return it as parameters.
 
     Raises:
         ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
@@ -359,7 +359,7 @@ def read_or_exit(path: Path = layout.PARAMS) -> Params:
 
 
 def schema() -> str:
-    """The JSON schema of `params.yaml`; the same code gives the same text."""
+    """The JSON schema of `params.yaml`; its text depends on the code only."""
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -394,7 +394,7 @@ def _describe(item: dict) -> str:
 
 
 def _locate(loc: tuple) -> tuple[list, Any]:
-    """Location of a pydantic error -> keys as written in the file, and the section that holds the last of them."""
+    """Location of a pydantic error -> the keys as written in the file, and the section that holds the last key."""
     keys, section, here = [], None, Params
     for part in loc:
         if part == "[key]":
@@ -415,7 +415,7 @@ def _locate(loc: tuple) -> tuple[list, Any]:
 
 
 def _allowed(wrong: str, names) -> str:
-    """The names that exist, and which of them was probably meant."""
+    """The names that exist, and the one that was probably meant."""
     close = difflib.get_close_matches(str(wrong), names, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"allowed: {_listed(names)}"
 

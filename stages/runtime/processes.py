@@ -1,4 +1,4 @@
-"""One run on several GPUs or CPU processes: which of them this one is, and what it must not do."""
+"""One run on several GPUs or CPU processes: the place of this process among them, and what it must not do."""
 
 import logging
 import os
@@ -15,28 +15,29 @@ from stages.runtime.errors import UserError
 
 
 class ProcessShare(NamedTuple):
-    """Which of several processes: index of count."""
+    """This process is number `index` of `count`, counted from 0."""
 
     index: int
     count: int
 
 
 class NotOneRunError(UserError):
-    """Several processes were started that do not know of each other; the message says how to start them."""
+    """Several processes were started but do not form one group; the message says how to start them."""
 
 
 class OtherEndedError(UserError):
-    """Another process of the run ended early; its own message says why."""
+    """Another process of the run ended early; the message of that process says why."""
 
 
 def here() -> PartialState:
     """This process among those of the run: `process_index`, `num_processes`, `is_main_process`, `device`.
 
-    Only the main process writes, prints and warns. Processes that `accelerate launch --multi_gpu` or `torchrun` started
-    where there is no GPU share the CPU; `ACCELERATE_USE_CPU=true` makes them do so where there is one.
+    Only the main process writes, prints and warns. On a machine without a GPU, the processes that
+    `accelerate launch --multi_gpu` or `torchrun` started share the CPU. `ACCELERATE_USE_CPU=true` makes them share it
+    on a machine with GPUs too.
 
     Raises:
-        NotOneRunError: see there.
+        NotOneRunError: `WORLD_SIZE` processes were started, but another number found each other.
     """
     started = int(os.environ.get("WORLD_SIZE", 1))
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (started > 1 and not torch.accelerator.is_available())
@@ -53,15 +54,17 @@ def here() -> PartialState:
 
 
 def share() -> ProcessShare | None:
-    """Which of several processes this is; None where it is the only one."""
+    """The place of this process among several; None if it is the only one."""
     state = here()
     return ProcessShare(state.process_index, state.num_processes) if state.num_processes > 1 else None
 
 
 def accelerator(precision: str) -> Accelerator:
-    """accelerate's view of this process."""
+    """An `Accelerator` for this process and a precision: no, bf16 or fp16."""
     here()
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # a copy of a few small weights
+    warnings.filterwarnings(
+        "ignore", "Grad strides do not match bucket view strides"
+    )  # costs a copy of a few small weights
     return Accelerator(
         mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
     )
@@ -69,10 +72,12 @@ def accelerator(precision: str) -> Accelerator:
 
 @contextmanager
 def group() -> Iterator[PartialState]:
-    """`here()` for the time of a stage; where it ends well, so does the group of processes.
+    """`here()` for the duration of a stage; a stage that succeeds also closes the group of processes.
 
     Raises:
-        NotOneRunError, OtherEndedError: see there. On a GPU the launcher ends the others before they notice.
+        NotOneRunError: as `here()`.
+        OtherEndedError: another process of the run ended while this one waited for it. On CPUs only: on GPUs the
+            launcher ends the other processes before they notice.
     """
     state = here()
     try:
@@ -81,6 +86,6 @@ def group() -> Iterator[PartialState]:
         if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
             raise
         raise OtherEndedError(
-            f"process {state.process_index} of {state.num_processes} lost another one, whose own message says why"
+            f"process {state.process_index} of {state.num_processes} lost another process, whose message says why"
         ) from error
     state.destroy_process_group()

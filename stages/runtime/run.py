@@ -1,10 +1,10 @@
-"""A run: one training of the comparison, with all that is made from it."""
+"""A run: one training of the comparison, and everything computed from it."""
 
 from typing import NamedTuple
 
 
 class Run(NamedTuple):
-    """A variant of a dataset, trained with a seed. The names are keys of `params.yaml`."""
+    """A variant trained on a dataset under a seed. Dataset and variant are keys of `params.yaml`."""
 
     dataset: str
     variant: str
@@ -12,9 +12,9 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As DVC names it in a matrix: `scenes-alignformer-0`."""
+        """Its name in the matrix of a DVC stage: `scenes-alignformer-0`."""
         return f"{self.dataset}-{self.variant}-{self.seed}"
 
     def stage(self, kind: str) -> str:
-        """The DVC stage of a kind, such as train or evaluate, that belongs to the run: `train@scenes-baseline-0`."""
+        """The DVC stage of this run for a kind such as train or evaluate: `train@scenes-baseline-0`."""
         return f"{kind}@{self.name}"

@@ -1,4 +1,4 @@
-"""One trainer a run: two would write the same files."""
+"""A lock, so that only one process trains a run: two would write the same files."""
 
 import datetime
 import os
@@ -19,13 +19,13 @@ class RunTakenError(UserError):
 
 @contextmanager
 def only_trainer(folder: Path) -> Iterator[None]:
-    """Hold the run whose checkpoints lie in a folder; of several processes of one training, the main one does.
+    """Hold the lock of the run whose checkpoints are in `folder`. If several processes train it, the main one does.
 
-    The lock beside the folder is the system's own: it ends with the process, however that ends. The file with the
-    holder's name may outlive it.
+    The operating system releases the lock when the process ends, even by a signal. The file that names the holder may
+    outlive the process.
 
     Raises:
-        RunTakenError: at once, where another process holds it.
+        RunTakenError: another process holds the lock. There is no waiting.
     """
     if not here().is_main_process:
         yield
@@ -35,10 +35,14 @@ def only_trainer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        named = holder.read_text(encoding="utf-8").strip() if holder.exists() else "a process that has yet to sign"
+        named = (
+            holder.read_text(encoding="utf-8").strip()
+            if holder.exists()
+            else "a process that has not given its name yet"
+        )
         raise RunTakenError(
-            f"{folder.name} is being trained already, by {named}. Wait for it or end it: it leaves checkpoints, from "
-            "which the same command then goes on"
+            f"{folder.name} is being trained already, by {named}. Wait for it, or end it and run the same "
+            "command again, which resumes from its checkpoints"
         ) from None
     try:
         now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")

@@ -1,7 +1,7 @@
-"""How every command begins: `start()`, before the libraries that read what it sets are imported.
+"""The start of every command: `start()`, called before the import of libraries that read what it sets.
 
-So a command imports such libraries (torch, transformers, MLflow, Prefect) inside its functions. Then `--help` and a
-wrong argument are answered at once, too. Importing `stages` itself does nothing.
+A command therefore imports such libraries (torch, transformers, MLflow, Prefect) inside its functions. This also makes
+`--help` and the error for a wrong argument fast. Importing `stages` does nothing.
 """
 
 import atexit
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from stages.runtime.parent import exit_with_parent
 
-SWITCHES = {  # nothing calls home, loads a pickle or runs jobs of others; what the user has set stays
+SWITCHES = {  # no telemetry, no pickles, no jobs of others; variables that the user has set stay
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -26,8 +26,8 @@ SWITCHES = {  # nothing calls home, loads a pickle or runs jobs of others; what 
 
 @cache
 def start() -> None:
-    """Set, once, what holds for a whole process: its end with DVC's, switches, the collector, MLflow's address."""
-    if "DVC_STAGE" in os.environ:  # first, since the imports of a stage take seconds, in which DVC may be killed
+    """Prepare the process, once: end with DVC, set `SWITCHES`, collect garbage rarely, hide MLflow's password."""
+    if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
         exit_with_parent()
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
@@ -36,17 +36,17 @@ def start() -> None:
 
 
 def _collect_rarely() -> None:
-    """torch and transformers bring a million objects that live to the end.
+    """Make Python's garbage collector run rarely, and skip existing objects at exit.
 
-    Python would look through all of them again and again while they come, and at exit: a fifth of the start and the end
-    of a stage (`benchmarks/startup.py`).
+    torch and transformers create a million objects that live until the process ends. Python would check all of them
+    many times during the imports and at exit, which takes a fifth of a stage's start and end (`benchmarks/startup.py`).
     """
     gc.set_threshold(50_000, 10, 10)
     atexit.register(gc.freeze)
 
 
 def _keep_password_out_of_address() -> None:
-    """MLflow prints `MLFLOW_TRACKING_URI` as each run ends; a user and a password in it move to MLflow's variables."""
+    """Move user and password out of `MLFLOW_TRACKING_URI`, which MLflow prints when a run ends."""
     address = urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
     if address.scheme in ("http", "https") and "@" in address.netloc:
         secret, _, host = address.netloc.rpartition("@")

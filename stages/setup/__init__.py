@@ -1,0 +1,1 @@
+"""What a training starts from: model, processor, pretrained weights and optimizer."""

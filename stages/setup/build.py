@@ -28,8 +28,8 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 def processor(recipe: Model, expressions: list[str]) -> AlignFormerProcessor:
     """A processor with the tokenizer of the recipe's pretrained text encoder.
 
-    Where the text encoder is trained from scratch, the tokenizer knows the words of the training expressions, the most
-    frequent first. Raises WeightsError.
+    If the text encoder is trained from scratch, the tokenizer knows the `VOCABULARY` most frequent words of the
+    training expressions. Raises WeightsError if the files of a pretrained tokenizer are missing.
     """
     if recipe.text.kind == "pretrained":
         tokenizer = pretrained.tokenizer(recipe.text.weights, recipe.max_words)
@@ -67,9 +67,9 @@ def word_tokenizer(expressions: list[str], max_words: int) -> PreTrainedTokenize
 
 
 def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) -> AlignFormer:
-    """A model at the start of its training: initial weights follow from torch's global seed, pretrained ones are read.
+    """A model before training. Initial weights depend on torch's global seed; pretrained ones are read from files.
 
-    Frozen parts take no gradient. Raises WeightsError: pretrained weights are missing, or are not those of the encoder.
+    Frozen parts take no gradient. Raises WeightsError if pretrained weights are missing or do not fit the encoder.
     """
     vision, text, training = recipe.model.vision, recipe.model.text, recipe.training
     built = AlignFormer(
@@ -94,7 +94,7 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
 
 
 def vision_config(recipe: Model) -> PreTrainedConfig:
-    """The configuration of the vision encoder, of the recipe's kind. Raises WeightsError."""
+    """The configuration of the recipe's vision encoder. Raises WeightsError if that of a pretrained one is missing."""
     match recipe.vision:
         case ResNetVision() as vision:
             return ResNetConfig(
@@ -118,7 +118,7 @@ def vision_config(recipe: Model) -> PreTrainedConfig:
 
 
 def text_config(recipe: Model, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
-    """The configuration of the text encoder, of the recipe's kind. Raises WeightsError."""
+    """The configuration of the recipe's text encoder. Raises WeightsError if that of a pretrained one is missing."""
     text = recipe.text
     if text.kind == "pretrained":
         return pretrained.config(text.weights)

@@ -1,4 +1,4 @@
-"""Optimizer and schedule of the recipe."""
+"""The optimizer and the learning-rate schedule of a recipe."""
 
 from torch import nn
 from torch.optim import AdamW
@@ -10,7 +10,7 @@ ENCODERS = ("vision.", "text.")
 
 
 def build_optimizer(model: nn.Module, training: Training) -> AdamW:
-    """AdamW over every parameter that is not frozen; no weight decay on norms, biases and tables of positions."""
+    """AdamW over all parameters that are not frozen; no weight decay for norms, biases and position embeddings."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -26,7 +26,7 @@ def build_optimizer(model: nn.Module, training: Training) -> AdamW:
 
 
 def schedule(optimizer: AdamW, training: Training, steps: int) -> LambdaLR:
-    """Linear warm-up, then polynomial decay that reaches zero after `steps` in all; no warm-up where its share is 0."""
+    """Linear warm-up, then polynomial decay to zero at step `steps`; no warm-up if `training.warmup` is 0."""
     warmup = round(training.warmup * steps)
 
     def factor(step: int) -> float:

@@ -1,6 +1,6 @@
-"""Pretrained encoders, from a folder or from the local cache of the hub. Nothing is downloaded or left at random.
+"""Pretrained encoders, from a folder or from the hub's local cache. Nothing is downloaded, and no weight stays random.
 
-In transformers' own formats: `config.json`, `model.safetensors` and, of a text encoder, the tokenizer.
+Files are in transformers' formats: `config.json`, `model.safetensors` and, for a text encoder, the tokenizer.
 """
 
 import re
@@ -12,32 +12,32 @@ from transformers.utils import logging
 
 from stages.runtime.errors import UserError
 
-UNUSED = ("layernorm.", "pooler.", "embeddings.mask_token")  # of the pretrained model, in none of the encoders here
+UNUSED = ("layernorm.", "pooler.", "embeddings.mask_token")  # weights of pretrained models that no encoder here has
 
 
 class WeightsError(UserError):
-    """Pretrained weights are missing or of another model; the message names the files and where they belong."""
+    """Pretrained weights are missing or of another model; the message names the files and where to put them."""
 
 
 def config(weights: str) -> PreTrainedConfig:
-    """The configuration of a pretrained encoder. Raises WeightsError."""
+    """The configuration of a pretrained encoder. Raises WeightsError if `config.json` is missing."""
     return _read(AutoConfig, weights, "config.json")
 
 
 def tokenizer(weights: str, max_words: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of a pretrained text encoder, which cuts at `max_words` tokens. Raises WeightsError."""
+    """The tokenizer of a pretrained text encoder, limited to `max_words` tokens. Raises WeightsError if missing."""
     return _read(AutoTokenizer, weights, "tokenizer.json and tokenizer_config.json", model_max_length=max_words)
 
 
 def load(encoder: nn.Module, weights: str) -> None:
-    """Put pretrained weights into an encoder of the same configuration.
+    """Load pretrained weights into an encoder of the same configuration.
 
     Raises:
-        WeightsError: there are none, or a parameter of the encoder is not among them or has another shape.
+        WeightsError: the weights are missing, or do not have exactly the encoder's parameters and shapes.
     """
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it reports what `found` holds
+    logging.set_verbosity_error()  # it would print what `report` holds
     logging.disable_progress_bar()
     try:
         found, report = _read(AutoModel, weights, "model.safetensors", **options)
@@ -57,7 +57,7 @@ def load(encoder: nn.Module, weights: str) -> None:
 
 
 def _read(kind: type, weights: str, files: str, **options):
-    """`kind.from_pretrained` of a folder, or of a name of the hub that lies in its local cache."""
+    """`kind.from_pretrained` of a folder, or of a model on the hub that is in the local cache."""
     is_folder, is_name = Path(weights).is_dir(), re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights)
     try:
         if not (is_folder or is_name):
@@ -67,6 +67,6 @@ def _read(kind: type, weights: str, files: str, **options):
         fetch = f", or fetch them once: HF_HUB_OFFLINE=0 hf download {weights}" if is_name and not is_folder else ""
         raise WeightsError(
             f"pretrained weights {weights!r} cannot be read: {str(error).strip().splitlines()[0]}\n"
-            f"Needed are {files}, as transformers writes them. Put them into a folder and name it under `weights` of "
+            f"They need {files}, in transformers' format. Put these files into a folder and name it under `weights` of "
             f"the recipe in params.yaml{fetch}"
         ) from error

@@ -1,1 +1,1 @@
-"""What MLflow is told: `live` while stages run; `mlruns`, `store`, `flavour` and `owner` for syncs too."""
+"""Write runs to MLflow, while stages run and afterwards from the outputs that DVC keeps."""

@@ -1,4 +1,4 @@
-"""A model folder as a model of MLflow's pyfunc flavour: weights as safetensors, code as files, nothing pickled."""
+"""A model folder packaged as an MLflow pyfunc model: weights as safetensors, code as files, nothing pickled."""
 
 import io
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-FOLDER = "data/model"  # of a logged model, where the model folder lies in it
+FOLDER = "data/model"  # where a logged model holds the model folder
 SERVED = Path(__file__).parents[1] / "serving" / "served.py"
 MODELS = Path(__file__).parents[2] / "models"
 PACKAGES = ("numpy", "pandas", "pillow", "pycocotools", "safetensors", "tokenizers", "torch", "transformers")
@@ -15,7 +15,7 @@ PACKAGES = ("numpy", "pandas", "pillow", "pycocotools", "safetensors", "tokenize
 
 @contextmanager
 def packaged(folder: Path, run_id: str, model_id: str) -> Iterator[Path]:
-    """A temporary folder with the model, `models/`, `stages/serving/served.py`, a signature and an input example."""
+    """Yield a temporary folder: the model, `models/`, `stages/serving/served.py`, a signature and an input example."""
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model, ModelSignature

@@ -1,12 +1,13 @@
-"""What a stage tells MLflow while it runs.
+"""What a stage logs to MLflow while it runs.
 
 MLflow is a view: deleting `mlflow.db` and `mlartifacts/` loses nothing that DVC keeps.
 
-One parent run an ablation (what all variants of a dataset share: data, code, recipe), one child a variant x seed. Both
-are found by a key made of their inputs (`stages.runtime.keys`), so a stage that runs again replaces its run.
+Each ablation has one parent run, for what all variants of a dataset share: data, code, recipe. Each variant x seed has
+one child run. Runs are found by a key made of their inputs (`stages.runtime.keys`), so a stage that runs again replaces
+its MLflow run.
 
-Nothing here stops a stage. What MLflow could not be told is warned of, once a run, and named;
-`python -m pipelines.sync` tells it later, from what DVC keeps. `stages.tracking.store` says which store it is.
+No error here stops a stage. If something cannot be logged, one warning per run names it, and `python -m pipelines.sync`
+logs it later from the outputs that DVC keeps. `stages.tracking.store` chooses the store.
 """
 
 import logging
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from stages.runtime import keys, layout
 from stages.runtime import params as parameters
+from stages.runtime.run import Run
 from stages.tracking import mlruns, store
 from stages.tracking.store import Scalar, Store
 
@@ -30,8 +32,8 @@ log = logging.getLogger("stages.tracking")
 def training_run(dataset: str, variant: str, seed: int, params: Mapping[str, Scalar]) -> Iterator["TrainingRun"]:
     """The child run of one training, open while the block runs.
 
-    It ends as FINISHED; as FAILED after an exception; as KILLED after Ctrl-C or SIGTERM, which this block turns into
-    an exit with code 143 unless the caller handles the signal itself.
+    It ends as FINISHED, as FAILED after an exception, or as KILLED after Ctrl-C or SIGTERM. The block turns SIGTERM
+    into an exit with code 143, unless the caller handles the signal itself.
     """
     run = TrainingRun(dataset, variant, seed, params)
     with _sigterm_raised():
@@ -47,44 +49,45 @@ def training_run(dataset: str, variant: str, seed: int, params: Mapping[str, Sca
 
 
 class TrainingRun:
-    """The open child run. No method raises: `lost` tells what MLflow was not told."""
+    """The open child run. No method raises; `lost` collects what could not be logged."""
 
     def __init__(self, dataset: str, variant: str, seed: int, params: Mapping[str, Scalar]):
-        self.name = mlruns.run_name(dataset, variant, seed)
-        self.lost = _Lost(f"train@{self.name}")
+        run = Run(dataset, variant, seed)
+        self.name = run.name
+        self.lost = _Lost(run.stage("train"))
         self._store, self._run = None, None
         self._waiting: list = []
-        with self.lost.unless_told("the run and everything in it"):
-            inputs = keys.live_inputs(f"train@{self.name}")
+        with self.lost.unless_lost("the run and everything in it"):
+            inputs = keys.live_inputs(run.stage("train"))
             with store.opened() as self._store:
                 self._run = _start_child(self._store, dataset, variant, seed, inputs)
             store.send_params(self._store, self.run_id, params)
 
     @property
     def run_id(self) -> str | None:
-        """MLflow's id of the run; None where MLflow could not be told of it. Never for a file that DVC tracks."""
+        """MLflow's id of the run; None if it could not be created. Do not write it into a file that DVC tracks."""
         return self._run.info.run_id if self._run else None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of one epoch. What a busy database refuses is sent again with the next epoch."""
+        """Log the metrics of one epoch. If a busy database refuses them, they are sent again with the next epoch."""
         if not self._run:
             return
-        with self.lost.unless_told(f"metrics from epoch {self._waiting[0].step if self._waiting else step} on"):
+        with self.lost.unless_lost(f"metrics from epoch {self._waiting[0].step if self._waiting else step} on"):
             self._waiting += store.points(metrics, step)
             self._send()
 
     def log_folder(self, folder: Path, name: str) -> None:
-        """The model folder, as a logged model of this run with a page and metrics of its own."""
+        """Log the model folder as a logged model of this run, with its own page and metrics."""
         if not self._run:
             return
-        with self.lost.unless_told(f"the folder {folder}"):
+        with self.lost.unless_lost(f"the folder {folder}"):
             store.send_model(self._store, self._run, Path(folder), f"{self.name}-{name}")
 
     def end(self, status: str) -> None:
         """Close the run as FINISHED, FAILED or KILLED."""
         if not self._run:
             return
-        with self.lost.unless_told(f"the last {len(self._waiting)} metrics and that the run is {status}"):
+        with self.lost.unless_lost(f"the last {len(self._waiting)} metrics and that the run is {status}"):
             self._send()
             self._store.client.set_terminated(self.run_id, status)
 
@@ -100,55 +103,59 @@ def log_evaluation(
     metrics: Mapping[str, Mapping[str, float]],
     files: Iterable[Path] = (),
 ) -> None:
-    """Metrics of every split and files, on the run that trained the model: `{"val": {"mIoU": 0.5}}` becomes `val/mIoU`.
+    """Log metrics of every split, and files, to the run that trained the model.
 
-    Where that run is not there (the model came from DVC's cache, the database was deleted), it is made.
+    If that run does not exist (the model came from DVC's cache, or the database was deleted), it is created.
+
+    Args:
+        metrics: by split; `{"val": {"mIoU": 0.5}}` becomes `val/mIoU`.
     """
-    name = mlruns.run_name(dataset, variant, seed)
-    lost = _Lost(f"evaluate@{name}")
-    with lost.unless_told("the metrics of every split"):
-        inputs = _made_from(f"train@{name}")
-        key = keys.key(f"evaluate@{name}", keys.live_inputs(f"evaluate@{name}"))
+    train, evaluate = (Run(dataset, variant, seed).stage(kind) for kind in ("train", "evaluate"))
+    lost = _Lost(evaluate)
+    with lost.unless_lost("the metrics of every split"):
+        inputs = _made_from(train)
+        key = keys.key(evaluate, keys.live_inputs(evaluate))
         with store.opened() as opened:
-            found = store.find(opened, keys.key(f"train@{name}", inputs))
+            found = store.find(opened, keys.key(train, inputs))
             run = found[0] if found else _make_ended_child(opened, dataset, variant, seed, inputs)
         models = store.models_of(opened, run)
         mlruns.send_new(opened, run, mlruns.by_split(metrics), models[0] if models else None)
         for path in files:
-            with lost.unless_told(f"the file {path}"):
+            with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
         complete = {} if lost.what else {mlruns.EVALUATED: key}
         store.send_tags(opened, run.info.run_id, complete | _conditions(dataset))
 
 
 def log_card(dataset: str, variant: str, seed: int, card: Path) -> None:
-    """The model card, as a file of the logged model; where MLflow has no such model, `pipelines.sync` brings both."""
-    name = mlruns.run_name(dataset, variant, seed)
-    with _Lost(f"card@{name}").unless_told(f"the file {card}"):
-        inputs = _made_from(f"train@{name}")
+    """Add the model card to the logged model. If MLflow has no such model, `pipelines.sync` logs both later."""
+    run = Run(dataset, variant, seed)
+    train = run.stage("train")
+    with _Lost(run.stage("card")).unless_lost(f"the file {card}"):
+        inputs = _made_from(train)
         with store.opened() as opened:
-            for run in store.find(opened, keys.key(f"train@{name}", inputs))[:1]:
-                for model in store.models_of(opened, run):
+            for trained in store.find(opened, keys.key(train, inputs))[:1]:
+                for model in store.models_of(opened, trained):
                     store.add_to_model(opened, model, card)
 
 
 def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> None:
-    """The comparison and the report, on the parent run of the dataset's ablation, which is then finished.
+    """Log the comparison and the report to the parent run of the dataset's ablation, and finish that run.
 
     Args:
-        files: of the report; those of other datasets are left out.
+        files: files of the report; those of other datasets are skipped.
     """
     lost = _Lost(f"report of {dataset}")
-    with lost.unless_told(f"the comparison {comparison}"):
+    with lost.unless_lost(f"the comparison {comparison}"):
         experiment = parameters.read().experiment
-        first = mlruns.run_name(dataset, experiment.variants[0], experiment.seeds[0])
-        inputs, key = _made_from(f"train@{first}"), keys.key("report", keys.live_inputs("report"))
+        first = Run(dataset, experiment.variants[0], experiment.seeds[0])
+        inputs, key = _made_from(first.stage("train")), keys.key("report", keys.live_inputs("report"))
         with store.opened() as opened:
             parent = _parent(opened, dataset, inputs)
         run_id = parent.info.run_id
         mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
         for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
-            with lost.unless_told(f"the file {path}"):
+            with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)
         if not lost.what:
             store.send_tags(opened, run_id, {mlruns.REPORTED: key})
@@ -156,21 +163,21 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
 
 
 class _Lost:
-    """Collects what MLflow was not told and warns of the first of it, for one run of one stage."""
+    """Collects what could not be logged in one run of one stage, and warns when the first item is lost."""
 
     def __init__(self, who: str):
         self.who = who
         self.what: list[str] = []
 
     @contextmanager
-    def unless_told(self, what: str) -> Iterator[None]:
+    def unless_lost(self, what: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             if not self.what:
                 log.warning(
-                    "MLflow was not told of %s: %s. The first reason: %s. The stage goes on; its outputs and "
-                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` tells it later.",
+                    "%s: MLflow did not get %s. The first reason: %s. The stage goes on; its outputs and "
+                    "dvc.lock are complete without MLflow, and `python -m pipelines.sync` logs the rest later.",
                     self.who, what, store.in_words(error),
                 )  # fmt: skip
             self.what.append(what)
@@ -182,7 +189,7 @@ class _Terminated(SystemExit):
 
 @contextmanager
 def _sigterm_raised() -> Iterator[None]:
-    """SIGTERM raises inside the block, unless somebody handles it already or this is not the main thread."""
+    """Let SIGTERM raise inside the block, unless a handler is set already or this is not the main thread."""
 
     def terminate(number, frame):
         raise _Terminated(128 + number)
@@ -199,15 +206,15 @@ def _sigterm_raised() -> Iterator[None]:
 
 
 def _made_from(train_stage: str) -> dict | None:
-    """Inputs of the training whose model lies here: under DVC its entry in the lock, by hand the working tree."""
+    """Inputs of the training whose model is in the results: from dvc.lock if DVC runs this stage, else computed."""
     locked = keys.locked_inputs(train_stage) if "DVC_STAGE" in os.environ else None
     return locked or keys.live_inputs(train_stage)
 
 
 def _start_child(opened: Store, dataset: str, variant: str, seed: int, inputs: dict | None):
-    """The run of a training that begins, under its parent; an earlier run with the same key gives way to it."""
+    """Create the run of a training that begins, under its parent; an earlier run with the same key is deleted."""
     parent = _parent(opened, dataset, inputs)
-    for earlier in store.find(opened, keys.key(f"train@{mlruns.run_name(dataset, variant, seed)}", inputs)):
+    for earlier in store.find(opened, keys.key(Run(dataset, variant, seed).stage("train"), inputs)):
         store.delete(opened, earlier)
     opened.client.update_run(parent.info.run_id, status="RUNNING")
     more = _conditions(dataset) | _code("stages.train")
@@ -215,7 +222,7 @@ def _start_child(opened: Store, dataset: str, variant: str, seed: int, inputs: d
 
 
 def _make_ended_child(opened: Store, dataset: str, variant: str, seed: int, inputs: dict | None):
-    """The run of a training that MLflow does not know, or no more; `pipelines.sync` completes it."""
+    """Create the run of an earlier training that MLflow does not have; `pipelines.sync` completes it."""
     parent, more = _parent(opened, dataset, inputs), _conditions(dataset) | mlruns.rebuilt("stages.train")
     run = mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
     opened.client.set_terminated(run.info.run_id, "FINISHED")
@@ -232,7 +239,7 @@ def _conditions(dataset: str) -> dict[str, str]:
 
 
 def _code(module: str) -> dict[str, str]:
-    """Where the code came from. Dirty: a file other than what the pipeline itself writes differs from the commit."""
+    """Tags on the origin of the code. Dirty: a file that the pipeline does not write itself differs from the commit."""
     tags, commit = mlruns.source(module), _git("rev-parse", "HEAD")
     if commit is None:
         return tags

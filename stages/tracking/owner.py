@@ -1,4 +1,4 @@
-"""Which process a run in MLflow belongs to, as tags of the run, and whether that process still lives."""
+"""Tags of an MLflow run that name the process that owns it, and whether that process still runs."""
 
 import os
 import socket
@@ -8,16 +8,16 @@ from typing import Literal
 import psutil
 
 HOST, PID, STARTED = "process.host", "process.pid", "process.started"
-SAME = 10  # seconds by which two readings of a start may differ: clocks are set, a number is not given again that soon
+SAME = 10  # seconds by which two readings of a start time may differ; no process id is reused that soon
 
 
 def tags() -> dict[str, str]:
-    """Host, number and start (seconds since 1970) of this process."""
+    """Host, process id and start time (seconds since 1970) of this process."""
     return {HOST: socket.gethostname(), PID: str(os.getpid()), STARTED: f"{psutil.Process().create_time():.2f}"}
 
 
 def fate(tags: Mapping[str, str]) -> Literal["alive", "dead", "elsewhere"]:
-    """What became of the process in the tags of a run; `elsewhere` where that cannot be seen from this host."""
+    """Whether the process in the tags of a run is alive or dead; `elsewhere` if this host cannot tell."""
     if tags.get(HOST) != socket.gethostname() or PID not in tags or STARTED not in tags:
         return "elsewhere"
     try:

@@ -1,4 +1,4 @@
-"""MLflow's store: how it is opened, and how runs, logged models and files are written to it.
+"""MLflow's store: open it, and write runs, logged models and files to it.
 
 `MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another experiment.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "alignformer"
 LOCK_PATIENCE = 60  # seconds
-CLIENT = {  # of MLflow; an address that it prints may hold a password
+CLIENT = {  # MLflow's settings; an address that it prints may hold a password
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -41,7 +41,7 @@ class Store(NamedTuple):
 
 @contextmanager
 def opened() -> Iterator[Store]:
-    """The store, under a lock: several processes may not create one database, or one run, at once.
+    """Open the store under a lock, so that no two processes create the database, or one run, at once.
 
     Raises:
         filelock.Timeout: another process had the lock for a minute.
@@ -64,17 +64,17 @@ def opened() -> Iterator[Store]:
 
 
 def address() -> str:
-    """Of the store: `MLFLOW_TRACKING_URI`, or this project's database."""
+    """The address of the store: `MLFLOW_TRACKING_URI`, or else the database of this project."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
 
 
 def _root() -> Path:
-    """The project; an experiment that DVC runs in a temporary copy names the original."""
+    """The project root. When DVC runs an experiment in a temporary copy, `DVC_ROOT` names the original project."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
 def _check_writable(database: Path) -> None:
-    """Fail within seconds where MLflow would try for minutes: no database, not writable, locked by somebody."""
+    """Raise within seconds, where MLflow would try for minutes, if the database cannot be written or is locked."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("BEGIN IMMEDIATE")
 
@@ -94,7 +94,7 @@ def _experiment_id(client: "MlflowClient", root: Path) -> str:
 
 
 def find(store: Store, key: str) -> list["MlflowRun"]:
-    """Runs with a key, the latest first."""
+    """The runs with a key, the latest first."""
     return search(store, f"tags.key = '{key}'")
 
 
@@ -109,7 +109,11 @@ def search(store: Store, condition: str) -> list["MlflowRun"]:
 
 
 def all_pages(page: Callable[[str | None], Any]) -> list:
-    """What MLflow answers page by page. Args: page: from the token of a page to that page."""
+    """All results that MLflow returns page by page.
+
+    Args:
+        page: takes the token of a page, None for the first, and returns the page.
+    """
     found, token = [], None
     while True:
         answer = page(token)
@@ -128,7 +132,7 @@ def delete(store: Store, run: "MlflowRun") -> None:
 def points(
     values: Mapping[str, float], step: int, model_id: str | None = None, when: int | None = None
 ) -> list["Metric"]:
-    """Metrics of one step: of a run, and of its logged model too where that is named.
+    """Metrics of one step, for a run and, if `model_id` is given, for its logged model too.
 
     Args:
         when: milliseconds since 1970; None for now.
@@ -159,18 +163,18 @@ def send_tags(store: Store, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def send_file(store: Store, run_id: str, path: Path, folder: str) -> None:
-    """A file, into a folder of the run's artifacts."""
+    """Send a file into a folder of the run's artifacts."""
     store.client.log_artifact(run_id, str(path), folder)
 
 
 def models_of(store: Store, run: "MlflowRun") -> list["LoggedModel"]:
-    """Logged models that came from a run."""
+    """The logged models of a run."""
     condition = f"source_run_id = '{run.info.run_id}'"
     return list(store.client.search_logged_models([run.info.experiment_id], filter_string=condition))
 
 
 def send_model(store: Store, run: "MlflowRun", folder: Path, name: str) -> "LoggedModel":
-    """A model folder, as a new logged model of the run."""
+    """Send a model folder as a new logged model of the run."""
     tags = {tag: run.data.tags[tag] for tag in ("key", "dataset", "variant", "seed", "protocol")}
     model = store.client.create_logged_model(
         run.info.experiment_id,
@@ -183,7 +187,7 @@ def send_model(store: Store, run: "MlflowRun", folder: Path, name: str) -> "Logg
 
 
 def fill_model(store: Store, run: "MlflowRun", model: "LoggedModel", folder: Path) -> "LoggedModel":
-    """The files of a logged model, again where some are there; then it is an output of the run, and READY."""
+    """Send all files of a logged model, also those that it has; then make it READY and an output of the run."""
     from mlflow.entities import LoggedModelOutput
 
     with flavour.packaged(folder, run.info.run_id, model.model_id) as package:
@@ -195,7 +199,7 @@ def fill_model(store: Store, run: "MlflowRun", model: "LoggedModel", folder: Pat
 
 
 def add_to_model(store: Store, model: "LoggedModel", path: Path) -> None:
-    """One more file of the model folder."""
+    """Send one more file of the model folder to a logged model."""
     with TemporaryDirectory() as place:
         folder = Path(place, flavour.FOLDER)
         folder.mkdir(parents=True)
@@ -221,11 +225,11 @@ def _files(list_folder: Callable[[str | None], Iterable], folder: str | None = N
 
 
 def legal(name: str) -> str:
-    """The name of a metric or param as MLflow allows it: `Pr@0.5` becomes `Pr_0.5`."""
+    """The name of a metric or param with characters that MLflow allows: `Pr@0.5` becomes `Pr_0.5`."""
     return re.sub(r"[^\w\-./ ]", "_", name)
 
 
 def in_words(error: BaseException) -> str:
-    """Kind and first line of an error, without user and password where an address has them."""
+    """Class and first line of an error, without user and password of any address in it."""
     lines = str(error).strip().splitlines() or [""]
     return re.sub(r"//[^/@\s]+@", "//***@", f"{type(error).__name__}: {lines[0]}")

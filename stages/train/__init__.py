@@ -1,0 +1,1 @@
+"""Train one variant on one dataset under one seed: `python -m stages.train`."""

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=float,
         default=SECONDS,
         metavar="N",
-        help="keep where an epoch stands every N seconds (default: %(default)g), for a next start; changes no result",
+        help="seconds between two checkpoints within an epoch (default: %(default)g); changes no result",
     )
     options = command.parse_args(arguments)
     run, settings = command_line.run_and_params(command, options)

@@ -1,7 +1,8 @@
 """The checkpoint files of one run, `CHECKPOINTS/DATASET-VARIANT-SEED/KEY/EPOCH-STEP-HASH.pt`.
 
-Beside DVC, which deletes a stage's outputs before it runs. The key is made of what determines the run, so that no run
-goes on from another's checkpoint; the hash is the file's own SHA-256, its beginning, so that damage is seen.
+They are not outputs of a DVC stage, since DVC deletes those before the stage runs. KEY is a hash of everything that
+determines the run, so that no run resumes from another's checkpoint. HASH is the beginning of the file's SHA-256, which
+reveals damage.
 """
 
 import hashlib
@@ -27,19 +28,19 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointError(UserError):
-    """A checkpoint cannot be written; the message names the file, what it needs, and where a next start goes on."""
+    """A checkpoint cannot be written; the message names it, the space it needs, and where the next start resumes."""
 
 
 class Checkpoints:
-    """Every method is called by every process of the run; the main one alone writes and removes.
+    """The checkpoints of one run. Every process of the run calls every method; only the main one writes and removes.
 
-    The last ones stay when the run has ended: DVC has not recorded its outputs yet, and would remove them where it is
-    killed before that. `stages.evaluate` removes them.
+    The last checkpoints stay when the training has ended. DVC has not recorded the outputs yet; if it is killed before
+    it does, it deletes them at the next start. `stages.evaluate` removes the checkpoints.
 
     Args:
-        folder: of the run.
-        key: of what determines the run.
-        seconds: wall time after which a checkpoint within an epoch is due.
+        folder: the folder of the run, `layout.checkpoints`.
+        key: the hash of everything that determines the run, `identity.key`.
+        seconds: wall-clock seconds after which a checkpoint within an epoch is due.
     """
 
     def __init__(self, folder: Path, key: str, seconds: float):
@@ -48,19 +49,19 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def resume(self, state: State) -> Path | None:
-        """Put a fresh state where the newest undamaged checkpoint was; without one it stays as it is, and None."""
+        """Restore `state` from the newest undamaged checkpoint and return its path; None if there is none."""
         (path,) = broadcast_object_list([self._newest_intact() if here().is_main_process else None])
         if path is not None:
             state.restore(torch.load(path, map_location="cpu", weights_only=True))
         return path
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint within an epoch; the same answer for every process."""
+        """Whether a checkpoint within an epoch is due; every process gets the same answer."""
         (answer,) = broadcast_object_list([time.monotonic() - self.last >= self.seconds])
         return answer
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, whole or not at all, and remove all but the newest `KEPT`.
+        """Write a checkpoint, whole or not at all, and remove all but the newest `KEPT` of them.
 
         Raises:
             CheckpointError: the disk is full, or the file cannot be written for another reason.
@@ -71,14 +72,14 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def newest_first(self) -> list[Path]:
-        """The files there are, unchecked."""
+        """All checkpoint files, unchecked, the newest first."""
         return sorted(self.folder.glob("*.pt"), reverse=True)
 
     def _newest_intact(self) -> Path | None:
-        """The file to go on from. What cannot be of use, now or later, is removed."""
+        """The checkpoint to resume from. Removes checkpoints of other keys and damaged ones."""
         for other in _folders(self.folder.parent):
             if other != self.folder:
-                print(f"{other} is of a run with other inputs, code or parameters: removed, not used", flush=True)
+                print(f"{other} belongs to a run with other inputs, code or parameters: removed, not used", flush=True)
                 shutil.rmtree(other)
         (self.folder / TEMPORARY).unlink(missing_ok=True)
         damaged = 0
@@ -86,7 +87,7 @@ class Checkpoints:
             if _intact(path):
                 return path
             damaged += 1
-            log.warning("%s is damaged, as its SHA-256 is not the one in its name: removed, not used", path)
+            log.warning("%s is damaged (its SHA-256 differs from the one in its name): removed, not used", path)
             path.unlink()
         if damaged:
             log.warning("no undamaged checkpoint is left in %s: training starts from the beginning", self.folder)
@@ -110,15 +111,15 @@ class Checkpoints:
     def _why(self, error: OSError, file: Path, content: dict) -> str:
         needed, free = (f"{size / 1e6:.1f} MB" for size in (_size(content), _free(self.folder)))
         newest = next(iter(self.newest_first()), None)
-        onward = f"goes on from {newest}" if newest else "starts from the beginning, as there is no checkpoint yet"
+        onward = f"resumes from {newest}" if newest else "starts from the beginning, as there is no checkpoint yet"
         return (
             f"the checkpoint {file} cannot be written: {error.strerror or error}. It needs {needed}; {free} are free. "
-            f"Make room, or lift what limits files, and run the same command again: it {onward}"
+            f"Make room or raise the limit on file size, then run the same command again: it {onward}"
         )
 
 
 class _Hashing:
-    """A binary file that hashes what is written to it, and remembers why it could not be written."""
+    """A binary file that hashes what is written to it, and remembers the error of a failed write."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.hash, self.error = file, hashlib.sha256(), None
@@ -136,19 +137,19 @@ class _Hashing:
 
 
 def _write_through(path: Path, content: dict) -> str:
-    """Write to the disk itself, one tensor after the other; the file's hash. Raises OSError."""
+    """Write through to the disk and return the file's hash. Raises OSError if the file cannot be written."""
     with path.open("wb") as file:
         hashing = _Hashing(file)
         try:
             torch.save(content, hashing)
-        except RuntimeError as error:  # in torch's own words, whatever went wrong
+        except RuntimeError as error:  # torch's own error hides the cause
             raise hashing.error or error from None
         os.fsync(file.fileno())
     return hashing.hash.hexdigest()[:DIGITS]
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
+    """Write the folder to the disk: without it, a new file's name is lost in a crash."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -160,7 +161,7 @@ def _intact(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return path.stem.endswith("-" + hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS])
-    except OSError:  # a disk that fails
+    except OSError:  # for example a failing disk
         return False
 
 
@@ -169,12 +170,12 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _free(folder: Path) -> int:
-    """Bytes that are free where the folder is, or will be."""
+    """Free bytes on the disk of the folder, which need not exist yet."""
     return shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
 
 
 def _size(content: object) -> int:
-    """Bytes of every tensor in nested containers."""
+    """Bytes of all tensors in nested containers."""
     match content:
         case torch.Tensor():
             return content.nbytes

@@ -1,21 +1,21 @@
-"""What determines a run, as a short key: two trainings with the same key compute the same."""
+"""A short key of everything that determines a run: two trainings with the same key compute the same."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import transformers
 
 from stages.runtime import layout
-from stages.runtime.params import Recipe, Variant
+from stages.runtime.params import Model, Recipe, Variant
 from stages.runtime.processes import here
 from stages.runtime.run import Run
 from stages.scoring.protocols import Protocol
 
 PROJECT = Path(__file__).parents[2]
-SOURCES = (  # as dvc.yaml has them
+SOURCES = (  # the code among the deps of stage train in dvc.yaml
     "models/alignformer.py",
     "models/configuration.py",
     "models/encoders.py",
@@ -36,20 +36,23 @@ SOURCES = (  # as dvc.yaml has them
     "stages/setup",
     "stages/train",
 )
-COMMANDS = "__main__.py"  # which .dvcignore leaves out
+COMMANDS = "__main__.py"  # .dvcignore leaves these files out
 
 
 def key(run: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
-    """A hash of parameters, data, code, pretrained weights, versions, processes and kind of device: 16 hex digits."""
-    chosen = recipe.model_dump(mode="json")
+    """A hash of parameters, data, code, pretrained weights, versions, number of processes and kind of device.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     determined_by = {
         "run": run,
-        "recipe": chosen,
+        "recipe": recipe.model_dump(mode="json"),
         "variant": variant.model_dump(mode="json"),
         "protocol": protocol.name,
         "data": _digests([layout.prepared(run.dataset)]),
         "code": _digests((PROJECT / name for name in SOURCES), "*.py"),
-        "weights": _digests(_weights(chosen)),
+        "weights": _digests(_weights(recipe.model)),
         "versions": [torch.__version__, transformers.__version__],
         "processes": here().num_processes,
         "device": here().device.type,
@@ -58,7 +61,7 @@ def key(run: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
 
 
 def _digests(places: Iterable[Path], pattern: str = "*") -> list[tuple[str, str]]:
-    """Path and SHA-256 of the files that are, or lie below, the places."""
+    """Path and SHA-256 of every file that is one of the places or lies below one."""
     found = []
     for place in places:
         for path in [place] if place.is_file() else sorted(place.rglob(pattern)):
@@ -69,10 +72,7 @@ def _digests(places: Iterable[Path], pattern: str = "*") -> list[tuple[str, str]
     return found
 
 
-def _weights(section: dict) -> Iterator[Path]:
-    """Folders of pretrained weights that a recipe names; a name on a hub stands for itself."""
-    for name, value in section.items():
-        if isinstance(value, dict):
-            yield from _weights(value)
-        elif name == "weights" and Path(value).is_dir():
-            yield Path(value)
+def _weights(recipe: Model) -> list[Path]:
+    """The folders of pretrained weights. A model on a hub has no folder; its name is part of the recipe."""
+    named = [Path(encoder.weights) for encoder in (recipe.vision, recipe.text) if encoder.kind == "pretrained"]
+    return [path for path in named if path.is_dir()]

@@ -1,4 +1,4 @@
-"""The training loop: epochs over one random expression a ref, validated on every expression of val."""
+"""The training loop: epochs over one random expression per ref, validated on every expression of val."""
 
 from collections.abc import Callable
 
@@ -31,20 +31,22 @@ def fit(
     checkpoints: Checkpoints | None = None,
     workers: int = 0,
 ) -> tuple[AlignFormer, list[dict[str, float]]]:
-    """Train, validating after each epoch. Several processes share every batch and return the same.
+    """Train, and validate after each epoch. Several processes share every batch and return the same result.
 
     Args:
-        log: is told the row of history of each finished epoch, and its number; called by the main process. After a
-            break it is told the earlier rows again.
-        checkpoints: where it goes on from after a break, as if there had been none; None to start from the beginning
-            and keep nothing.
-        workers: processes that load images; 0: this one. Changes no result.
+        log: receives the history row and the number of each finished epoch. Only the main process calls it. A resumed
+            training first passes the rows of its earlier epochs again.
+        checkpoints: training resumes from these and gives the same result as without a break. None: start from the
+            beginning and write no checkpoint.
+        workers: processes that load images; 0: this process does. Changes no result.
 
     Returns:
-        The model with the weights of the best epoch by `training.select_by` on val, and the history, a row an epoch.
+        The model with the weights of the best epoch by `training.select_by` on val, and the history, one row per epoch.
 
     Raises:
-        NonFiniteLossError, ImageError, CheckpointError: see there.
+        NonFiniteLossError: the loss of a step is infinite or not a number.
+        ImageError: an image cannot be read.
+        CheckpointError: a checkpoint cannot be written.
     """
     accelerator = processes.accelerator(training.precision)
     if training.channels_last:
@@ -59,7 +61,7 @@ def fit(
     if training.compile:
         prepared_model = torch.compile(prepared_model)
 
-    def tell(row: dict[str, float]) -> None:
+    def log_row(row: dict[str, float]) -> None:
         if accelerator.is_main_process:
             log({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
 
@@ -67,7 +69,7 @@ def fit(
     if checkpoints and (file := checkpoints.resume(state)):
         accelerator.print(f"resuming at {_place(state, training.epochs, len(batches))}, from {file}", flush=True)
     for row in state.history:
-        tell(row)
+        log_row(row)
     losses = LossMeter(state, accelerator.device)
     while state.epoch <= training.epochs:
         sampler.epoch, sampler.done = state.epoch, state.step * training.batch_size
@@ -101,7 +103,7 @@ def fit(
             f"val mIoU {row['val_mIoU']:.4f}, oIoU {row['val_oIoU']:.4f}",
             flush=True,
         )
-        tell(row)
+        log_row(row)
         state.end_epoch(row, metrics[training.select_by])
         if checkpoints:
             checkpoints.save(state)
@@ -110,7 +112,7 @@ def fit(
 
 
 def _row(state: State, samples: int, metrics: dict[str, float]) -> dict[str, float]:
-    """A row of history: mean losses of the epoch under way, learning rate of its last step, metrics on val."""
+    """The history row of the current epoch: mean losses, learning rate of the last step, metrics on val."""
     means = (state.totals / samples).tolist()
     return {
         "epoch": state.epoch,

@@ -1,4 +1,4 @@
-"""The losses of the steps, added up without making a GPU wait for each."""
+"""Sums of the losses over an epoch, without synchronising with the GPU after every step."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from stages.data.samples import Batch
 from stages.runtime.errors import UserError
 from stages.train.state import State
 
-PATIENCE = 50  # steps whose losses may be unknown on a GPU
+PATIENCE = 50  # steps whose losses may wait on a GPU
 
 
 class NonFiniteLossError(UserError):
-    """The loss became infinite or not a number; the message names the step, the samples and the learning rate."""
+    """A loss is infinite or not a number; the message names the step, the samples and the learning rate."""
 
 
 class Step(NamedTuple):
-    """A step whose losses are still on the device: (3,) losses, and what an error would name."""
+    """A step whose (3,) losses are still on the device, with what an error message names."""
 
     losses: torch.Tensor
     samples: int
@@ -27,10 +27,10 @@ class Step(NamedTuple):
 
 
 class LossMeter:
-    """Adds the losses of every step to the totals of the state, in float64, step by step.
+    """Adds the losses of every step to `state.totals`, in float64, in the order of the steps.
 
-    On a CPU each step's losses are known before the weights change. On a GPU they are fetched `PATIENCE` steps at once,
-    since every fetch waits until the GPU has caught up.
+    On a CPU a step's losses are known before the weights change. On a GPU the losses of `PATIENCE` steps are fetched
+    together, since a fetch waits until the GPU has finished all its work.
     """
 
     def __init__(self, state: State, device: torch.device):
@@ -40,11 +40,15 @@ class LossMeter:
 
     @property
     def known(self) -> bool:
-        """Whether the losses of every step so far are in the totals, and finite."""
+        """Whether the totals include every step so far, all with finite losses."""
         return not self.waiting
 
     def add(self, output: AlignFormerOutput, batch: Batch) -> None:
-        """Note the losses of the step under way. Raises NonFiniteLossError, for this step or one before."""
+        """Add the losses of the current step.
+
+        Raises:
+            NonFiniteLossError: a loss of this step, or of an earlier one that was not fetched yet, is not finite.
+        """
         losses = torch.stack([output.loss, output.mask_loss, output.contrastive_loss]).detach()
         scheduler = self.state.scheduler
         rate = scheduler.get_last_lr()[0]
@@ -53,7 +57,11 @@ class LossMeter:
             self.fetch()
 
     def fetch(self) -> None:
-        """Wait for the losses that are not known yet. Raises NonFiniteLossError, for the first of them."""
+        """Wait for all losses on the device and add them to the totals.
+
+        Raises:
+            NonFiniteLossError: a loss is not finite; the message names the first such step.
+        """
         if self.known:
             return
         fetched = torch.stack([step.losses for step in self.waiting]).cpu().double()  # (steps, 3)
@@ -62,7 +70,7 @@ class LossMeter:
                 raise NonFiniteLossError(
                     f"loss, mask loss and contrastive loss are {losses.tolist()} at step {step.number}, "
                     f"learning rate {step.learning_rate:.3g}, sent_ids {step.sent_ids.tolist()}: "
-                    "lower training.learning_rate of the recipe, or look at these samples"
+                    "lower training.learning_rate of the recipe, or check these samples"
                 )
             self.state.totals += losses * step.samples
         self.waiting.clear()

@@ -1,4 +1,4 @@
-"""Where a training stands, complete: what goes on from it computes what would have been computed without a break."""
+"""The complete state of a training: a training resumed from it computes the same as one without a break."""
 
 import math
 import random
@@ -23,13 +23,13 @@ class State:
     """What changes while a model is trained.
 
     Attributes:
-        scaler: of the gradients, in fp16; None otherwise.
-        epoch: the one under way, from 1.
-        step: how many steps of it are done.
-        totals: (3,) float64, sums over its samples so far: loss, mask loss, contrastive loss.
+        scaler: of the gradients in fp16; None in other precisions.
+        epoch: the current epoch, from 1.
+        step: how many steps of the current epoch are done.
+        totals: (3,) float64, sums over the epoch's samples so far: loss, mask loss, contrastive loss.
         learning_rate: of the last step.
-        history: a row for each finished epoch.
-        best, best_weights: the best metric so far, and the weights then, on the CPU.
+        history: one row per finished epoch.
+        best, best_weights: the best metric so far, and the weights of that epoch, on the CPU.
     """
 
     model: nn.Module
@@ -45,7 +45,7 @@ class State:
     best_weights: dict[str, torch.Tensor] | None = None
 
     def end_epoch(self, row: dict[str, float], metric: float) -> None:
-        """Note an epoch that is trained and validated; its weights are kept where no earlier epoch was as good."""
+        """Finish an epoch after its validation; keep its weights if its metric is above that of all earlier epochs."""
         self.history.append(row)
         if metric > self.best:
             self.best = metric
@@ -53,7 +53,7 @@ class State:
         self.epoch, self.step, self.totals = self.epoch + 1, 0, torch.zeros_like(self.totals)
 
     def content(self) -> dict:
-        """Tensors, numbers and strings alone, which can be read without running code. Called by every process."""
+        """The state as tensors, numbers and strings only, so that loading it runs no code. Every process calls this."""
         parts = {name: getattr(self, name) for name in PARTS}
         return {
             "parts": {name: part.state_dict() for name, part in parts.items() if part is not None},
@@ -62,7 +62,7 @@ class State:
         }
 
     def restore(self, content: dict) -> None:
-        """Go back to what `content` was. The optimizer and the best weights may keep its tensors as their own."""
+        """Restore what `content` returned. Optimizer and best weights may keep the tensors in it without a copy."""
         for name, state in content["parts"].items():
             getattr(self, name).load_state_dict(state)
         for name in PROGRESS:
@@ -71,7 +71,7 @@ class State:
 
 
 def random_state() -> dict:
-    """The state of every generator of this process."""
+    """The state of every random number generator of this process."""
     _, keys, position, has_gauss, gauss = np.random.get_state()
     states = {
         "python": random.getstate(),
@@ -84,7 +84,7 @@ def random_state() -> dict:
 
 
 def set_random_state(states: dict) -> None:
-    """Set what `random_state` told."""
+    """Restore what `random_state` returned."""
     keys, *rest = states["numpy"]
     random.setstate(states["python"])
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))

@@ -1,4 +1,4 @@
-"""One training from its parameters to the files that DVC keeps."""
+"""One training, from its parameters to the files that DVC keeps."""
 
 import shutil
 from contextlib import nullcontext
@@ -26,10 +26,16 @@ class OutputError(UserError):
 
 
 def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
-    """Build the variant's model, fit it on train, keep the epoch that is best on val.
+    """Build the variant's model, train it on train, and write the weights of the best epoch on val.
 
     Raises:
-        UserError: of many kinds; the message says what to do.
+        FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
+        WeightsError: pretrained weights are missing.
+        RunTakenError: another process trains this run.
+        NotOneRunError, OtherEndedError: several processes do not form one group, or one of them ended early.
+        NonFiniteLossError: the loss of a step is infinite or not a number.
+        ImageError: an image cannot be read.
+        CheckpointError, OutputError: a file cannot be written.
     """
     folder = layout.checkpoints(*run)
     with processes.group() as process, only_trainer(folder):
@@ -45,9 +51,9 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
                 setup.recipe.training,
                 setup.protocol,
                 run.seed,
-                tracked and tracked.log,
-                checkpoints,
-                settings.machine.workers,
+                log=tracked and tracked.log,
+                checkpoints=checkpoints,
+                workers=settings.machine.workers,
             )
             if not main:
                 return
@@ -56,7 +62,7 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
 
 
 def write(run: Run, model: AlignFormer, processor: AlignFormerProcessor, history: pd.DataFrame) -> None:
-    """Write what DVC keeps. Raises OutputError, and leaves nothing half written."""
+    """Write model folder and history. Raises OutputError if one cannot be written; then neither is left behind."""
     folder, table = layout.model(*run), layout.history(*run)
     try:
         with atomic_write(folder) as partial:
@@ -71,5 +77,5 @@ def write(run: Run, model: AlignFormer, processor: AlignFormerProcessor, history
         table.unlink(missing_ok=True)
         raise OutputError(
             f"{folder} and {table} cannot be written: {error}. Nothing is lost: make room and run the same command "
-            f"again, which goes on from {layout.checkpoints(*run)}, where the training is at its end"
+            f"again. It resumes from the end of the training, which is in {layout.checkpoints(*run)}"
         ) from error

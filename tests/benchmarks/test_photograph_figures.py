@@ -36,7 +36,7 @@ def test_the_value_is_the_metric_that_every_other_table_has():
 
 @pytest.fixture
 def methods() -> dict[str, pd.DataFrame]:
-    """Scores of a model and of the shuffled one, which has exactly 0.2 of IoU less on every expression."""
+    """Scores of a model and of the same model on shuffled texts, whose IoU is exactly 0.2 lower on every expression."""
     scores = made_up(images=30, most=3).assign(union=1000)
     scores["intersection"] = scores["intersection"] % 700 + 200
     worse = scores.assign(intersection=scores["intersection"] - 200)
@@ -51,7 +51,7 @@ def test_differences_are_paired(methods):
     assert model["mIoU high"] - model["mIoU low"] > 0.05
 
 
-def test_the_quoted_head_has_no_interval_and_its_difference_that_of_the_model(methods):
+def test_the_quoted_head_has_no_interval_and_its_difference_has_that_of_the_model(methods):
     rows = pd.DataFrame(photographs.rows_of(("refer_mini", "val"), methods)).set_index("method")
     quoted = rows[rows["source"] == "quoted"]
     assert quoted["mIoU"].tolist() == [0.373, 0.182] and quoted["mIoU low"].isna().all()
@@ -76,7 +76,7 @@ def test_a_second_run_replaces_its_rows_and_keeps_those_of_other_models(tmp_path
 
 
 @pytest.mark.parametrize("size", [(40, 60), (7, 9)])
-def test_the_centre_box_is_half_as_high_and_wide_and_in_the_middle(size):
+def test_the_center_box_is_half_as_high_and_wide_and_in_the_middle(size):
     height, width = size
     mask = baselines.center_box(np.zeros((*size, 3), np.uint8), "")
     rows, columns = mask.any(axis=1), mask.any(axis=0)

@@ -1,4 +1,4 @@
-"""What the benchmarks of cost compare, and how their rows are written."""
+"""What the benchmarks of cost compare, and how they write their rows."""
 
 import csv
 
@@ -35,7 +35,7 @@ def content(root) -> params.Params:
 
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_the_encoders_alone_compute_what_alignformer_computes_before_any_word_is_read(content, kind):
-    """With the same weights the same words and, but for norms of its own, the same features of every stage."""
+    """With the same weights: the same words and, before AlignFormer's own norms, the same features of every level."""
     setting = SETTINGS[kind]
     alone = steps.made(content, setting, steps.ALONE, compiled=False).eval()
     model = steps.made(content, setting, "baseline", compiled=False).eval()
@@ -49,8 +49,8 @@ def test_the_encoders_alone_compute_what_alignformer_computes_before_any_word_is
     *features, words = alone(**inputs)
     grid = model.vision.embed(inputs["pixel_values"])
     assert len(features) == len(model.vision.dims)
-    for stage, feature in enumerate(features):
-        grid = model.vision.level(stage, grid)
+    for level, feature in enumerate(features):
+        grid = model.vision.level(level, grid)
         ours = torch.nn.functional.layer_norm(grid.tokens, grid.tokens.shape[-1:], eps=setting.vision.layer_norm_eps)
         torch.testing.assert_close(feature, ours.transpose(1, 2).unflatten(2, grid.size), atol=1e-4, rtol=1e-4)
     ours = model.text(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
@@ -86,14 +86,14 @@ def test_ratios_are_of_medians_and_their_range_of_rounds():
     }
 
 
-def test_works_take_turns_first_one_then_the_other_way_about():
+def test_works_take_turns_in_alternating_order():
     order = []
     found = steps.in_turn({name: lambda name=name: order.append(name) for name in "ab"}, rounds=3)
     assert "".join(order) == "ab" + "ba" + "ab" + "ba"
     assert {name: len(times) for name, times in found.items()} == {"a": 3, "b": 3}
 
 
-def test_nothing_shared_gives_the_same_masks():
+def test_inputs_without_sharing_give_the_same_masks():
     torch.manual_seed(0)
     model = AlignFormer(AlignFormerConfig(vision_config=SWIN, text_config=TEXT, pixel_dim=16)).eval()
     inputs = {
@@ -101,7 +101,7 @@ def test_nothing_shared_gives_the_same_masks():
         "input_ids": torch.tensor([[2, 5, 3, 0], [2, 6, 7, 3]]),
         "attention_mask": torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]),
         "image_index": torch.tensor([0, 0, 1]),
-        "expressions": torch.tensor([1, 0, 1]),
+        "text_index": torch.tensor([1, 0, 1]),
     }
     with torch.no_grad():
         shared = model(**inputs).logits
@@ -143,6 +143,6 @@ def test_steps_of_the_gpu_benchmark_train(content):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_command_says_so():
+def test_without_a_gpu_the_command_names_the_one_for_cpus():
     with pytest.raises(SystemExit, match="there is no GPU"):
         gpu.main()

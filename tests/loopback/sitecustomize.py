@@ -1,7 +1,7 @@
-"""For PYTHONPATH: no process connects, looks a name up, sends or listens beyond loopback; what it tried is noted.
+"""On PYTHONPATH, this keeps every process from connecting, looking up names, sending or listening beyond loopback.
 
-Python runs this at the start of every process. LOOPBACK_LOG names a folder: a file for each process, its first line
-the command, every further line a call that was refused.
+Python runs it at the start of every process. The folder LOOPBACK_LOG gets one file per process: its first line is the
+command, and every further line a refused call.
 """
 
 import errno
@@ -28,7 +28,7 @@ def _refuse(event: str, arguments: tuple) -> None:
 
 
 def _stays_here(address: object) -> bool:
-    """Of a file on this machine, or of loopback; None is sent along a connection that was looked at."""
+    """Whether an address is a file on this machine or on loopback; None uses a connection that was checked before."""
     host = address[0] if isinstance(address, tuple) else address
     if isinstance(host, bytes):
         host = host.decode(errors="replace")

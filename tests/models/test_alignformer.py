@@ -123,7 +123,7 @@ def test_shapes(batch, vision, size):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_saved_model_answers_the_same(batch, tmp_path, variant, vision):
+def test_a_saved_model_predicts_the_same(batch, tmp_path, variant, vision):
     model = tiny(variant, vision, contrastive_weight=0.3, temperature=0.2, positive_weight=2.0).eval()
     model.save_pretrained(tmp_path)
     files = {path.name for path in tmp_path.iterdir()}
@@ -153,7 +153,7 @@ NO_EFFECT = (
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_parameter_gets_a_gradient(batch, variant, vision):
-    """The exceptions: biases without effect, and the gate of the last exchange, whose pixels no stage reads."""
+    """The exceptions: biases without effect, and the gate of the last exchange, whose pixels no level reads."""
     model = tiny(variant, vision).double()
     batch = {name: value.double() if value.is_floating_point() else value for name, value in batch.items()}
     model(**batch).loss.backward()
@@ -184,7 +184,7 @@ def test_variants_start_from_the_same_weights(vision):
 @torch.no_grad()
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(batch, variant, vision):
+def test_shared_images_and_expressions_are_encoded_once_and_give_the_same_masks(batch, variant, vision):
     model = tiny(variant, vision).double().eval()
     batch["pixel_values"] = batch["pixel_values"].double()
     images, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
@@ -207,13 +207,13 @@ def test_shared_images_and_expressions_are_encoded_once_and_answered_the_same(ba
         assert encoded == [3] * once + [5] * (len(model.vision.dims) - once)
 
 
-@pytest.mark.parametrize(("variant", "stages", "once"), [
+@pytest.mark.parametrize(("variant", "levels", "once"), [
     ("baseline", None, 4), ("pixel_to_text", None, 4), ("text_to_pixel", None, 1), ("vlba", None, 1),
     ("vlba", 4, 1), ("vlba", 2, 3), ("alignformer", 1, 4),
 ])  # fmt: skip
-def test_vlba_stands_after_the_last_stages(variant, stages, once):
-    model = tiny(variant, "dinov2", vlba_levels=stages)
-    assert list(model.vlba) == ([] if variant == "baseline" else ["0", "1", "2", "3"][-(stages or 4) :])
+def test_vlba_stands_after_the_last_levels(variant, levels, once):
+    model = tiny(variant, "dinov2", vlba_levels=levels)
+    assert list(model.vlba) == ([] if variant == "baseline" else ["0", "1", "2", "3"][-(levels or 4) :])
     assert model.levels_without_words == once
 
 

@@ -1,4 +1,4 @@
-"""The staged encoders against the library's own."""
+"""The encoders that run level by level against those of transformers."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def run(levels, images: torch.Tensor) -> list[torch.Tensor]:
-    """Outputs of the levels as the library gives them, (B, C, h, w)."""
+    """Outputs of the levels as transformers returns them, (B, C, h, w)."""
     grid = levels.embed(images)
     outputs = [grid.tokens.transpose(1, 2).unflatten(2, grid.size)]
     for index in range(len(levels.dims)):
@@ -46,8 +46,8 @@ def run(levels, images: torch.Tensor) -> list[torch.Tensor]:
 @torch.no_grad()
 @pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("size", [(32, 32), (64, 64), (36, 44), (30, 50), (20, 12)])
-def test_staged_swin_equals_the_backbone_before_its_norms(size, absolute):
-    """Also where the grid is no multiple of the window, the image no multiple of the patch, the side odd."""
+def test_swin_by_levels_equals_the_backbone_before_its_norms(size, absolute):
+    """Also if the grid is no multiple of the window, the image no multiple of the patch, or a side is odd."""
     if absolute and (size[0] % 4 or size[1] % 4):
         pytest.skip("the library interpolates position tables for whole patches only")
     config = swin(use_absolute_embeddings=absolute)
@@ -80,8 +80,8 @@ def test_normed_levels_are_the_backbones_feature_maps():
 @torch.no_grad()
 @pytest.mark.parametrize("blocks", [4, 6])
 @pytest.mark.parametrize("size", [(28, 28), (56, 56), (35, 63), (30, 40)])
-def test_staged_dinov2_equals_the_backbone_before_its_norm(size, blocks):
-    """Also where position embeddings are interpolated, and where blocks do not divide by four."""
+def test_dinov2_by_levels_equals_the_backbone_before_its_norm(size, blocks):
+    """Also if position embeddings are interpolated, or the number of blocks is not divisible by four."""
     config = Dinov2Config(
         image_size=28,
         patch_size=7,
@@ -103,7 +103,7 @@ def test_staged_dinov2_equals_the_backbone_before_its_norm(size, blocks):
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(32, 32), (45, 51)])
-def test_staged_resnet_equals_the_backbone(size):
+def test_resnet_by_levels_equals_the_backbone(size):
     config = ResNetConfig(
         embedding_size=4, hidden_sizes=[4, 8, 12], depths=[1, 2, 1], layer_type="basic", out_indices=(0, 1, 2, 3)
     )
@@ -134,7 +134,7 @@ def test_text_encoder_equals_bert_and_has_no_pooler():
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra"])
-def test_any_bert_like_text_encoder_gives_a_vector_a_word(kind):
+def test_any_bert_like_text_encoder_gives_one_vector_per_word(kind):
     sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     named = {"vocab_size": 20, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
     encoder = text_encoder(AutoConfig.for_model(kind, **(named if kind == "distilbert" else sizes))).eval()

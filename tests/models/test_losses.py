@@ -1,4 +1,4 @@
-"""Losses against closed forms, and loops in float64 written from their docstrings."""
+"""Losses against closed forms, and against loops in float64 written from their docstrings."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from models import losses
-from models.losses import cosine, mask_loss, same_thing
+from models.losses import cosine, mask_loss, same_object
 
 LOG_2 = math.log(2)
 
@@ -35,7 +35,7 @@ def instance_contrast(pixels, centers, masks, image_ids, temperature):
     return losses.instance_contrast(pixels, centers, cosine(pixels, centers), masks, image_ids, temperature)
 
 
-def test_cosine_is_the_librarys():
+def test_cosine_equals_torchs():
     pixels, centers = 3 * unit(2, 4, 5, 6), unit(2, 6, seed=1) / 7
     expected = F.cosine_similarity(pixels, centers[:, None, None], dim=-1)
     torch.testing.assert_close(cosine(pixels, centers), expected)
@@ -208,7 +208,7 @@ def test_a_sample_without_mask_is_no_instance_and_no_negative(five_instances):
 
 
 def test_instance_contrast_of_a_batch_of_one(five_instances):
-    """No other instance: the way back is decided, the way there has the two negatives of the own image."""
+    """Without another instance, only the two negatives from the image itself remain."""
     one = [values[4:] for values in five_instances]
     loss = instance_contrast(*one, 0.2)
     assert loss.item() == pytest.approx(instance_contrast_loop(*one, 0.2).item())
@@ -216,7 +216,7 @@ def test_instance_contrast_of_a_batch_of_one(five_instances):
 
 
 def test_two_expressions_of_one_annotation_are_no_negatives(five_instances):
-    """The loss of a pair that shows one thing is the mean of the losses of each alone."""
+    """The loss of a pair that shows one object is the mean of the losses of each sample alone."""
     pixels, centers, masks, image_ids = (values[:2] for values in five_instances)
     alone = [
         instance_contrast(pixels[i : i + 1], centers[i : i + 1], masks[i : i + 1], image_ids[i : i + 1], 0.1)
@@ -267,14 +267,14 @@ def test_masks_that_cover_the_whole_image_give_a_finite_loss_and_gradient():
     assert centers.grad.isfinite().all()
 
 
-# What counts as the same thing
+# What counts as the same object
 
 
 def pair(one: torch.Tensor, other: torch.Tensor, images: tuple[int, int] = (0, 0)) -> torch.Tensor:
-    return same_thing(torch.stack([one.flatten(), other.flatten()]), torch.tensor(images))
+    return same_object(torch.stack([one.flatten(), other.flatten()]), torch.tensor(images))
 
 
-def test_same_thing_needs_one_image_and_overlap_above_half_of_the_smaller_mask():
+def test_same_object_needs_one_image_and_overlap_above_half_of_the_smaller_mask():
     four = rectangle(4, 8, 0, 0, 1, 4)
     assert pair(four, four)[0, 1]
     assert not pair(four, four, images=(0, 1)).any()
@@ -284,16 +284,16 @@ def test_same_thing_needs_one_image_and_overlap_above_half_of_the_smaller_mask()
     assert not pair(four, rectangle(4, 8, 2, 0, 4, 8)).any()
 
 
-def test_same_thing_is_symmetric_and_never_oneself():
+def test_same_object_is_symmetric_and_never_oneself():
     generator = torch.Generator().manual_seed(0)
     masks = (torch.rand(8, 12, generator=generator) < 0.6).double()
-    found = same_thing(masks, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
+    found = same_object(masks, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]))
     assert found.any()
     assert torch.equal(found, found.T)
     assert not found.diagonal().any()
 
 
-def test_one_annotation_is_the_same_thing_where_no_pixel_is_wholly_inside():
+def test_one_annotation_is_the_same_object_where_no_pixel_is_wholly_inside():
     """A thin or small object: every pixel of the coarse grid has less than half of its area inside."""
     thin = 0.25 * rectangle(4, 4, 1, 0, 2, 4)
     assert pair(thin, thin)[0, 1]

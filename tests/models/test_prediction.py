@@ -1,4 +1,4 @@
-"""A saved model is what transformers' Auto classes load, and answers as the model that was saved."""
+"""transformers' Auto classes load a saved model, and it predicts what the model before saving predicted."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ TEXTS = ["the red square", "the blue one", "yellow square"]
 
 @pytest.fixture
 def saved(tmp_path):
-    """Model, processor, and the folder that both are saved in."""
+    """Model, processor, and the folder in which both are saved."""
     squares = squares_in(tmp_path)
     model = squares.model().eval()
     model.save_pretrained(tmp_path / "model")
@@ -41,7 +41,7 @@ def test_the_auto_classes_load_it(saved):
         assert torch.equal(again.state_dict()[name], value), name
 
 
-def test_it_answers_as_the_model_that_was_saved(saved, image):
+def test_it_predicts_the_same_as_before_saving(saved, image):
     model, processor, folder = saved
     again, loaded = AlignFormer.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     for before, after in zip(

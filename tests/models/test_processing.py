@@ -82,10 +82,12 @@ def test_a_stretched_mask_takes_the_pixel_under_each_center(shape):
     assert found.dtype == bool
     for y in range(12):
         for x in range(12):
-            row, column = (math.floor((cell + Fraction(1, 2)) * side / 12) for cell, side in ((y, height), (x, width)))
+            row, column = (
+                math.floor((place + Fraction(1, 2)) * side / 12) for place, side in ((y, height), (x, width))
+            )
             assert found[y, x] == mask[row, column]
-    cells = torch.from_numpy(mask)[None, None].float()
-    by_torch = torch.nn.functional.interpolate(cells, size=(12, 12), mode="nearest-exact")[0, 0].bool().numpy()
+    values = torch.from_numpy(mask)[None, None].float()
+    by_torch = torch.nn.functional.interpolate(values, size=(12, 12), mode="nearest-exact")[0, 0].bool().numpy()
     np.testing.assert_array_equal(found, by_torch)
 
 
@@ -164,7 +166,7 @@ def test_a_map_over_a_letterbox_comes_back_as_by_a_naive_warp(height, width, mod
             assert found[y, x].item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_letterbox_of_a_image_that_only_needs_a_border():
+def test_a_letterbox_of_an_image_that_only_needs_a_border():
     image = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
     found = Letterbox(20).pixels(Image.fromarray(image), MEAN, STD)
     expected = ((image / 255 - MEAN) / STD).transpose(2, 0, 1)

@@ -28,7 +28,7 @@ def exchange():
 
 @pytest.fixture
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Three samples of 5 pixels with 4, 1 and 2 words; padded places hold rubbish."""
+    """Three samples of 5 pixels with 4, 1 and 2 words; padded positions hold arbitrary values."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(3, 5, PIXEL_DIM, dtype=torch.float64, generator=generator)
     words = torch.randn(3, 4, WORD_DIM, dtype=torch.float64, generator=generator)
@@ -212,7 +212,7 @@ def test_both_directions_read_one_score_map(exchange, inputs):
             torch.testing.assert_close(output.words, full.words)
 
 
-def test_the_instance_norm_of_the_queries_is_the_librarys(exchange, inputs):
+def test_the_instance_norm_of_the_queries_equals_torchs(exchange, inputs):
     vlba = exchange("bidirectional")
     pixels, words, _ = inputs
     query = torch.nn.functional.instance_norm(vlba.query(pixels).transpose(1, 2)).transpose(1, 2)

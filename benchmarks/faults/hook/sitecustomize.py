@@ -1,8 +1,8 @@
-"""Stops a process at one named place of its code, so that a fault meets exactly that moment.
+"""Make a process wait at one place in its code, so that a fault can be injected at exactly that moment.
 
-Python imports this file at the start of every process that has its folder on PYTHONPATH. FAULTS_AT holds, as JSON, what
-`benchmarks.faults.moments.Moment` describes. The first process to come to the place writes its id to `reached` and
-waits until `go` is there; nobody waits there again.
+Python imports this file at the start of every process with this folder on PYTHONPATH. FAULTS_AT holds a
+`benchmarks.faults.moments.Moment` as JSON. The first process that reaches the place writes its id to `reached` and
+waits until `go` exists; no later process waits there.
 """
 
 import functools
@@ -29,7 +29,7 @@ def _wait_here(at: dict) -> None:
 
 
 def _wrap(module, at: dict) -> None:
-    """Put the function that waits into the place of the one that the module has; without a name, nothing."""
+    """Replace the function at the place by one that waits. Do nothing if the place names no function."""
     if name := at["place"].split(":")[1]:
         *owners, last = name.split(".")
         owner = functools.reduce(getattr, owners, module)
@@ -56,12 +56,12 @@ def _stopping(function, at: dict):
 
 
 def _shown(argument: object) -> str:
-    """A file by its name, the rest as it shows itself."""
+    """An argument as text; a file as its name."""
     return str(getattr(argument, "name", argument))
 
 
 class _Loader(Loader):
-    """Loads the module, then wraps the function in it; without a function, waits before the module is run."""
+    """Loads the module, then wraps its function; if the place names no function, waits before the module runs."""
 
     def __init__(self, loader: Loader, at: dict):
         self.loader, self.at = loader, at

@@ -97,10 +97,10 @@ def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, mo
     lines = [line for line in written().splitlines() if line.startswith(("| val | ", "| testA | "))]
     assert len(lines) == 3  # a row of the data, two of the metrics
     for line in lines[1:]:
-        split, *cells = (cell.strip() for cell in line.strip("|").split("|"))
-        for metric, cell in zip(("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9"), cells, strict=True):
+        split, *shown = (part.strip() for part in line.strip("|").split("|"))
+        for metric, found in zip(("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9"), shown, strict=True):
             row = table.loc[split, metric]
-            assert cell == f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+            assert found == f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
 def test_it_says_what_the_model_is_and_is_not_for(written):
@@ -111,8 +111,8 @@ def test_it_says_what_the_model_is_and_is_not_for(written):
         "| train | 2,000 | 4 | 8 |",
         "Few images.",
         "at most 8 tokens",
-        "It has seen rendered shapes only",
-        "no right of others is in them",
+        "It was trained on rendered shapes only",
+        "nobody else has rights in them",
         "Protocol `original`",
     ):
         assert words in said, words
@@ -127,7 +127,7 @@ def test_licence_notes_follow_the_data(written, kind, words):
 
 def test_pretrained_weights_keep_their_licence(written):
     said = written(recipe="photographs")
-    assert "the licence of those weights holds on here" in said
+    assert "the licence of those weights applies" in said
     assert "Its vocabulary is" not in said
 
 

@@ -81,7 +81,7 @@ def test_steps_that_take_too_long_are_extrapolated_from_small_ones(project, monk
     assert cost.how == "extrapolated, as is the memory, from steps of 1 and 2 samples to 3"
 
 
-def test_workers_load_beside_the_step_and_the_training_itself_before_it():
+def test_workers_load_during_the_step_and_the_training_itself_before_it():
     assert estimate.with_loading(2.0, 3.0, workers=0) == 5.0
     assert estimate.with_loading(2.0, 3.0, workers=2) == 2.0
     assert estimate.with_loading(2.0, 12.0, workers=4) == 3.0
@@ -123,5 +123,5 @@ def test_a_dataset_that_is_not_prepared_is_named(project, monkeypatch):
 
 def test_several_processes_are_refused(project, monkeypatch):
     monkeypatch.setattr(estimate.processes, "here", lambda: type("State", (), {"num_processes": 2}))
-    with pytest.raises(SystemExit, match="an estimate is made in one process"):
+    with pytest.raises(SystemExit, match="an estimate runs in one process"):
         run_command()

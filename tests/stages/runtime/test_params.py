@@ -106,7 +106,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (("variants", "a b"), {}, "variants.a b: expected a name of letters, digits"),
         (("experiment", "seeds"), 3, "experiment.seeds: expected list, found 3 (int)"),
         (("experiment", "seeds"), [0, -1], "experiment.seeds.1: expected greater than or equal to 0, found -1 (int)"),
-        (("experiment", "seeds"), [0, 0], "experiment.seeds: names something twice: 0, 0"),
+        (("experiment", "seeds"), [0, 0], "experiment.seeds: lists something twice: 0, 0"),
         (
             ("experiment", "reference"),
             "vlba",
@@ -143,7 +143,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
             "refclef",
             "datasets.refcoco.name: expected one of 'refcoco', 'refcoco+' or 'refcocog', found 'refclef'",
         ),
-        (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: names something twice"),
+        (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: lists something twice"),
         (("experiment", "outside"), ["refcoco"], "experiment.outside: unknown key; allowed: datasets, variants, seeds"),
         (
             ("evaluation", "protocol"),

@@ -81,15 +81,15 @@ class Job:
             return made
 
         loop.build_optimizer = watched
-        told = []
+        calls = []
         try:
             model, history = fit(
-                model, self.train, self.val, self.training, PROTOCOLS["original"], 0, lambda *row: told.append(row)
+                model, self.train, self.val, self.training, PROTOCOLS["original"], 0, lambda *row: calls.append(row)
             )
         finally:
             loop.build_optimizer = optimizer
         weights = {name: value.clone() for name, value in model.state_dict().items()}
-        return {"history": history, "gradients": gradients, "weights": weights, "told": len(told)}
+        return {"history": history, "gradients": gradients, "weights": weights, "calls": len(calls)}
 
     def scores(self, model: AlignFormer) -> list[pd.DataFrame]:
         """With batches of 1 to 4: their number is odd and even, and below that of processes."""
@@ -263,12 +263,12 @@ def test_two_processes_train_as_one_does(one, two, case):
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_two_processes_end_with_the_same_bits_and_one_tells(job, two, case):
+def test_two_processes_end_with_the_same_bits_and_one_logs(job, two, case):
     first, second = (process["fitted"][case] for process in two)
     assert first["weights"].keys() == job.models[case].state_dict().keys()
     for name, value in first["weights"].items():
         assert torch.equal(value, second["weights"][name]), name
-    assert (first["told"], second["told"]) == (2, 0)
+    assert (first["calls"], second["calls"]) == (2, 0)
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)

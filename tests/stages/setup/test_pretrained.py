@@ -1,4 +1,4 @@
-"""Pretrained encoders: read whole or not at all, frozen where the recipe says so."""
+"""Pretrained encoders: loaded completely or not at all, and frozen as the recipe asks."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def built(recipe: params.Recipe, **variant):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["dinov2", "swin"])
-def test_the_encoders_are_the_librarys(folders, small_params, kind):
+def test_the_encoders_compute_what_those_of_transformers_do(folders, small_params, kind):
     model, processor = built(recipe(small_params, folders[kind], folders["text"]))
     model.eval()
     words = processor.tokenizer(WORDS[:1], return_tensors="pt")

@@ -1,4 +1,4 @@
-"""MLflow is told the truth once, whatever happens to the stage, and DVC's lock agrees on the keys."""
+"""MLflow gets each result once and correctly, no matter how the stage ends, under the keys of dvc.lock."""
 
 import ast
 import json
@@ -179,9 +179,9 @@ def test_parent_child_and_model_carry_protocol_and_state_of_the_data(migrated):
         run.log_folder(model, "model")
     runs = read_runs()
     expected = {"protocol": "lavt", "data.partial": "true", "data.fingerprint": "f00d"}
-    for told in (runs["vlba-0"], runs["scenes small"]):
-        assert expected.items() <= told.data.tags.items()
-        assert told.data.tags["data.warnings"] == "; ".join(WARNINGS)
+    for tagged in (runs["vlba-0"], runs["scenes small"]):
+        assert expected.items() <= tagged.data.tags.items()
+        assert tagged.data.tags["data.warnings"] == "; ".join(WARNINGS)
     with store.opened() as (client, experiment_id):
         (logged,) = client.search_logged_models([experiment_id])
     assert logged.tags["protocol"] == "lavt"
@@ -242,9 +242,9 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
     assert set(read_runs()) == {"vlba-0", "scenes small"}
 
 
-def test_no_password_of_an_address_is_told():
-    told = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
-    assert told == "OSError: API request to https://***@host:5000/api failed"
+def test_no_password_of_an_address_is_printed():
+    shown = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
+    assert shown == "OSError: API request to https://***@host:5000/api failed"
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
@@ -336,7 +336,7 @@ def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
     assert keys.key(stage, keys.live_inputs(stage)) != key
 
 
-def test_every_knob_is_named_by_its_path():
+def test_every_parameter_is_named_by_its_path():
     flat = mlruns.flatten(recipe=RECIPE)
     assert flat["recipe.training.epochs"] == RECIPE.training.epochs
     assert flat["recipe.model.vision.depths"] == str(RECIPE.model.vision.depths)

@@ -1,4 +1,4 @@
-"""Resume: a training that is broken off and started again computes what it would have computed without the break."""
+"""Resume: an interrupted and restarted training computes the same as an undisturbed one."""
 
 import errno
 import hashlib
@@ -45,7 +45,7 @@ EPOCHS, STEPS = 3, 4  # of an epoch
 
 
 class Break(Exception):
-    """Whatever ends a training."""
+    """The error that ends a training."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,14 +65,14 @@ class Bench:
     training: Training
     folder: Path
     monkeypatch: pytest.MonkeyPatch
-    told: list = field(default_factory=list)
+    calls: list = field(default_factory=list)
 
     def checkpoints(self, seconds: float = math.inf, key: str = "a") -> Checkpoints:
         return Checkpoints(self.folder, key, seconds)
 
     def fit(self, checkpoints: Checkpoints | None = None):
         """A new process would do the same: a fresh model, fresh generators. Every step draws from each of them."""
-        self.told.clear()
+        self.calls.clear()
         model = self.squares.model(contrastive="instance")
         forward = model.forward
 
@@ -85,7 +85,7 @@ class Bench:
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(3)
         splits = self.squares.expressions("train"), self.squares.expressions("val")
-        log = lambda row, epoch: self.told.append((epoch, row))  # noqa: E731
+        log = lambda row, epoch: self.calls.append((epoch, row))  # noqa: E731
         return loop.fit(model, *splits, self.training, PROTOCOLS["original"], 3, log, checkpoints)
 
     def fit_until(self, owner: object, name: str, call: int, checkpoints: Checkpoints) -> None:
@@ -124,15 +124,15 @@ def whole(bench, known):
     """What a training without a break gives: weights, history, what was logged. Trained once for all tests."""
     if not known:
         model, history = bench.fit()
-        known["whole"] = model.state_dict(), history, list(bench.told)
+        known["whole"] = model.state_dict(), history, list(bench.calls)
     return known["whole"]
 
 
 def assert_identical(found, bench, whole):
     model, history = found
-    weights, expected, told = whole
+    weights, expected, calls = whole
     assert history == expected
-    assert bench.told == told
+    assert bench.calls == calls
     assert model.state_dict().keys() == weights.keys()
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights[name]), name
@@ -304,7 +304,7 @@ def test_a_full_disk_stops_and_leaves_the_last_good_checkpoint(bench, whole, mon
     newest = bench.checkpoints().newest_first()[0]
     message = str(error.value)
     assert os.strerror(number) in message
-    assert f"goes on from {newest}" in message
+    assert f"resumes from {newest}" in message
     assert str(newest.parent / files.TEMPORARY) in message
     needed = re.search(r"needs ([\d.]+) MB", message)
     assert float(needed[1]) == pytest.approx(newest.stat().st_size / 1e6, rel=0.5)
@@ -392,7 +392,7 @@ def place(squares, small_params, tmp_path, monkeypatch) -> Run:
     torch.set_num_threads(threads)
 
 
-def test_the_key_changes_with_whatever_determines_the_run(place, monkeypatch, tmp_path):
+def test_the_key_changes_with_everything_that_determines_the_run(place, monkeypatch, tmp_path):
     settings, weights, code = params.read(), tmp_path / "weights", tmp_path / "project"
     small, pretrained = settings.recipes["small"], settings.recipes["photographs"].model_dump()
     longer = small.model_copy(update={"training": small.training.model_copy(update={"epochs": 6})})

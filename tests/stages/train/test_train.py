@@ -166,11 +166,11 @@ def test_the_weights_of_the_best_epoch_are_returned(squares, training, monkeypat
         assert any(not torch.equal(value, snapshots[1][name]) for name, value in snapshots[best].items())
 
 
-def test_history_has_a_row_an_epoch_and_log_is_told(squares, training):
-    told = []
-    _, history = fit_squares(squares, training, log=lambda row, epoch: told.append((epoch, row)))
-    assert [row["epoch"] for row in history] == [epoch for epoch, _ in told] == [1, 2, 3]
-    for row, (_, logged) in zip(history, told, strict=True):
+def test_history_and_log_get_one_row_per_epoch(squares, training):
+    calls = []
+    _, history = fit_squares(squares, training, log=lambda row, epoch: calls.append((epoch, row)))
+    assert [row["epoch"] for row in history] == [epoch for epoch, _ in calls] == [1, 2, 3]
+    for row, (_, logged) in zip(history, calls, strict=True):
         assert {"epoch": row["epoch"], **logged} == row
         assert row["loss"] == pytest.approx(row["mask_loss"] + 0.01 * row["contrastive_loss"], rel=1e-5)
 
@@ -246,7 +246,7 @@ def torch_as_it_was():
 
 @pytest.mark.usefixtures("torch_as_it_was")
 def test_the_stage_validates_under_the_protocol_on_every_val_split(squares, small_params, tmp_path, monkeypatch):
-    """Under `lavt` I and U are counted on 480 x 480 pixels, whatever the recipe's input; a mix has several vals."""
+    """Under `lavt`, intersection and union are counted on 480 x 480 pixels for any input size; a mix has many vals."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(live.store, "opened", None)
     small_params["evaluation"]["protocol"] = "lavt"
