@@ -71,7 +71,8 @@ class WorkingTree:
         cache, place = self._repo.cache.local, str(Path(self._repo.root_dir, path))
         with _refusals():
             try:
-                _, _, found = build(cache, place, localfs, "md5", dry_run=True, ignore=self._repo.dvcignore)
+                ignore: Any = self._repo.dvcignore  # DVC passes it itself; its type says otherwise
+                _, _, found = build(cache, place, localfs, "md5", dry_run=True, ignore=ignore)
             except FileNotFoundError:
                 return None
         return found.hash_info.value
@@ -130,7 +131,7 @@ def stages(look: bool = False) -> list[DvcStage]:
 
 
 def _names(needed: Iterable["PipelineStage"]) -> list[str]:
-    return sorted(stage.addressing for stage in needed)
+    return sorted(str(stage.addressing) for stage in needed)
 
 
 def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
@@ -140,7 +141,9 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
         if not stage.always_changed:
             return known._replace(unchanged=not stage.changed())
         if not any(output.workspace_status() for output in stage.outs):
-            return known._replace(outputs={output.def_path: output.hash_info.value for output in stage.outs})
+            return known._replace(
+                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info}
+            )
     return known
 
 

@@ -114,6 +114,7 @@ def test_it_says_what_the_model_is_and_is_not_for(written):
         "It was trained on rendered shapes only",
         "nobody else has rights in them",
         "Protocol `original`",
+        "arXiv 2301.06429",
     ):
         assert words in said, words
 
