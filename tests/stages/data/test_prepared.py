@@ -129,7 +129,7 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path, tables):
 
 def test_a_split_without_expressions_is_named(tmp_path, tables):
     prepared.write(tmp_path, *tables, json.loads('{"name": "cups"}'))
-    with pytest.raises(ValueError, match=r"'cups' has no expression in split 'testB'; .*'testA', 'train', 'val'"):
+    with pytest.raises(prepared.MissingSplitError, match=r"'cups' has no expression in split 'testB'; .*'testA', 'train', 'val'"):
         prepared.read(tmp_path).split("testB")
 
 
@@ -145,7 +145,7 @@ def test_splits_of_a_mix_go_set_by_set(tables):
         "refcoco+_testB",
     ]
     assert list(mix.validation["sent_id"]) == [3, 5]
-    with pytest.raises(ValueError, match="no expression in split 'val'"):
+    with pytest.raises(prepared.MissingSplitError, match="no expression in split 'val'"):
         _ = prepared.PreparedDataset(expressions[1:3], tables[1], {"name": "mix"}).validation
 
 
