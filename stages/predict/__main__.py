@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="a folder; DATASET/VARIANT/SEED for a run of this project; or of MLflow NAME@ALIAS, models:/NAME/VERSION",
     )
-    command.add_argument("--image", nargs="+", type=Path, metavar="FILE", help="images, each asked for every text")
+    command.add_argument(
+        "--image", nargs="+", type=Path, metavar="FILE", help="images; every text is looked for in each"
+    )
     command.add_argument("--text", nargs="+", metavar="EXPRESSION", help="referring expressions")
     command.add_argument(
         "--csv",
