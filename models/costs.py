@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.losses import Losses
+
 
 class CostPart(NamedTuple):
     """A part of the model: all its parameters, its trained parameters, and FLOPs of a forward pass."""
@@ -20,7 +22,7 @@ class CostPart(NamedTuple):
 def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]:
     """Parameters of each part and FLOPs of a forward pass of `inputs`; the last entry, `rest`, belongs to no part.
 
-    A module with neither, such as the losses, is no part.
+    The losses are no part: a prediction does not compute them, and they have no parameters.
 
     torch's counter counts the FLOPs. It does not know every fused attention kernel, so attention runs as two matrix
     products. A multiply-add counts as 2; element-wise work does not count.
@@ -34,6 +36,7 @@ def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]
     found = [
         CostPart(name, *count_parameters(part), outermost(flops, f"{type(model).__name__}.{name}"))
         for name, part in model.named_children()
+        if not isinstance(part, Losses)
     ]
     parameters, trained = count_parameters(model)
     rest = CostPart(
@@ -42,7 +45,7 @@ def by_part(model: nn.Module, inputs: dict[str, torch.Tensor]) -> list[CostPart]
         trained - sum(part.trained for part in found),
         counter.get_total_flops() - sum(part.flops for part in found),
     )
-    return [*(part for part in found if part.parameters or part.flops), rest]
+    return [*found, rest]
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:

@@ -37,14 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m stages.demo",
-        description="A page on which two trained models of this project are tried side by side: mask, similarity of "
-        "pixel and center, VLBA word by word. For this machine alone: it is served on 127.0.0.1.",
+        description="A page on which two trained models of this project are tried side by side: their masks, the "
+        "similarity of pixels and center, and the vision-language bidirectional attention (VLBA) word by word. It is "
+        "served on 127.0.0.1, for this machine alone.",
     )
     command.add_argument(
         "models",
         nargs="*",
         metavar="DATASET/VARIANT/SEED",
-        help="the two to begin with (default: the first and the last that lie here)",
+        help="the two models to begin with (default: the first and the last that are trained here)",
     )
     command.add_argument("--port", type=int, default=8050, help="(default: %(default)s)")
     return command

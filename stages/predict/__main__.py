@@ -1,4 +1,4 @@
-"""Images and referring expressions -> masks."""
+"""Segments in images what referring expressions mean."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from stages.runtime.startup import start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Predict what is asked for; exit code 1 where some of it could not be, 2 for a wrong command line."""
+    """Answer every request. The exit code is 1 where some could not be answered, 2 for a wrong command line."""
     command = parser()
     options = command.parse_args(arguments)
     if bool(options.csv) == bool(options.image) or bool(options.image) != bool(options.text):
@@ -34,22 +34,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def parser() -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(
         prog="python -m stages.predict",
-        description="Segment what referring expressions mean in images: for each an overlay and a mask as PNG, and "
-        "predictions.json with scores and masks as COCO RLE.",
+        description="Segment in images what referring expressions mean. For each pair of image and expression an "
+        "overlay and a mask are written as PNG, and predictions.json has all scores, and all masks as COCO RLE.",
         epilog="example: python -m stages.predict --model scenes/alignformer/0 --image a.png b.png --text 'red circle'",
     )
     command.add_argument(
         "--model",
         required=True,
-        help="a folder; DATASET/VARIANT/SEED, a run of this project; or of MLflow NAME@ALIAS, models:/NAME/VERSION",
+        help="a folder; DATASET/VARIANT/SEED for a run of this project; or of MLflow NAME@ALIAS, models:/NAME/VERSION",
     )
-    command.add_argument("--image", nargs="+", type=Path, metavar="FILE", help="images; every text is asked of each")
+    command.add_argument(
+        "--image", nargs="+", type=Path, metavar="FILE", help="images; every text is looked for in each"
+    )
     command.add_argument("--text", nargs="+", metavar="EXPRESSION", help="referring expressions")
     command.add_argument(
         "--csv",
         type=Path,
         metavar="FILE",
-        help="columns image (a path, relative to the CSV's folder) and text, instead",
+        help="instead, a table with columns image (a path, relative to the folder of the table) and text",
     )
     command.add_argument(
         "--out",

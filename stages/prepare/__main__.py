@@ -1,4 +1,4 @@
-"""A source of `params.yaml` -> the prepared dataset data/NAME; or what DVC and people want to know of it."""
+"""Prepare a dataset of params.yaml: read and check its source. Or show a prepared dataset, or take a fingerprint."""
 
 import argparse
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.prepare", description=__doc__)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--dataset", metavar="NAME", help="read and check its source, write data/NAME")
-    task.add_argument("--inspect", metavar="NAME", help="what data/NAME holds, and a page of samples")
-    task.add_argument("--fingerprint", metavar="NAME", help="look at its files, write sources/NAME.json (a DVC stage)")
+    task.add_argument("--inspect", metavar="NAME", help="print the numbers of data/NAME, write a page with samples")
+    task.add_argument("--fingerprint", metavar="NAME", help="hash its files into sources/NAME.json, for DVC")
     return parser
 
 

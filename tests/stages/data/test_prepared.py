@@ -129,7 +129,9 @@ def test_a_missing_file_is_named_with_the_way_out(tmp_path, tables):
 
 def test_a_split_without_expressions_is_named(tmp_path, tables):
     prepared.write(tmp_path, *tables, json.loads('{"name": "cups"}'))
-    with pytest.raises(prepared.MissingSplitError, match=r"'cups' has no expression in split 'testB'; .*'testA', 'train', 'val'"):
+    with pytest.raises(
+        prepared.MissingSplitError, match=r"'cups' has no expression in split 'testB'; .*'testA', 'train', 'val'"
+    ):
         prepared.read(tmp_path).split("testB")
 
 
