@@ -9,6 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.data import prepared
+from stages.drawing import overlays
 from stages.report.dataset_numbers import ReportError
 from stages.report.dataset_results import DatasetResults
 
@@ -16,26 +17,10 @@ EXPRESSIONS = 12
 EXTREMES = 6  # of each collection that shows one end
 APART = 0.1  # IoU by which two variants are said to differ on an expression
 PANEL_WIDTH = 192  # pixels
-OVERLAY_STRENGTH = 0.7
 
 
 @dataclass(frozen=True)
-class Region:
-    """One of the regions that a predicted and a true mask make together."""
-
-    name: str
-    meaning: str
-    colour: str
-
-
-CORRECT = Region("green", "correct", "#009e73")
-WRONG = Region("orange", "predicted, but wrong", "#d55e00")
-MISSED = Region("blue, striped", "missed", "#56b4e9")
-REGIONS = (CORRECT, WRONG, MISSED)
-
-
-@dataclass(frozen=True)
-class Prediction:
+class ShownPrediction:
     """A variant's mask over the image, and its IoU with the true mask."""
 
     variant: str
@@ -51,7 +36,7 @@ class Example:
     split: str
     text: str
     image: Image.Image
-    predictions: list[Prediction]
+    predictions: list[ShownPrediction]
 
 
 @dataclass(frozen=True)
@@ -145,28 +130,6 @@ def image_and_mask(results: DatasetResults, ann_id: int, width: int) -> tuple[Im
     return image, _mask(instance["mask"], instance, width, height)
 
 
-def overlay(image: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
-    """The image in grey, its correct, wrong and missed pixels coloured as `REGIONS` says.
-
-    Args:
-        image: RGB, (width, height) pixels.
-        truth: true mask, (height, width) of the image, boolean.
-        predicted: predicted mask, same shape.
-    """
-    grey = np.asarray(image.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)  # (height, width, 3)
-    row, column = np.indices(truth.shape)
-    stripes = (row + column) // max(2, truth.shape[1] // 64) % 2 == 0
-    canvas = 70 + 0.7 * grey
-    for where, region, strength in (
-        (truth & predicted, CORRECT, OVERLAY_STRENGTH),
-        (~truth & predicted, WRONG, OVERLAY_STRENGTH),
-        (truth & ~predicted & stripes, MISSED, 1.0),
-        (truth & ~predicted & ~stripes, MISSED, OVERLAY_STRENGTH / 2),
-    ):
-        canvas[where] = (1 - strength) * canvas[where] + strength * np.array(_rgb(region.colour))
-    return Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
-
-
 def webp(image: Image.Image) -> bytes:
     """An image as WebP, small enough to lie in the page."""
     stream = io.BytesIO()
@@ -201,7 +164,7 @@ def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Ex
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
         predicted = _mask(score["prediction"], score, image.width, image.height)
-        predictions.append(Prediction(variant, float(score["iou"]), overlay(image, truth, predicted)))
+        predictions.append(ShownPrediction(variant, float(score["iou"]), overlays.comparison(image, truth, predicted)))
     return Example(sent_id, expression["split"], expression["text"], image, predictions)
 
 
@@ -227,7 +190,3 @@ def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:
     """A mask over the whole image, on any grid -> (height, width), boolean."""
     mask = prepared.decode_mask(counts, int(grid["height"]), int(grid["width"]))
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))

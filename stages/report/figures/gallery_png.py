@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.report.figures.gallery import REGIONS, Example
+from stages.drawing.overlays import REGIONS
+from stages.report.figures.gallery import Example
 
 EXPRESSIONS = 6
 PANEL_WIDTHS = (136, 128, 120, 112, 104, 96, 80, 64)  # pixels, the first that keeps the file small is taken

@@ -6,6 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
+from stages.drawing.overlays import REGIONS
 from stages.drawing.templates import template
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
@@ -41,7 +42,7 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         variants=[settings.variant_row(name, params) for name in params.experiment.variants],
         model=settings.of_section(params.recipes[params.experiment.recipe].model),
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
-        regions=gallery.REGIONS,
+        regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
         provenance=provenance,
     )

@@ -6,7 +6,7 @@ import pandas as pd
 
 from stages.report import diagnoses, sweeps
 from stages.report.dataset_results import DatasetResults
-from stages.report.diagnoses import Diagnosis
+from stages.report.diagnoses import Diagnoses
 from stages.report.figures import (
     alignment_plots,
     attention,
@@ -132,7 +132,7 @@ def _slices(results: DatasetResults) -> list[Figure]:
     return [slice_plots.differences(found, results.richest, results.reference), levels]
 
 
-def _words(results: DatasetResults, found: Diagnosis) -> list[Words]:
+def _words(results: DatasetResults, found: Diagnoses) -> list[Words]:
     """Of the richest variant; none where it has no attention."""
     table, words = found.attention[results.richest], []
     for sample in found.samples[results.richest].head(CLOSE_UPS).itertuples():

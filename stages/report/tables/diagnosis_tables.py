@@ -50,11 +50,11 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
     )
 
 
-def of_calibration(results: DatasetNumbers, summaries: dict[tuple[str, int], dict], split: str) -> Table:
-    """A row a variant; `summaries` as `diagnosis.Diagnosis` has them."""
+def of_calibration(results: DatasetNumbers, summaries: dict[str, list[dict]], split: str) -> Table:
+    """A row a variant; `summaries` as `diagnoses.Diagnoses` has them."""
     rows = []
     for variant in results.variants:
-        own = [summary for (name, _), summary in summaries.items() if name == variant]
+        own = summaries.get(variant, [])
         if not own:
             rows.append([Cell(variant), *[Cell(MISSING)] * 5])
             continue
