@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.data import prepared
-from stages.drawing import overlays
+from stages.drawing import mask_comparison
 from stages.report.dataset_numbers import ReportError
 from stages.report.dataset_results import DatasetResults
 
@@ -164,7 +164,7 @@ def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Ex
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
         predicted = _mask(score["prediction"], score, image.width, image.height)
-        predictions.append(ShownPrediction(variant, float(score["iou"]), overlays.comparison(image, truth, predicted)))
+        predictions.append(ShownPrediction(variant, float(score["iou"]), mask_comparison.draw(image, truth, predicted)))
     return Example(sent_id, expression["split"], expression["text"], image, predictions)
 
 

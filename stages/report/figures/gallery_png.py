@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.drawing.overlays import REGIONS
+from stages.drawing.mask_comparison import REGIONS
 from stages.report.figures.gallery import Example
 
 EXPRESSIONS = 6

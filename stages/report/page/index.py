@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
-from stages.drawing.overlays import REGIONS
+from stages.drawing.mask_comparison import REGIONS
 from stages.drawing.templates import template
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
