@@ -17,7 +17,7 @@ TEXT, SOFT_TEXT = "#1b1b1a", "#5a5a57"
 
 
 def png(shown: list[Example]) -> bytes:
-    """Expressions as one PNG, two columns under a legend of the colours.
+    """Expressions as one PNG file, in two columns under a legend of the colours.
 
     Panels are as wide as `LIMIT` bytes allow, at most `PANEL_WIDTHS[0]` pixels.
     """
