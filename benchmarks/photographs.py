@@ -35,8 +35,8 @@ from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
+from stages.drawing import mask_comparison
 from stages.estimate import estimate
-from stages.report.figures import gallery
 from stages.runtime import layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
@@ -197,12 +197,12 @@ def draw(path: Path, dataset: prepared.PreparedDataset, scores: pd.DataFrame) ->
         predicted = prepared.decode_mask(row.prediction, row.height, row.width).astype(bool)
         left.imshow(image)
         left.contour(truth, levels=[0.5], colors=["white"], linewidths=1.5)
-        right.imshow(gallery.overlay(Image.fromarray(image), truth, predicted))
+        right.imshow(mask_comparison.draw(Image.fromarray(image), truth, predicted))
         left.set_title(textwrap.fill(f"“{row.text}”", 44), fontsize=9, loc="left")
         right.text(0, -0.02, f"IoU {row.iou:.2f}", fontsize=9, va="top", transform=right.transAxes)
         left.set_axis_off()
         right.set_axis_off()
-    keys = [Patch(color=region.colour, label=f"{region.meaning} ({region.name})") for region in gallery.REGIONS]
+    keys = [Patch(color=region.colour, label=f"{region.meaning} ({region.name})") for region in mask_comparison.REGIONS]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")

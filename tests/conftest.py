@@ -68,7 +68,8 @@ def prefect_database(tmp_path_factory) -> Path:
 def small_params() -> dict:
     """The content of tests/params.yaml with few tiny images and one epoch; a new dict for every test."""
     content = YAML(typ="safe").load((ROOT / "tests" / "params.yaml").read_text(encoding="utf-8"))
-    content["experiment"].update(seeds=[0], variants=["baseline", "alignformer"], reference="baseline")
+    content["experiment"].update(seeds=[0], variants=["baseline", "alignformer"])
+    content["experiment"].update(reference="baseline", highlight="alignformer")
     content["datasets"]["scenes"].update(image_size=64, image_counts={"train": 8, "val": 4, "testA": 4, "testB": 4})
     content["recipes"]["small"]["training"].update(epochs=1, batch_size=8)
     return content

@@ -82,7 +82,7 @@ def machines(root, tmp_path_factory) -> Iterator[Machines]:
 def flow(root, machines, tmp_path_factory) -> tuple[Path, str]:
     """The whole experiment with one training, in a clone that knows servers and secrets from its environment alone."""
     folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
-    set_params(folder, experiment__variants=["baseline"])
+    set_params(folder, experiment__variants=["baseline"], experiment__highlight="baseline")
     run(folder, "dvc", "remote", "add", "--quiet", "--local", "--default", "store", "s3://dvc/alignformer")
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],

@@ -63,6 +63,7 @@ class DatasetNumbers:
         protocol: the protocol that every number was computed under.
         recipe: name of the recipe that every variant was trained with.
         reference: the variant that the others are compared with.
+        named_highlight: the variant that `params.yaml` says the report is about; it may have no scores.
         variants: listed variants, in the listed order.
         seeds: listed seeds, in the listed order.
         splits: evaluation splits, in the order of the prepared dataset.
@@ -79,6 +80,7 @@ class DatasetNumbers:
     protocol: Protocol
     recipe: str
     reference: str
+    named_highlight: str
     variants: list[str]
     seeds: list[int]
     splits: list[str]
@@ -145,10 +147,10 @@ class DatasetNumbers:
         """The listed variants that have scores of at least one seed."""
         return [name for name in self.variants if self.scored_seeds[name]]
 
-    @cached_property
-    def richest(self) -> str:
-        """The last listed variant with scores that is not the reference; the reference where it is alone."""
-        return [self.reference, *(variant for variant in self.scored if variant != self.reference)][-1]
+    @property
+    def highlight(self) -> str:
+        """The variant that the report is about: the named highlight, or the reference where that has no scores."""
+        return self.named_highlight if self.named_highlight in self.scored else self.reference
 
     def row(self, variant: str, split: str, metric: str) -> pd.Series:
         """The row of the comparison about a variant, split and metric."""
@@ -180,6 +182,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         protocol=PROTOCOLS[params.evaluation.protocol],
         recipe=experiment.recipe,
         reference=experiment.reference,
+        named_highlight=experiment.highlight,
         variants=experiment.variants,
         seeds=experiment.seeds,
         splits=summary["splits"],

@@ -124,9 +124,12 @@ def _flat(value: Mapping, prefix: str = "") -> dict[str, float | int]:
 
 def _shown(numbers: DatasetNumbers) -> tuple[list[str], int]:
     """The variants whose predictions are shown, and the first seed that they have in common."""
-    if not numbers.scored:
-        raise MissingInputError(f"no run of {numbers.name} has scores. Make them with: dvc repro ablate@{numbers.name}")
-    variants = [name for name in dict.fromkeys([numbers.reference, numbers.richest]) if name in numbers.scored]
+    wanted = dict.fromkeys([numbers.reference, numbers.highlight])
+    variants = [name for name in wanted if name in numbers.scored]
+    if not variants:
+        named = " or ".join(dict.fromkeys([numbers.named_highlight, numbers.reference]))
+        again = f"Make them with: dvc repro ablate@{numbers.name}"
+        raise MissingInputError(f"no run of {named} on {numbers.name} has scores. {again}")
     for shown in (variants, variants[-1:]):
         if common := [seed for seed in numbers.seeds if all(seed in numbers.scored_seeds[name] for name in shown)]:
             break

@@ -9,21 +9,23 @@ import pandas as pd
 
 from stages.report.dataset_numbers import ReportError
 from stages.runtime import layout
+from stages.runtime.run import Run
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnoses:
     """The diagnoses of all runs of a dataset; tables of all of them have the columns variant and seed.
 
     Attributes:
-        alignment: one row a run and expression: sent_id, image_id, split; ap, ap_ring and ap_distractors (average
-            precision), base, base_ring and base_distractors (that of random scores).
-        calibration: one row a run, split and bin: low, high, pixels, probability (mean), inside (share).
-        thresholds: one row a run, split and threshold: threshold, mIoU, oIoU.
-        summaries: (variant, seed) -> `summary.json`.
-        embeddings: variant -> one row a point of the chosen expressions: sent_id, row, column, x, y, kind, similarity.
-        attention: variant -> one row a level, direction, word and pixel of the chosen expressions; empty where a
-            variant has no attention.
+        alignment: one row for each run and expression: sent_id, image_id, split; ap, ap_ring and ap_distractors
+            (average precision), base, base_ring and base_distractors (that of random scores).
+        calibration: one row for each run, split and bin: low, high, pixels, probability (mean), inside (share).
+        thresholds: one row for each run, split and threshold: threshold, mIoU, oIoU.
+        summaries: variant -> `summary.json` of each of its runs.
+        embeddings: variant -> one row for each point of the chosen expressions: sent_id, row, column, x, y, kind,
+            similarity.
+        attention: variant -> one row for each level, direction, word and pixel of the chosen expressions; empty where
+            a variant has no attention.
         samples: variant -> the chosen expressions, the same for all: sent_id, ann_id, text, and the shares of the
             variance that the map shows, variance_x and variance_y.
     """
@@ -31,51 +33,54 @@ class Diagnosis:
     alignment: pd.DataFrame
     calibration: pd.DataFrame
     thresholds: pd.DataFrame
-    summaries: dict[tuple[str, int], dict]
+    summaries: dict[str, list[dict]]
     embeddings: dict[str, pd.DataFrame]
     attention: dict[str, pd.DataFrame]
     samples: dict[str, pd.DataFrame]
 
 
-def read(name: str, runs: dict[str, list[int]], shown: list[str], seed: int) -> Diagnosis:
+def read(name: str, seeds: dict[str, list[int]], shown: list[str], shown_seed: int) -> Diagnoses:
     """Read the diagnoses of a dataset.
 
     Args:
         name: of the dataset.
-        runs: variant -> the seeds that it was scored with.
+        seeds: variant -> the seeds that it was scored with.
         shown: the variants whose maps are wanted.
-        seed: the one whose maps are wanted.
+        shown_seed: the seed whose maps are wanted.
 
     Raises:
         ReportError: a run has no diagnosis; the message names the command that makes it.
     """
-    pairs = [(variant, seed) for variant, seeds in runs.items() for seed in seeds]
-    return Diagnosis(
-        alignment=_every(name, pairs, "alignment.parquet", pd.read_parquet),
-        calibration=_every(name, pairs, "calibration.csv", pd.read_csv),
-        thresholds=_every(name, pairs, "thresholds.csv", pd.read_csv),
-        summaries={pair: json.loads(_path(name, *pair, "summary.json").read_text(encoding="utf-8")) for pair in pairs},
-        embeddings={variant: pd.read_parquet(_path(name, variant, seed, "embedding.parquet")) for variant in shown},
-        attention={variant: pd.read_parquet(_path(name, variant, seed, "attention.parquet")) for variant in shown},
-        samples={
-            variant: pd.read_csv(_path(name, variant, seed, "samples.csv"), keep_default_na=False) for variant in shown
+    runs = [Run(name, variant, seed) for variant, of_variant in seeds.items() for seed in of_variant]
+    shown_runs = [Run(name, variant, shown_seed) for variant in shown]
+    return Diagnoses(
+        alignment=_every(runs, "alignment.parquet", pd.read_parquet),
+        calibration=_every(runs, "calibration.csv", pd.read_csv),
+        thresholds=_every(runs, "thresholds.csv", pd.read_csv),
+        summaries={
+            variant: [_summary(Run(name, variant, seed)) for seed in of_variant]
+            for variant, of_variant in seeds.items()
         },
+        embeddings={run.variant: pd.read_parquet(_path(run, "embedding.parquet")) for run in shown_runs},
+        attention={run.variant: pd.read_parquet(_path(run, "attention.parquet")) for run in shown_runs},
+        samples={run.variant: pd.read_csv(_path(run, "samples.csv"), keep_default_na=False) for run in shown_runs},
     )
 
 
-def _every(
-    name: str, runs: list[tuple[str, int]], file: str, read_table: Callable[[Path], pd.DataFrame]
-) -> pd.DataFrame:
-    return pd.concat(
-        [read_table(_path(name, *run, file)).assign(variant=run[0], seed=run[1]) for run in runs], ignore_index=True
-    )
+def _every(runs: list[Run], file: str, read_table: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    tables = [read_table(_path(run, file)).assign(variant=run.variant, seed=run.seed) for run in runs]
+    return pd.concat(tables, ignore_index=True)
 
 
-def _path(name: str, variant: str, seed: int, file: str) -> Path:
-    path = layout.diagnosis(name, variant, seed) / file
+def _summary(run: Run) -> dict:
+    return json.loads(_path(run, "summary.json").read_text(encoding="utf-8"))
+
+
+def _path(run: Run, file: str) -> Path:
+    path = layout.diagnosis(*run) / file
     if not path.exists():
         raise ReportError(
-            f"run {variant}, seed {seed} of {name} has no diagnosis: {path} is missing. "
-            f"Make it with: dvc repro diagnose@{name}-{variant}-{seed}"
+            f"run {run.variant}, seed {run.seed} of {run.dataset} has no diagnosis: {path} is missing. "
+            f"Make it with: dvc repro {run.stage('diagnose')}"
         )
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.runtime import keys, layout
 from stages.runtime.params import Params
+from stages.runtime.run import Run
 
 COMMAND = "dvc repro report"  # makes the report again
 FILE = Path("provenance.json")  # in reports/
@@ -71,12 +72,8 @@ def _stages(params: Params) -> list[str]:
     stages = [f"fingerprint@{name}" for name in experiment.datasets]
     for name in experiment.datasets:
         stages.append(f"prepare@{name}")
-        stages += [
-            f"{stage}@{name}-{variant}-{seed}"
-            for stage in PER_RUN
-            for variant in experiment.variants
-            for seed in experiment.seeds
-        ]
+        runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
+        stages += [run.stage(kind) for kind in PER_RUN for run in runs]
         stages.append(f"ablate@{name}")
     return stages
 
@@ -84,17 +81,13 @@ def _stages(params: Params) -> list[str]:
 def _runs(name: str, params: Params, entries: dict[str, dict]) -> dict:
     """Keys under which `stages.tracking` puts the runs of a dataset: tag `key` in MLflow."""
     experiment = params.experiment
+    runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
 
-    def inputs(variant: str, seed: int) -> dict | None:
-        entry = entries.get(f"train@{name}-{variant}-{seed}")
+    def inputs(run: Run) -> dict | None:
+        entry = entries.get(run.stage("train"))
         return None if entry is None else keys.inputs_of(entry)
 
-    first = inputs(experiment.variants[0], experiment.seeds[0])
     return {
-        "ablation": keys.shared_key(f"ablation@{name}-{experiment.recipe}", first),
-        "runs": {
-            f"{variant}, seed {seed}": keys.key(f"train@{name}-{variant}-{seed}", inputs(variant, seed))
-            for variant in experiment.variants
-            for seed in experiment.seeds
-        },
+        "ablation": keys.shared_key(f"ablation@{name}-{experiment.recipe}", inputs(runs[0])),
+        "runs": {f"{run.variant}, seed {run.seed}": keys.key(run.stage("train"), inputs(run)) for run in runs},
     }

@@ -4,22 +4,22 @@ from dataclasses import dataclass
 
 from stages.runtime.params import Params
 
-KEYS = {  # numeric key of a variant: how an axis calls it
+KEYS = {  # numeric key of a variant: its name on an axis
     "contrastive_weight": "weight of the contrastive loss",
     "temperature": "temperature of the contrast",
     "vlba_levels": "vision levels with attention, counted from the last",
 }
-FEWEST = 3
+FEWEST = 3  # values of a sweep
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Variants that differ in one number.
+    """Variants that differ in one number alone.
 
     Attributes:
         key: the key of `params.yaml` in which they differ.
-        variants: their names, by rising value; the value that is not given stands last.
-        values: of each, None where it is not given.
+        variants: their names, by rising value; one without a value comes last.
+        values: of each variant, None where it has none.
     """
 
     key: str
@@ -28,15 +28,15 @@ class Sweep:
 
     @property
     def labels(self) -> list[str]:
-        """The values as text; `vlba_levels` that is not given means all stages."""
+        """The values as text; a variant without `vlba_levels` has attention at all levels."""
         return ["all" if value is None else f"{value:g}" for value in self.values]
 
 
 def find(params: Params) -> list[Sweep]:
     """Every sweep among the listed variants, by key and then in the listed order.
 
-    Variants are a sweep over a key of `KEYS` where they agree in every other key, and have at least `FEWEST` values of
-    this one. A sweep needs no declaration, and a variant may be part of several.
+    Variants are a sweep over a key of `KEYS` if they agree in every other key and have at least `FEWEST` different
+    values of this one. A sweep needs no declaration, and a variant may belong to several.
     """
     sweeps = []
     for key in KEYS:

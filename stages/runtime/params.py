@@ -44,15 +44,22 @@ class Experiment(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     recipe: Name
     reference: Name = Field(description="the variant that the others are compared to")
+    highlight: Name = Field(description="the variant that the report is about")
 
     @model_validator(mode="after")
-    def _no_duplicates(self):
+    def _names_agree(self):
         for key in ("datasets", "variants", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: lists something twice: {_listed(values)}")
-        if self.reference not in self.variants:
-            raise ValueError(f"reference: unknown variant {self.reference!r}; allowed: {_listed(self.variants)}")
+        chosen = {key: getattr(self, key) for key in ("reference", "highlight")}
+        wrong = [
+            f"{key}: unknown variant {name!r}; allowed: {_listed(self.variants)}"
+            for key, name in chosen.items()
+            if name not in self.variants
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
 
 

@@ -65,11 +65,10 @@ def test_the_value_and_nothing_else(clone, setting, keys, value, lines):
 
 
 def test_several_together_and_what_changed(clone):
-    changes = param_overrides.check(
-        ["experiment.variants=[baseline, vlba]", "experiment.seeds=[3]", "evaluation.threads=1"]
-    )
-    assert [change.key for change in changes] == ["experiment.variants", "experiment.seeds"]
-    assert str(changes[1]) == "experiment.seeds: [0, 1] -> [3]"
+    several = ["experiment.variants=[baseline, vlba]", "experiment.highlight=vlba", "experiment.seeds=[3]"]
+    changes = param_overrides.check([*several, "evaluation.threads=1"])
+    assert [change.key for change in changes] == ["experiment.variants", "experiment.highlight", "experiment.seeds"]
+    assert str(changes[2]) == "experiment.seeds: [0, 1] -> [3]"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Average precision of the similarity of pixels to the center, by variant."""
+"""Do pixels align with the center? Average precision of their similarity to it, by variant."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from stages.statistics.alignment import MEASURES
 
 
 def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
-    """A panel a measure, a row a variant; `summary` as `stages.statistics.alignment.summarise` gives it."""
+    """One panel for each measure, one row for each variant; `summary` as `alignment.summarise` returns it."""
     rows = summary[summary["split"] == split]
     chance = [_told(rows.loc[rows["measure"] == measure, "base"].mean()) for measure in MEASURES]
     panels = [
@@ -29,14 +29,16 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
         key="alignment",
         title=f"Do pixels align with the center? Average precision, {split}",
         caption=(
-            "Pixels ranked by their similarity to the center embedding, inside against outside the true mask; 100 % "
-            "means that every pixel inside comes before every pixel outside. Overall: all pixels. Along the border: "
-            "those of a ring along the mask's border. Against distractors: inside the mask, against other things of "
-            "the same category. Lines: 95 % intervals over images and seeds. Hollow: the same where pixels are "
-            "ranked by the logits that masks are made of. Random similarities would give "
-            f"{_listed(chance)}. Look for filled dots near their hollow one: there pixels lie around the center as the "
-            "mask needs them. Only the contrastive losses ask for that; without one, the mask is found by weights that "
-            "are made from the center, and similarity is free to say nothing. Scales differ and none begins at zero."
+            "Pixels are ranked by their similarity to the center embedding of the expression. Average precision says "
+            "how well that tells pixels inside the true mask from pixels outside; 100 % means that every pixel inside "
+            "comes before every pixel outside. Overall: all pixels. Along the border: pixels of a ring along the "
+            "border of the mask. Against distractors: pixels inside the mask against those of other things of the same "
+            "category. Filled: similarity, with lines as 95 % intervals over images and seeds. Hollow: the same where "
+            "pixels are ranked by the logits that masks are made of. Random similarities would give "
+            f"{_listed(chance)}. Look for filled dots near their hollow ones: there, pixels lie around the center as "
+            "the mask needs it. Only the contrastive losses ask for that. Without one, the weights that find the mask "
+            "are made from the center, and the similarity itself is free to say nothing. Scales differ between panels, "
+            "and none begins at zero."
         ),
         panels=panels,
         columns=3,

@@ -35,12 +35,12 @@ def figure(shown: list[AttentionTiles], variant: str) -> Figure:
 def caption(variant: str) -> str:
     """What the tiles show."""
     return (
-        f"Attention of {variant} between words and pixels, one seed, at each vision level that has it. Yellow: a large "
-        "share, on a scale of its own in each tile where a word gathers pixels, and common to a row where pixels read "
-        "words; white: outline of the true mask. The number below a tile is, where a word gathers, the largest share "
-        "of one pixel in multiples of an even share, and where pixels read, the word's mean share in percent. Look for "
-        "words of place, colour and kind that gather other pixels than the words between them, and for pixels of the "
-        "meant thing that read the words that tell it apart."
+        f"Attention of {variant} between words and pixels, one seed, at each level of the vision encoder that has it. "
+        "Yellow marks a large share, white the outline of the true mask. Where a word gathers pixels, each tile has a "
+        "scale of its own, and the number below it is the largest share of one pixel, in multiples of an even share. "
+        "Where pixels read words, the tiles of a row have a common scale, and the number is the mean share of the word "
+        "in percent. Look for words of place, colour and kind that gather other pixels than the words between them, "
+        "and for pixels of the meant thing that read the words that tell it apart."
     )
 
 

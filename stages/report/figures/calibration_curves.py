@@ -1,4 +1,4 @@
-"""Are probabilities what they say, and where to cut them? Reliability diagram and threshold curve."""
+"""Are predicted probabilities right, and which threshold is best? Reliability diagram and threshold curve."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from stages.report.figures.figure import INK, SOFT, Figure, Panel, line_style, variant_marks
 
-USUAL = 0.5  # the threshold of every protocol's masks but for those that say another
+USUAL = 0.5  # the threshold of masks, unless a protocol names another
 FEWEST_PIXELS = 100
 
 
@@ -15,10 +15,10 @@ def figure(calibration: pd.DataFrame, thresholds: pd.DataFrame, variants: list[s
     """Two panels: share inside over predicted probability, and the metric over the threshold.
 
     Args:
-        calibration: one row a run, split and bin: variant, seed, split, low, high, pixels, probability, inside.
-        thresholds: one row a run, split and threshold: variant, seed, split, threshold, and a column named `metric`.
+        calibration: one row for each run, split and bin: variant, seed, split, low, high, pixels, probability, inside.
+        thresholds: one row for each run, split and threshold: variant, seed, split, threshold, and `metric`.
         variants: every listed variant, for their colours.
-        split: which one.
+        split: the split to show.
         metric: of the threshold curve, mIoU or oIoU.
     """
     bins = calibration[calibration["split"] == split]
@@ -28,11 +28,11 @@ def figure(calibration: pd.DataFrame, thresholds: pd.DataFrame, variants: list[s
         key="calibration",
         title=f"Calibration and threshold, {split}",
         caption=(
-            "Reliability: of the pixels that are given a probability, the share that lies inside the true mask, by "
-            f"bins of probability, seeds pooled; bins of fewer than {FEWEST_PIXELS} pixels are left out. On the "
-            "diagonal probabilities are right; below it the model is overconfident. Threshold: the metric where pixels "
-            "above it count as inside, mean over seeds; a dot marks the best threshold. Look for curves that are flat "
-            f"around {USUAL:g} (vertical line): there the usual threshold costs nothing."
+            "Reliability: of the pixels with about the same predicted probability, the share that lies inside the true "
+            f"mask, with all seeds together; bins of fewer than {FEWEST_PIXELS} pixels are left out. On the diagonal, "
+            f"probabilities are right; below it, the model is overconfident. Threshold: {metric} if the pixels above "
+            "it count as inside, mean over seeds; a dot marks the best threshold. Look for curves that are flat around "
+            f"{USUAL:g} (vertical line): there, the usual threshold costs nothing."
         ),
         panels=[
             Panel(
@@ -52,7 +52,7 @@ def figure(calibration: pd.DataFrame, thresholds: pd.DataFrame, variants: list[s
 
 
 def pooled(bins: pd.DataFrame) -> pd.DataFrame:
-    """Bins of several seeds as one: pixels summed, probability and share weighted by them; indexed by variant, low."""
+    """Bins of all seeds together: pixels summed, probability and share weighted by them; index: variant, low."""
     weighted = bins.assign(**{key: bins[key].fillna(0) * bins["pixels"] for key in ("probability", "inside")})
     sums = weighted.groupby(["variant", "low"])[["pixels", "probability", "inside"]].sum()
     return sums.assign(probability=sums["probability"] / sums["pixels"], inside=sums["inside"] / sums["pixels"])

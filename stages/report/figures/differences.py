@@ -22,13 +22,13 @@ from stages.statistics.comparison import LARGEST_P
 
 
 def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
-    """The report's main figure: what each variant changes, a panel a split.
+    """The report's main figure: what each variant changes, one panel for each split.
 
     Args:
         comparison: columns variant, split, metric, difference, difference_low, difference_high (fractions) and
             supported, in the order of variants and splits to show.
         reference: the variant that differences are taken to.
-        metric: which one.
+        metric: the metric to show.
     """
     rows = comparison[comparison["metric"] == metric]
     order = list(rows["variant"].unique())
@@ -50,9 +50,10 @@ def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
         key="differences",
         title=f"Differences to {reference}",
         caption=(
-            f"Each dot is a variant's {metric} minus that of {reference} on the same expressions, its line the 95 % "
-            f"interval over images and seeds. Filled: supported (p < {LARGEST_P} after Holm's adjustment over the "
-            "variants of a split); hollow: not. Look for intervals that stay on one side of zero, in every split."
+            f"Each dot is the {metric} of a variant minus that of {reference} on the same expressions; its line is the "
+            f"95 % interval over images and seeds. Filled: supported, that is p < {LARGEST_P} after Holm's adjustment "
+            "for the variants of a split; hollow: not supported. Look for intervals that stay on one side of zero, in "
+            "every split."
         ),
         panels=panels,
         columns=3,

@@ -10,23 +10,23 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.report.figures.figure import PAPER, SOFT
 
-LINE, FRAME = 0.26, 0.9  # inches of height: a row of dots, and all the rest of a panel
-WIDTH, AXIS = 3.2, 1.75  # inches: usual width, and at least of the axis alone
-LETTER = 0.072  # inches of width
-FREE = 0.08  # share of the range that is left free at both sides
+LINE, FRAME = 0.26, 0.9  # inches of height: of a row of dots, and of all the rest of a panel
+WIDTH, AXIS = 3.2, 1.75  # inches: usual width of a panel, and least width of its axis
+LETTER = 0.072  # inches that a letter of a name takes, on average
+FREE = 0.08  # share of the range that stays free at both ends
 MEAN = ("mean", "low", "high")
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 @dataclass(frozen=True)
 class Dots:
-    """At most one dot in each row.
+    """A series of dots, at most one in each row.
 
     Attributes:
         colour: of dots and intervals.
         table: mean, low and high of each row, in the units of the axis; NaN where there is none.
-        filled: of each row, whether the dot is filled.
-        shift: of the dots from the middle of their row, in rows.
+        filled: whether the dot of each row is filled.
+        shift: distance of the dots from the middle of their row, in rows.
     """
 
     colour: str
@@ -36,7 +36,7 @@ class Dots:
 
 
 def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str, missing: str = "no scores") -> None:
-    """Rows from top to bottom with their names at the left; a row without a dot says what is `missing`."""
+    """Rows from top to bottom with their names at the left; a row without a dot shows the text `missing`."""
     places, empty = np.arange(len(names), dtype=float), np.full(len(names), True)
     for series in dots:
         value, low, high = series.table.to_numpy(float).T
@@ -59,12 +59,12 @@ def draw_dots(axes: Axes, names: Sequence[str], dots: Sequence[Dots], label: str
 
 
 def in_percent(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Value and both ends of its interval, from fractions; they are called as those of a mean."""
+    """A value and both ends of its interval in percent, from fractions, under the names of `MEAN`."""
     return 100 * rows[list(columns)].astype(float).set_axis(list(MEAN), axis="columns")
 
 
 def limits(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float]:
-    """From the lowest to the highest, in percent, with some room; differences keep zero in sight."""
+    """Ends of an axis in percent that holds all values with some room; for differences it holds zero too."""
     numbers = 100 * rows[list(columns)].to_numpy(float).ravel()
     numbers = numbers[~np.isnan(numbers)]
     if tuple(columns) == DIFFERENCE or not len(numbers):
@@ -75,17 +75,17 @@ def limits(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[float, float]:
 
 
 def room(names: Sequence[str]) -> float:
-    """Inches that the longest of some names takes beside its axis."""
+    """Inches beside an axis that the longest of its names needs."""
     return 0.15 + LETTER * max(map(len, names))
 
 
 def width(names_room: float) -> float:
-    """Inches of a panel whose names take some of them."""
+    """Inches of a panel whose names need that much room."""
     return max(WIDTH, names_room + AXIS)
 
 
 def told(values: pd.Series) -> str:
-    """Fractions in percent by their names, for those who do not see them."""
+    """Fractions in percent with their names, as text for those who cannot see the figure."""
     return "; ".join(
         f"{name} {'no result' if np.isnan(value) else f'{100 * value:.1f}'}" for name, value in values.items()
     )

@@ -9,15 +9,15 @@ from matplotlib.ticker import MaxNLocator
 from stages.report.figures.figure import INK, Figure, Mark, Panel
 
 INSIDE, OUTSIDE = "#d55e00", "#56b4e9"
-AS_VECTORS = 1000  # points; more of them are drawn as an image
+AS_VECTORS = 1000  # points; more than that are drawn as an image
 TITLE_LETTERS = 44
 
 
 def figure(embeddings: dict[str, pd.DataFrame], samples: dict[str, pd.DataFrame]) -> Figure:
-    """A row an expression, a column a variant.
+    """One row for each expression, one column for each variant.
 
     Args:
-        embeddings: variant -> one row a point: sent_id, x, y, kind (inside, outside, center).
+        embeddings: variant -> one row for each point: sent_id, x, y, kind (inside, outside, center).
         samples: variant -> the expressions, the same for all: sent_id, text, variance_x, variance_y.
     """
     panels = [
@@ -33,11 +33,11 @@ def figure(embeddings: dict[str, pd.DataFrame], samples: dict[str, pd.DataFrame]
         key="embeddings",
         title="Pixel embeddings around the center",
         caption=(
-            "The two directions in which the pixel embeddings of an image vary most (PCA), and in them the center "
-            "embedding of its expression. Embeddings have unit length: the closer to the center, the more similar. "
-            f"Each map has directions of its own. {' and '.join(embeddings)}, one seed. Look for pixels inside the "
-            "mask that gather near the center, apart from those outside; where the axes hold little of the variance, "
-            "distances on the map say little."
+            "The pixel embeddings of an image, and the center embedding of its expression, along the two directions in "
+            "which the pixels vary most, found by principal component analysis (PCA) for each map alone. Embeddings "
+            f"have unit length: the closer to the center, the more similar. {' and '.join(embeddings)}, one seed. Look "
+            "for pixels inside the mask that gather near the center, apart from those outside. Where the axes hold "
+            "little of the variance, distances on the map say little."
         ),
         panels=panels,
         columns=len(embeddings),

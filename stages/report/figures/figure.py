@@ -1,7 +1,7 @@
-"""What figures are made of: panels under a title, with a legend and a caption, and the colours of variants.
+"""What figures are made of: panels with a title, a legend and a caption; and the colours of the variants.
 
-A figure is a list of panels. A file for a paper has them side by side; in the page each is an SVG element of its own,
-so that a phone stacks them. `rendering` turns figures into both.
+A file for a paper shows the panels of a figure side by side. In the page each panel is an SVG element of its own, so
+that a phone shows them below each other. `rendering` makes both.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ CSS_DASHES = dict(zip(map(str, DASHES), ("solid", "dashed", "dotted"), strict=Tr
 
 @dataclass(frozen=True)
 class Mark:
-    """An entry of a legend: a line, or where `filled` is given a dot, filled or hollow."""
+    """An entry of a legend: a line, or a dot that is filled or hollow where `filled` says so."""
 
     label: str
     colour: str
@@ -27,7 +27,7 @@ class Mark:
 
     @property
     def css(self) -> dict[str, str]:
-        """Label, colour and kind of the entry for the page."""
+        """Label, colour and kind of the entry, for the page."""
         kind = CSS_DASHES[str(self.dash)] if self.filled is None else "dot" if self.filled else "ring"
         return {"label": self.label, "colour": css_colour(self.colour), "kind": kind}
 
@@ -37,12 +37,12 @@ class Panel:
     """One coordinate system.
 
     Attributes:
-        draw: draws on the axes it is given, labels and units included.
+        draw: draws on the given axes, with labels and units.
         alt: what it shows, for those who do not see it.
         width, height: inches.
-        names: inches for names along the vertical axis, so that panels below each other in the page have the same
-            scale; as many as they need where it is 0.
-        above: inches for a title, where those for names are given.
+        names: inches for names along the vertical axis, so that panels below each other have the same scale; 0 for
+            as many as the names need.
+        above: inches for a title; used where `names` is given.
     """
 
     draw: Callable[[Axes], None]
@@ -58,14 +58,14 @@ class Figure:
     """A figure of one dataset.
 
     Attributes:
-        key: short name, unique within the report of a dataset; its files are called after it.
+        key: short name, unique within the report of a dataset; part of the names of its files.
         title: what it is about, in a few words.
-        caption: what the axes and marks are, and what to see.
+        caption: what axes and marks mean, and what to look for.
         panels: at least one.
         columns: how many panels stand side by side.
-        legend: of all panels; empty where they need none.
-        shared_names: whether the panels of a row have the same names along their vertical axis: in a file for a paper
-            they stand at the first alone.
+        legend: of all panels together; empty where they need none.
+        shared_names: whether the panels of a row have the same names along their vertical axis, so that a file for a
+            paper shows them at the first panel alone.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Predictions to look at: which expressions are shown, with their images and masks."""
+"""Predictions to look at: which expressions are shown, and their images with the masks."""
 
 import io
 from dataclasses import dataclass
@@ -9,34 +9,19 @@ import pandas as pd
 from PIL import Image
 
 from stages.data import prepared
+from stages.drawing import mask_comparison
 from stages.report.dataset_numbers import ReportError
 from stages.report.dataset_results import DatasetResults
 
 EXPRESSIONS = 12
-EXTREMES = 6  # of each collection that shows one end
-APART = 0.1  # IoU by which two variants are said to differ on an expression
+EXTREMES = 6  # expressions of a gallery that shows one end
+APART = 0.1  # difference in IoU from which two variants are said to disagree on an expression
 PANEL_WIDTH = 192  # pixels
-OVERLAY_STRENGTH = 0.7
 
 
 @dataclass(frozen=True)
-class Region:
-    """One of the regions that a predicted and a true mask make together."""
-
-    name: str
-    meaning: str
-    colour: str
-
-
-CORRECT = Region("green", "correct", "#009e73")
-WRONG = Region("orange", "predicted, but wrong", "#d55e00")
-MISSED = Region("blue, striped", "missed", "#56b4e9")
-REGIONS = (CORRECT, WRONG, MISSED)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A variant's mask over the image, and its IoU with the true mask."""
+class ShownPrediction:
+    """A variant's mask compared with the true one, over the image, and the intersection over union (IoU) of both."""
 
     variant: str
     iou: float
@@ -45,13 +30,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Example:
-    """One expression of a gallery."""
+    """One expression of a gallery, with its image and the predictions of the shown variants."""
 
     sent_id: int
     split: str
     text: str
     image: Image.Image
-    predictions: list[Prediction]
+    predictions: list[ShownPrediction]
 
 
 @dataclass(frozen=True)
@@ -72,46 +57,46 @@ class Gallery:
 
 
 def galleries(results: DatasetResults) -> list[Gallery]:
-    """Evenly spread expressions; the worst and best of the richest variant; its largest gains and losses.
+    """Evenly spread expressions, the largest gains and losses of the highlighted variant, its worst and its best.
 
-    A gallery that has nothing to show, as where the reference stands alone, is left out.
+    A gallery that has nothing to show, such as gains where the reference is alone, is left out.
     """
     found = [
         Gallery(
             "even",
             "Evenly spread",
-            f"The expressions of each split are sorted by the IoU of {results.richest}, cut into equal parts, and the "
-            "one in the middle of each part is shown, so failures appear in their true share.",
+            f"The expressions of each split are sorted by the IoU of {results.highlight} and cut into parts of equal "
+            "size. The one in the middle of each part is shown, so failures appear in their true share.",
             examples(results),
         )
     ]
     gains, losses = _apart(results, 1), _apart(results, -1)
     counted = (
-        f"Of {sum(results.counts.values()):,} expressions, {results.richest} is above {results.reference} by more than "
-        f"{APART:g} IoU on {len(gains):,} and below by as much on {len(losses):,}."
+        f"Of {sum(results.counts.values()):,} expressions, {results.highlight} is above {results.reference} by more "
+        f"than {APART:g} IoU on {len(gains):,} and below by as much on {len(losses):,}."
     )
     by_rule = {
         "gains": ("Largest disagreement: gains", counted, gains),
         "losses": ("Largest disagreement: losses", counted, losses),
-        "worst": ("Worst", f"Lowest IoU of {results.richest} over all splits.", _by_iou(results, True)),
-        "best": ("Best", f"Highest IoU of {results.richest} over all splits.", _by_iou(results, False)),
+        "worst": ("Worst", f"Lowest IoU of {results.highlight} on any split.", _by_iou(results, True)),
+        "best": ("Best", f"Highest IoU of {results.highlight} on any split.", _by_iou(results, False)),
     }
     for key, (title, rule, rows) in by_rule.items():
         chosen = rows.drop_duplicates("image_id")["sent_id"].head(EXTREMES)
         if len(chosen):
-            rule += " One expression an image, the smaller sent_id of equals."
+            rule += " At most one expression of an image; of equal ones, the one with the smaller sent_id."
             found.append(Gallery(key, title, rule, show(results, chosen.tolist())))
     return found
 
 
 def choose(results: DatasetResults, number: int = EXPRESSIONS) -> list[int]:
-    """The sent_ids of the evenly spread ones, ordered by split and then by IoU.
+    """The sent_ids of the evenly spread expressions, ordered by split and then by IoU.
 
-    Each split gives the same number of expressions, as near as `number` allows. Its expressions are sorted by the IoU
-    of the richest variant and one is taken from the middle of each of as many equal parts: failures come in their
-    true share and nothing is picked by hand.
+    Each split gives the same number of expressions, as nearly as `number` allows. Its expressions are sorted by the IoU
+    of the highlighted variant and cut into that many equal parts, and the middle one of each part is taken: failures
+    appear in their true share and nothing is picked by hand.
     """
-    scores = results.scores[results.richest].reset_index()
+    scores = results.scores[results.highlight].reset_index()
     chosen = []
     for index, split in enumerate(results.splits):
         rows = scores[scores["split"] == split].sort_values(["iou", "sent_id"])
@@ -123,7 +108,7 @@ def choose(results: DatasetResults, number: int = EXPRESSIONS) -> list[int]:
 
 
 def examples(results: DatasetResults, number: int = EXPRESSIONS) -> list[Example]:
-    """The evenly spread expressions as `show` shows them."""
+    """The evenly spread expressions with their images and predictions. Raises as `show`."""
     return show(results, choose(results, number))
 
 
@@ -145,28 +130,6 @@ def image_and_mask(results: DatasetResults, ann_id: int, width: int) -> tuple[Im
     return image, _mask(instance["mask"], instance, width, height)
 
 
-def overlay(image: Image.Image, truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
-    """The image in grey, its correct, wrong and missed pixels coloured as `REGIONS` says.
-
-    Args:
-        image: RGB, (width, height) pixels.
-        truth: true mask, (height, width) of the image, boolean.
-        predicted: predicted mask, same shape.
-    """
-    grey = np.asarray(image.convert("L"), dtype=np.float64)[..., None].repeat(3, axis=2)  # (height, width, 3)
-    row, column = np.indices(truth.shape)
-    stripes = (row + column) // max(2, truth.shape[1] // 64) % 2 == 0
-    canvas = 70 + 0.7 * grey
-    for where, region, strength in (
-        (truth & predicted, CORRECT, OVERLAY_STRENGTH),
-        (~truth & predicted, WRONG, OVERLAY_STRENGTH),
-        (truth & ~predicted & stripes, MISSED, 1.0),
-        (truth & ~predicted & ~stripes, MISSED, OVERLAY_STRENGTH / 2),
-    ):
-        canvas[where] = (1 - strength) * canvas[where] + strength * np.array(_rgb(region.colour))
-    return Image.fromarray(canvas.round().clip(0, 255).astype(np.uint8))
-
-
 def webp(image: Image.Image) -> bytes:
     """An image as WebP, small enough to lie in the page."""
     stream = io.BytesIO()
@@ -175,17 +138,17 @@ def webp(image: Image.Image) -> bytes:
 
 
 def _by_iou(results: DatasetResults, ascending: bool) -> pd.DataFrame:
-    """Expressions by the IoU of the richest variant."""
-    scores = results.scores[results.richest].reset_index()
+    """Scores of the highlighted variant, sorted by IoU."""
+    scores = results.scores[results.highlight].reset_index()
     return scores.sort_values(["iou", "sent_id"], ascending=[ascending, True])
 
 
 def _apart(results: DatasetResults, sign: int) -> pd.DataFrame:
-    """Expressions where the richest variant is above (1) or below (-1) the reference by `APART`, farthest first.
+    """Expressions on which the highlighted variant is above (1) or below (-1) the reference, by more than `APART`.
 
-    None where the reference has no scores of the same seed.
+    The largest difference comes first. There are none where the reference has no scores of the same seed.
     """
-    scores = results.scores[results.richest].reset_index()
+    scores = results.scores[results.highlight].reset_index()
     if results.reference not in results.scores:
         return scores.head(0)
     by = sign * (
@@ -201,7 +164,7 @@ def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Ex
     for variant, scores in results.scores.items():
         score = scores.loc[sent_id]
         predicted = _mask(score["prediction"], score, image.width, image.height)
-        predictions.append(Prediction(variant, float(score["iou"]), overlay(image, truth, predicted)))
+        predictions.append(ShownPrediction(variant, float(score["iou"]), mask_comparison.draw(image, truth, predicted)))
     return Example(sent_id, expression["split"], expression["text"], image, predictions)
 
 
@@ -224,10 +187,6 @@ def _open(dataset: str, instance: pd.Series) -> Image.Image:
 
 
 def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:
-    """A mask over the whole image, on any grid -> (height, width), boolean."""
+    """A mask over the whole image, encoded on any grid -> (height, width), boolean."""
     mask = prepared.decode_mask(counts, int(grid["height"]), int(grid["width"]))
     return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)) > 0
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))

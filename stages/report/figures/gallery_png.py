@@ -6,7 +6,8 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.report.figures.gallery import REGIONS, Example
+from stages.drawing.mask_comparison import REGIONS
+from stages.report.figures.gallery import Example
 
 EXPRESSIONS = 6
 PANEL_WIDTHS = (136, 128, 120, 112, 104, 96, 80, 64)  # pixels, the first that keeps the file small is taken
@@ -16,7 +17,7 @@ TEXT, SOFT_TEXT = "#1b1b1a", "#5a5a57"
 
 
 def png(shown: list[Example]) -> bytes:
-    """Expressions as one PNG, two columns under a legend of the colours.
+    """Expressions as one PNG file, in two columns under a legend of the colours.
 
     Panels are as wide as `LIMIT` bytes allow, at most `PANEL_WIDTHS[0]` pixels.
     """

@@ -1,4 +1,4 @@
-"""Learning curves: a line a variant, thin a seed, thick their mean."""
+"""Learning curves: a thin line for each seed, a thick one for the mean of each variant."""
 
 from functools import partial
 
@@ -17,30 +17,30 @@ PANELS = {  # column of the history: (axis label, factor)
 
 
 def figure(histories: Histories, variants: list[str], seeds: list[int]) -> Figure:
-    """One panel a column of `PANELS`.
+    """One panel for each column of `PANELS`.
 
     Args:
-        histories: variant -> seed -> one row an epoch; variants without a run may be left out.
+        histories: variant -> seed -> one row for each epoch; variants without a run may be left out.
         variants: every listed variant, for their colours.
-        seeds: those that are listed.
+        seeds: every listed seed.
     """
     lines = (
-        f"One line a variant, seed {seeds[0]}."
+        f"One line for each variant, seed {seeds[0]}."
         if len(seeds) == 1
-        else f"Thin lines: one seed. Thick lines: mean over seeds {', '.join(map(str, seeds))}."
+        else f"Thin lines: single seeds. Thick lines: means over the seeds {', '.join(map(str, seeds))}."
     )
     return Figure(
         key="curves",
         title="Learning curves",
         caption=(
-            f"{lines} Look for curves that still rise at the last epoch, where longer training could change the order, "
-            "and for seeds of one variant that lie as far apart as the variants do. The loss is that of the masks "
-            "alone: the contrastive term, which not every variant has, is left out."
+            f"{lines} Look for curves that still rise at the last epoch: there, longer training could change the "
+            "order. Look also for seeds of one variant that are as far apart as the variants are. The loss is that of "
+            "the masks alone, without the contrastive term, which not every variant has."
         ),
         panels=[
             Panel(
                 partial(_draw, histories=histories, variants=variants, column=column),
-                f"{label} by epoch, a line a variant",
+                f"{label} by epoch, one line for each variant",
             )
             for column, (label, _) in PANELS.items()
         ],

@@ -1,6 +1,6 @@
-"""How a figure becomes a file for a paper or a part of the page.
+"""How a figure becomes a file for a paper, or a part of the page.
 
-The same panels give the same bytes: no dates, ids from a fixed salt.
+The same panels give the same bytes: there is no date in them, and ids are made from a fixed salt.
 """
 
 import html
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Canvas
 
 from stages.report.figures.figure import INK, PAPER, RULE, THEME, Figure, Mark, Panel, css_colour
 
-LEGEND_HEIGHT = 0.27  # inches a row
+LEGEND_HEIGHT = 0.27  # inches of a row
 RIGHT, BELOW = 0.14, 0.53  # inches beside and below the axes of a panel that states the width of its names
 STYLE = {
     "svg.fonttype": "none",
@@ -40,12 +40,12 @@ STYLE = {
 
 
 def svg(figure: Figure, salt: str) -> str:
-    """The whole figure as an SVG file; `salt` makes its ids its own."""
+    """The whole figure as an SVG file; its ids depend on `salt`."""
     return _svg(figure.panels, figure, salt)
 
 
 def pdf(figure: Figure) -> bytes:
-    """The whole figure as a PDF file, its text kept as text."""
+    """The whole figure as a PDF file in which text stays text."""
     with matplotlib.rc_context(STYLE):
         canvas = _compose(figure.panels, figure)
         FigureCanvasPdf(canvas)
@@ -55,7 +55,7 @@ def pdf(figure: Figure) -> bytes:
 
 
 def inline(figure: Figure, prefix: str) -> list[str]:
-    """Every panel as an element of the page, its ids beginning with `prefix`, its colours those of the page's theme."""
+    """Every panel as an SVG element of the page; its ids begin with `prefix`, its colours follow the page's theme."""
     return [
         _element(_svg([panel], None, f"{prefix}-{number}"), f"{prefix}-{number}", panel.alt)
         for number, panel in enumerate(figure.panels)
@@ -72,7 +72,7 @@ def _svg(panels: list[Panel], figure: Figure | None, salt: str) -> str:
 
 
 def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
-    """The panels in rows; with the legend below where a whole figure is given."""
+    """The panels in rows, with the legend below them if the whole figure is given."""
     if not figure and panels[0].names:
         return _alone(panels[0])
     columns = min(figure.columns, len(panels)) if figure else 1
@@ -97,7 +97,7 @@ def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
 
 
 def _alone(panel: Panel) -> Canvas:
-    """One panel whose names have the room that it states."""
+    """One panel that states how much room its names have."""
     canvas = Canvas(figsize=(panel.width, panel.height), facecolor=PAPER)
     width, height = panel.width - panel.names - RIGHT, panel.height - BELOW - panel.above
     place = (panel.names / panel.width, BELOW / panel.height, width / panel.width, height / panel.height)
@@ -115,7 +115,7 @@ def _handle(mark: Mark) -> matplotlib.lines.Line2D:
 
 
 def _element(text: str, prefix: str, alt: str) -> str:
-    """An SVG file as an element: no prologue, no namespaces, no style sheet, ids of its own, no size but its shape."""
+    """An SVG file as an element: without prologue, namespaces, style sheet and size, and with ids of its own."""
     element = text[text.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")

@@ -1,4 +1,4 @@
-"""Where it helps: results by slices of the expressions, families of slices as small multiples."""
+"""Where a variant helps: results by slices of the expressions, one panel for each family of slices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_st
 from stages.statistics.bootstrap import FEWEST_IMAGES
 from stages.statistics.slices import Family
 
-ABOVE, UNIT = 0.48, 0.18  # inches for a family's title with its unit, and for the unit alone
-APART = 0.26  # of the dots of two variants, in rows
+ABOVE, UNIT = 0.48, 0.18  # inches for the title of a family with its unit, and for the unit alone
+APART = 0.26  # distance between the dots of two variants, in rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Slices:
     Attributes:
         table: columns family, slice, variant, expressions, mean, low, high, difference, difference_low and
             difference_high (fractions, NaN where a slice is too small), in the order of families and slices to show.
-        families: by name, with title and unit.
+        families: name -> family, with title and unit.
         variants: every listed variant, for their colours.
         split, metric: what the numbers are of.
     """
@@ -48,16 +48,16 @@ class Slices:
     metric: str
 
 
-def levels(slices: Slices, shown: list[str]) -> Figure:
-    """Results of some variants in every slice, a panel a family."""
+def means(slices: Slices, shown: list[str]) -> Figure:
+    """Results of some variants in every slice, one panel for each family."""
     return Figure(
         key="slices",
         title=f"{slices.metric} by slice, {slices.split}",
         caption=(
             f"{slices.metric} of {' and '.join(shown)} on the expressions of each slice, with 95 % intervals over "
-            "images and seeds; the number of expressions stands beside each slice. Look for slices that are hard for "
-            f"both, and for those where the two part. A slice of fewer than {FEWEST_IMAGES} images has no dot; one "
-            "without expressions is left out."
+            "images and seeds. The number in parentheses counts the expressions of a slice. Look for slices that are "
+            "hard for every variant, and for those where variants differ. A slice of fewer than "
+            f"{FEWEST_IMAGES} images has no dot; one without expressions is left out."
         ),
         panels=_panels(slices, shown, MEAN, f"{slices.metric} (%)"),
         columns=3,
@@ -66,14 +66,15 @@ def levels(slices: Slices, shown: list[str]) -> Figure:
 
 
 def differences(slices: Slices, variant: str, reference: str) -> Figure:
-    """What one variant changes in every slice, a panel a family."""
+    """What one variant changes in every slice, one panel for each family."""
     return Figure(
         key="slice-differences",
         title=f"Where {variant} differs from {reference}, {slices.split}",
         caption=(
             f"{slices.metric} of {variant} minus that of {reference} on the expressions of each slice, in percentage "
-            "points, with 95 % intervals that are not adjusted for the number of slices: of 20 slices without an "
-            "effect one is expected to miss zero. Look for a trend along a family, more than for a single slice."
+            "points, with 95 % intervals over images and seeds. They are not adjusted for the number of slices: of 20 "
+            "slices without an effect, one is expected to miss zero. Look for a trend along a family rather than for a "
+            "single slice."
         ),
         panels=_panels(slices, [variant], DIFFERENCE, f"Δ {slices.metric} (percentage points)"),
         columns=3,
@@ -116,7 +117,7 @@ def _draw(
     ends: tuple[float, float],
     left: float,
 ) -> None:
-    """The title stands above the names, `left` inches wide, as it may be longer than the axis."""
+    """The title begins above the names, which are `left` inches wide, as it may be longer than the axis."""
     if ends[0] < 0 < ends[1]:
         axes.axvline(0, color=INK, linewidth=0.9)
     draw_dots(axes, names, dots, label, missing="too few images")

@@ -1,4 +1,4 @@
-"""Sweeps as plots: the result over the number in which the variants differ."""
+"""Sweeps as plots: the result over the one number in which the variants differ."""
 
 from functools import partial
 
@@ -11,14 +11,14 @@ from stages.report.sweeps import KEYS, Sweep
 
 
 def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, number: int) -> Figure:
-    """The result over the number that is swept, a panel a split, the reference as a level.
+    """The result over the number that is swept, one panel for each split, the reference as a horizontal line.
 
     Args:
         sweep: the variants.
         comparison: columns variant, split, metric, mean, low, high (fractions).
-        reference: the variant that differences are taken to; drawn as a level where it is no part of the sweep.
-        metric: which one.
-        number: of the sweep in the report, part of the key.
+        reference: drawn as a horizontal line where it is no part of the sweep.
+        metric: the metric to show.
+        number: number of the sweep in the report, part of the key.
     """
     rows = comparison[comparison["metric"] == metric]
     panels = [
@@ -44,8 +44,8 @@ def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, 
         title=f"Sweep over {sweep.key}",
         caption=(
             f"{metric} of {', '.join(sweep.variants)}, which differ in {sweep.key} alone, with 95 % intervals over "
-            f"images and seeds. Values are evenly spaced, whatever their size. Dashed: the mean of {reference}. Look "
-            "for a best value between the ends; a best value at an end asks for more values beyond it."
+            f"images and seeds. The values are evenly spaced, whatever their size. Dashed: the mean of {reference}. "
+            "Look for a best value between the ends; a best value at an end asks for more values beyond it."
         ),
         panels=panels,
         columns=3,

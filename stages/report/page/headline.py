@@ -1,4 +1,4 @@
-"""The result in words, made from the numbers: what each part of the method changes, and whether that is supported."""
+"""The result in sentences, made from the numbers: what each part of the method changes, and whether it is supported."""
 
 import pandas as pd
 
@@ -10,72 +10,87 @@ SAME = "0.0"
 
 
 def headline(results: DatasetNumbers) -> str:
-    """One sentence: what the parts of the richest variant change, one after the other, on the first evaluation split.
+    """One sentence: what the parts of the highlighted variant change, one by one, on the first evaluation split.
 
-    The richest variant is fixed by its place in `params.yaml`, not by its result, so the sentence also reports a loss.
-    Its parts are found by going from it to the variant without its last part, and so on: `alignformer` over `vlba`,
-    `vlba` over `baseline`. Without such pairs it is the difference to the reference. In the protocol's first metric.
+    `params.yaml` chooses the variant, not its result, so the sentence also reports a loss. Its parts are found by going
+    from it to the variant without its last part, and so on: `alignformer` over `vlba`, `vlba` over `baseline`. Without
+    such pairs it is the difference to the reference. In the protocol's first headline metric.
     """
-    split, richest = results.splits[0], results.richest
-    if richest == results.reference:
-        return _about_one(results, split)
+    split, highlight = results.splits[0], results.highlight
+    if highlight == results.reference:
+        return _about_the_reference(results, split)
     parts = _parts(results, split)
     said = [_said(row, results, first=place == 0) for place, row in enumerate(parts)]
     if not parts:
-        row = results.row(richest, split, results.metric)
-        said = [_difference(richest, row, f" {results.metric} over {results.reference}")]
+        row = results.row(highlight, split, results.metric)
+        said = [_difference(highlight, row, f" {results.metric} over {results.reference}")]
     sentence = "; ".join(said)
-    seeds = len(results.seeds) - len(results.missing.get(richest, []))
+    seeds = len(results.scored_seeds[highlight])
     where = f"{split}, {seeds} seeds" if seeds > 1 else f"{split}, one seed"
     return " ".join([f"{_capital(sentence) if parts else sentence} ({where}).", *_unscored(results)])
 
 
 def details(results: DatasetNumbers) -> str:
-    """Sentences about the other parts, the other splits, the losses, and what the seeds cannot say."""
-    if results.richest == results.reference:
+    """Sentences about the other parts, the other splits, the losses, and what the seeds cannot show."""
+    if len(results.scored) < 2:
         return ""
     split, metric = results.splits[0], results.metric
-    parts = _parts(results, split)
+    parts = [] if results.highlight == results.reference else _parts(results, split)
     chosen = [(row["variant"], row["against"]) for row in parts]
     others = [row for row in _contrasts(results, split) if (row["variant"], row["against"]) not in chosen]
     sentences = []
     if others:
         sentences.append(f"{_capital('; '.join(_said(row, results) for row in others))}.")
     for other in results.splits[1:]:
-        same = {(row["variant"], row["against"]): row for row in _contrasts(results, other)}
-        said = [_said(same[pair], results) for pair in chosen if pair in same] or [_to_reference(results, other)]
-        sentences.append(f"On {other}: {'; '.join(said)}.")
+        if said := _on_another_split(results, chosen, other):
+            sentences.append(f"On {other}: {'; '.join(said)}.")
     means = {name: results.row(name, split, metric)["mean"] for name in results.scored}
     best = max(means, key=means.get)
     row = results.row(best, split, metric)
     sentences.append(
-        f"The highest mean on {split} is that of {best}, {percent(row['mean'])} {interval(row['low'], row['high'])}."
+        f"{best} has the highest mean on {split}: {percent(row['mean'])} {interval(row['low'], row['high'])}."
     )
     sentences += _losses(results)
-    sentences.append("Not supported does not mean that there is no difference: these data cannot tell it from none.")
+    sentences.append(
+        "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
+    )
     if _adjusted_away(results):
         sentences.append(
-            "Where an interval leaves 0 out and its difference is not supported, it is the adjustment for several "
-            "comparisons that makes it so."
+            "Where an interval excludes 0 and the difference is still not supported, the adjustment for several "
+            "comparisons is the reason."
         )
     if len(results.seeds) == 1:
         sentences.append(
-            "One seed cannot say which differences another seed would repeat: its intervals hold the luck of the "
+            "One seed cannot show which differences another seed would repeat: its intervals cover the luck of the "
             "images alone."
         )
     return " ".join(sentences)
 
 
-def _about_one(results: DatasetNumbers, split: str) -> str:
-    if results.reference not in results.scored:
-        return " ".join(_unscored(results))
-    row = results.row(results.reference, split, results.metric)
+def _about_the_reference(results: DatasetNumbers, split: str) -> str:
+    """Where the report is about the reference, and why."""
+    reference, unscored = results.reference, _unscored(results)
+    if reference not in results.scored:
+        return " ".join(unscored)
+    row = results.row(reference, split, results.metric)
     number = f"{percent(row['mean'])} {results.metric} {interval(row['low'], row['high'])}".strip()
-    alone = len(results.variants) == 1
-    why = "no other variant is listed" if alone else "no other variant has scores"
-    return " ".join(
-        [f"{results.reference}: {number} on {split}; {why}, so there is no difference.", *_unscored(results)]
-    )
+    if results.named_highlight != reference:
+        named = results.named_highlight
+        said = f"The highlighted variant {named} has no scores, so this is about the reference {reference}: {number}"
+        return " ".join([f"{said} on {split}.", *unscored])
+    why = "no other variant is listed"
+    if len(results.variants) > 1:
+        why = "it is both the highlighted variant and the reference"
+    return " ".join([f"{reference}: {number} on {split}; {why}, so there is no difference.", *unscored])
+
+
+def _on_another_split(results: DatasetNumbers, chosen: list[tuple[str, str]], split: str) -> list[str]:
+    """The chosen pairs (variant, against) there, or without any the highlighted variant's difference."""
+    same = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
+    said = [_said(same[pair], results) for pair in chosen if pair in same]
+    if said or results.highlight == results.reference:
+        return said
+    return [_difference(results.highlight, results.row(results.highlight, split, results.metric), "")]
 
 
 def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
@@ -86,8 +101,8 @@ def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
 
 
 def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
-    """The pairs from the poorest variant to the richest, one part a step; the contrastive loss is the last part."""
-    pairs, steps, variant = _contrasts(results, split), [], results.richest
+    """The pairs that lead to the highlighted variant, one part in each step; the contrastive loss is the last part."""
+    pairs, steps, variant = _contrasts(results, split), [], results.highlight
     while found := [row for row in pairs if row["variant"] == variant]:
         step = next((row for row in found if row["aspect"] == "contrastive"), found[0])
         steps.append(step)
@@ -96,12 +111,9 @@ def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
 
 
 def _said(row: pd.Series, results: DatasetNumbers, first: bool = False) -> str:
-    """`bidirectional VLBA +3.1 mIoU over none [2.2, 4.0], supported`; variants are named where pairs share a part."""
-    return _difference(contrast_tables.part(results, row), row, f" {results.metric} over none" if first else "")
-
-
-def _to_reference(results: DatasetNumbers, split: str) -> str:
-    return _difference(results.richest, results.row(results.richest, split, results.metric), "")
+    """`bidirectional VLBA: +3.1 [2.2, 4.0], supported`; variants are named where several pairs share the part."""
+    unit = f" {results.metric} over the variant without it" if first else ""
+    return _difference(contrast_tables.part(results, row), row, unit)
 
 
 def _difference(what: str, row: pd.Series, unit: str) -> str:
@@ -112,7 +124,7 @@ def _difference(what: str, row: pd.Series, unit: str) -> str:
     bounds = interval(row["difference_low"], row["difference_high"])
     loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
     support = "supported" if row["supported"] else "not supported"
-    return f"{what} {change}{unit} {bounds}, {loss}{support}"
+    return f"{what}: {change}{unit} {bounds}, {loss}{support}"
 
 
 def _losses(results: DatasetNumbers) -> list[str]:
@@ -128,7 +140,7 @@ def _losses(results: DatasetNumbers) -> list[str]:
 
 
 def _adjusted_away(results: DatasetNumbers) -> bool:
-    """Whether an interval of the first metric leaves 0 out whose difference is not supported."""
+    """Whether an interval of the first metric excludes 0 whose difference is not supported."""
     of_reference = results.comparison.xs(results.metric, level="metric")
     of_pairs = results.contrasts[results.contrasts["metric"] == results.metric]
     return any(

@@ -1,4 +1,4 @@
-"""The report as one page that needs no network: tables, curves and images lie in it."""
+"""The report as one HTML page that needs no network: tables, figures and images lie in it."""
 
 import base64
 from pathlib import Path
@@ -7,6 +7,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from stages.attention.tiles import DIRECTIONS, AttentionTiles
+from stages.drawing.mask_comparison import REGIONS
 from stages.drawing.templates import template
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
@@ -19,9 +20,10 @@ from stages.report.provenance import COMMAND
 from stages.report.tables import captions, comparison_tables, contrast_tables, cost_tables, published, slice_tables
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
+from stages.statistics.comparison import LARGEST_P
 
 OPEN_GALLERIES = 3  # the others are folded
-OPEN_WORDS = 1  # expressions with attention that are not folded
+OPEN_WORDS = 1  # expressions whose attention is not folded
 
 
 def render(params: Params, datasets: list[DatasetResults], shown: dict[str, DatasetSection], provenance: dict) -> str:
@@ -31,17 +33,18 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         params: the experiment's parameters.
         datasets: the results, in the order in which they appear.
         shown: dataset name -> what is shown of it.
-        provenance: what the report was made of: names -> text, lists, or again names.
+        provenance: what the report was made of, as `provenance.collect` returns it.
     """
     return template(Path(__file__).with_name("index.html.j2")).render(
         experiment=params.experiment,
         protocol=params.evaluation.protocol,
         conventions=settings.conventions(PROTOCOLS[params.evaluation.protocol]),
         command=COMMAND,
+        largest_p=LARGEST_P,
         variants=[settings.variant_row(name, params) for name in params.experiment.variants],
         model=settings.of_section(params.recipes[params.experiment.recipe].model),
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
-        regions=gallery.REGIONS,
+        regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
         provenance=provenance,
     )
@@ -74,12 +77,10 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "embeddings": _figure(results, shown.embeddings),
         "words": [_words(words) for words in shown.words],
         "open_words": OPEN_WORDS * len(DIRECTIONS),
-        "words_caption": attention.caption(results.richest),
+        "words_caption": attention.caption(results.highlight),
         "curves": _figure(results, shown.curves),
         "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
         "seed": results.shown_seed,
-        "richest": results.richest,
-        "reference": results.reference,
         "counts": _counts(results),
         "source": _source(results.source),
         "protocol": results.protocol.name,
@@ -149,7 +150,7 @@ def _counts(results: DatasetResults) -> list[dict]:
         {
             "split": name,
             "expressions": f"{len(rows):,}",
-            "references": f"{rows['ref_id'].nunique():,}",
+            "refs": f"{rows['ref_id'].nunique():,}",
             "instances": f"{rows['ann_id'].nunique():,}",
             "images": f"{rows['image_id'].nunique():,}",
         }

@@ -1,4 +1,4 @@
-"""What the report shows of one dataset beside its main tables: figures, tables of detail, galleries."""
+"""What the report shows of one dataset besides its main tables: figures, tables of diagnoses, galleries."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from stages.attention import tiles
 from stages.attention.tiles import AttentionTiles
 from stages.report import diagnoses, sweeps
 from stages.report.dataset_results import DatasetResults
-from stages.report.diagnoses import Diagnosis
+from stages.report.diagnoses import Diagnoses
 from stages.report.figures import (
     alignment_plots,
     attention,
@@ -30,7 +30,7 @@ from stages.statistics import alignment
 from stages.statistics.slices import FAMILIES
 
 CLOSE_UPS = 3  # expressions of which the report shows embeddings and attention
-IMAGE_WIDTH = 192  # pixels, of an image that attention is laid over
+IMAGE_WIDTH = 192  # pixels, of an image under the attention
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class DatasetSection:
         sweeps: figure and table of each sweep.
         slices: where it helps.
         alignment, alignment_table: do pixels align with the center?
-        calibration, calibration_table: are probabilities what they say?
-        embeddings: maps around the center.
-        words: what words gather and pixels read, expression by expression, for the page.
-        attention: the same of the first expression as a figure for papers, which images make heavy.
+        calibration, calibration_table: are probabilities right?
+        embeddings: maps of pixel embeddings around the center.
+        words: which pixels words gather and which words pixels read, for each expression, for the page.
+        attention: the same for the first expression alone, as a figure for papers.
         curves: learning curves.
         galleries: predictions.
     """
@@ -99,7 +99,7 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
             found.embeddings, {name: rows.head(CLOSE_UPS) for name, rows in found.samples.items()}
         ),
         words=words,
-        attention=[attention.figure([each for each in words if each.sent_id == words[0].sent_id], results.richest)]
+        attention=[attention.figure([each for each in words if each.sent_id == words[0].sent_id], results.highlight)]
         if words
         else [],
         curves=learning_curves.figure(results.histories, results.variants, results.seeds),
@@ -108,7 +108,7 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
 
 
 def in_listed_order(results: DatasetResults) -> pd.DataFrame:
-    """The comparison as columns, by variant and then by split, both as they are listed."""
+    """The comparison as columns, sorted by variant and then by split, both in the listed order."""
     rows = results.comparison.reset_index()
     places = {name: place for names in (results.variants, results.splits) for place, name in enumerate(names)}
     order = rows[["variant", "split"]].apply(lambda column: column.map(places))
@@ -127,16 +127,16 @@ def _slices(results: DatasetResults) -> list[Figure]:
         return []
     of_split = table[table["split"] == split].reset_index(drop=True)
     found = Slices(of_split, FAMILIES, results.variants, split, results.metric)
-    levels = slice_plots.levels(found, list(results.scores))
+    means = slice_plots.means(found, list(results.scores))
     if len(results.scores) == 1:
-        return [levels]
-    return [slice_plots.differences(found, results.richest, results.reference), levels]
+        return [means]
+    return [slice_plots.differences(found, results.highlight, results.reference), means]
 
 
-def _words(results: DatasetResults, found: Diagnosis) -> list[AttentionTiles]:
-    """Of the richest variant; none where it has no attention."""
-    table, words = found.attention[results.richest], []
-    for sample in found.samples[results.richest].head(CLOSE_UPS).itertuples():
+def _words(results: DatasetResults, found: Diagnoses) -> list[AttentionTiles]:
+    """Attention of the highlighted variant; empty where it has none."""
+    table, words = found.attention[results.highlight], []
+    for sample in found.samples[results.highlight].head(CLOSE_UPS).itertuples():
         image, truth = gallery.image_and_mask(results, sample.ann_id, IMAGE_WIDTH)
         words += tiles.tiles(table, sample.text, sample.sent_id, image, truth, results.protocol.fit)
     return words

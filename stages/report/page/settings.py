@@ -1,4 +1,4 @@
-"""The experiment in words: what its variants are made of, its protocol, and every setting of its recipe."""
+"""The experiment in words: what its variants are made of, its protocol, and all settings of its recipe."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,21 @@ from stages.runtime.params import Params
 from stages.scoring.protocols import Protocol
 
 ATTENTION = {
-    "none": "none: words reach pixels in decoder and grouping only",
+    "none": "none: words reach pixels only in the decoder and in grouping",
     "text_to_pixel": "words inform every pixel",
     "pixel_to_text": "pixels inform every word",
     "bidirectional": "both directions",
 }
 CONTRAST = {
     "none": "none",
-    "pixel": "each pixel against the center embedding",
-    "instance": "the mean of the region's pixels against the centers of the batch",
+    "pixel": "every pixel against the center embedding",
+    "instance": "the mean of an instance's pixels against the center embeddings of the batch",
 }
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One knob of `params.yaml`."""
+    """One key of `params.yaml`, with its value and what it means."""
 
     key: str
     value: str
@@ -31,7 +31,7 @@ class Setting:
 
 
 def of_section(section: BaseModel, prefix: str = "") -> list[Setting]:
-    """Every knob of a section of the parameters, nested keys joined by dots, with the units its schema states."""
+    """Every key of a section of the parameters, nested ones joined by dots, with the description in the schema."""
     rows = []
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
@@ -43,20 +43,20 @@ def of_section(section: BaseModel, prefix: str = "") -> list[Setting]:
 
 
 def conventions(protocol: Protocol) -> str:
-    """What the protocol's fields say, in words."""
+    """A protocol in sentences."""
     image = {
-        None: "The image as the recipe brings it to the model",
-        "stretch": f"The image stretched to {protocol.size} x {protocol.size} pixels",
-        "letterbox": f"The image fitted into {protocol.size} x {protocol.size} pixels, its proportions kept",
+        None: "The image is scaled as the recipe says",
+        "stretch": f"The image is stretched to {protocol.size} x {protocol.size} pixels",
+        "letterbox": f"The image is fitted into {protocol.size} x {protocol.size} pixels and keeps its proportions",
     }[protocol.fit]
-    way = {"bilinear": "bilinearly", "bicubic": "bicubically"}[protocol.interpolation]
     grid = {
-        "original": f"I and U at the original image size, {protocol.interpolated} brought there {way}",
-        "input": "I and U at that size, the true mask resized by nearest",
+        "original": f"intersection and union are counted at the original image size, after {protocol.interpolation} "
+        f"interpolation of the {protocol.interpolated}",
+        "input": "intersection and union are counted at that size, with the true mask scaled by nearest neighbour",
     }[protocol.grid]
     return (
-        f"{image}; {grid}; inside where the probability is above {protocol.threshold:g}; "
-        f"IoU {protocol.both_empty:g} where both masks are empty; Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
+        f"{image}; {grid}. A pixel is inside where its probability is above {protocol.threshold:g}. Two empty masks "
+        f"have an IoU of {protocol.both_empty:g}. Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
     )
 
 

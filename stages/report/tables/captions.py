@@ -9,6 +9,8 @@ from stages.runtime import layout
 from stages.statistics.comparison import LARGEST_P
 
 CAPTION_WARNINGS = 3
+MADE_BY = f"Made by: {COMMAND}."
+VLBA = "VLBA: vision-language bidirectional attention."
 
 
 def data_warning(results: DatasetNumbers) -> str:
@@ -19,7 +21,7 @@ def data_warning(results: DatasetNumbers) -> str:
 
 
 def seeds_said(results: DatasetNumbers) -> str:
-    """How many seeds, and what one cannot say."""
+    """How many seeds there are, and what a single one cannot show."""
     listed = ", ".join(map(str, results.seeds))
     if len(results.seeds) == 1:
         return f"One seed ({listed}): what another training would give is not known."
@@ -27,51 +29,49 @@ def seeds_said(results: DatasetNumbers) -> str:
 
 
 def split_title(results: DatasetNumbers, split: str) -> str:
+    """Name and size of a split, as the title of a group of rows."""
     return f"{split}, {results.counts[split]:,} expressions"
 
 
 def caption(results: DatasetNumbers, title: str) -> str:
-    sentences = [f"{title} on {results.name}.", *_caption_warnings(results), "Percent, with 95 % intervals."]
-    return " ".join(sentences)
+    """The title with its dataset, what the data warn of, and the unit."""
+    return " ".join([f"{title} on {results.name}.", *_warnings(results), "In percent, with 95 % intervals."])
 
 
-def _caption_warnings(results: DatasetNumbers) -> list[str]:
-    """One sentence with every warning, or with the first ones and where the others stand; none without a warning."""
-    warnings = [warning.removesuffix(".") for warning in results.warnings]
-    if len(warnings) > CAPTION_WARNINGS:
-        others = len(warnings) - CAPTION_WARNINGS
-        warnings = [*warnings[:CAPTION_WARNINGS], f"{others} more in {layout.prepared(results.name)}/dataset.json"]
-    text = ": ".join(part for part in (data_warning(results), "; ".join(warnings)) if part)
-    return [f"{text}."] if text else []
+def meanings(results: DatasetNumbers, metrics: list[str]) -> list[str]:
+    """What the abbreviations of metrics stand for, one sentence each."""
+    bound = ">" if results.protocol.strict else "≥"
+    sentences = {
+        "mIoU": "mIoU: mean over expressions of the intersection over union (IoU) of predicted and true mask.",
+        "oIoU": "oIoU: overall IoU, the sum of all intersections divided by the sum of all unions.",
+        "Pr@X": f"Pr@X: precision at X, the share of expressions with IoU {bound} X.",
+    }
+    kinds = dict.fromkeys("Pr@X" if metric.startswith("Pr@") else metric for metric in metrics)
+    return [sentence for kind, sentence in sentences.items() if kind in kinds]
 
 
 def footer(results: DatasetNumbers, splits: list[str], differences: bool = False) -> list[str]:
-    """Seeds, protocol, data, what brackets mean; with differences to the reference also what those and bold mean."""
+    """Seeds, protocol, data and what brackets mean; with `differences` to the reference also what Δ and bold mean."""
     counts = ", ".join(
         f"{split} {results.counts[split]:,} expressions of {results.images[split]:,} images" for split in splits
     )
-    many = len(results.seeds) > 1
-    drawn = "resampling images with all their expressions"
+    drawn = "images are resampled with all their expressions"
     sentences = [
         seeds_said(results),
         f"Protocol {results.protocol.name}.",
         *([f"{data_warning(results)}."] if data_warning(results) else []),
         f"{counts}.",
-        f"Brackets: 95 % interval, from {drawn} and from the spread between seeds."
-        if many
-        else f"Brackets: 95 % interval from {drawn} alone; it leaves the luck of the seed out.",
+        f"Brackets: 95 % interval over images and seeds; {drawn}, and the spread between seeds is added."
+        if len(results.seeds) > 1
+        else f"Brackets: 95 % interval over images alone; {drawn}, and the luck of the seed is left out.",
     ]
     if differences and len(results.variants) > 1:
         sentences += [
-            f"Δ: minus that of {results.reference} on the same expressions and seeds, taken before rounding.",
-            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the other variants, within a split and "
-            "metric.",
+            f"Δ: difference to {results.reference} on the same expressions and seeds, taken before rounding.",
+            f"Bold: supported, that is p < {LARGEST_P} after Holm's adjustment for the other variants, within a split "
+            "and metric.",
         ]
     return sentences
-
-
-def made_by() -> str:
-    return f"Made by: {COMMAND}."
 
 
 def name_cell(results: DatasetNumbers, variant: str, notes: Notes) -> Cell:
@@ -80,19 +80,31 @@ def name_cell(results: DatasetNumbers, variant: str, notes: Notes) -> Cell:
     return Cell(variant + (notes.mark(why) if why else ""))
 
 
+def mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
+    """A mean with its interval; a dash with a footnote that says `why` where there is none."""
+    return number_cell(row["mean"], percent, notes, why, interval(row["low"], row["high"]))
+
+
+def difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
+    """A difference with its interval, bold where it is supported; a dash with a footnote where there is none."""
+    note = interval(row["difference_low"], row["difference_high"])
+    return number_cell(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
+
+
 def why_no_number(results: DatasetNumbers, variant: str) -> str:
-    """The footnote of a variant of which seeds are missing; empty where none is."""
+    """The footnote of a variant whose seeds are missing, some or all; empty where none is."""
     seeds = results.missing.get(variant, [])
     if not seeds:
         return ""
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     if variant not in results.scored:
         return f"{variant} has no scores: {named} failed or did not run."
-    left = len(results.seeds) - len(seeds)
-    return f"{variant} is over {left} of {len(results.seeds)} seeds: {named} failed or did not run."
+    left = len(results.scored_seeds[variant])
+    return f"{variant} has scores of {left} of {len(results.seeds)} seeds: {named} failed or did not run."
 
 
 def why_no_difference(results: DatasetNumbers, variant: str) -> str:
+    """The footnote of a variant that has no difference to the reference."""
     if variant not in results.scored:
         return why_no_number(results, variant)
     if results.reference not in results.scored:
@@ -100,10 +112,11 @@ def why_no_difference(results: DatasetNumbers, variant: str) -> str:
     return f"No difference: {variant} and {results.reference} have no seed in common."
 
 
-def mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
-    return number_cell(row["mean"], percent, notes, why, interval(row["low"], row["high"]))
-
-
-def difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
-    note = interval(row["difference_low"], row["difference_high"])
-    return number_cell(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
+def _warnings(results: DatasetNumbers) -> list[str]:
+    """One sentence with every warning, or with the first ones and where the others are; none without a warning."""
+    warnings = [warning.removesuffix(".") for warning in results.warnings]
+    if len(warnings) > CAPTION_WARNINGS:
+        others = len(warnings) - CAPTION_WARNINGS
+        warnings = [*warnings[:CAPTION_WARNINGS], f"{others} more in {layout.prepared(results.name)}/dataset.json"]
+    text = ": ".join(part for part in (data_warning(results), "; ".join(warnings)) if part)
+    return [f"{text}."] if text else []

@@ -1,4 +1,4 @@
-"""The comparison as CSV, for other programs to read."""
+"""The comparison as comma-separated values, for other programs to read."""
 
 import pandas as pd
 
@@ -7,7 +7,7 @@ from stages.report.tables.table import MINUS, points, probability
 
 
 def to_csv(results: DatasetNumbers) -> str:
-    """One row a split and variant; percent rounded as in the other tables, each number in a column of its own."""
+    """One row for each split and variant; percent rounded as in the tables, each number in a column of its own."""
     rows = [
         {
             "dataset": results.name,

@@ -1,15 +1,14 @@
-"""Variants compared with the reference: the main table, every metric, and how sure differences are."""
-
-from collections.abc import Iterable
+"""Variants compared with the reference: the main table, every metric, and how sure the differences are."""
 
 from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
+    MADE_BY,
     caption,
     difference_cell,
     footer,
-    made_by,
     mean_cell,
+    meanings,
     name_cell,
     split_title,
     why_no_difference,
@@ -33,7 +32,7 @@ from stages.report.tables.table import (
 
 
 def main_table(results: DatasetNumbers) -> Table:
-    """Rows grouped by split: the metrics that the protocol headlines, each with its difference to the reference."""
+    """The protocol's headline metrics, each with its difference to the reference; rows are grouped by split."""
     return _table_of_metrics(
         results,
         key="main",
@@ -43,23 +42,21 @@ def main_table(results: DatasetNumbers) -> Table:
 
 
 def full_tables(results: DatasetNumbers) -> list[Table]:
-    """Every metric with its difference, rows grouped by split; a table for each of the sets that are mixed."""
+    """Every metric with its difference, rows grouped by split; one table for each of the sets that are mixed."""
     metrics = cut(results.metrics, METRICS_ABREAST)
-    bound = ">" if results.protocol.strict else "≥"
     return [
         _table_of_metrics(
             results,
             key=f"full-{name}".rstrip("-"),
             title="Every metric",
             sections=[(splits, metrics)],
-            extra=[f"Pr@X: share of expressions with IoU {bound} X."],
         )
         for name, splits in by_set(results.splits).items()
     ]
 
 
 def difference_table(results: DatasetNumbers) -> Table | None:
-    """The first headline metric's difference of every variant: its p-values, and how often the variant is better."""
+    """Of every variant the difference in the first headline metric, its p-values, and how often it is better."""
     others = [name for name in results.variants if name != results.reference]
     if not others:
         return None
@@ -90,9 +87,11 @@ def difference_table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *footer(results, results.splits, differences=True),
-            f"Better: probability that on a random expression the variant's IoU is above that of {results.reference} "
-            "under the same seed, ties counted half; 50 is no difference.",
-            made_by(),
+            "Adj. p: the p-value after Holm's adjustment.",
+            f"Better: probability that the variant's IoU on a random expression is above that of {results.reference} "
+            "under the same seed; ties count half, so 50 is no difference.",
+            *meanings(results, [metric]),
+            MADE_BY,
         ],
     )
 
@@ -110,9 +109,8 @@ def _table_of_metrics(
     key: str,
     title: str,
     sections: list[tuple[list[str], list[list[str]]]],
-    extra: Iterable[str] = (),
 ) -> Table:
-    """A block for each (splits, metrics): rows grouped by split, each metric with its difference beside it."""
+    """One or more blocks for each (splits, [metrics of a block, ...]): each metric has its difference beside it."""
     notes, compares = Notes(), len(results.variants) > 1
     blocks = [
         Block(
@@ -133,12 +131,13 @@ def _table_of_metrics(
         for metrics in parts
     ]
     splits = [split for splits, _ in sections for split in splits]
+    metrics_of_table = [metric for _, parts in sections for metrics in parts for metric in metrics]
     return Table(
         key=key,
         caption=caption(results, title),
         blocks=blocks,
         notes=notes.lines,
-        footer=[*footer(results, splits, differences=True), *extra, made_by()],
+        footer=[*footer(results, splits, differences=True), *meanings(results, metrics_of_table), MADE_BY],
     )
 
 

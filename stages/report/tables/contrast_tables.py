@@ -3,7 +3,7 @@
 import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import caption, difference_cell, footer, made_by, split_title
+from stages.report.tables.captions import MADE_BY, VLBA, caption, difference_cell, footer, meanings, split_title
 from stages.report.tables.table import METRICS_ABREAST, Block, Cell, Group, Notes, Table, cut, number_cell, probability
 from stages.statistics.comparison import LARGEST_P
 
@@ -39,17 +39,24 @@ def table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *footer(results, results.splits),
-            f"Over the variant without it: {_pairs(results)}.",
-            f"Bold: supported, p < {LARGEST_P} after Holm's adjustment over the pairs about VLBA, or about the "
-            "contrast, within a split and metric; the table of variants is adjusted for other comparisons, so that "
-            f"verdicts near {LARGEST_P} can differ.",
-            made_by(),
+            f"Δ: difference between a variant with the part and one without it: {_pairs(results)}.",
+            f"Adj. p: the p-value after Holm's adjustment for the pairs about VLBA, or for those about the contrast, "
+            f"within a split and metric. Bold: supported, that is adj. p < {LARGEST_P}. The table of variants is "
+            f"adjusted for other comparisons, so the two tables can differ where p is near {LARGEST_P}.",
+            f"{VLBA} Contrast: the contrastive loss.",
+            *meanings(results, list(results.protocol.headline)),
+            MADE_BY,
         ],
     )
 
 
 def part(results: DatasetNumbers, pair: object) -> str:
-    """What a pair of variants differs in, with `what`, `variant` and `against`; names them where several pairs do."""
+    """The part of the method in which a pair of variants differs; it names them where several pairs share the part.
+
+    Args:
+        results: of the dataset.
+        pair: with `what`, `variant` and `against`.
+    """
     found = results.contrasts
     several = len(found.loc[found["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
     return f"{pair.what}, {pair.variant} over {pair.against}" if several else pair.what

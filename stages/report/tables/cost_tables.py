@@ -1,12 +1,12 @@
-"""What variants cost: exact counts from their diagnosis, and seconds and memory from the benchmarks' results."""
+"""What variants cost: exact counts from their diagnoses, time and memory from the results of the benchmarks."""
 
 from stages.report.dataset_numbers import MEASURED, DatasetNumbers
-from stages.report.tables.captions import made_by, name_cell, why_no_number
+from stages.report.tables.captions import MADE_BY, name_cell, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table
 
 
 def exact_table(results: DatasetNumbers) -> Table | None:
-    """Parameters and FLOPs of every variant, which are exact, and their ratio to the reference's."""
+    """Parameters and floating-point operations of every variant, which are exact, and their ratios to the reference."""
     by_variant = results.diagnosis.groupby("variant")[["parameters", "flops"]].first()
     if by_variant.empty:
         return None
@@ -39,14 +39,15 @@ def exact_table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             f"Exact counts, recipe {results.recipe}; ratio: to {results.reference}.",
-            "FLOPs: a forward pass of one image and one expression of the most tokens; a multiply-add counts as 2.",
-            made_by(),
+            "FLOPs: floating-point operations of a forward pass of one image with one expression of the largest number "
+            "of tokens; a multiply-add counts as 2.",
+            MADE_BY,
         ],
     )
 
 
 def measured_table(results: DatasetNumbers) -> Table | None:
-    """Seconds and memory as benchmarks/results has them, with machine and date: no stage measures them."""
+    """Time and memory as benchmarks/results has them, with machine and date; no stage measures them."""
     table = results.measured
     if table.empty:
         return None
@@ -61,12 +62,12 @@ def measured_table(results: DatasetNumbers) -> Table | None:
     return Table(
         key="measured",
         caption=f"Time and memory measured with recipe {results.recipe}.",
-        blocks=[Block([], ["variant and measure", "measured", "to the encoders alone"], groups)],
+        blocks=[Block([], ["variant and measure", "measured", "ratio to the encoders alone"], groups)],
         footer=[
-            f"From {MEASURED}, not measured by this run: another machine gives other numbers. A training step and "
-            "inference of one batch, medians; brackets: lowest and highest ratio over the rounds.",
+            f"From {MEASURED}, not measured by this run: another machine gives other numbers. Medians of a training "
+            "step and of inference, both of one batch; brackets: lowest and highest ratio over the rounds.",
             f"{versions}.",
-            f"Measured by: {commands}. {made_by()}",
+            f"Measured by: {commands}. {MADE_BY}",
         ],
     )
 

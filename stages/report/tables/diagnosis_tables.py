@@ -9,7 +9,7 @@ from stages.statistics.bootstrap import FEWEST_IMAGES
 
 
 def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
-    """A row a variant, a column a measure; `summary` as `alignment.summarise` gives it."""
+    """One row for each variant, two columns for each measure; `summary` as `alignment.summarise` returns it."""
     groups = []
     for split, rows in summary.groupby("split", sort=False):
         parts = [rows[rows["measure"] == measure].set_index("variant") for measure in alignment.MEASURES]
@@ -35,10 +35,10 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
     return Table(
         key="alignment",
         caption=(
-            "Average precision in percent, inside against outside the true mask, of the similarity of pixel and "
-            "center, with 95 % intervals over images and seeds, and of the logits that masks are made of; mean over "
-            f"expressions and seeds. {MISSING}: no scores, or undefined; without an interval: fewer than "
-            f"{FEWEST_IMAGES} images."
+            "How well pixels inside the true mask are told from pixels outside: average precision in percent, of the "
+            "similarity of pixel and center, with 95 % intervals over images and seeds, and of the logits that masks "
+            "are made of. Means over expressions and seeds; the spread between seeds is estimated from all variants "
+            f"together. {MISSING}: no scores, or undefined. No brackets: fewer than {FEWEST_IMAGES} images."
         ),
         blocks=[
             Block(
@@ -50,11 +50,11 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
     )
 
 
-def of_calibration(results: DatasetNumbers, summaries: dict[tuple[str, int], dict], split: str) -> Table:
-    """A row a variant; `summaries` as `diagnosis.Diagnosis` has them."""
+def of_calibration(results: DatasetNumbers, summaries: dict[str, list[dict]], split: str) -> Table:
+    """One row for each variant; `summaries` as `diagnoses.Diagnoses` has them."""
     rows = []
     for variant in results.variants:
-        own = [summary for (name, _), summary in summaries.items() if name == variant]
+        own = summaries.get(variant, [])
         if not own:
             rows.append([Cell(variant), *[Cell(MISSING)] * 5])
             continue
@@ -67,9 +67,10 @@ def of_calibration(results: DatasetNumbers, summaries: dict[tuple[str, int], dic
         key="calibration",
         caption=(
             f"Calibration on {split}, mean over seeds. Brier score: mean squared error of a pixel's probability (0 is "
-            "best). Calibration error: mean distance between probability and share inside over bins of probability, in "
-            "percentage points. mIoU in percent, at the threshold of the protocol and at the best one: that with the "
-            f"highest mIoU on val, of each seed. {MISSING}: no scores."
+            "best). Calibration error: mean distance between the probability of pixels and the share of them that lies "
+            "inside the mask, over bins of probability, in percentage points. mIoU in percent, at the protocol's "
+            "threshold and at the best one, which is for each seed the one with the highest mIoU on val. "
+            f"{MISSING}: no scores."
         ),
         blocks=[
             Block(

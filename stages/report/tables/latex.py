@@ -1,16 +1,20 @@
-r"""Tables written as LaTeX."""
+"""Tables written as LaTeX."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from PIL import ImageFont
 
 from stages.report.tables.table import MINUS, MISSING, REFERENCE_MARK, SUPERSCRIPTS, Block, Cell, Table
 
 LINE_WIDTH = 345.0  # points: \linewidth of the class article at 10 points
 SEPARATION = 3.0  # points on each side of a column
-SMALL, TINY = 4.3, 4.0  # points that a digit of \footnotesize and of \scriptsize takes
-BOLD = 1.16  # times as wide
+SMALL, TINY = 4.3, 4.1  # points that a digit of \footnotesize and of \scriptsize takes, and a little more
+BOLD = 1.16  # how much wider bold text is
 LINES = 40  # of a table that fits a page with caption and footer
-NARROW, WIDE = set("[]().,:;'|ijlft "), set("+<>=%mw≥≤Δ±" + MINUS)
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -35,6 +39,17 @@ LATEX = {
     **{chr(superscript): rf"\textsuperscript{{{chr(digit)}}}" for digit, superscript in SUPERSCRIPTS.items()},
 }
 ESCAPES = str.maketrans(LATEX)
+COMPUTER_MODERN = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.ttf"
+AS_WIDE_AS = str.maketrans(  # characters that LaTeX takes from other fonts: one of cmr10 that is not narrower
+    {
+        **dict.fromkeys(["<", ">", "≥", "±", MINUS], "+"),
+        **dict.fromkeys(["\\", "{", "}", "~", "^", '"', REFERENCE_MARK, *map(chr, SUPERSCRIPTS.values())], "0"),
+        "Δ": "%",
+        "_": "(",
+        "|": "[",
+        MISSING: "00",
+    }
+)
 
 
 def to_latex(table: Table, label: str) -> str:
@@ -51,7 +66,7 @@ def to_latex(table: Table, label: str) -> str:
             rf"  \caption{{{escape(table.caption)}{' (Continued.)' if place else ''}}}",
             rf"  \label{{{label}{f'-{place + 1}' if place else ''}}}",
             r"  \par\smallskip",
-            rf"  \footnotesize\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
+            rf"  \footnotesize\frenchspacing\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
             *_latex_block(block),
             *_below(table),
             r"\end{table}",
@@ -181,16 +196,15 @@ def _width(block: Block, noted: list[bool], beside: bool) -> float:
 
 
 def _points(text: str, digit: float) -> float:
-    """About how wide a text is, where a digit is `digit` wide: never less than it is in Computer Modern."""
-    return digit * sum(_ratio(character) for character in text)
+    """How wide a text is where a digit is `digit` wide, in the proportions of Computer Modern at 10 points."""
+    font = _computer_modern()
+    return digit * font.getlength(text.translate(AS_WIDE_AS)) / font.getlength("0")
 
 
-def _ratio(character: str) -> float:
-    if ord(character) in SUPERSCRIPTS.values():
-        return 0.85
-    if character == MISSING:
-        return 2.0
-    return 0.65 if character in NARROW else 1.6 if character in WIDE or character.isupper() else 1.05
+@cache
+def _computer_modern() -> ImageFont.FreeTypeFont:
+    """LaTeX's usual font, as matplotlib ships it; large, as widths are whole pixels."""
+    return ImageFont.truetype(COMPUTER_MODERN, 1000, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _real_spans(spans: list[tuple[str, int]], pairs: list[bool]) -> list[tuple[str, int]]:

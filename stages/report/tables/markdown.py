@@ -9,22 +9,22 @@ def to_markdown(table: Table) -> str:
     """Pipe tables between caption, footnotes and footer; where columns are grouped, headings carry the group's name."""
     notes = "".join(f"{note}<br>\n" for note in table.notes[:-1]) + "".join(f"{note}\n" for note in table.notes[-1:])
     footer = " ".join(table.footer)
-    parts = [f"{table.caption}\n", *map(_markdown_block, table.blocks), notes, f"{footer}\n" if footer else ""]
+    parts = [f"{table.caption}\n", *map(_block, table.blocks), notes, f"{footer}\n" if footer else ""]
     return "\n".join(part for part in parts if part)
 
 
-def _markdown_block(block: Block) -> str:
+def _block(block: Block) -> str:
     groups = [title for title, width in block.spans for _ in range(width)] or [""] * len(block.headings)
     headings = [f"{group} {heading}".strip() for group, heading in zip(groups, block.headings, strict=True)]
     lines = [_pipes(headings), _pipes(["---", *["---:"] * (len(headings) - 1)])]
     for group in block.groups:
         if group.title:
             lines.append(_pipes([f"*{group.title}*", *[""] * (len(headings) - 1)]))
-        lines.extend(_pipes([_markdown_cell(cell) for cell in row]) for row in group.rows)
+        lines.extend(_pipes([_cell(cell) for cell in row]) for row in group.rows)
     return "\n".join(lines) + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.bold else cell.text
     return f"{text} {cell.note}".strip()
 

@@ -1,8 +1,8 @@
 """The project's results beside published ones, only where dataset, split, metric and protocol agree.
 
-`published.csv` has a row a method, dataset, split and metric: the value in percent, how the method was trained, the
-source of the value, and the protocol of `stages.scoring.protocols` that the method's own evaluation follows. The
-latter is empty where it is not known, and then the value is never set beside another.
+`published.csv` has one row for each method, dataset, split and metric: the value in percent, how the method was
+trained, the source of the value, and the protocol of `stages.scoring.protocols` that the method's own evaluation
+follows. The protocol is empty where it is not known; such a value is never set beside another.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import made_by, name_cell, seeds_said, why_no_number
+from stages.report.tables.captions import MADE_BY, name_cell, seeds_said, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
 from stages.runtime.refer_sets import SPLIT_BY
 from stages.scoring.metrics import METRICS
@@ -22,12 +22,12 @@ OURS = {"refer": "the dataset's own train split", "mix": "several datasets toget
 
 
 def read() -> pd.DataFrame:
-    """Published results, columns `COLUMNS`, values in percent; `protocol` is empty where it is not known."""
+    """Published results with the columns `COLUMNS`, values in percent; `protocol` is empty where it is not known."""
     return pd.read_csv(FILE, dtype={"protocol": str}).fillna({"protocol": ""})[COLUMNS]
 
 
 def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
-    """Evaluation split -> name of its dataset in `published.csv` and split there; empty for what nobody published."""
+    """Evaluation split -> its dataset and split in `published.csv`; empty for a dataset that nobody published on."""
     if source.get("kind") == "refer":
         return {split: (_published_name(source["name"], source["split_by"]), split) for split in splits}
     if source.get("kind") == "mix":
@@ -40,33 +40,33 @@ def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def statement(results: DatasetNumbers) -> str:
-    """What is set beside the project's numbers, what is not, and why."""
+    """Which published results are set beside the project's numbers, which are not, and why."""
     if results.source.get("kind") not in OURS:
-        return f"No published results are set beside these: {results.name} is not of the RefCOCO family."
+        return f"No published results are set beside these: {results.name} does not belong to the RefCOCO family."
     if results.partial:
-        return "No published results are set beside these: the data are a part of the published ones."
+        return "No published results are set beside these: the dataset is only a part of the published one."
     candidates = _on_these_splits(results)
     if candidates.empty:
-        return f"No published results on the splits of {results.name} are known here."
+        return f"The project knows no published results on the splits of {results.name}."
     sentences = []
     protocol, known = results.protocol.name, candidates[candidates["protocol"] != ""]
     others = known[known["protocol"] != protocol]
     if not (known["protocol"] == protocol).any():
-        sentences.append(f"No published results of protocol {protocol} are known here.")
+        sentences.append(f"The project knows no published results of protocol {protocol}.")
     if not others.empty:
         methods = "; ".join(
             f"{', '.join(rows['method'].unique())}: protocol {name}"
             for name, rows in others.groupby("protocol", sort=False)
         )
-        sentences.append(f"Not set beside these, whose protocol is {protocol}: {methods}.")
+        sentences.append(f"Not set beside these results, whose protocol is {protocol}: {methods}.")
     unknown = candidates.loc[candidates["protocol"] == "", "method"].unique()
     if len(unknown):
-        sentences.append(f"Protocol not known, so not set beside any: {', '.join(unknown)}.")
+        sentences.append(f"Not set beside any results, because their protocol is not known: {', '.join(unknown)}.")
     return " ".join(sentences)
 
 
 def table(results: DatasetNumbers) -> Table | None:
-    """Published results that agree in dataset, split, metric and protocol, above the project's; None without any."""
+    """Published results of the same dataset, split, metric and protocol, above the project's; None without any."""
     if results.source.get("kind") not in OURS or results.partial:
         return None
     agreeing = _on_these_splits(results)
@@ -115,15 +115,15 @@ def table(results: DatasetNumbers) -> Table | None:
     return Table(
         key="published",
         caption=f"Results on {results.name} beside published ones of the same dataset, split, metric and protocol "
-        f"({results.protocol.name}). Percent.",
+        f"({results.protocol.name}). In percent.",
         blocks=blocks,
         notes=notes.lines,
         footer=[
-            "Published values are single numbers without intervals, of other encoders and training than these.",
+            "Published values are single numbers without intervals, from other encoders and training than these.",
             seeds_said(results),
-            "Brackets: 95 % interval of this project's.",
+            "Brackets: 95 % intervals of this project's results.",
             statement(results),
-            made_by(),
+            MADE_BY,
         ],
     )
 
@@ -140,7 +140,7 @@ def _on_these_splits(results: DatasetNumbers) -> pd.DataFrame:
 def _published_cell(rows: pd.DataFrame, split: str, metric: str, notes: Notes) -> Cell:
     found = rows.loc[(rows["split"] == split) & (rows["metric"] == metric), "value"]
     if found.empty:
-        return Cell(MISSING + notes.mark("Not published, or not known here."))
+        return Cell(MISSING + notes.mark("Not published, or not known to the project."))
     return Cell(f"{found.iloc[0]:.2f}", value=found.iloc[0] / 100)
 
 

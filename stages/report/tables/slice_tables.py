@@ -6,11 +6,12 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
+    MADE_BY,
     caption,
     difference_cell,
     footer,
-    made_by,
     mean_cell,
+    meanings,
     why_no_difference,
     why_no_number,
 )
@@ -22,7 +23,7 @@ VARIANTS_ABREAST = 4
 
 
 def table(results: DatasetNumbers) -> Table | None:
-    """Where it helps: on the first evaluation split, the reference by slices and every variant's difference to it."""
+    """On the first evaluation split, the reference in every slice and the other variants' differences to it."""
     split = results.splits[0]
     rows = results.slices[results.slices["split"] == split]
     if rows.empty:
@@ -34,7 +35,7 @@ def table(results: DatasetNumbers) -> Table | None:
 
     def row(family: str, name: str, variants: Sequence[str], first: bool) -> list[Cell]:
         size = by_row.loc[(family, name, results.reference)]
-        why = f"fewer than {FEWEST_IMAGES} images: {name} ({family})" if pd.isna(size["mean"]) else ""
+        why = f"Fewer than {FEWEST_IMAGES} images: {name} ({family})." if pd.isna(size["mean"]) else ""
         cells = [Cell(name)]
         if first:
             cells.append(Cell(f"{int(size['expressions']):,}", value=float(size["expressions"])))
@@ -60,9 +61,11 @@ def table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *footer(results, [split]),
-            f"Δ: {metric} minus that of {results.reference} on the same expressions, taken before rounding.",
-            "Not adjusted for the number of slices: one of twenty intervals misses by chance; nothing here is bold.",
-            made_by(),
+            f"Δ: difference in {metric} to {results.reference} on the same expressions and seeds, taken before "
+            "rounding.",
+            "Intervals are not adjusted for the number of slices: one in twenty misses by chance, so nothing is bold.",
+            *meanings(results, [metric]),
+            MADE_BY,
         ],
     )
 

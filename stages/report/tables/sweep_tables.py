@@ -18,7 +18,7 @@ from stages.report.tables.table import (
 
 
 def table(results: DatasetNumbers, sweep: Sweep, metric: str) -> Table:
-    """A row a value of the key that is swept, its result on every split."""
+    """One row for each value of the key that is swept, with its result on every split."""
     rows = []
     for label, value, variant in zip(sweep.labels, sweep.values, sweep.variants, strict=True):
         cells = [Cell(label, value=value), Cell(variant)]
@@ -30,8 +30,8 @@ def table(results: DatasetNumbers, sweep: Sweep, metric: str) -> Table:
     return Table(
         key=f"sweep-{sweep.key}",
         caption=(
-            f"{metric} in percent over {sweep.key}, with 95 % intervals over images and seeds, and Δ: minus that of "
-            f"{results.reference} on the same expressions. Bold: supported."
+            f"{metric} in percent over {sweep.key}, with 95 % intervals over images and seeds. Δ: difference to "
+            f"{results.reference} on the same expressions and seeds. Bold: supported."
         ),
         blocks=[
             Block(

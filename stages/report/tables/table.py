@@ -1,4 +1,4 @@
-"""What tables are made of: cells that are already text, and how a number becomes one."""
+"""What tables are made of: cells that are already text, and how a number becomes text."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell; `str` gives all of it.
+    """The content of a cell; `str` gives all of it.
 
     Attributes:
         text: the number or the name, with the mark of its footnote.
-        note: what stands small beside or below it, such as the interval.
-        bold: the difference is supported.
+        note: small text beside or below it, such as the interval.
+        bold: whether the number is a difference that is supported.
         value: what the cell sorts by; None where it has no number.
     """
 
@@ -47,7 +47,7 @@ class Block:
 
     Attributes:
         spans: (title, number of columns) above the headings, from left to right; empty for none.
-        headings: one a column.
+        headings: one for each column.
         groups: the body.
     """
 
@@ -58,14 +58,14 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """Blocks one below the other, under one caption, above one footer.
+    """Blocks below each other, between a caption and a footer.
 
     Attributes:
         key: short name, unique within the report of a dataset.
         caption: what the numbers are, and on what.
-        blocks: where columns are too many to stand side by side, more than one.
-        notes: footnotes, each with its mark before it: what a dash stands for, and over how many seeds a number is.
-        footer: sentences: seeds, protocol, what brackets and bold mean, and the command that makes the table again.
+        blocks: more than one where there are too many columns to stand side by side.
+        notes: footnotes, each after its mark: what a dash stands for, which seeds are missing.
+        footer: sentences: seeds, protocol, the meaning of brackets and bold, the command that makes the table again.
     """
 
     key: str
@@ -141,7 +141,7 @@ def points(value: float, digits: int) -> str:
 
 
 def cut(items: list[str], first: int, later: int | None = None) -> list[list[str]]:
-    """Cut into lists of at most `first` items, those after the first of at most `later`."""
+    """The items in lists: the first of at most `first` items, the others of at most `later`, or else of `first` too."""
     parts = [items[:first]] if items else []
     step = later or first
     return parts + [items[at : at + step] for at in range(first, len(items), step)]

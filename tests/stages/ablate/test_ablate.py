@@ -28,6 +28,8 @@ def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: 
         for key, value in (("datasets", datasets), ("variants", variants), ("seeds", seeds)):
             if line.startswith(f"  {key}: ["):
                 lines[index] = f"  {key}: [{', '.join(map(str, value))}]"
+        if line.startswith("  highlight: "):
+            lines[index] = f"  highlight: {variants[-1]}"
     (folder / "params.yaml").write_text("\n".join(lines) + "\n")
 
 

@@ -49,6 +49,7 @@ def build(
     splits: tuple[str, ...] = ("val", "testA"),
     summary: dict | None = None,
     added: dict | None = None,
+    highlight: str = "alignformer",
 ) -> None:
     """Everything that the report reads, for datasets of the given image size (width, height)."""
     content = yaml.safe_load(PARAMS.read_text())
@@ -56,6 +57,7 @@ def build(
     content["datasets"] |= dict.fromkeys(datasets, content["datasets"]["scenes"])
     content["variants"] |= added or {}
     content["experiment"] |= {"datasets": list(datasets), "variants": variants, "seeds": seeds}
+    content["experiment"]["highlight"] = highlight
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
     quality = quality or {"baseline": 0.3, "text_to_pixel": 0.2, "alignformer": 0.8}
     for name, (width, height) in datasets.items():
@@ -273,15 +275,51 @@ def test_the_page_tells_where_it_comes_from(written):
         assert text in shown
 
 
+def test_the_page_is_about_the_variant_that_params_choose(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=3, highlight="text_to_pixel")
+    report([])
+    page = (layout.REPORTS / "index.html").read_text()
+    said = "".join(Page(page).words)
+    assert re.search(r"about the variant text_to_pixel, which params.yaml chooses\s+under experiment.highlight", said)
+    assert "Text-to-pixel VLBA" in page[: page.index("<nav")] and "Attention of text_to_pixel between words" in said
+    assert "the IoU of text_to_pixel" in said and "text_to_pixel is above baseline" in said
+    assert "the IoU of alignformer" not in said and "alignformer is above baseline" not in said
+
+
+def test_every_abbreviation_is_expanded_before_the_first_table(written):
+    page = written[0]["index.html"].decode()
+    start = re.sub(r"\s+", " ", page[page.index("<h1") : page.index("<nav")])
+    for text in (
+        "vision-language bidirectional attention (VLBA)",
+        "IoU is the intersection over union",
+        "mIoU is its mean",
+        "oIoU the overall IoU",
+        "Pr@X the precision at X",
+    ):
+        assert text in start
+
+
+def test_without_scores_of_highlight_and_reference_there_is_no_report(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    table = pd.read_csv(layout.comparison("scenes"))
+    gone = table["variant"].isin(["baseline", "alignformer"])
+    table.loc[gone, ["seeds", "missing"]] = 0
+    table["missing"] = table["missing"].map(lambda seed: "" if pd.isna(seed) else "0")
+    table.to_csv(layout.comparison("scenes"), index=False)
+    message = r"no run of alignformer or baseline on scenes has scores.*dvc repro ablate@scenes"
+    with pytest.raises(SystemExit, match=message):
+        report([])
+
+
 def test_galleries_show_ends_and_disagreements(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=30)
     results = dataset_results.read("scenes", read_params())
-    richest, reference = results.scores["alignformer"]["iou"], results.scores["baseline"]["iou"]
+    highlight, reference = results.scores["alignformer"]["iou"], results.scores["baseline"]["iou"]
     shown = {found.key: [example.sent_id for example in found.examples] for found in gallery.galleries(results)}
     assert set(shown) == {"even", "gains", "losses", "worst", "best"}
-    assert richest[shown["worst"]].tolist() == sorted(richest)[: gallery.EXTREMES]
-    assert richest[shown["best"]].tolist() == sorted(richest, reverse=True)[: gallery.EXTREMES]
-    apart = richest - reference
+    assert highlight[shown["worst"]].tolist() == sorted(highlight)[: gallery.EXTREMES]
+    assert highlight[shown["best"]].tolist() == sorted(highlight, reverse=True)[: gallery.EXTREMES]
+    apart = highlight - reference
     assert apart[shown["gains"]].tolist() == sorted(apart, reverse=True)[: gallery.EXTREMES]
     assert (apart[shown["losses"]] < -gallery.APART).all()
     gains, losses = (apart > gallery.APART).sum(), (apart < -gallery.APART).sum()
@@ -290,7 +328,7 @@ def test_galleries_show_ends_and_disagreements(project):
 
 
 def test_the_reference_alone_disagrees_with_nothing(project):
-    build(project, {"scenes": (40, 40)}, [0], variants=["baseline"], per_split=3)
+    build(project, {"scenes": (40, 40)}, [0], variants=["baseline"], per_split=3, highlight="baseline")
     report([])
     results = dataset_results.read("scenes", read_params())
     assert [found.key for found in gallery.galleries(results)] == ["even", "worst", "best"]
@@ -343,7 +381,7 @@ def test_images_keep_the_image_s_proportions(project):
         assert sizes == {(gallery.PANEL_WIDTH, round(gallery.PANEL_WIDTH * 60 / 90))}
 
 
-def test_the_gallery_is_chosen_by_quantiles_of_the_richest_variant(project):
+def test_the_gallery_is_chosen_by_quantiles_of_the_highlighted_variant(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=30)
     results = dataset_results.read("scenes", read_params())
     chosen = gallery.choose(results, 6)
@@ -357,18 +395,6 @@ def test_the_gallery_is_chosen_by_quantiles_of_the_richest_variant(project):
 def test_small_splits_are_shown_whole(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     assert sorted(gallery.choose(dataset_results.read("scenes", read_params()))) == [101, 102, 104, 105]
-
-
-def test_overlay_colours_say_correct_wrong_and_missed():
-    image = Image.new("RGB", (64, 64), (128, 128, 128))
-    truth, predicted = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
-    truth[:, :32], predicted[:32] = True, True
-    image = np.asarray(gallery.overlay(image, truth, predicted)).astype(int)
-    red, green, blue = np.moveaxis(image, -1, 0)
-    assert (green[:32, :32] > np.maximum(red, blue)[:32, :32]).all()
-    assert (red[:32, 32:] > np.maximum(green, blue)[:32, 32:]).all()
-    assert (blue[32:, :32] > np.maximum(red, green)[32:, :32]).all()
-    assert (np.ptp(image[32:, 32:], axis=-1) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -443,7 +469,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
     markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
-    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer +")
+    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer: +")
     captions = markdown.count(" on scenes. ")
     assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
     assert markdown.count(f"Protocol original. {lead}.") == captions

@@ -250,6 +250,8 @@ def test_a_run_that_is_missing_is_reported_and_kept(project):
     assert stale() == ""
     markdown = (layout.REPORTS / "tables" / "scenes.md").read_text()
     assert "alignformer has no scores: seeds 0, 1 failed or did not run." in markdown
-    assert "text_to_pixel is over 1 of 2 seeds" in markdown
+    assert "text_to_pixel has scores of 1 of 2 seeds" in markdown
+    page = (layout.REPORTS / "index.html").read_text()
+    assert "The highlighted variant alignformer has no scores, so this is about the reference baseline" in page
     without_outputs()
     assert stale() == ""

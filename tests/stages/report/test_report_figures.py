@@ -120,7 +120,7 @@ def every_figure() -> list[Figure]:
     of_val = slices_of_val()
     return [
         differences.figure(comparison(), "baseline", "mIoU"),
-        slice_plots.levels(of_val, ["baseline", "alignformer"]),
+        slice_plots.means(of_val, ["baseline", "alignformer"]),
         slice_plots.differences(of_val, "alignformer", "baseline"),
         alignment_plots.figure(alignment.summarise(aligned()), VARIANTS, "val"),
         calibration_curves.figure(*calibrated(), VARIANTS, "val", "mIoU"),

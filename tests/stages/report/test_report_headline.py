@@ -28,23 +28,23 @@ def here(tmp_path, monkeypatch):
 def test_the_parts_of_the_method_one_after_the_other(tmp_path):
     results = numbers(tmp_path)
     assert headline.headline(results) == (
-        "Bidirectional VLBA +3.1 mIoU over none [0.1, 6.1], supported; "
-        f"instance contrast +0.2 [{MINUS}2.8, 3.2], not supported (val, 2 seeds)."
+        "Bidirectional VLBA: +3.1 mIoU over the variant without it [0.1, 6.1], supported; "
+        f"instance contrast: +0.2 [{MINUS}2.8, 3.2], not supported (val, 2 seeds)."
     )
     details = headline.details(results)
     assert details.startswith(
-        f"Text-to-pixel VLBA +1.0 [{MINUS}2.0, 4.0], not supported; pixel-to-text VLBA 0.0 [{MINUS}3.0, 3.0], not "
-        f"supported; pixel contrast {MINUS}3.1 [{MINUS}6.1, {MINUS}0.1], a loss, supported. On testA: "
+        f"Text-to-pixel VLBA: +1.0 [{MINUS}2.0, 4.0], not supported; pixel-to-text VLBA: 0.0 [{MINUS}3.0, 3.0], not "
+        f"supported; pixel contrast: {MINUS}3.1 [{MINUS}6.1, {MINUS}0.1], a loss, supported. On testA: "
     )
-    assert "The highest mean on val is that of alignformer, 58.3 [55.3, 61.3]." in details
+    assert "alignformer has the highest mean on val: 58.3 [55.3, 61.3]." in details
     assert "One seed" not in details
 
 
 def test_a_loss_is_called_one(tmp_path):
     results = numbers(tmp_path, {**MEANS, "vlba": 0.50, "alignformer": 0.45})
     assert headline.headline(results) == (
-        f"Bidirectional VLBA {MINUS}5.0 mIoU over none [{MINUS}8.0, {MINUS}2.0], a loss, supported; "
-        f"instance contrast {MINUS}5.0 [{MINUS}8.0, {MINUS}2.0], a loss, supported (val, 2 seeds)."
+        f"Bidirectional VLBA: {MINUS}5.0 mIoU over the variant without it [{MINUS}8.0, {MINUS}2.0], a loss, supported; "
+        f"instance contrast: {MINUS}5.0 [{MINUS}8.0, {MINUS}2.0], a loss, supported (val, 2 seeds)."
     )
     details = headline.details(results)
     assert f"Below baseline, supported: vlba on val ({MINUS}5.0), vlba on testA ({MINUS}5.0), alignformer on" in details
@@ -52,31 +52,31 @@ def test_a_loss_is_called_one(tmp_path):
 
 def test_nothing_changes(tmp_path):
     results = numbers(tmp_path, dict.fromkeys(MEANS, 0.5))
-    assert f"instance contrast 0.0 [{MINUS}3.0, 3.0], not supported" in headline.headline(results)
+    assert f"instance contrast: 0.0 [{MINUS}3.0, 3.0], not supported" in headline.headline(results)
     assert "does not mean that there is no difference" in headline.details(results)
 
 
 def test_an_interval_without_zero_that_is_not_supported_is_explained(tmp_path):
     settings = report_inputs.params(tmp_path)
     few = report_inputs.numbers(settings, {**MEANS, "text_to_pixel": 0.59}, supported=0.05)
-    assert "it is the adjustment for several comparisons that makes it so" in headline.details(few)
+    assert "the adjustment for several comparisons is the reason" in headline.details(few)
     assert "the adjustment for several" not in headline.details(numbers(tmp_path))
 
 
 def test_one_seed_cannot_say_what_another_would(tmp_path):
     results = numbers(tmp_path, seeds=[3])
     assert headline.headline(results).endswith("(val, one seed).")
-    assert "One seed cannot say which differences another seed would repeat" in headline.details(results)
+    assert "One seed cannot show which differences another seed would repeat" in headline.details(results)
 
 
 def test_without_pairs_it_is_the_difference_to_the_reference(tmp_path):
     results = numbers(tmp_path, variants=["baseline", "alignformer"])
-    assert headline.headline(results) == "alignformer +3.3 mIoU over baseline [0.3, 6.3], supported (val, 2 seeds)."
-    assert "On testA: alignformer +3.3 [0.3, 6.3], supported." in headline.details(results)
+    assert headline.headline(results) == "alignformer: +3.3 mIoU over baseline [0.3, 6.3], supported (val, 2 seeds)."
+    assert "On testA: alignformer: +3.3 [0.3, 6.3], supported." in headline.details(results)
 
 
 def test_one_variant_alone(tmp_path):
-    results = numbers(tmp_path, variants=["baseline"])
+    results = numbers(tmp_path, variants=["baseline"], highlight="baseline")
     assert headline.headline(results) == (
         "baseline: 55.0 mIoU [52.0, 58.0] on val; no other variant is listed, so there is no difference."
     )
@@ -84,12 +84,43 @@ def test_one_variant_alone(tmp_path):
 
 
 def test_missing_runs_are_named(tmp_path):
-    results = numbers(tmp_path, missing={"alignformer": [0, 1], "vlba": [1]})
+    missing = {"alignformer": [0, 1], "vlba": [1]}
+    results = numbers(tmp_path, missing=missing, highlight="vlba_pixel")
     said = headline.headline(results)
-    assert said.startswith("Bidirectional VLBA +3.1") or said.startswith("Pixel contrast")
-    assert "vlba is over 1 of 2 seeds: seed 1 failed or did not run." in said
+    assert said.startswith("Bidirectional VLBA: +3.1")
+    assert "vlba has scores of 1 of 2 seeds: seed 1 failed or did not run." in said
     assert "alignformer has no scores: seeds 0, 1 failed or did not run." in said
     assert "nan" not in said + headline.details(results)
+
+
+def test_params_choose_the_variant_and_not_its_place_in_the_list(tmp_path):
+    results = numbers(tmp_path, highlight="text_to_pixel")
+    assert results.highlight == "text_to_pixel"
+    assert headline.headline(results) == (
+        f"Text-to-pixel VLBA: +1.0 mIoU over the variant without it [{MINUS}2.0, 4.0], not supported (val, 2 seeds)."
+    )
+    assert "On testA: text-to-pixel VLBA: +1.0" in headline.details(results)
+    assert headline.details(results).startswith("Pixel-to-text VLBA: 0.0")
+
+
+def test_without_scores_of_the_highlighted_variant_it_is_the_reference_and_says_so(tmp_path):
+    results = numbers(tmp_path, missing={"alignformer": [0, 1]})
+    assert results.highlight == "baseline"
+    assert headline.headline(results) == (
+        "The highlighted variant alignformer has no scores, so this is about the reference baseline: 55.0 mIoU "
+        "[52.0, 58.0] on val. alignformer has no scores: seeds 0, 1 failed or did not run."
+    )
+    details = headline.details(results)
+    assert details.startswith("Text-to-pixel VLBA: +1.0") and "bidirectional VLBA: +3.1" in details
+    assert "On testA" not in details and "nan" not in details
+
+
+def test_the_reference_may_be_highlighted(tmp_path):
+    said = headline.headline(numbers(tmp_path, highlight="baseline"))
+    assert said == (
+        "baseline: 55.0 mIoU [52.0, 58.0] on val; it is both the highlighted variant and the reference, so there is no "
+        "difference."
+    )
 
 
 def test_a_part_that_several_pairs_share_names_them(tmp_path):
@@ -99,12 +130,12 @@ def test_a_part_that_several_pairs_share_names_them(tmp_path):
     settings = content.model_copy(
         update={
             "variants": {**content.variants, "hot": hot},
-            "experiment": content.experiment.model_copy(update={"variants": variants}),
+            "experiment": content.experiment.model_copy(update={"variants": variants, "highlight": "hot"}),
         }
     )
     said = headline.headline(report_inputs.numbers(settings, {**MEANS, "hot": 0.6}))
-    assert "instance contrast, hot over vlba +1.9" in said
+    assert "instance contrast, hot over vlba: +1.9" in said
 
 
 def test_the_metric_is_the_protocols(tmp_path):
-    assert "+3.1 oIoU over none" in headline.headline(numbers(tmp_path, protocol="lavt"))
+    assert "+3.1 oIoU over the variant without it" in headline.headline(numbers(tmp_path, protocol="lavt"))

@@ -46,11 +46,13 @@ def test_values_of_the_same_protocol_stand_beside_these_with_their_source(tmp_pa
     assert table.notes[0] == "¹ single dataset; Swin-B + BERT; source: yz93/LAVT-RIS README."
     crossvlt = block.groups[0].rows[2]
     assert str(crossvlt[2]).startswith("—")
-    assert any("Not published, or not known here." in note for note in table.notes)
+    assert any("Not published, or not known to the project." in note for note in table.notes)
     assert [str(cell) for cell in block.groups[1].rows[1]][:2] == ["alignformer", "72.00 [69.0, 75.0]"]
     assert "recipe small" in block.groups[1].title
     assert "CRIS, ETRIS: protocol cris" in published.statement(results)
-    assert "Protocol not known, so not set beside any: CoupAlign, CARIS" in published.statement(results)
+    assert "Not set beside any results, because their protocol is not known: CoupAlign, CARIS" in published.statement(
+        results
+    )
     assert "yz93/LAVT-RIS README" in latex.to_latex(table, "tab:published")
 
 
@@ -58,9 +60,10 @@ def test_values_of_another_protocol_are_named_and_not_shown(tmp_path):
     results = numbers(tmp_path, "refcoco", "original")
     assert published.table(results) is None
     said = published.statement(results)
-    assert said.startswith("No published results of protocol original are known here.")
+    assert said.startswith("The project knows no published results of protocol original.")
     assert (
-        "Not set beside these, whose protocol is original: LAVT, LAVT (dice), CrossVLT, MagNet: protocol lavt" in said
+        "Not set beside these results, whose protocol is original: LAVT, LAVT (dice), CrossVLT, MagNet: protocol lavt"
+        in said
     )
     assert "CRIS, ETRIS: protocol cris" in said
 
@@ -98,18 +101,18 @@ def test_a_mix_is_set_beside_each_of_its_sets(tmp_path):
 def test_nothing_stands_beside_rendered_scenes(tmp_path, protocol):
     results = numbers(tmp_path, "scenes", protocol)
     assert published.table(results) is None
-    assert "not of the RefCOCO family" in published.statement(results)
+    assert "does not belong to the RefCOCO family" in published.statement(results)
 
 
 def test_nothing_stands_beside_own_data(tmp_path):
     results = numbers(tmp_path, "scenes", "lavt", summary={"source": {"kind": "coco", "seed": 0}})
-    assert published.table(results) is None and "not of the RefCOCO family" in published.statement(results)
+    assert published.table(results) is None and "does not belong to the RefCOCO family" in published.statement(results)
 
 
 def test_nothing_stands_beside_partial_data(tmp_path):
     results = numbers(tmp_path, "refcoco", "lavt", summary={"partial": True})
     assert published.table(results) is None
-    assert "the data are a part of the published ones" in published.statement(results)
+    assert "the dataset is only a part of the published one" in published.statement(results)
 
 
 def test_a_variant_without_scores_is_a_dash_with_a_footnote(tmp_path):

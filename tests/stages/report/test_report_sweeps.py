@@ -24,7 +24,7 @@ def params(**variants: dict) -> Params:
         {
             **CONTENT,
             "variants": {**CONTENT["variants"], **named},
-            "experiment": {**CONTENT["experiment"], "variants": ["baseline", *variants]},
+            "experiment": {**CONTENT["experiment"], "variants": ["baseline", *variants], "highlight": "baseline"},
         }
     )
 
@@ -49,7 +49,7 @@ def test_variants_that_differ_in_something_else_are_no_sweep():
     assert sweeps.find(params(**others, c={"temperature": 0.1, "contrastive_weight": 0.1})) == []
 
 
-def test_not_given_stages_mean_all_and_stand_last():
+def test_without_a_number_of_levels_it_is_all_and_comes_last():
     found = sweeps.find(params(all={}, one={"vlba_levels": 1}, two={"vlba_levels": 2}))
     assert found == [Sweep("vlba_levels", ["one", "two", "all"], [1, 2, None])]
     assert found[0].labels == ["1", "2", "all"]

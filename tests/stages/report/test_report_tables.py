@@ -100,9 +100,11 @@ def test_the_footer_says_all_that_a_reader_needs(results):
         "2 seeds (0, 1).",
         "Protocol original.",
         "val 1,000 expressions of 400 images, testA 1,001 expressions of 401 images.",
-        "Brackets: 95 % interval, from resampling images with all their expressions and from the spread between ",
-        "Δ: minus that of baseline",
-        "Holm's adjustment over the other variants, within a split and metric.",
+        "Brackets: 95 % interval over images and seeds; images are resampled with all their expressions, and the "
+        "spread between seeds is added.",
+        "Δ: difference to baseline",
+        "Holm's adjustment for the other variants, within a split and metric.",
+        "mIoU: mean over expressions of the intersection over union (IoU)",
         "Made by: dvc repro report.",
     ):
         assert part in footer
@@ -114,13 +116,13 @@ def test_one_seed_is_said_to_be_one(tmp_path, settings):
     one = report_inputs.params(tmp_path, seeds=[3])
     footer = " ".join(comparison_tables.main_table(report_inputs.numbers(one, MEANS)).footer)
     assert "One seed (3): what another training would give is not known." in footer
-    assert "it leaves the luck of the seed out" in footer and "spread between seeds" not in footer
+    assert "the luck of the seed is left out" in footer and "spread between seeds" not in footer
 
 
 def test_partial_data_are_warned_of_in_caption_and_footer(settings):
     summary = {"partial": True, "warnings": [f"warning {number}" for number in range(9)]}
     results = report_inputs.numbers(settings, MEANS, summary=summary)
-    short = "published results: warning 0; warning 1; warning 2; 6 more in data/scenes/dataset.json. Percent"
+    short = "published results: warning 0; warning 1; warning 2; 6 more in data/scenes/dataset.json. In percent"
     for table in (
         comparison_tables.main_table(results),
         contrast_tables.table(results),
@@ -137,7 +139,7 @@ def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
     assert [str(cell) for cell in rows_of(main, "vlba")[0]] == ["vlba¹", "—¹", "—¹", "—¹", "—¹"]
     assert main.notes == [
         "¹ vlba has no scores: seeds 0, 1 failed or did not run.",
-        "² alignformer is over 1 of 2 seeds: seed 1 failed or did not run.",
+        "² alignformer has scores of 1 of 2 seeds: seed 1 failed or did not run.",
     ]
     assert rows_of(main, "alignformer")[0][1].text == "62.0"
     for table in assemble.all_tables(results):
@@ -152,7 +154,7 @@ def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
     assert contrasts.notes[0] == "¹ vlba and baseline have no seed in common."
     tex = latex.to_latex(main, "tab:main")
     assert r"vlba\textsuperscript{1} & ---\textsuperscript{1} &" in tex
-    assert r"\textsuperscript{2} alignformer is over 1 of 2 seeds" in tex
+    assert r"\textsuperscript{2} alignformer has scores of 1 of 2 seeds" in tex
     table = pd.read_csv(io.StringIO(comparison_csv.to_csv(results)))
     assert set(table["variant"]) == set(MEANS)
     of_vlba = table[table["variant"] == "vlba"]
@@ -173,7 +175,7 @@ def test_every_metric_has_its_difference(results):
     headings = [heading for block in full.blocks for heading in block.headings if heading != "variant"]
     assert sorted(headings) == sorted([*METRICS, *(f"Δ {metric}" for metric in METRICS)])
     assert headings[:4] == ["mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
-    assert "Pr@X: share of expressions with IoU ≥ X." in full.footer
+    assert "Pr@X: precision at X, the share of expressions with IoU ≥ X." in full.footer
 
 
 @pytest.mark.parametrize(
@@ -194,11 +196,11 @@ def test_the_main_table_has_the_protocols_metrics(tmp_path, settings, protocol, 
     assert f"Protocol {protocol}." in comparison_tables.main_table(results).footer
     (full,) = comparison_tables.full_tables(results)
     bound = ">" if protocol in ("cris", "cgformer") else "≥"
-    assert f"Pr@X: share of expressions with IoU {bound} X." in full.footer
+    assert f"Pr@X: precision at X, the share of expressions with IoU {bound} X." in full.footer
 
 
 def test_a_variant_alone_has_no_differences(tmp_path, settings):
-    alone = report_inputs.params(tmp_path, variants=["baseline"])
+    alone = report_inputs.params(tmp_path, variants=["baseline"], highlight="baseline")
     results = report_inputs.numbers(alone, MEANS)
     assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "oIoU"]
     assert comparison_tables.difference_table(results) is None and contrast_tables.table(results) is None
@@ -236,7 +238,7 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
         *("1 to 2", "300", "55.0 [52.0, 58.0]", "+6.0 [3.0, 9.0]"),
     ]
     assert [str(cell) for cell in first.groups[1].rows[2]] == ["2 and more", "8", "—¹", "—¹", "—¹", "—¹"]
-    assert table.notes == ["¹ fewer than 10 images: 2 and more (distractors)"]
+    assert table.notes == ["¹ Fewer than 10 images: 2 and more (distractors)."]
     assert not any(cell.bold for block in table.blocks for group in block.groups for row in group.rows for cell in row)
 
 

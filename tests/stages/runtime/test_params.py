@@ -113,6 +113,12 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
             "experiment.reference: unknown variant 'vlba'; allowed: baseline, alignformer",
         ),
         (
+            ("experiment", "highlight"),
+            "vlba",
+            "experiment.highlight: unknown variant 'vlba'; allowed: baseline, alignformer",
+        ),
+        (("experiment", "highlight"), REMOVED, "experiment.highlight: missing"),
+        (
             ("experiment", "recipe"),
             "smal",
             "experiment.recipe: unknown name 'smal'; did you mean small? allowed: paper, photographs, small",
@@ -165,6 +171,7 @@ def test_all_errors_are_named_at_once(tmp_path, small_params):
         tmp_path,
         small_params,
         (("experiment", "variants"), ["baseline", "nobody", "noone"]),
+        (("experiment", "highlight"), "baseline"),
         (("experiment", "recipe"), "nothing"),
     )
     assert [line.split(":")[0] for line in message.splitlines()[1:]] == [

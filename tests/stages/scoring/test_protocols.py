@@ -232,7 +232,7 @@ def test_a_model_is_evaluated_and_compared_under_each_protocol(squares, protocol
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation.live, "log_evaluation", lambda *_, **__: None)
     content = yaml.safe_load(PARAMS.read_text())
-    content["experiment"] |= {"datasets": ["scenes"], "variants": ["baseline"], "seeds": [0]}
+    content["experiment"] |= {"datasets": ["scenes"], "variants": ["baseline"], "highlight": "baseline", "seeds": [0]}
     content["evaluation"]["protocol"] = protocol
     Path("params.yaml").write_text(yaml.safe_dump(content))
     data, run = squares.prepared, Run("scenes", "baseline", 0)
