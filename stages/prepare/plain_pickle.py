@@ -1,4 +1,4 @@
-"""Loads pickles that nobody vouches for: lists, dictionaries, strings and numbers of 64 bits; anything else is refused.
+"""Loads pickles from unknown sources: lists, dictionaries, strings and numbers of 64 bits; anything else is refused.
 
 To refuse classes is not enough. Seven bytes make the unpickler of the standard library clear 64 GB for a memo of four
 billion places; a tuple of 200,000 tuples within each other crashes the interpreter once it is the key of a dictionary;

@@ -158,7 +158,7 @@ def test_a_loader_keeps_the_order_or_takes_a_samplers(squares):
     assert [row for batch in expressions.loader(3, sampler) for row in batch.rows] == list(sampler)
 
 
-def test_a_image_that_several_samples_share_is_in_a_batch_once(squares):
+def test_an_image_that_several_samples_share_is_in_a_batch_once(squares):
     expressions = squares.expressions("train")
     batch = expressions[[6, 0, 5, 1, 6]]
     assert batch.image_index.tolist() == [0, 1, 0, 1, 0]
@@ -333,7 +333,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("reason", DAMAGES)
-def test_a_image_that_cannot_be_read_is_named(squares, reason, workers):
+def test_an_image_that_cannot_be_read_is_named(squares, reason, workers):
     path = squares.prepared.instances["image"].iloc[0]
     DAMAGES[reason](Path(path))
     expressions = squares.expressions("train")

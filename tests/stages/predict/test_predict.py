@@ -111,7 +111,7 @@ def test_a_csv_names_images_beside_it(taught, images, monkeypatch):
         assert np.array_equal(decoded(entry["segmentation"]), by_hand(taught, path, entry["text"], 0.3))
 
 
-def test_a_image_is_turned_as_it_says(taught, images):
+def test_an_image_is_turned_as_its_exif_data_say(taught, images):
     upright = Image.open(images[0])
     exif = Image.Exif()
     exif[0x0112] = 6  # stored turned to the left

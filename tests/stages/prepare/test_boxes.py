@@ -1,4 +1,4 @@
-"""Boxes of everything annotated on the images: whole, right, and what is said of those that are not."""
+"""Boxes of everything annotated on the images: all of them, right, and notes on those that are not."""
 
 import json
 import pickle

@@ -49,7 +49,7 @@ def test_the_name_does_not_matter(tmp_path, format):
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_image_cut_off_anywhere_is_broken(tmp_path, format, share):
+def test_an_image_cut_off_anywhere_is_broken(tmp_path, format, share):
     path = tmp_path / "1.jpg"
     NOISE.save(path, format=format)
     content = path.read_bytes()

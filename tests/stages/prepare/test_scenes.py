@@ -1,4 +1,4 @@
-"""The embedded data set as written: layout, splits, masks, determinism, and no shortcut through colour words."""
+"""The dataset `scenes` as it is written: layout, splits, masks, determinism, and no shortcut through colour words."""
 
 import json
 import pickle
