@@ -40,8 +40,6 @@ def params(tmp_path: Path, dataset: str = "scenes", **experiment) -> Params:
     content = yaml.safe_load(PARAMS.read_text())
     content["evaluation"]["protocol"] = experiment.pop("protocol", "original")
     content["experiment"] |= {"datasets": [dataset], **experiment}
-    if content["datasets"][dataset]["kind"] != "scenes":
-        content["experiment"]["outside"] = [dataset]
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     return read_params(tmp_path / "params.yaml")
 

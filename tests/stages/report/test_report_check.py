@@ -17,8 +17,14 @@ from tests.stages.report import report_inputs
 from tests.stages.report.test_report import VARIANTS, build, read_report
 
 STAGES = [
+    "fingerprint@scenes",
     "prepare@scenes",
-    *(f"{stage}@scenes-{v}-{s}" for stage in ("train", "evaluate", "diagnose") for v in VARIANTS for s in (0, 1)),
+    *(
+        f"{stage}@scenes-{v}-{s}"
+        for stage in ("train", "evaluate", "diagnose", "card")
+        for v in VARIANTS
+        for s in (0, 1)
+    ),
     "ablate@scenes",
 ]
 
