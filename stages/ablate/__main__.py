@@ -1,4 +1,4 @@
-"""`python -m stages.ablate --dataset D`: the listed variants over the listed seeds, compared, with intervals."""
+"""`python -m stages.ablate --dataset D`: compare the listed variants over the listed seeds, with intervals."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from stages.statistics import comparison, scored, slices
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the scores of every listed run, check that they are paired, compare the variants, write three tables."""
+    """Read the scores of every listed run, check that they are paired, compare the variants and write three tables."""
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]

@@ -1,4 +1,4 @@
-"""`python -m stages.report`: the comparisons of the listed datasets -> `reports/`, tables, figures and one page."""
+"""`python -m stages.report`: the results on the listed datasets -> `reports/`: tables, figures and one page."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ from stages.runtime.params import Params
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write tables, figures, kept data, provenance and the page; or check that those are not stale."""
+    """Write tables, figures, kept data, provenance and the page; or check that none of them is stale."""
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
     if options.check:
@@ -39,7 +39,7 @@ def _check(settings: Params) -> None:
 
 
 def _write(made: Files, folder: Path) -> None:
-    """Folder by folder, as DVC keeps them, and the files beside them; what an earlier report had more of goes."""
+    """Write folder by folder, as DVC keeps them, then the files beside them; what only an earlier report had goes."""
     for part in FOLDERS:
         with atomic_write(folder / part) as partial:
             for path, content in made.items():

@@ -247,7 +247,7 @@ def test_a_variant_without_attention_has_no_tiles():
     assert attention.tiles(table, "text", 7, Image.new("RGB", (40, 40)), np.zeros((40, 40), bool), None) == []
 
 
-def test_many_points_are_drawn_as_a_image():
+def test_many_points_are_drawn_as_an_image():
     points = pd.concat([diagnosis_inputs.embedding(7, np.random.default_rng(seed)) for seed in range(80)])
     sample = pd.DataFrame([{"sent_id": 7, "text": "text", "variance_x": 0.5, "variance_y": 0.2}])
     (element,) = rendering.inline(embedding_maps.figure({"vlba": points}, {"vlba": sample}), "a")
