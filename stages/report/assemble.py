@@ -1,4 +1,4 @@
-"""Every file of the report, in memory: from the results of all stages, or what can be made of the kept data alone."""
+"""Every file of the report, in memory: all of them from the results of all stages, tables from the kept data alone."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def of_kept_data(params: Params) -> Files:
 
 
 def all_tables(results: DatasetNumbers) -> list[Table]:
-    """Every table about a dataset, in the order in which they are read."""
+    """Every table about a dataset, in reading order."""
     found = [
         comparison_tables.main_table(results),
         contrast_tables.table(results),
@@ -89,7 +89,7 @@ def _tables(results: DatasetNumbers) -> Files:
 
 
 def _figures(results: DatasetResults, shown: DatasetSection) -> Files:
-    """Every figure as SVG and as PDF, and a few predictions."""
+    """Every figure as SVG and as PDF, and a gallery of predictions as PNG."""
     name = results.name
     images = gallery_png.png(gallery.examples(results, gallery_png.EXPRESSIONS))
     files = {Path("figures") / f"{name}-gallery.png": images}
@@ -100,7 +100,7 @@ def _figures(results: DatasetResults, shown: DatasetSection) -> Files:
 
 
 def _warnings(results: DatasetNumbers) -> list[str]:
-    """Every warning about the data, as a quotation in Markdown."""
+    """Every warning about the data, as a block quotation in Markdown."""
     lines = [f"> **{lead}.**" for lead in [captions.data_warning(results)] if lead]
     lines += [f"> - {warning}" for warning in results.warnings]
     return [*lines, ""] if lines else []

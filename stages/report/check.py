@@ -1,4 +1,4 @@
-"""Whether the report in the working tree is the one that would be written, also in a clone without DVC's outputs."""
+"""Is the report in the working tree the one that would be written? Also in a clone without DVC's outputs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +15,11 @@ BY_FORCE = "dvc repro --force --single-item report"
 
 
 def check(params: Params) -> tuple[list[str], str]:
-    """What is stale, a line each, and what was looked at.
+    """What is stale, one line for each thing, and what was looked at.
 
-    Always: the hashes of `dvc.lock` that the report records, and DVC's own record of the report's files. Then every
-    file, byte by byte; where outputs of other stages are absent only the tables, made again from `reports/data`.
+    It always looks at the hashes of `dvc.lock` that the report records, and at DVC's own record of the report's files.
+    Then it compares every file byte by byte; where outputs of other stages are absent, only the tables, made again from
+    `reports/data`.
     """
     stale = [*_stages(params), *_recorded_outputs()]
     try:
@@ -36,7 +37,7 @@ def check(params: Params) -> tuple[list[str], str]:
 
 
 def _stages(params: Params) -> list[str]:
-    """The stages whose entry in `dvc.lock` is not the one that the report was made from."""
+    """The stages whose entry in `dvc.lock` differs from the one that the report was made from."""
     record = provenance.recorded()
     if record is None:
         return [f"{layout.REPORTS / provenance.FILE} is missing: make it with {COMMAND}"]
@@ -56,7 +57,7 @@ def _stages(params: Params) -> list[str]:
 
 
 def _recorded_outputs() -> list[str]:
-    """The report's files that are not those that `dvc.lock` records; nothing where this is no DVC project."""
+    """The report's files that differ from what `dvc.lock` records; none where this is no DVC project."""
     try:
         changed = dvc_internals.changed_outputs("report")
     except DvcError:
@@ -65,7 +66,7 @@ def _recorded_outputs() -> list[str]:
 
 
 def _differing(wanted: Files, folders: Iterable[Path]) -> list[str]:
-    """Files that differ, are missing, or lie in one of the folders and are not wanted."""
+    """Files that differ, that are missing, or that lie in one of the folders and should not."""
     stale = []
     for name, content in wanted.items():
         path = layout.REPORTS / name

@@ -1,7 +1,7 @@
 """Where a report comes from, as `reports/provenance.json`: the same results give the same bytes, on any day.
 
-So it names stages by the hash of their entry in `dvc.lock`, data by their fingerprint, and runs in MLflow by their
-key; no run id, no commit, no date.
+So it identifies stages by the hash of their entry in `dvc.lock`, datasets by their fingerprint, and runs in MLflow by
+their key. It contains no run id, no commit and no date.
 """
 
 import json
@@ -22,7 +22,7 @@ PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
 def collect(params: Params, fingerprints: Mapping[str, str]) -> dict:
-    """What the file says.
+    """The content of the file.
 
     Args:
         params: the experiment's parameters.
@@ -30,8 +30,8 @@ def collect(params: Params, fingerprints: Mapping[str, str]) -> dict:
 
     Returns:
         command; protocol; recipe; versions of Python and of the packages that numbers and figures depend on;
-        fingerprints: dataset -> that of its source; stages: stage -> hash of its entry in `dvc.lock`, `NO_ENTRY` where
-        there is none; mlflow: dataset -> key of the ablation's run, and variant and seed -> key of the training's run.
+        fingerprints; stages: stage -> hash of its entry in `dvc.lock`, or `NO_ENTRY`; mlflow: dataset -> key of the
+        ablation's run, and for each variant and seed the key of the training's run.
     """
     entries = keys.locked_entries()
     return {
@@ -49,12 +49,12 @@ def collect(params: Params, fingerprints: Mapping[str, str]) -> dict:
 
 
 def write(content: dict) -> bytes:
-    """The content of the file."""
+    """The content as bytes of the file."""
     return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def recorded() -> dict | None:
-    """What the report in the working tree says of itself; None where it says nothing."""
+    """The provenance of the report in the working tree; None where there is no such file."""
     path = layout.REPORTS / FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -62,7 +62,7 @@ def recorded() -> dict | None:
 def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str]:
     """Every listed stage that a report is made from -> hash of its entry in `dvc.lock`, or `NO_ENTRY`.
 
-    Entries of stages that are no longer listed, which DVC leaves in `dvc.lock`, do not matter.
+    Entries of stages that are no longer listed do not matter; DVC leaves them in `dvc.lock`.
     """
     return {stage: keys.entry_hash(entries[stage]) if stage in entries else NO_ENTRY for stage in _stages(params)}
 

@@ -1,29 +1,29 @@
 """How sure is a number? Intervals and p-values over the luck of the images and the luck of the seeds.
 
-Every metric here is, for one run, a ratio of two sums over images: mIoU = sum of IoU / number of expressions, oIoU =
-sum of I / sum of U, Pr@X = number of passes / number of expressions. The expressions of an image are not independent,
-so images are resampled, with all their expressions, and both sums are taken anew each time: a bootstrap over clusters
-of a ratio (Efron and Tibshirani 1993, chapters 6 and 8). A resample has the same images for every run, so that
-differences are paired.
+For one run, every metric is a ratio of two sums over images: mIoU = sum of IoU / number of expressions, oIoU = sum of
+intersections / sum of unions, Pr@X = number of passes / number of expressions. The expressions of an image are not
+independent. So images are resampled with all their expressions, and both sums are computed anew each time: a bootstrap
+of a ratio over clusters (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 8). A resample
+has the same images for every run, so that differences are paired.
 
-Two or three seeds cannot be resampled in the same way: a bootstrap of two values spreads half as much as it should, and
-intervals that are said to hold 95 % hold 70 % (`benchmarks/results/coverage.csv`). Instead each resample adds to the
-mean over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance of runs
-between seeds and t from Student's distribution with the degrees of freedom that the variance was estimated with. Every
-variant contributes to it, as two seeds of one variant say too little; it is taken to be common to them. That runs
-differ image by image as well is part of this variance, so it is taken off what the resampled images spread:
+Two or three seeds cannot be resampled in this way: a bootstrap of two values spreads half as much as it should, and
+intervals with a nominal coverage of 95 % cover 70 % (`benchmarks/results/coverage.csv`). Instead, each resample adds to
+the mean over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance of runs
+between seeds, and t from Student's distribution with the degrees of freedom of the estimated variance. The variance is
+estimated from all variants together, as two seeds of one variant say too little; it is assumed to be the same for all.
+It also contains that runs differ image by image, so this part is taken off the spread of the resampled images:
 
     variance = |M T|^2 / df                       T (R,): the metric of every run
     noise    = |M Z|^2 / (df (N - 1) N)           Z (R, N): what each of N images adds to it
     resample = mean + sqrt(1 - noise / (S v)) (resampled mean - mean) + sqrt(variance / S) t
 
-with v the variance of the resampled means, M the residual maker of a linear model of the runs and df its degrees of
-freedom; Z is the numerator less T times the denominator, over the mean denominator. The images' own part, 1 - noise /
-(S v), is 0 at least. For the mean of one variant the model has an effect a variant; for a difference of two, which has
-twice the variance and noise, it has one a seed too: runs of one seed share initial weights and order of samples, and
-what a seed does to both variants cancels.
+Here v is the variance of the resampled means, M the residual maker of a linear model of the runs, and df its degrees of
+freedom. Z is the numerator minus T times the denominator, divided by the mean denominator. The images' own part,
+1 - noise / (S v), is at least 0. For the mean of one variant, the model has one effect for each variant. For a
+difference of two, which has twice the variance and noise, it has one effect for each seed too: runs of one seed share
+initial weights and order of samples, so what a seed does to both variants cancels.
 
-With one seed there is no variance to estimate: the interval is that of the images alone.
+With one seed there is no variance to estimate: the interval covers the images alone.
 """
 
 import math
@@ -37,19 +37,19 @@ from scipy import stats
 RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST_IMAGES = 10  # of an interval: fewer say too little about other images
-AT_ONCE = 1_000  # resamples whose weights are in memory
-DIGITS = 12  # of a resampled number; what differs beyond is rounding
+AT_ONCE = 1_000  # resamples whose weights are in memory together
+DIGITS = 12  # of a resampled number; beyond them numbers differ by rounding alone
 
 
 class VariantSeed(NamedTuple):
-    """One of the runs on a dataset."""
+    """A run of one dataset: the variant and the seed that it was trained with."""
 
     variant: str
     seed: int
 
 
 class Interval(NamedTuple):
-    """A value with its interval at `LEVEL`, and the p-value of the hypothesis that it is 0, of two sides."""
+    """A value, its interval at `LEVEL`, and the two-sided p-value of the hypothesis that it is 0."""
 
     value: float
     low: float
@@ -65,10 +65,10 @@ class Estimates:
     """One metric of every run.
 
     Attributes:
-        runs: (variant, seed) of each of the R runs.
-        values: (R,).
-        resampled: (R, B), in each of B resamples of the images.
-        additions: (R, N), Z above.
+        runs: the R runs.
+        values: (R,), the metric of each run.
+        resampled: (R, B), the same in each of B resamples of the images.
+        additions: (R, N), what each of N images adds to it: Z above.
     """
 
     runs: list[VariantSeed]
@@ -77,18 +77,18 @@ class Estimates:
     additions: np.ndarray
 
     def of(self, variant: str) -> np.ndarray:
-        """The values of a variant's runs."""
+        """The values of a variant's runs, (S,)."""
         return self.values[self._rows(variant)]
 
     def mean(self, variant: str) -> Interval | None:
-        """The mean over the seeds of a variant; None where it was not run."""
+        """The mean over the seeds of a variant; None where it has no run."""
         if not (rows := self._rows(variant)):
             return None
         spread = self._spread(self._effects("variant"))
         return _interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread.over(len(rows)))
 
     def difference(self, variant: str, against: str) -> Interval | None:
-        """The mean of one variant less that of another, over the seeds of both; None where they have none in common."""
+        """The mean of one variant minus that of another over their common seeds; None where they have none."""
         if not (seeds := self.common_seeds(variant, against)):
             return None
         rows, others = ([self.runs.index((name, seed)) for seed in seeds] for name in (variant, against))
@@ -105,13 +105,13 @@ class Estimates:
         return [row for row, (name, _) in enumerate(self.runs) if name == variant]
 
     def _effects(self, of: str) -> np.ndarray:
-        """(R, number of variants or seeds): 1 where a run has it."""
+        """(R, number of variants or seeds): 1 where a run has that variant or seed, else 0."""
         place = VariantSeed._fields.index(of)
         labels = [run[place] for run in self.runs]
         return np.array([[label == other for other in dict.fromkeys(labels)] for label in labels], dtype=float)
 
     def _spread(self, effects: np.ndarray) -> "Spread":
-        """What a linear model of the runs leaves: effects (R, K), 1 where a run has one."""
+        """The spread that a linear model of the runs leaves; effects (R, K), 1 where a run has one, else 0."""
         residual_maker = np.eye(len(effects)) - effects @ np.linalg.pinv(effects)  # (R, R)
         degrees = int(len(effects) - np.linalg.matrix_rank(effects))
         if not degrees:
@@ -123,26 +123,27 @@ class Estimates:
 
 
 class Spread(NamedTuple):
-    """Variance of runs between seeds, the part of it that is noise of runs on images, and its degrees of freedom."""
+    """Variance of runs between seeds, the part of it that comes from single images, and its degrees of freedom."""
 
     variance: float
     noise: float
     degrees: int
 
     def over(self, seeds: float) -> "Spread":
-        """That of a mean."""
+        """The spread of a mean over that many seeds."""
         return Spread(self.variance / seeds, self.noise / seeds, self.degrees)
 
 
 def estimates(
     runs: list[VariantSeed], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
 ) -> dict[str, Estimates]:
-    """Metrics as ratios of sums over images, all of them in the same resamples.
+    """Metrics as ratios of sums over images, all in the same resamples.
 
     Args:
-        runs: (variant, seed) of each of R runs.
-        sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), of each of N images.
+        runs: the R runs.
+        sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), for each of N images.
         empty: the ratio where the denominator is 0.
+        resamples: how many, B.
     """
     different = {id(table): table for pair in sums.values() for table in pair}
     resampled = dict(zip(different, _resampled(list(different.values()), resamples), strict=True))
@@ -153,7 +154,7 @@ def estimates(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted for their number, so that one of the true hypotheses is rejected at most so often (Holm 1979).
+    """P-values adjusted for their number, so that the chance to reject any true hypothesis is bounded (Holm 1979).
 
     Missing values stay missing and do not count. Shape (H,) -> (H,).
     """
@@ -183,11 +184,11 @@ def _estimates(
 
 
 def _interval(value: float, resampled: np.ndarray, spread: Spread) -> Interval:
-    """Of a mean whose spread between seeds is `spread`, and which is (B,) in resamples of the images."""
+    """Interval of a mean that is `resampled` (B,) in resamples of the images and has that spread between seeds."""
     if spread.degrees:
         of_images = resampled.var()
         own_part = max(0.0, 1 - spread.noise / of_images) if of_images else 0.0
-        shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # every part of the distribution once
+        shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # each part of the distribution once
         errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, spread.degrees))
         resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
     resampled = resampled.round(DIGITS)
@@ -209,7 +210,7 @@ def _resampled(tables: list[np.ndarray], resamples: int) -> list[np.ndarray]:
 
 
 def _weights(images: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each image is drawn, (at most `AT_ONCE`, N) at a time; the same for the same number of images."""
+    """How often each image is drawn, (at most `AT_ONCE`, N) at a time; the same draws for the same number of images."""
     random = np.random.default_rng([0, images])
     for start in range(0, resamples, AT_ONCE):
         count = min(AT_ONCE, resamples - start)

@@ -1,7 +1,7 @@
-"""Scores side by side -> three tables: variants against the reference, part by part of the method, and by slices.
+"""Scores of all runs -> three tables: variants against the reference, parts of the method, and slices of expressions.
 
-Numbers are fractions between 0 and 1. A mean is over the seeds that a variant was run with, a difference over those
-that both variants were run with; intervals hold 95 % and p-values are of two sides, both as `bootstrap` says.
+Numbers are fractions between 0 and 1. A mean is over the seeds of a variant, a difference over the seeds that both
+variants have. Intervals hold 95 % and p-values are two-sided, both computed as `bootstrap` says.
 """
 
 import math
@@ -16,7 +16,7 @@ from stages.statistics import bootstrap
 from stages.statistics.bootstrap import FEWEST_IMAGES, NOTHING, Estimates, Interval, holm
 from stages.statistics.scored import Scored
 
-LARGEST_P = 0.05  # adjusted, of a difference that is called supported
+LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported
 VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
 VLBA |= {"bidirectional": "bidirectional VLBA"}
 CONTRAST_COLUMNS = [
@@ -35,18 +35,18 @@ def estimates(scored: Scored) -> Splits:
 
 
 def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
-    """Every metric of every listed variant on every split, and its difference to the reference's.
+    """Every metric of every listed variant on every split, and its difference to the reference.
 
     Returns:
-        A row a variant, split and metric, with dataset and protocol and
+        One row for each variant, split and metric, with dataset and protocol and
 
-        - seeds, missing: how many of the listed seeds it was run with, and which others there are;
+        - seeds, missing: how many of the listed seeds have scores, and which do not;
         - expressions, images: of the split;
-        - mean, low, high: over seeds, with its interval; std (n - 1; missing for one seed), min and max over seeds;
+        - mean, low, high: over seeds, with the interval; std (n - 1; missing for one seed), min and max over seeds;
         - difference, difference_low, difference_high, p;
-        - p_holm: p adjusted over the other variants, within a split and metric; supported: below `LARGEST_P`;
-        - improvement, improvement_low, improvement_high: probability that on a random expression the variant's IoU is
-          above the reference's under the same seed, ties counted half.
+        - p_holm: p adjusted for the other variants, within a split and metric; supported: it is below `LARGEST_P`;
+        - improvement, improvement_low, improvement_high: probability that the variant's IoU on a random expression is
+          above the reference's under the same seed; ties count half.
 
         A variant without scores has 0 seeds and no numbers. The reference's difference is 0, without interval and p.
     """
@@ -72,15 +72,16 @@ def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
 
 
 def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -> pd.DataFrame:
-    """Every metric of every pair of listed variants of which one has what the other does without, all else equal.
+    """Every metric of every pair of listed variants of which one has a part that the other lacks, all else equal.
 
     Args:
         variants: what each listed variant is made of.
 
     Returns:
-        A row a pair, split and metric: variant, against (the one without), aspect (vlba or contrastive), what (the
-        variant has), seeds (in common), difference, difference_low, difference_high, p, p_holm (adjusted over the
-        pairs of an aspect, within a split and metric), supported. A pair without a seed in common has no numbers.
+        One row for each pair, split and metric: variant, against (the one without the part), aspect (vlba or
+        contrastive), what (name of the part), seeds (in common), difference, difference_low, difference_high, p, p_holm
+        (adjusted for the pairs of an aspect, within a split and metric), supported. A pair without a seed in common has
+        no numbers.
     """
     rows = [
         {
@@ -102,14 +103,14 @@ def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) ->
 
 
 def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The protocol's first headline metric by slices of the expressions.
+    """The protocol's first headline metric in every slice of the expressions.
 
     Args:
         labels: sent_id, family, slice, in the order of families and slices; an expression may be in several slices.
 
     Returns:
-        A row a split, family, slice and variant: metric, expressions and images of the slice, mean and difference
-        with intervals. A slice of fewer than `FEWEST_IMAGES` images has no numbers.
+        One row for each split, family, slice and variant: metric, expressions and images of the slice, mean and
+        difference with intervals. A slice of fewer than `FEWEST_IMAGES` images has no numbers.
     """
     metric, rows = scored.protocol.headline[0], []
     for split in scored.splits:
@@ -137,7 +138,7 @@ def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFra
 
 
 def _estimates(scored: Scored, rows: np.ndarray, metrics: Sequence[str]) -> dict[str, Estimates]:
-    """Metrics of every run on some expressions, (E,) bool."""
+    """Metrics of every run on the chosen expressions; rows (E,) bool."""
     passes = np.greater if scored.protocol.strict else np.greater_equal
     ious = scored.ious(rows)  # (R, n)
     count = scored.by_image(rows, np.ones((1, ious.shape[1])))  # (1, N)
@@ -163,7 +164,7 @@ def _improvement(scored: Scored, rows: np.ndarray, reference: str) -> Estimates 
 
 
 def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
-    """Variants of which one does without an aspect of the other: the one with it, the other, the aspect, what it is."""
+    """Pairs of which one variant lacks a part of the other: the one with it, the one without, aspect, name of part."""
     found = []
     for name, variant in variants.items():
         for against, other in variants.items():
@@ -222,7 +223,7 @@ def _columns(name: str, interval: Interval | None) -> dict:
 
 
 def _with_support(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
-    """With p_holm behind p, and supported; rows that agree in the columns `family` are adjusted for each other."""
+    """The table with p_holm after p, and supported; rows that agree in the columns `family` are adjusted together."""
     adjusted = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
     table.insert(table.columns.get_loc("p") + 1, "p_holm", adjusted)
     return table.assign(supported=adjusted < LARGEST_P)

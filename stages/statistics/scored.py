@@ -1,4 +1,4 @@
-"""The scores of the listed runs of one dataset, checked and side by side."""
+"""The scores of the listed runs of one dataset, checked and aligned by expression."""
 
 import logging
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ class Scored:
 
     Attributes:
         dataset: its name.
-        protocol: that the scores were computed under.
+        protocol: the protocol that the scores were computed under.
         variants, seeds: the listed ones, in the listed order.
-        runs: (variant, seed) of those that have scores.
-        expressions: sent_id, image_id, split; a row each.
+        runs: those that have scores.
+        expressions: sent_id, image_id and split of each.
         intersection, union: (R, E) int64, pixels.
     """
 
@@ -50,34 +50,34 @@ class Scored:
         return list(self.expressions["split"].unique())
 
     def rows(self, split: str) -> np.ndarray:
-        """Which expressions are of a split: (E,) bool."""
+        """Which expressions belong to a split: (E,) bool."""
         return (self.expressions["split"] == split).to_numpy()
 
     def images(self, rows: np.ndarray) -> int:
-        """How many images some expressions, (E,) bool, are about."""
+        """Number of images of the chosen expressions; rows (E,) bool."""
         return self.expressions["image_id"][rows].nunique()
 
     def seeds_of(self, variant: str) -> list[int]:
         return [seed for name, seed in self.runs if name == variant]
 
     def ious(self, rows: np.ndarray) -> np.ndarray:
-        """IoU of every run on n expressions, (E,) bool: (R, n)."""
+        """IoU of every run on the n chosen expressions; rows (E,) bool -> (R, n)."""
         pairs = zip(self.intersection[:, rows], self.union[:, rows], strict=True)
         return np.stack([iou(intersection, union, self.protocol) for intersection, union in pairs])
 
     def by_image(self, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Sums over the expressions of an image of values of n expressions, (E,) bool: (K, n) -> (K, N)."""
+        """Sums over the expressions of each of N images; rows (E,) bool choose n expressions: (K, n) -> (K, N)."""
         codes, images = pd.factorize(self.expressions["image_id"][rows])
         return np.stack([np.bincount(codes, row, len(images)) for row in values])
 
 
 def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Sequence[int], reference: str) -> Scored:
-    """Scores of the listed runs. One that has none is warned of and left out: the comparison says where it is missing.
+    """Scores of the listed runs. A run without scores is left out with a warning; the comparison says which.
 
     Raises:
         ComparisonError: no run of the reference has scores; a run has scores of another protocol or of other
-            expressions than the first, its file lacks a column, it scored an expression twice, or its I and U are no
-            counts of pixels.
+            expressions than the first; its file lacks a column; it scored an expression twice; or its intersections
+            and unions are no counts of pixels.
     """
     listed = [VariantSeed(variant, seed) for variant in variants for seed in seeds]
     there = [run for run in listed if layout.scores(dataset, *run).exists()]

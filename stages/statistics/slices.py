@@ -1,4 +1,4 @@
-"""Slices of the evaluation splits: groups of expressions that share what may make them hard, by several families."""
+"""Slices of the evaluation splits: groups of expressions that share a property that may make them hard."""
 
 from dataclasses import dataclass
 
@@ -18,10 +18,10 @@ class Family:
 
     Attributes:
         title: what it is, for a heading.
-        unit: what the names of slices are counted in, for an axis; empty where they are words.
-        explanation: a sentence or two that say how it is determined.
+        unit: what the numbers in the names of slices count, for an axis; empty where the names are words.
+        explanation: how the property is determined, in a sentence or two.
         slices: their names, in order.
-        edges: where slices are ranges of a number, the first number of each slice but the first.
+        edges: for slices that are ranges of a number, the lowest number of each slice except the first.
     """
 
     title: str
@@ -39,7 +39,7 @@ FAMILIES: dict[str, Family] = {
     "length": Family(
         title="Length of the expression",
         unit="words",
-        explanation="Words are what blanks separate.",
+        explanation="Words are separated by spaces.",
         slices=("1 to 2", "3", "4 to 5", "6 to 7", "8 to 10", "11 and more"),
         edges=(3, 4, 6, 8, 11),
     ),
@@ -48,8 +48,8 @@ FAMILIES: dict[str, Family] = {
         unit="",
         explanation=(
             "Attribute: colours, sizes, looks, poses. Position: where in the image, also ordinals and extremes. "
-            "Relation: how it lies to another thing, or what it does with it. Words are looked up in lists; an "
-            "expression with words of several kinds is in several of these slices."
+            "Relation: where the thing is relative to another one, or what it does with it. Words are looked up in "
+            "lists; an expression with words of several kinds is in several of these slices."
         ),
         slices=(*words.KINDS, "none of these"),
     ),
@@ -64,8 +64,8 @@ FAMILIES: dict[str, Family] = {
         title="Distractors",
         unit="other things of the same category",
         explanation=(
-            "Other annotated things of the same category on the image, whether anything refers to them or not. "
-            "Regions of crowds are not counted."
+            "Other annotated things of the same category in the image, whether an expression refers to them or not. "
+            "Regions of crowds do not count."
         ),
         slices=("0", "1", "2", "3 and more"),
         edges=(1, 2, 3),
@@ -74,8 +74,8 @@ FAMILIES: dict[str, Family] = {
         title="Distance to the nearest distractor",
         unit="share of the image's diagonal",
         explanation=(
-            "From the center of its box to that of the nearest other thing of the same category, as a share of the "
-            "image's diagonal. Expressions without such a thing are in none of these slices."
+            "From the center of the thing's box to that of the nearest other thing of the same category, as a share of "
+            "the image's diagonal. Expressions without such a thing are in none of these slices."
         ),
         slices=("under 10%", "10 to 20%", "20 to 30%", "30 to 40%", "40% and more"),
         edges=(0.1, 0.2, 0.3, 0.4),
@@ -87,12 +87,12 @@ def labels(dataset: PreparedDataset) -> pd.DataFrame:
     """The slices of every expression of the evaluation splits.
 
     Returns:
-        sent_id (int64), family, slice (strings): one row an expression and slice, in the order of `FAMILIES` and their
-        slices, then of sent_id. An expression is in one slice of `length`, `size` and `distractors`, in one or more
-        of `words`, in at most one of `distance`.
+        sent_id (int64), family, slice (strings): one row for each expression and slice, in the order of `FAMILIES` and
+        their slices, then of sent_id. An expression is in one slice of `length`, `size` and `distractors`, in one or
+        more of `words`, and in at most one of `distance`.
 
     Raises:
-        ValueError: the dataset was put together without boxes.
+        ValueError: the dataset has no boxes.
     """
     expressions = dataset.expressions[dataset.expressions["split"].isin(dataset.evaluation_splits)]
     ann_ids = expressions["ann_id"]
@@ -112,7 +112,7 @@ def labels(dataset: PreparedDataset) -> pd.DataFrame:
 
 
 def _distances(dataset: PreparedDataset, instances: pd.DataFrame) -> pd.Series:
-    """From the center of every instance's box to that of each distractor, as a share of the diagonal, by `target`."""
+    """From the center of each instance's box to each distractor's, as a share of the diagonal; index: `target`."""
     pairs = dataset.distractors(instances.index)
     boxes = dataset.boxes.set_index("ann_id")
     own, images = boxes.loc[pairs["target"]], instances.loc[pairs["target"]]
@@ -131,7 +131,7 @@ def _ranges(family: str, values: pd.Series) -> pd.Series:
 
 
 def _table(sent_ids: pd.Series, found: dict[str, pd.Series]) -> pd.DataFrame:
-    """`COLUMNS`; each family's slices by expression, with the index of `sent_ids`."""
+    """The table of `labels`, from the slice of each expression in each family, with the index of `sent_ids`."""
     parts = []
     for family, names in found.items():
         part = pd.DataFrame(

@@ -1,12 +1,12 @@
-"""Which kinds of words an expression uses: what a thing is like, where in the image it is, how it lies to another.
+"""Which kinds of words an expression uses: what a thing is like, where in the image it is, how it relates to another.
 
-The kinds follow the parts of an expression of ReferItGame (Kazemzadeh et al., EMNLP 2014): `attribute` is colour, size
-and what they call generic, `position` absolute location, `relation` a location relative to another thing, here also
+The kinds follow the parts of an expression in ReferItGame (Kazemzadeh et al., EMNLP 2014). `attribute` is colour, size
+and what they call generic; `position` is absolute location; `relation` is location relative to another thing, here also
 what is done with it. Ordinals and extremes ("second from left", "topmost", "closest to us") are positions; "larger" is
 an attribute.
 
-Words are looked up, not understood. Lists and patterns were drawn up on texts of RefCOCO and on the grammar of
-`scenes`: spelling mistakes, other languages and rare words are missed, and "in" ("man in boat", "man in red") is no
+Words are looked up, not understood. Lists and patterns were made from texts of RefCOCO and from the grammar of
+`scenes`. So spelling mistakes, other languages and rare words are missed, and "in" ("man in boat", "man in red") is no
 relation here.
 """
 

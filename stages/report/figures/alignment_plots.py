@@ -37,8 +37,7 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
             "pixels are ranked by the logits that masks are made of. Random similarities would give "
             f"{_listed(chance)}. Look for filled dots near their hollow ones: there, pixels lie around the center as "
             "the mask needs it. Only the contrastive losses ask for that. Without one, the weights that find the mask "
-            "are made from the center, and the similarity itself is free to say nothing. Scales differ between panels, "
-            "and none begins at zero."
+            "are made from the center, and the similarity itself is free to say nothing. Scales differ between panels."
         ),
         panels=panels,
         columns=3,

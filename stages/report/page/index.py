@@ -21,6 +21,7 @@ from stages.report.tables import captions, comparison_tables, contrast_tables, c
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
 from stages.statistics.comparison import LARGEST_P
+from stages.statistics.slices import FAMILIES
 
 OPEN_GALLERIES = 3  # the others are folded
 OPEN_WORDS = 1  # expressions whose attention is not folded
@@ -41,6 +42,7 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         conventions=settings.conventions(PROTOCOLS[params.evaluation.protocol]),
         command=COMMAND,
         largest_p=LARGEST_P,
+        families=list(FAMILIES.values()),
         variants=[settings.variant_row(name, params) for name in params.experiment.variants],
         model=settings.of_section(params.recipes[params.experiment.recipe].model),
         training=settings.of_section(params.recipes[params.experiment.recipe].training),

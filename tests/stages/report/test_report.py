@@ -443,7 +443,7 @@ def test_numbers_of_another_protocol_are_refused(project, path, command):
         report([])
 
 
-def test_a_prediction_on_the_input_s_grid_lies_over_a_image_of_another_size(project):
+def test_a_prediction_on_the_input_s_grid_lies_over_an_image_of_another_size(project):
     """A perfect prediction leaves nothing wrong and nothing missed, but for pixels at the edge."""
     build(project, {"scenes": (90, 60)}, [0], protocol="lavt", quality=dict.fromkeys(VARIANTS, 1.0))
     for example in gallery.examples(dataset_results.read("scenes", read_params())):
@@ -491,7 +491,7 @@ def test_scores_of_other_expressions_are_refused(project):
         report([])
 
 
-def test_a_image_of_another_size_is_refused(project):
+def test_an_image_of_another_size_is_refused(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     for path in Path("data/scenes/images").iterdir():
         Image.new("RGB", (30, 40)).save(path)

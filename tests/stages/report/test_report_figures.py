@@ -220,7 +220,7 @@ def test_bins_of_seeds_are_pooled_by_their_pixels():
     assert pooled["inside"].tolist() == pytest.approx([0.2 * 30 / 40, 0.5])
 
 
-def test_many_points_are_drawn_as_a_image():
+def test_many_points_are_drawn_as_an_image():
     points = pd.concat([diagnosis_inputs.embedding(7, np.random.default_rng(seed)) for seed in range(80)])
     sample = pd.DataFrame([{"sent_id": 7, "text": "text", "variance_x": 0.5, "variance_y": 0.2}])
     (element,) = rendering.inline(embedding_maps.figure({"vlba": points}, {"vlba": sample}), "a")
