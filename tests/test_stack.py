@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -87,3 +88,17 @@ def _run(script, folder):
         [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_package_holds_every_folder_and_file(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    inits = [path for top in ("models", "stages", "pipelines") for path in (root / top).rglob("__init__.py")]
+    assert sorted(project["packages"]) == sorted(".".join(path.parent.relative_to(root).parts) for path in inits)
+    listed = {
+        path
+        for package, patterns in project["package-data"].items()
+        for pattern in patterns
+        for path in (root / package.replace(".", "/")).glob(pattern)
+    }
+    there = {path for top in ("models", "stages", "pipelines") for path in (root / top).rglob("*") if path.is_file()}
+    assert {path for path in there if path.suffix not in (".py", ".pyc")} == listed

@@ -23,7 +23,7 @@ def repair(say: Callable[[str], None] = print) -> None:
     and waits where a DVC process is writing them.
 
     Args:
-        say: is told what was done.
+        say: gets one line for each thing done.
     """
     if not _is_cut_off() and not _is_stale():
         return

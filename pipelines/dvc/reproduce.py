@@ -44,7 +44,7 @@ def reproduce(
     """Bring one stage up to date.
 
     Args:
-        say: is told every line.
+        say: gets every line.
         pull: also look in the DVC remote, for inputs that are missing here and for a run with the same inputs.
         environment: variables for the stage, in addition to those of this process.
 

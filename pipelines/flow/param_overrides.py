@@ -42,7 +42,7 @@ def held(overrides: Sequence[str], say: Callable[[str], None]) -> Iterator[None]
     """Hold the clone for a flow, with the overrides in `params.yaml`.
 
     Args:
-        say: is told what they change.
+        say: gets one line for each change.
 
     Raises:
         OverrideError: a key or a value is wrong, or another flow is running, which has other values.

@@ -40,7 +40,7 @@ def sync(say: Say) -> str:
     """Bring MLflow up to what DVC keeps.
 
     Args:
-        say: is told each change, and what is left alone or missing, in one line each.
+        say: gets one line for each change, and for what is left alone or missing.
 
     Returns:
         One line with the totals.

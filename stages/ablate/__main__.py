@@ -3,14 +3,16 @@
 import argparse
 from collections.abc import Sequence
 
-from stages.runtime import params
+from stages.runtime import command_line, params
 from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    command = _parser()
+    options = command.parse_args(arguments)
     settings = params.read_or_exit()
+    command_line.require_known(command, "dataset", options.dataset, settings.datasets)
     with exit_on_error():
         from stages.ablate.ablation import ablate
 
@@ -23,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         description=f"{__doc__} Writes results/comparison/D.csv (against the reference), results/contrasts/D.csv (part "
         "by part of the method) and results/slices/D.csv (by what the expressions are like).",
     )
-    parser.add_argument("--dataset", required=True, help="name of a dataset of params.yaml whose runs are scored")
+    parser.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
     return parser
 
 

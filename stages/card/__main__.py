@@ -1,4 +1,4 @@
-"""Scores, diagnosis and model files of a run -> its model card."""
+"""Write the model card of a run from its scores, its diagnosis and its model files."""
 
 from stages.runtime import command_line
 from stages.runtime.errors import exit_on_error

@@ -1,4 +1,4 @@
-"""Model -> how well it aligns pixels with centers, how well its probabilities hold, where it looks, what it costs."""
+"""Measure how a trained model aligns pixels with centers, its calibration, its attention, and what it costs."""
 
 from stages.runtime import command_line
 from stages.runtime.errors import exit_on_error

@@ -1,4 +1,4 @@
-"""Model and evaluation splits -> the score of every expression, and metrics by split."""
+"""Score every expression of the evaluation splits with a trained model; write scores and metrics by split."""
 
 from stages.runtime import command_line
 from stages.runtime.errors import exit_on_error

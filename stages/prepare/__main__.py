@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from stages.runtime import params
+from stages.runtime import command_line, params
 from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
@@ -12,9 +12,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = _parser()
     options = command.parse_args(arguments)
     datasets = params.read_or_exit().datasets
-    name = options.dataset or options.fingerprint or options.inspect
-    if name not in datasets:
-        command.error(f"unknown dataset {name!r}; params.yaml has: {', '.join(datasets)}")
+    (task, name), *_ = [(task, name) for task, name in vars(options).items() if name]
+    command_line.require_known(command, task, name, datasets)
     with exit_on_error():
         from stages.prepare import preparation
 

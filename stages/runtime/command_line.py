@@ -13,7 +13,9 @@ def parser(stage: str, description: str) -> argparse.ArgumentParser:
     command = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
     command.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
     command.add_argument("--variant", required=True, help="a key of variants in params.yaml")
-    command.add_argument("--seed", required=True, type=int, help="0 or larger")
+    command.add_argument(
+        "--seed", required=True, type=int, help="of initial weights and of the order of samples, 0 or larger"
+    )
     return command
 
 

@@ -1,7 +1,7 @@
 """What a stage is computed from, as `dvc.lock` records it, and short keys made of that.
 
 A stage runs before DVC writes its entry in `dvc.lock`, so the running stage computes its inputs the way DVC will, with
-DVC's own code. `tests/stages/test_tracking.py` checks that both ways agree.
+DVC's own code. `tests/stages/tracking/test_tracking.py` checks that both ways agree.
 """
 
 import hashlib

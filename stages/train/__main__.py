@@ -1,4 +1,4 @@
-"""Prepared dataset, variant and seed -> model and history."""
+"""Train a variant on a prepared dataset with a seed; write the model and its history."""
 
 from collections.abc import Sequence
 

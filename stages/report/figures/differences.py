@@ -5,8 +5,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stages.report.dataset_numbers import DIFFERENCE
 from stages.report.figures.dot_plots import (
-    DIFFERENCE,
     FRAME,
     LINE,
     Dots,

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from stages.report.dataset_numbers import DIFFERENCE
 from stages.report.figures.figure import PAPER, SOFT
 
 LINE, FRAME = 0.26, 0.9  # inches of height: of a row of dots, and of all the rest of a panel
@@ -15,7 +16,6 @@ WIDTH, AXIS = 3.2, 1.75  # inches: usual width of a panel, and least width of it
 LETTER = 0.072  # inches that a letter of a name takes, on average
 FREE = 0.08  # share of the range that stays free at both ends
 MEAN = ("mean", "low", "high")
-DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 @dataclass(frozen=True)

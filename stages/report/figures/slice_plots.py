@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stages.report.dataset_numbers import DIFFERENCE
 from stages.report.figures.dot_plots import (
-    DIFFERENCE,
     FRAME,
     LINE,
     MEAN,

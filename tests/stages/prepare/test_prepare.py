@@ -75,7 +75,7 @@ def test_after_a_failure_nothing_half_written_is_left(tmp_path, prepare):
 def test_an_unknown_dataset_and_wrong_parameters_exit_with_2(prepare, small_params):
     result = prepare("scene")
     assert result.returncode == 2
-    assert "unknown dataset 'scene'; params.yaml has: refcoco, refcoco+, " in result.stderr
+    assert "--dataset 'scene' is not in params.yaml; it has: refcoco, refcoco+, " in result.stderr
 
     small_params["datasets"]["cups"] = {"kind": "refer"}
     result = prepare("cups")

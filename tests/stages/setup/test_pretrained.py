@@ -112,7 +112,7 @@ def test_the_tokenizer_is_the_text_encoders_and_cuts_at_the_recipes_words(folder
 
 
 @pytest.mark.parametrize(("frozen", "text_frozen"), [(0, False), (2, False), (4, True)])
-def test_every_parameter_is_optimised_once_or_frozen(folders, small_params, frozen, text_frozen):
+def test_every_parameter_is_optimized_once_or_frozen(folders, small_params, frozen, text_frozen):
     small_params["recipes"]["small"]["training"]["encoder_learning_rate"] = 1e-5
     chosen = recipe(small_params, folders["dinov2"], folders["text"], frozen, text_frozen)
     model, _ = built(chosen)
