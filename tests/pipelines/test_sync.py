@@ -180,7 +180,7 @@ def synced_once(computed, tmp_path_factory) -> Path:
 @pytest.fixture
 def synced(synced_once, tmp_path, monkeypatch) -> Path:
     """A copy of a project that was synced once, as the current folder."""
-    from mlflow.live._tracking_service import utils
+    from mlflow.tracking._tracking_service import utils
 
     utils._artifact_repos_cache.clear()  # by the ids of runs, which are those of other copies
     folder = shutil.copytree(synced_once, tmp_path / "project", symlinks=True)
