@@ -27,11 +27,6 @@ PARENT = "mlflow.parentRunId"
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.lock that metrics and files belong to
 
 
-def run_name(dataset: str, variant: str, seed: int) -> str:
-    """`Run.name`, from its three fields."""
-    return Run(dataset, variant, seed).name
-
-
 def flatten(**sections: BaseModel) -> dict[str, Scalar]:
     """All parameters of the sections by dotted name, such as `recipe.training.epochs`. A list is one parameter."""
 
