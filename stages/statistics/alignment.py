@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from stages.statistics import bootstrap
-from stages.statistics.bootstrap import FEWEST_IMAGES, NOTHING, Estimates, VariantSeed
+from stages.statistics.bootstrap import NOTHING, Estimates, VariantSeed
+from stages.statistics.evidence import FEWEST_IMAGES
 
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
 LOGITS = {"ap": "logit_ap", "ap_ring": "logit_ap_ring", "ap_distractors": "logit_ap_distractors"}

@@ -36,7 +36,6 @@ from scipy import stats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-FEWEST_IMAGES = 10  # of an interval: fewer say too little about other images
 AT_ONCE = 1_000  # resamples whose weights are in memory together
 DIGITS = 12  # of a resampled number; beyond them numbers differ by rounding alone
 

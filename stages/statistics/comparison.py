@@ -13,7 +13,8 @@ import pandas as pd
 from stages.runtime.params import Variant
 from stages.scoring.metrics import METRICS, PRECISION_THRESHOLDS
 from stages.statistics import bootstrap
-from stages.statistics.bootstrap import FEWEST_IMAGES, NOTHING, Estimates, Interval, holm
+from stages.statistics.bootstrap import NOTHING, Estimates, Interval, holm
+from stages.statistics.evidence import FEWEST_IMAGES
 from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported

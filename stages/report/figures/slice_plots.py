@@ -22,7 +22,7 @@ from stages.report.figures.dot_plots import (
     width,
 )
 from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_style
-from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.evidence import FEWEST_IMAGES
 from stages.statistics.slices import Family
 
 ABOVE, UNIT = 0.48, 0.18  # inches for the title of a family with its unit, and for the unit alone

@@ -5,7 +5,7 @@ import pandas as pd
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.table import MISSING, REFERENCE_MARK, Block, Cell, Group, Table, interval, percent_cell
 from stages.statistics import alignment
-from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.evidence import FEWEST_IMAGES
 
 
 def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:

@@ -16,7 +16,7 @@ from stages.report.tables.captions import (
     why_no_number,
 )
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, cut
-from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.evidence import FEWEST_IMAGES
 from stages.statistics.slices import FAMILIES
 
 VARIANTS_ABREAST = 4

@@ -14,7 +14,7 @@ from stages.data import prepared
 from stages.runtime import layout
 from stages.scoring.metrics import METRICS
 from stages.statistics import bootstrap, slices
-from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.evidence import FEWEST_IMAGES
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from stages.statistics import alignment
-from stages.statistics.bootstrap import FEWEST_IMAGES
+from stages.statistics.evidence import FEWEST_IMAGES
 
 OTHERS = [measure for measure in alignment.MEASURES if measure != "ap"]
 COLUMNS = [*OTHERS, *alignment.LOGITS.values(), *alignment.BASES.values()]
