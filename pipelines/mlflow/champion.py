@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.runtime import layout
 from stages.runtime.run import Run
+from stages.statistics.evidence import is_val
 from stages.tracking.store import Store, all_pages
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Ch
 
     In a mixture of sets, a difference must be supported on the val of each set, and means are over these.
     """
-    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and _is_val(row["split"])]
+    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and is_val(row["split"])]
     supported = {}
     for variant in dict.fromkeys(run.variant for run in runs if run.variant != reference):
         own = [row for row in rows if row["variant"] == variant]
@@ -154,15 +155,10 @@ def _rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _is_val(split: str) -> bool:
-    """Whether a split is `val`, or `refcoco+_val` in a mixture of sets."""
-    return split.rpartition("_")[2] == "val"
-
-
 def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
     return fmean(float(row[column]) for row in rows)
 
 
 def _on_val(run: Run, metric: str) -> float:
     metrics = json.loads(layout.metrics(*run).read_text(encoding="utf-8"))
-    return fmean(values[metric] for split, values in metrics.items() if split != "protocol" and _is_val(split))
+    return fmean(values[metric] for split, values in metrics.items() if split != "protocol" and is_val(split))
