@@ -18,7 +18,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
 from models.variant import VariantFields
-from stages.runtime import layout
+from stages.runtime import layout, merge_conflicts
 from stages.runtime.errors import UserError
 from stages.runtime.refer_sets import SPLIT_BY, SetName
 
@@ -342,7 +342,7 @@ def content(path: Path = layout.PARAMS) -> object:
         problem = error.problem.split(" with value")[0]
         raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not YAML: {error}") from None
+        raise ParamsError(merge_conflicts.named(path) or f"{path} is not YAML: {error}") from None
 
 
 def check(content: object, path: Path = layout.PARAMS) -> Params:
