@@ -98,9 +98,16 @@ def _refusals() -> Iterator[None]:
 def _project() -> Iterator["Repo"]:
     """The project in the current folder. Raises DvcError."""
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
-    with _refusals(), Repo() as repo:
-        yield repo
+    with _refusals():
+        try:
+            opened = Repo()
+        except SCMError as error:
+            way_out = "`git init` makes it one, or `dvc config --local core.no_scm true` has DVC do without git"
+            raise DvcError(f"{error}: {way_out}") from error
+        with opened as repo:
+            yield repo
 
 
 def command_line() -> int:
