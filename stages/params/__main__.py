@@ -24,9 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
             partial.write_text(schema(), encoding="utf-8")
     experiment = settings.experiment
     runs = len(experiment.datasets) * len(experiment.variants) * len(experiment.seeds)
-    print(
-        f"{layout.PARAMS} is right: {runs} runs of recipe {experiment.recipe}; {SCHEMA} is {'up to date' if current else 'new'}"
-    )
+    state = "up to date" if current else "new"
+    print(f"{layout.PARAMS} is right: {runs} runs of recipe {experiment.recipe}; {SCHEMA} is {state}")
 
 
 if __name__ == "__main__":

@@ -40,10 +40,8 @@ def check(params: Params) -> tuple[list[str], str]:
 
 def _merge_conflicts() -> list[str]:
     """The report's files that git left half merged."""
-    texts = (
-        path for path in sorted(layout.REPORTS.rglob("*")) if path.is_file() and path.suffix not in (".png", ".pdf")
-    )
-    return [f"{path} holds a merge conflict: {COMMAND}" for path in texts if merge_conflicts.named(path)]
+    files = (path for path in sorted(layout.REPORTS.rglob("*")) if path.is_file())
+    return [f"{path} holds a merge conflict: {COMMAND}" for path in files if merge_conflicts.named(path)]
 
 
 def _stages(params: Params) -> list[str]:

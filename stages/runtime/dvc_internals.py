@@ -202,8 +202,8 @@ def default_remote(levels: Sequence[str] = ("local", "repo")) -> str | None:
 
     with _refusals():
         settings = Config.from_cwd()
-        named = (settings.load_one(level)["core"].get("remote") for level in levels if level in settings.files)
-        return next(filter(None, named), None)
+        known: list[Any] = [settings.load_one(level) for level in levels if level in settings.files]
+        return next(filter(None, (each["core"].get("remote") for each in known)), None)
 
 
 def read_yaml(path: Path) -> Any:

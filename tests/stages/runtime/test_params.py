@@ -165,8 +165,8 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (
             ("datasets", "Scenes-night"),
             SCENES_ENTRY,
-            "datasets: Scenes-night goes on from scenes by a dash, which joins names in stages and files, so those of one "
-            "may be taken for the other's: rename one, to Scenes_night for example",
+            "datasets: Scenes-night goes on from scenes by a dash, which joins names in stages and files, so those of "
+            "one may be taken for the other's: rename one, to Scenes_night for example",
         ),
         (("datasets", "SCENES"), SCENES_ENTRY, "datasets: SCENES, scenes: alike but for case, - and _"),
         (("variants", "Alignformer"), {"vlba": "none"}, "variants: Alignformer, alignformer: alike but for case"),
