@@ -26,6 +26,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from pycocotools import mask as coco_mask
 
+from stages.runtime import layout
 from stages.runtime.errors import UserError
 
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -162,7 +163,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
         ValueError: why the file cannot be read; who calls knows which image it is of which dataset.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(layout.source(path)) as file:
             if file.size != size:
                 raise ValueError("it is {} x {} pixels, prepared as {} x {}".format(*file.size, *size))
             return file.convert("RGB")

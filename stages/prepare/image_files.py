@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from stages.prepare.problems import Problems
+from stages.runtime import layout
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whatever the name ends with; others may start programs, as EPS does
@@ -47,8 +48,8 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
         path = join(folder, name)
         what = f"image {image_id}, {name}"
         try:
-            sizes[path] = os.path.getsize(path)
-            found = _size(path)
+            sizes[path] = os.path.getsize(layout.source(path))
+            found = _size(layout.source(path))
         except (FileNotFoundError, NotADirectoryError):
             problems.add(folder, "image missing", what)
         except Exception as error:  # a decoder raises nearly anything where an image is broken
@@ -66,6 +67,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str
 def listing(folder: Path) -> Iterable[tuple[str, int]]:
     """The name and the size in bytes of every image below a folder, sorted by name."""
     found = []
+    folder = layout.source(folder)
     for parent, _, names in os.walk(folder):
         for name in names:
             if name.lower().endswith(SUFFIXES):
@@ -74,7 +76,7 @@ def listing(folder: Path) -> Iterable[tuple[str, int]]:
     return sorted(found)
 
 
-def _size(path: str) -> tuple[int, int]:
+def _size(path: Path) -> tuple[int, int]:
     """(width, height) from the header. A file that does not end as its format should is decoded, to be sure."""
     with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
         ending = ENDINGS.get(image.format, b"")
@@ -104,7 +106,7 @@ def _reason(error: Exception) -> str:
 
 def _holds_images(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(layout.source(folder)) as entries:
             return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)
     except OSError:
         return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stages.runtime import layout
 from stages.tracking import flavour
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def opened() -> Iterator[Store]:
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    root = _root()
+    root = layout.project().resolve()
     with FileLock(root / "mlflow.db.lock", timeout=LOCK_PATIENCE):
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             _check_writable(root / "mlflow.db")
@@ -65,12 +66,7 @@ def opened() -> Iterator[Store]:
 
 def address() -> str:
     """The address of the store: `MLFLOW_TRACKING_URI`, or else the database of this project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
-
-
-def _root() -> Path:
-    """The project root. When DVC runs an experiment in a temporary copy, `DVC_ROOT` names the original project."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{layout.project().resolve() / 'mlflow.db'}"
 
 
 def _check_writable(database: Path) -> None:

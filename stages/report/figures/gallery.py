@@ -12,6 +12,7 @@ from stages.data import prepared
 from stages.drawing import mask_comparison
 from stages.report.dataset_numbers import ReportError
 from stages.report.dataset_results import DatasetResults
+from stages.runtime import layout
 
 EXPRESSIONS = 12
 EXTREMES = 6  # expressions of a gallery that shows one end
@@ -172,7 +173,7 @@ def _open(dataset: str, instance: pd.Series) -> Image.Image:
     path, size = Path(instance["image"]), (int(instance["width"]), int(instance["height"]))
     again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
     try:
-        with Image.open(path) as file:
+        with Image.open(layout.source(path)) as file:
             image = file.convert("RGB")
     except OSError as error:
         raise ReportError(
