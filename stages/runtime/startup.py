@@ -26,11 +26,15 @@ SWITCHES = {  # no telemetry, no pickles, no jobs of others; variables that the 
 
 @cache
 def start() -> None:
-    """Prepare the process, once: end with DVC, set `SWITCHES`, collect garbage rarely, hide MLflow's password."""
+    """Prepare the process, once.
+
+    It ends with DVC, has `SWITCHES`, opens no window, collects garbage rarely, and hides MLflow's password.
+    """
     if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
         exit_with_parent()
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
+    os.environ["MPLBACKEND"] = "agg"  # a notebook hands on its own, which may not be installed here
     _collect_rarely()
     _keep_password_out_of_address()
 
