@@ -1,6 +1,7 @@
 """What a number rests on: how many images a split needs, and which splits chose nothing."""
 
 FEWEST_IMAGES = 10  # of an interval: fewer say too little about other images
+FEW_IMAGES = 50  # below it, intervals are rough, and a note says so
 
 
 def is_val(split: str) -> bool:

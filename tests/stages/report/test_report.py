@@ -495,5 +495,5 @@ def test_an_image_of_another_size_is_refused(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     for path in Path("data/scenes/images").iterdir():
         Image.new("RGB", (30, 40)).save(path)
-    with pytest.raises(SystemExit, match="is 30 x 40 pixels, the dataset says 40 x 40"):
+    with pytest.raises(SystemExit, match="it is 30 x 40 pixels, prepared as 40 x 40"):
         report([])
