@@ -8,7 +8,7 @@ score.
 import io
 
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pycocotools import mask as coco
 
 from models.alignformer import AlignFormer
@@ -41,7 +41,9 @@ def decoded(content: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content)) as file:
             return ImageOps.exif_transpose(file).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # its message has the address of the stream
+        raise ValueError("it cannot be read as an image: its format is not one that Pillow knows") from error
+    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise ValueError(f"it cannot be read as an image: {error}") from error
 
 

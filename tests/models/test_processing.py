@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -268,9 +269,15 @@ def test_one_image_of_several_expressions_is_there_once(processor, images):
 
 
 def test_an_expression_that_cannot_be_read_is_an_error(processor, images):
-    for nothing in ("", " \n"):
+    for nothing in ("", " \n", "\u00a0"):
         with pytest.raises(ValueError, match="is empty"):
             processor(images[0], nothing)
+    processor.tokenizer.backend_tokenizer.normalizer = BertNormalizer()  # drops what nobody sees
+    for invisible in ("\u200b", "\u00ad \ufeff\u2060", "\u0007"):
+        with pytest.raises(ValueError, match="is empty: the tokenizer drops all of") as error:
+            processor(images[0], ["cup", invisible])
+        assert str(error.value).isprintable()
+    assert processor(images[0], "\u200bcup")["input_ids"].tolist() == [[4]]
     long = "the red cup the red"
     with pytest.raises(ValueError, match=f"has 5 tokens and the model reads 4.*{long}"):
         processor(images[0], ["cup", long])
