@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stages.runtime import layout
 from stages.runtime.errors import UserError
-from stages.runtime.run import Run
+from stages.runtime.run import Run, how_to_train
 from stages.tracking import flavour, store
 
 RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
@@ -33,11 +33,11 @@ def folder(name: str) -> Path:
         return layout.model(*run)
     if registered := REGISTERED.fullmatch(name):
         return _downloaded(f"models:/{registered[1] or registered[2]}")
-    trained = ", ".join(runs()) or "none; `make repro` trains some"
-    train = f" `dvc repro {run.stage('train')}` trains it." if run else ""
+    there = ", ".join(runs()) or "none; `make repro` trains some"
+    train = f" {how_to_train(run)}." if run else ""
     raise NoModelError(
         f"no model {name!r}: it is neither a folder with a config.json nor a run in {layout.RESULTS / 'models'}."
-        f"{train} Runs there: {trained}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
+        f"{train} Runs there: {there}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
     )
 
 

@@ -122,6 +122,7 @@ def table(results: DatasetNumbers) -> Table | None:
             "Published values are single numbers without intervals, from other encoders and training than these.",
             seeds_said(results),
             "Brackets: 95 % intervals of this project's results.",
+            *([f"Protocol {results.protocol.name}: {results.protocol.differs}"] if results.protocol.differs else []),
             statement(results),
             MADE_BY,
         ],
