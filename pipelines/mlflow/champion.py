@@ -123,17 +123,21 @@ def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Ch
 
 
 def _why_none(rows: Sequence[Mapping[str, str]], splits: Sequence[str], reference: str, metric: str) -> str:
-    others = [row for row in rows if row["variant"] != reference and row["difference"]]
-    if reasons := dict.fromkeys(f"{row['split']}: {row['no_verdict']}" for row in rows if row.get("no_verdict")):
-        return "; ".join(reasons)
-    if not others:
+    compared: dict[str, list] = {}
+    for row in rows:
+        if row["variant"] != reference and row["difference"]:
+            compared.setdefault(row["variant"], []).append(row)
+    if not compared:
         return f"nothing is compared with {reference}"
-    differences = {
-        variant: [row for row in others if row["variant"] == variant]
-        for variant in dict.fromkeys(row["variant"] for row in others)
-    }
-    best = max(differences, key=lambda variant: _mean(differences[variant], "difference"))
-    shown = [f"{row['split']} {float(row['difference']):+.4f} {_interval(row)}".strip() for row in differences[best]]
+    judged = {variant: own for variant, own in compared.items() if not any(row.get("no_verdict") for row in own)}
+    if not judged:
+        reasons: dict[str, list[str]] = {}
+        for row in rows:
+            if (why := row.get("no_verdict")) and row["split"] not in reasons.setdefault(why, []):
+                reasons[why].append(row["split"])
+        return "; ".join(f"{', '.join(of)}: {why}" for why, of in reasons.items())
+    best = max(judged, key=lambda variant: _mean(judged[variant], "difference"))
+    shown = [f"{row['split']} {float(row['difference']):+.4f} {_interval(row)}".strip() for row in judged[best]]
     return (
         f"no variant is above {reference} by a difference in {metric} that is supported on {_each(splits)}; the "
         f"largest is that of {best}: {', '.join(shown)}"

@@ -125,6 +125,7 @@ class _Sync:
         lacked += ["params"] * complete_run.send_params(opened, mlflow_run, training.params)
         lacked += ["curves"] * curves
         lacked += ["model"] * complete_run.send_model(opened, mlflow_run, training.run)
+        lacked += ["card"] * complete_run.send_card(opened, mlflow_run, training.run)
         lacked += ["evaluation"] * self.evaluation(opened, mlflow_run, training)
         if mlflow_run.info.status != "FINISHED":
             opened.client.set_terminated(mlflow_run.info.run_id, "FINISHED")
@@ -173,12 +174,13 @@ class _Sync:
 
     def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
         """The file of the comparison, and those of its report. Returns whether some were missing."""
-        files, tags = [(layout.comparison(dataset), mlruns.COMPARISON)], {}
+        files = [(layout.comparison(dataset), mlruns.COMPARISON)]
+        tags = {mlruns.COMPARED: mlruns.md5(layout.comparison(dataset))}
         entry, datasets = self.entries.get("report"), mlruns.reported(dataset, parent.data.tags["key"])
         if entry and datasets and self.tree.holds(*entry["outs"]):
             there = filter(Path.is_file, sorted(layout.REPORTS.rglob("*")))
             files += mlruns.report_files(dataset, datasets, there)
-            tags = {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
+            tags |= {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
         again = not tags.items() <= parent.data.tags.items()
         sent = complete_run.send_files(opened, parent, files, again)
         return bool(sent + complete_run.send_tags(opened, parent, tags))

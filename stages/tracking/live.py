@@ -143,6 +143,7 @@ def log_card(dataset: str, variant: str, seed: int, card: Path) -> None:
             for trained in store.find(opened, keys.key(train, inputs))[:1]:
                 for model in store.models_of(opened, trained):
                     store.add_to_model(opened, model, card)
+                store.send_tags(opened, trained.info.run_id, {mlruns.CARD: mlruns.md5(card)})
 
 
 def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> None:
@@ -165,7 +166,7 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
             with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)
         if not lost.what:
-            store.send_tags(opened, run_id, {mlruns.REPORTED: key})
+            store.send_tags(opened, run_id, {mlruns.REPORTED: key, mlruns.COMPARED: mlruns.md5(Path(comparison))})
         opened.client.set_terminated(run_id, "FINISHED")
 
 

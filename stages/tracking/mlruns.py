@@ -5,6 +5,7 @@ result is the same.
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ EVALUATION, COMPARISON, REPORT = "evaluation", "comparison", "report"  # artifac
 PAGE, PROVENANCE = layout.REPORTS / "index.html", layout.REPORTS / "provenance.json"
 PARENT = "mlflow.parentRunId"
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.lock that metrics and files belong to
+CARD, COMPARED = "md5.card", "md5.comparison"  # tags: the content of these files, as MLflow lists only their sizes
 
 
 def flatten(**sections: BaseModel) -> dict[str, Scalar]:
@@ -144,6 +146,11 @@ def compared(table: Path) -> dict[str, float]:
     means = {name: row["mean"] for name, row in named}
     differences = {f"difference/{name}": row["difference"] for name, row in named}
     return {name: float(value) for name, value in {**means, **differences}.items() if value}
+
+
+def md5(path: Path) -> str:
+    """A hash of a file's content."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def reported(dataset: str, key: str) -> list[str]:

@@ -316,8 +316,11 @@ def _files(list_folder: Callable[[str | None], Iterable], folder: str | None = N
 
 
 def legal(name: str) -> str:
-    """The name of a metric or param with characters that MLflow allows: `Pr@0.5` becomes `Pr_0.5`."""
-    return re.sub(r"[^\w\-./ ]", "_", name)
+    """The name of a metric or param with characters that MLflow allows: `Pr@0.5` becomes `Pr_0.5`.
+
+    A `+`, which names of variants and splits may hold, becomes ` plus`: no two of them become one.
+    """
+    return re.sub(r"[^\w\-./ ]", "_", name.replace("+", " plus"))
 
 
 def in_words(error: BaseException) -> str:

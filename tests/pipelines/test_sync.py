@@ -229,6 +229,10 @@ def said() -> list[str]:
     return lines
 
 
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 UNCHANGED = ["MLflow: 0 runs made, 0 runs completed, 7 runs unchanged, 1 champion"]
 
 
@@ -287,7 +291,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert "README.md" in folder
     assert {"MLmodel", "code/served.py", "code/models/alignformer.py"} <= set(model["files"])
     weights = Path("results/models/scenes/vlba/1/model.safetensors").read_bytes()
-    assert model["files"]["data/model/model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert model["files"]["data/model/model.safetensors"] == sha256(weights)
     assert ("val/mIoU", 0.11 + 0.3) in model["metrics"]
 
     parent = held["runs"]["scenes small"]
@@ -342,6 +346,20 @@ def test_what_a_run_lost_is_completed(synced):
     assert mlflow_state.contents() == before
     assert run_of("vlba-0").info.run_id == run.info.run_id
     assert said() == UNCHANGED
+
+
+def test_a_card_and_a_comparison_of_the_same_size_are_sent(synced):
+    card, comparison = Path("results/models/scenes/vlba/0/README.md"), Path("results/comparison/scenes.csv")
+    for path, old, new, stage in (
+        (card, "card", "Card", "evaluate@scenes-vlba-0"),
+        (comparison, "0.25", "0.26", "ablate@scenes"),
+    ):
+        path.write_text(path.read_text().replace(old, new))
+        subprocess.run(dvc("commit", "-q", "--force", stage), env=environment(), check=True)
+    assert {"train@scenes-vlba-0: completed: card", "ablate@scenes: completed: report"} <= set(said())
+    held = mlflow_state.contents()["runs"]
+    assert held["vlba-0"]["models"][0]["files"]["data/model/README.md"] == sha256(card.read_bytes())
+    assert held["scenes small"]["files"]["comparison/scenes.csv"] == sha256(comparison.read_bytes())
 
 
 def test_runs_and_models_deleted_in_mlflow_come_back(synced):
@@ -575,9 +593,9 @@ def compare(rows, **given) -> None:
 
 def test_no_champion_without_a_verdict(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    compare([("a", "test", 0.7, 0.2, "")], p_holm="", no_verdict="one seed is no evidence")
+    compare([("a", "testA", 0.7, 0.2, ""), ("a", "testB", 0.7, 0.2, "")], p_holm="", no_verdict="one seed is too few")
     runs = [Run("D", variant, 0) for variant in ("reference", "a")]
-    assert champion.choose("D", runs, "reference", "mIoU") == "test: one seed is no evidence"
+    assert champion.choose("D", runs, "reference", "mIoU") == "testA, testB: one seed is too few"
 
 
 def test_champions_of_other_experiments_have_other_names():
@@ -612,7 +630,7 @@ def test_a_report_stays_with_the_run_that_it_was_made_from(synced):
         for name, (page, files) in pages.items():
             of = name.removesuffix(" small")
             text = texts.get(of, "page of ['scenes'], small")
-            assert page == hashlib.sha256(text.encode()).hexdigest(), (dataset, name)
+            assert page == sha256(text.encode()), (dataset, name)
             assert files == {f"comparison/{of}.csv", "report/index.html", f"report/tables/{of}.csv"}
 
 

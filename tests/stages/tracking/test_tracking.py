@@ -242,6 +242,12 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
     assert set(read_runs()) == {"vlba-0", "scenes small"}
 
 
+def test_names_that_differ_are_metrics_that_differ():
+    names = ["a+/val/Pr@0.5", "a_/val/Pr@0.5", "a++/val/Pr@0.5", "a-/val/Pr@0.5", "a+_/val/Pr@0.5", "a_+/val/Pr@0.5"]
+    assert len({store.legal(name) for name in names}) == len(names)
+    assert store.legal("refcoco+_val/Pr@0.5") == "refcoco plus_val/Pr_0.5"
+
+
 def test_no_password_of_an_address_is_printed():
     shown = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
     assert shown == "OSError: API request to https://***@host:5000/api failed"
