@@ -41,6 +41,7 @@ def _is_to_be_tried_again(task, task_run, state: State) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=RETRIES,
+    retry_delay_seconds=0,  # not that of the user's settings: `FlowRun` pauses by itself
     retry_condition_fn=_is_to_be_tried_again,
 )
 def stage(name: str, flow_run: FlowRun) -> State:
@@ -54,7 +55,7 @@ def stage(name: str, flow_run: FlowRun) -> State:
     return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
 
 
-@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def mlflow() -> State:
     """Bring MLflow into step with DVC's outputs. It is a view: where that fails, the flow does not."""
     try:
