@@ -122,6 +122,7 @@ def table(results: DatasetNumbers) -> Table | None:
             "Published values are single numbers without intervals, from other encoders and training than these.",
             seeds_said(results),
             f"Brackets: 95 % intervals of this project's results, over {results.over}.",
+            *([f"Protocol {results.protocol.name}: {results.protocol.differs}"] if results.protocol.differs else []),
             *limits(results, results.splits),
             statement(results),
             MADE_BY,

@@ -145,10 +145,17 @@ def digests() -> str:
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
-def test_another_process_draws_the_same_bytes():
-    """Whatever Python's hashes of strings are, and whatever the time is."""
-    there = "from tests.stages.report.test_report_figures import digests; print(digests())"
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
+def test_another_process_draws_the_same_bytes(tmp_path):
+    """Whatever Python's hashes of strings are, whatever the time is, and in a notebook of a user with own settings."""
+    style = "font.family: monospace\nfont.size: 20\nlines.linewidth: 9\nsavefig.dpi: 33\naxes.grid: True\n"
+    (tmp_path / "matplotlibrc").write_text(f"{style}xtick.direction: in\nfigure.facecolor: red\npath.snap: False\n")
+    there = (
+        "from stages.runtime.startup import start; start(); "
+        "from tests.stages.report.test_report_figures import digests; print(digests())"
+    )
+    own = {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "module://matplotlib_inline.backend_inline_of_nobody"}
+    own |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "20"}
+    environment = {**os.environ, **own, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", there], cwd=root, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == digests(), done.stderr

@@ -222,6 +222,7 @@ def test_every_metric_has_its_difference(results):
     [
         ("original", ["mIoU", "oIoU"]),
         ("lavt", ["oIoU"]),
+        ("caris", ["oIoU", "mIoU"]),
         ("cris", ["mIoU"]),
         ("cgformer", ["oIoU", "mIoU"]),
         ("rela", ["oIoU", "mIoU"]),
