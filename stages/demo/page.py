@@ -6,11 +6,11 @@ import io
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from PIL import Image
 
+from models import images
 from stages.attention.tiles import AttentionTiles, Tile
 from stages.demo import answers
 from stages.demo.answers import Answer, DemoSample
 from stages.scoring import trained
-from stages.serving import served
 
 WIDTH, THUMBNAIL = 320, 80  # pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
@@ -120,8 +120,8 @@ def _sample(image: dict) -> DemoSample:
 
 
 def _uploaded(content: str) -> Image.Image:
-    """A data URI -> the image, as `served.decoded`."""
-    return served.decoded(base64.b64decode(content.partition(",")[2]))
+    """A data URI -> the image, as `models.images` reads it."""
+    return images.read(io.BytesIO(base64.b64decode(content.partition(",")[2])))
 
 
 def _shown(answer: Answer) -> list:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.data import prepared
 from stages.prepare import inspection, sources
-from stages.prepare.tables import count
+from stages.prepare.tables import count, few_images
 from stages.runtime import layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Source
@@ -21,6 +21,9 @@ def prepare(name: str, source: Source) -> None:
         partial.mkdir()
         tables = sources.read(source, partial)
         counts = count(tables.expressions)
+        warnings, notes = few_images(counts)
+        tables.warnings += warnings
+        tables.notes += notes
         summary = {
             "name": name,
             "source": source.model_dump(),

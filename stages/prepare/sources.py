@@ -1,11 +1,13 @@
 """The files, the tables and the fingerprints of a source of `params.yaml`."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.prepare import image_files, mix, published, refer
+from stages.prepare import coco, image_files, mix, published, refer
 from stages.prepare.coco import read_bytes
+from stages.prepare.problems import DatasetError
 from stages.prepare.refer import ReferFiles
 from stages.prepare.scenes import release as scenes
 from stages.prepare.tables import Tables
@@ -45,36 +47,42 @@ def refer_files(source: ReferSource | MixSource) -> list[ReferFiles]:
 
 
 def external(source: Source) -> dict:
-    """What lies outside the project: hashes of the annotation files, and names and sizes of all images.
+    """What lies outside the project: hashes of the annotation files, and names and sizes of the images they list.
 
     The DVC stage `prepare` depends on this instead of on the files, so that it runs again when they change and 13 GB of
     images are neither hashed nor copied into the cache.
 
     Raises:
-        DatasetError: an annotation file is missing.
+        DatasetError: an annotation file is missing or cannot be read, or none of the images it lists exists.
     """
     if isinstance(source, ScenesSource):
         return {"rendered": "by the project, from its entry in params.yaml"}
     if isinstance(source, CocoSource):
-        annotations, folders = [Path(source.instances), Path(source.expressions)], [Path(source.images)]
+        annotations = [Path(source.instances), Path(source.expressions)]
+        listed = {Path(source.images): [annotations[0]]}
     else:
         sets = refer_files(source)
         annotations = [file for files in sets for file in files.annotations]
-        looked_at = sets if source.check_images is not False else []
-        folders = list(dict.fromkeys(files.image_folder() for files in looked_at))
+        listed = defaultdict(list)
+        for files in sets if source.check_images is not False else []:
+            listed[files.image_folder()].append(files.instances)
     return {
         "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations},
-        "images": {folder.as_posix(): _summary(list(image_files.listing(folder))) for folder in folders},
+        "images": {folder.as_posix(): _summary(folder, files) for folder, files in listed.items()},
     }
 
 
 def fingerprint(tables: Tables) -> str:
     """SHA-256 of the bytes of the annotation files and of the name and size of every image in use."""
     lines = [hashlib.sha256(read_bytes(path)).hexdigest() for path in tables.files]
-    return _digest([*lines, *_lines((Path(path).name, size) for path, size in tables.sizes.items())])
+    return _digest([*lines, *_lines(tables.sizes.items())])
 
 
-def _summary(found: list[tuple[str, int]]) -> dict:
+def _summary(folder: Path, files: list[Path]) -> dict:
+    """Of the images in a folder that some COCO files list."""
+    found = image_files.listing(folder, (name for file in files for name in coco.file_names(file)))
+    if not found:
+        raise DatasetError(f"{folder}: holds no image that {' or '.join(map(str, files))} lists")
     return {"files": len(found), "bytes": sum(size for _, size in found), "names and sizes": _digest(_lines(found))}
 
 

@@ -257,7 +257,7 @@ Variant = _section_of(
 
 
 class Evaluation(Section):
-    protocol: Literal["original", "lavt", "cris", "cgformer", "rela"]
+    protocol: Literal["original", "lavt", "caris", "cris", "cgformer", "rela"]
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
 

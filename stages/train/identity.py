@@ -21,6 +21,7 @@ SOURCES = (  # the code among the deps of stage train in dvc.yaml
     "models/encoders.py",
     "models/frames.py",
     "models/grouping.py",
+    "models/images.py",
     "models/losses.py",
     "models/parallel.py",
     "models/pixel_decoder.py",

@@ -173,7 +173,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (
             ("evaluation", "protocol"),
             "lav",
-            "evaluation.protocol: expected one of 'original', 'lavt', 'cris', 'cgformer'",
+            "evaluation.protocol: expected one of 'original', 'lavt', 'caris', 'cris', 'cgformer'",
         ),
         (VISION, SWIN | {"num_heads": [3]}, "recipes.small.model.vision.num_heads: 1 levels, but depths has"),
         (VISION, SWIN | {"embed_dim": 50}, "recipes.small.model.vision.num_heads: 3 heads do not divide the width 50"),
