@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FLOCK := $(if $(shell command -v flock),flock $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
+unexport PYTHONSAFEPATH # with it, `python -m` does not find the packages of this folder
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test lint check ui demo schedule unschedule

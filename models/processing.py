@@ -68,9 +68,14 @@ class AlignFormerProcessor(ProcessorMixin):
         return BatchFeature(inputs)
 
     def check(self, expression: str, truncation: bool = False) -> None:
-        """Raise ValueError if an expression is empty or, without `truncation`, longer than the model reads."""
+        """Raise ValueError if an expression is empty or, without `truncation`, longer than the model reads.
+
+        Empty is also one whose characters the tokenizer drops, such as zero-width spaces.
+        """
         if not expression.strip():
             raise ValueError("the expression is empty")
+        if not self.tokenizer(expression, add_special_tokens=False, verbose=False)["input_ids"]:
+            raise ValueError(f"the expression is empty: the tokenizer drops all of {expression!a}")
         tokens, most = len(self.tokenizer(expression, verbose=False)["input_ids"]), self.tokenizer.model_max_length
         if tokens > most and not truncation:
             raise ValueError(

@@ -27,6 +27,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from models import images
+from stages.runtime import layout
 from stages.runtime.errors import UserError
 
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -162,7 +163,7 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     Raises:
         ValueError: why the file cannot be read; who calls knows which image it is of which dataset.
     """
-    image = images.read(path)
+    image = images.read(layout.source(path))
     if image.size != size:
         raise ValueError("it is {} x {} pixels, prepared as {} x {}".format(*image.size, *size))
     return image

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stages.data.prepared import INSTANCE_COLUMNS
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
+from stages.runtime import layout
 
 LARGEST_SIDE = 65535  # pixels, of a JPEG
 LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds for each
@@ -93,9 +94,9 @@ def category_name(category: object) -> str:
 def read_bytes(path: Path) -> bytes:
     """A file's bytes. Raises DatasetError where it cannot be read; the message names what lies beside it."""
     try:
-        return path.read_bytes()
+        return layout.source(path).read_bytes()
     except OSError as error:
-        nearby = sorted(other.name for other in path.parent.glob("*")) or "nothing"
+        nearby = sorted(other.name for other in layout.source(path.parent).glob("*")) or "nothing"
         raise DatasetError(f"{path}: {error.strerror}; {path.parent} holds {shown(nearby)}") from None
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from models import images
 from stages.prepare.problems import Problems
+from stages.runtime import layout
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
@@ -59,17 +60,18 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
         instances: columns image (the file's name), image_id, width, height.
     """
     rows = instances[["image", "image_id", "width", "height"]].drop_duplicates()
+    located = layout.source(folder)
     sizes, turned, changed = {}, {}, defaultdict(dict)
     for name, image_id, width, height in tqdm(
         rows.itertuples(index=False, name=None), "image headers", len(rows), disable=None
     ):
-        path = join(folder, name)
+        path = join(located, name)
         what = f"image {image_id}, {name}"
         try:
             sizes[name] = os.path.getsize(path)
             found = _header(path)
         except (FileNotFoundError, NotADirectoryError):
-            problems.add(folder, "image missing", what + _alike(folder, name))
+            problems.add(folder, "image missing", what + _alike(located, name))
             continue
         except (OSError, ValueError) as error:
             problems.add(folder, "image cannot be read", f"{what}: {getattr(error, 'strerror', None) or error}")
@@ -98,10 +100,10 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
 
 def listing(folder: Path, names: Iterable[str]) -> list[tuple[str, int]]:
     """The name and the size in bytes of those of some images that exist, sorted by name."""
-    found = []
+    located, found = layout.source(folder), []
     for name in set(names):
         try:
-            found.append((name, os.stat(join(folder, name)).st_size))
+            found.append((name, os.stat(join(located, name)).st_size))
         except (OSError, ValueError):  # as of a name with a null byte
             continue
     return sorted(found)
@@ -148,7 +150,7 @@ def _alike(folder: Path, name: str) -> str:
 
 def _holds_images(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(layout.source(folder)) as entries:
             return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)
     except OSError:
         return False

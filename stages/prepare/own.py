@@ -22,6 +22,7 @@ from stages.prepare import boxes, coco, image_files
 from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, visible
+from stages.runtime import layout
 from stages.statistics.evidence import FEWEST_IMAGES
 
 HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
@@ -42,7 +43,7 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     Raises:
         DatasetError: a file is missing or malformed, or entries are wrong; the message names every kind of problem.
     """
-    if not images.is_dir():
+    if not layout.source(images).is_dir():
         raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the images")
     problems = Problems()
     table = _csv(expressions, problems)

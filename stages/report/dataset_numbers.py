@@ -18,6 +18,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.statistics import evidence
 
 COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
 DIAGNOSIS, SUMMARY = "diagnosis.csv", "dataset.json"
@@ -28,11 +29,11 @@ IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
 COLUMNS = {
     COMPARISON: {
         *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "images", "mean", "low"),
-        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", *IMPROVEMENT, "supported"),
+        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", "no_verdict", *IMPROVEMENT, "supported"),
     },
     CONTRASTS: {
         *("protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds", *DIFFERENCE),
-        *("p", "p_holm", "supported"),
+        *("p", "p_holm", "no_verdict", "supported"),
     },
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
@@ -120,6 +121,20 @@ class DatasetNumbers:
     def images(self) -> dict[str, int]:
         """Number of images of each evaluation split."""
         return self._of_splits("images")
+
+    @property
+    def unseen(self) -> list[str]:
+        """The evaluation splits that the headline is about: those that chose no epoch, where there are any."""
+        return evidence.unseen(self.splits)
+
+    @cached_property
+    def over(self) -> str:
+        """What an interval of a mean covers."""
+        return "images and seeds" if any(len(seeds) > 1 for seeds in self.scored_seeds.values()) else "images alone"
+
+    def no_verdict(self, split: str) -> str:
+        """Why differences on a split are neither supported nor not, the same for all; empty where they are."""
+        return self.comparison["no_verdict"].xs(split, level="split").max()
 
     @property
     def partial(self) -> bool:
@@ -213,11 +228,12 @@ def read_bytes(path: Path, problem: str, stage: str) -> bytes:
 
 def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
-    table = pd.read_csv(io.BytesIO(content), dtype={"missing": str, "family": str, "slice": str})
+    texts = ("missing", "no_verdict")
+    table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
     command = COMMAND if file == DIAGNOSIS else f"dvc repro ablate@{path.stem}"
     table = _with_columns(table, COLUMNS[file], path, command)
-    if "missing" in table:
-        table["missing"] = table["missing"].fillna("")
+    for column in table.columns.intersection(texts):
+        table[column] = table[column].fillna("")
     if "supported" in table:
         table["supported"] = table["supported"].astype(str) == "True"
     return table

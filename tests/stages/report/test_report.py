@@ -19,6 +19,7 @@ from stages.report.figures import gallery
 from stages.report.tables import latex
 from stages.runtime import layout
 from stages.runtime.params import read as read_params
+from stages.scoring.protocols import PROTOCOLS
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
@@ -103,8 +104,9 @@ def build_run(name: str, variant: str, seed: int, quality: float, protocol: str)
     for expression in dataset.expressions[dataset.expressions["split"] != "train"].itertuples():
         instance = dataset.instances.loc[expression.ann_id]
         truth = prepared.decode_mask(instance["mask"], instance["height"], instance["width"])
-        if protocol in ("lavt", "rela"):
-            truth = np.asarray(Image.fromarray(truth).resize((480, 480), Image.Resampling.NEAREST))
+        if PROTOCOLS[protocol].grid == "input":
+            size = (PROTOCOLS[protocol].size,) * 2
+            truth = np.asarray(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST))
         away = 0 if generator.random() < quality else int(generator.integers(1, truth.shape[1] // 2))
         predicted = np.roll(truth, away, axis=1)
         intersection, union = int((truth & predicted).sum()), int((truth | predicted).sum())
