@@ -83,6 +83,15 @@ def fingerprint(tables: Tables) -> str:
     return _digest([*lines, *_lines(tables.sizes.items())])
 
 
+def contents(folder: Path) -> dict:
+    """How many files lie in a folder and below, and one SHA-256 of their names and bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = [
+        f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
+    ]
+    return {"files": len(files), "sha256": _digest(hashes)}
+
+
 def _summary(folder: Path, names: set[str]) -> dict:
     found = image_files.listing(folder, names)
     if names and not found:
