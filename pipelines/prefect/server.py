@@ -224,6 +224,7 @@ def main() -> None:
     """Serve on the socket whose number is given, and end with the process that started this one."""
     startup.start()
     parent.exit_with_parent()
+    internals.hide_connections_that_end_with_the_server()
     import uvicorn
 
     config = uvicorn.Config(internals.server_app(), log_level="error")
