@@ -30,11 +30,15 @@ class Stretch:
         return _normalised(image.resize((self.size, self.size), Image.Resampling.BILINEAR), mean, std)
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask (height, width), bool -> (size, size), bool: the pixel under the center of each output pixel."""
+        """A mask (height, width), bool -> (size, size), bool: the pixel under the center of each output pixel.
+
+        Pillow resizes it, as in the code of LAVT and CARIS: a center on the border of two pixels takes the one that
+        Pillow's rounding gives.
+        """
         if mask.shape == (self.size, self.size):
             return mask
-        rows, columns = ((2 * np.arange(self.size) + 1) * side // (2 * self.size) for side in mask.shape)
-        return mask[rows][:, columns]
+        resized = Image.fromarray(mask.view(np.uint8)).resize((self.size, self.size), Image.Resampling.NEAREST)
+        return np.array(resized).view(bool)
 
     def restore(
         self, maps: torch.Tensor, target_size: tuple[int, int], mode: Interpolation = "bilinear"

@@ -26,7 +26,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from pipelines.dvc import dag
+from pipelines.dvc import dag, remote
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
@@ -76,6 +76,7 @@ def experiment(
         dag.check_root()
         with param_overrides.held(overrides or [], say) as keep_overrides:
             repair(say)
+            remote.say_unused(say)
             pipeline = dag.look()
             stages = dag.restrict(pipeline.dag, targets or [])
             flow_run = FlowRun(stages, pipeline, jobs, keep_going)

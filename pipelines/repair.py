@@ -12,7 +12,8 @@ from stages.runtime import startup
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Mend and say what was done; exit code 1 where the current folder is not the root of a DVC project."""
+    """Mend and say what was done; exit code 1 where the current folder is not the root of a DVC project, or
+    `dvc.lock` holds a merge conflict."""
     argparse.ArgumentParser(
         prog="python -m pipelines.repair",
         description="Put aside a dvc.lock that is cut off, and remove DVC's list of who uses which file where it names "
@@ -23,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     startup.start()
     try:
         dag.check_root()
+        repair()
     except DagError as error:
         sys.exit(f"error: {error}")
-    repair()
     param_overrides.put_back(print)
 
 

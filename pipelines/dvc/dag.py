@@ -65,7 +65,9 @@ def _stages(*arguments: str) -> list[DvcStage]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise DagError(f"DVC cannot read the pipeline: {done.stderr.strip()}")
-    return [DvcStage(**stage) for stage in json.loads(done.stdout)]
+    if not (stages := json.loads(done.stdout)):
+        raise DagError("DVC finds no stage: dvc.yaml is missing, empty, or ignored by git or .dvcignore")
+    return [DvcStage(**stage) for stage in stages]
 
 
 def _dag(stages: Iterable[DvcStage]) -> Dag:

@@ -15,7 +15,7 @@ RETRIES = 100_000  # a lock or a claim may last as long as a training
 
 
 def run_stages(flow_run: FlowRun) -> dict[str, str]:
-    """Run every stage, and then bring MLflow into step where one of them has new outputs.
+    """Run every stage, and then bring MLflow into step unless all were unchanged.
 
     Returns:
         What became of each stage: an `Outcome`, or failed, skipped, stopped.
@@ -27,7 +27,7 @@ def run_stages(flow_run: FlowRun) -> dict[str, str]:
         futures[name] = stage.submit(name, flow_run, wait_for=needed)
         futures[name].add_done_callback(partial(_ended, flow_run, name))
     outcomes = {name: _outcome(futures[name]) for name in needs}
-    if not flow_run.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
+    if not flow_run.cancelled and set(outcomes.values()) != {Outcome.UNCHANGED}:
         mlflow.submit().wait()
     return outcomes
 

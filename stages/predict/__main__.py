@@ -18,11 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.error("give --image and --text, or --csv")
     if not 0 < options.threshold < 1:
         command.error(f"--threshold {options.threshold:g} is not between 0 and 1")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names and expressions that the terminal cannot show
     with exit_on_error():
         from stages.predict.predictions import Request, answer, from_csv
 
-        pairs = product(options.image or [], options.text or [])
-        asked = from_csv(options.csv) if options.csv else [Request(*pair) for pair in pairs]
+        texts = [(text, f"--text, expression {number}") for number, text in enumerate(options.text or [], 1)]
+        pairs = product(options.image or [], texts)
+        asked = from_csv(options.csv) if options.csv else [Request(image, *text) for image, text in pairs]
         try:
             failed = answer(asked, options.model, options.out, options.threshold)
         except OSError as error:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from models import images
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
@@ -22,11 +23,13 @@ from stages.runtime import processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 from stages.scoring import trained
-from stages.serving import served, source
+from stages.serving import source
 
 COLUMNS = {"image", "text"}
 PREDICTIONS = "predictions.json"
 BATCH = 16  # expressions of an image that are predicted at once
+LONGEST_NAME = 255  # bytes of a file name
+SHOWN = 5  # problems that one message names
 
 
 class RequestError(UserError):
@@ -34,8 +37,11 @@ class RequestError(UserError):
 
 
 class Request(NamedTuple):
+    """An expression to look for in an image, and where it was read, for messages: `asked.csv, line 3`."""
+
     image: Path
     text: str
+    place: str
 
 
 def answer(asked: Sequence[Request], name: str, out: Path, threshold: float) -> int:
@@ -60,13 +66,16 @@ def from_csv(path: Path) -> list[Request]:
             rows = csv.DictReader(file)
             if missing := COLUMNS - set(rows.fieldnames or []):
                 raise RequestError(f"{path} has no column {' and no column '.join(sorted(missing))}")
-            asked = []
+            asked, problems = [], []
             for row in rows:
+                place = f"{path}, line {rows.line_num}"
                 if not row["image"] or row["text"] is None:
-                    raise RequestError(f"{path}, line {rows.line_num}: a row needs an image and a text")
-                asked.append(Request(path.parent / row["image"], row["text"]))
+                    problems.append(f"{place}: a row needs an image and a text")
+                else:
+                    asked.append(Request(path.parent / row["image"], row["text"], place))
     except (UnicodeDecodeError, csv.Error) as error:
         raise RequestError(f"{path} is not a CSV in UTF-8: {error}") from error
+    _refuse(problems)
     if not asked:
         raise RequestError(f"{path} has no row")
     return asked
@@ -74,21 +83,30 @@ def from_csv(path: Path) -> list[Request]:
 
 def check(asked: Sequence[Request], processor: AlignFormerProcessor) -> None:
     """Check every text before any work, and print which words the model's vocabulary lacks. Raises RequestError."""
+    places: dict[str, dict[str, None]] = {}
+    for request in asked:
+        places.setdefault(request.text, {})[request.place] = None
     problems, unknown = [], {}
-    for text in dict.fromkeys(request.text for request in asked):
+    for text in places:
         try:
             processor.check(text)
         except ValueError as error:
-            problems.append(str(error))
+            problems += [f"{place}: {error}" for place in places[text]]
             continue
         unknown |= dict.fromkeys(processor.unknown_words(text))
-    if problems:
-        raise RequestError("; ".join(problems[:5]) + f"; and {len(problems) - 5} more" * (len(problems) > 5))
+    _refuse(problems)
     if unknown:
         print(
             f"note: not in the model's vocabulary, read as unknown words: {', '.join(map(repr, unknown))}",
             file=sys.stderr,
         )
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raise RequestError with the first problems, if there are any."""
+    if problems:
+        more = len(problems) - SHOWN
+        raise RequestError("\n".join([*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])]))
 
 
 def predict(
@@ -111,9 +129,9 @@ def predict(
                     tqdm.write(f"error: {error}", file=sys.stderr)
                     failed += len(batch)
                 else:
-                    found = segment(model, processor, [image], [text for _, text in batch], threshold)
-                    for (number, text), prediction in zip(batch, found, strict=True):
-                        entries.append(written(out, number, Request(path, text), image, prediction))
+                    found = segment(model, processor, [image], [request.text for _, request in batch], threshold)
+                    for (number, request), prediction in zip(batch, found, strict=True):
+                        entries.append(written(out, number, request, image, prediction))
                         tqdm.write(described(entries[-1], out))
                 bar.update(len(batch))
     except KeyboardInterrupt:
@@ -121,31 +139,30 @@ def predict(
     finally:
         with atomic_write(out / PREDICTIONS) as file:
             content = {"model": name, "threshold": threshold, "predictions": entries}
-            file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name may be of other bytes
     return failed
 
 
-def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, str]]]]:
-    """Up to `BATCH` requests for one image that follow each other: the image, and the number and text of each."""
+def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, Request]]]]:
+    """Up to `BATCH` requests for one image that follow each other: the image, and each with its number."""
     for image, numbered in groupby(enumerate(asked, 1), key=lambda pair: pair[1].image):
-        pairs = [(number, request.text) for number, request in numbered]
+        pairs = list(numbered)
         for start in range(0, len(pairs), BATCH):
             yield image, pairs[start : start + BATCH]
 
 
 def opened(path: Path) -> Image.Image:
-    """The image in a file, as `served.decoded` reads it. Raises RequestError."""
+    """The image in a file, as `models.images` reads it. Raises RequestError."""
     try:
-        return served.decoded(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"{path}: {reason}") from error
+        return images.read(path)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}") from error
 
 
 def written(out: Path, number: int, request: Request, image: Image.Image, found: Prediction) -> dict:
     """Write mask and overlay. Returns the entry for predictions.json."""
-    words = re.sub(r"\W+", "-", request.text.lower()).strip("-")[:40]
-    name = f"{number:04}-{request.image.stem}-{words}"
+    name = file_name(number, request)
     files = {
         "mask": (f"{name}.mask.png", Image.fromarray(np.uint8(255 * found.mask))),
         "overlay": (f"{name}.overlay.png", overlays.overlay(image, found.mask)),
@@ -161,6 +178,17 @@ def written(out: Path, number: int, request: Request, image: Image.Image, found:
         "segmentation": {"size": list(found.mask.shape), "counts": prepared.encode_mask(found.mask)},
         **{kind: file for kind, (file, _) in files.items()},
     }
+
+
+def file_name(number: int, request: Request) -> str:
+    """NUMBER-IMAGE-WORDS of letters, digits, `_` and `-`: the name of a prediction's files, without what they end with.
+
+    It is cut so that `atomic_write` can write the files. The number alone makes it unlike all others of the same call.
+    """
+    image, words = (re.sub(r"\W+", "-", text).strip("-") for text in (request.image.stem, request.text.lower()))
+    words = words[:40]
+    room = LONGEST_NAME - len(f".{number:04}--{words}.overlay.png.partial".encode())
+    return f"{number:04}-{image.encode()[:room].decode(errors='ignore')}-{words}"
 
 
 def described(entry: dict, out: Path) -> str:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from stages.runtime import layout, params
+
 
 class Run(NamedTuple):
     """A variant trained on a dataset under a seed. Dataset and variant are keys of `params.yaml`."""
@@ -18,3 +20,15 @@ class Run(NamedTuple):
     def stage(self, kind: str) -> str:
         """The DVC stage of this run for a kind such as train or evaluate: `train@scenes-baseline-0`."""
         return f"{kind}@{self.name}"
+
+
+def how_to_train(run: Run) -> str:
+    """What makes the model of a run: the command, and what `params.yaml` has to list before DVC knows the stage."""
+    command = f"`dvc repro {run.stage('train')}` trains it"
+    try:
+        experiment = params.read().experiment
+    except params.ParamsError:
+        return command
+    lists = {"datasets": experiment.datasets, "variants": experiment.variants, "seeds": experiment.seeds}
+    missing = [f"{one} under {key}" for (key, listed), one in zip(lists.items(), run, strict=True) if one not in listed]
+    return command + (f" once `experiment` in {layout.PARAMS} lists {' and '.join(missing)}" if missing else "")

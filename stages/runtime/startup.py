@@ -6,8 +6,10 @@ A command therefore imports such libraries (torch, transformers, MLflow, Prefect
 
 import atexit
 import gc
+import io
 import os
 import signal
+import sys
 import threading
 from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -32,14 +34,17 @@ LOOPBACK = ("127.0.0.1", "localhost")
 def start() -> None:
     """Prepare the process, and what it starts, once.
 
-    It hears signals, ends with DVC, has `SWITCHES`, asks servers of this machine directly, collects garbage rarely, and
-    hides MLflow's password.
+    It hears signals, ends with DVC, has `SWITCHES`, opens no window, prints what the terminal cannot show as escapes,
+    asks servers of this machine directly, collects garbage rarely, and hides MLflow's password.
     """
     _hear_signals()
     if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
         exit_with_parent()
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
+    os.environ["MPLBACKEND"] = "agg"  # a notebook hands on its own, which may not be installed here
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no stage fails because of a name that it prints
     _ask_loopback_directly()
     _collect_rarely()
     _keep_password_out_of_address()

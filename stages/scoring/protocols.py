@@ -4,17 +4,17 @@ Numbers of two protocols are different quantities even where they share a name, 
 protocol. I and U are the intersection and the union of predicted and true mask, in pixels.
 
 - `original`, this project's own: the recipe's input, I and U at the original image size.
-- `lavt`, `test.py` of yz93/LAVT-RIS: the true mask is stretched with the image, by nearest neighbour, and I and U are
-  counted on that grid; where the union is empty the IoU is 0.
+- `lavt`, `test.py` of yz93/LAVT-RIS: the true mask is stretched with the image, by Pillow's nearest neighbour, and I
+  and U are counted on that grid; where the union is empty the IoU is 0.
+- `caris`, `eval.py` of lsa1997/CARIS and, the same, of naver-ai/maskris: as `lavt` at 448 pixels.
 - `cris`, `inference` in `engine/engine.py` of DerrickWang005/CRIS.pytorch: probabilities are warped back to the
   original image bicubically and cut at 0.35; IoU = I / (U + 1e-6), so 0 where the union is empty; Pr@X counts IoU > X.
-- `cgformer`, `inference` in `engine/engine.py` of SooLab/CGFormer: as `cris`, but stretched and cut at 0.5. There
-  the centers of corner pixels are aligned; here, as everywhere in the project, the corners (under 0.1 points of mIoU).
-- `rela`, `refer_evaluation.py` of henghuiding/ReLA: as `lavt`, but the IoU is 1 where there is no target and none is
-  predicted. This project's model predicts none by an empty mask. ReLA draws the true polygons at 480 x 480; here the
-  true mask is resized by nearest neighbour. Papers of that line call oIoU cIoU and mIoU gIoU.
+- `cgformer`, `inference` in `engine/engine.py` of SooLab/CGFormer: as `cris`, but stretched and cut at 0.5.
+- `rela`, `refer_evaluation.py` of henghuiding/ReLA: as `lavt`. Its IoU of 1 is for samples without a target, which the
+  project's datasets have none of; a sample with a target has 0 where the union is empty. Papers of that line call oIoU
+  cIoU and mIoU gIoU.
 
-Under each of them every expression is a sample.
+Under each of them every expression is a sample. `differs` says where the project counts otherwise than that code.
 """
 
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ class Protocol:
         both_empty: IoU where predicted and true mask are empty.
         strict: Pr@X counts IoU > X; otherwise IoU >= X.
         headline: the metrics of the main table; variants are compared by the first.
+        differs: sentences: where the project counts otherwise than the published code; empty where it does not.
     """
 
     name: str
@@ -48,13 +49,27 @@ class Protocol:
     both_empty: float = 0.0
     strict: bool = False
     headline: tuple[str, ...] = ("mIoU", "oIoU")
+    differs: str = ""
 
+
+OVERLAPS = (
+    "Where polygons of one object overlap, the published code leaves these points out of the true mask; here they are "
+    "part of it."
+)
 
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("original", both_empty=1.0),
-        Protocol("lavt", fit="stretch", size=480, grid="input", headline=("oIoU",)),
+        Protocol("lavt", fit="stretch", size=480, grid="input", headline=("oIoU",), differs=OVERLAPS),
+        Protocol(
+            "caris",
+            fit="stretch",
+            size=448,
+            grid="input",
+            headline=("oIoU", "mIoU"),
+            differs=f"{OVERLAPS} Two empty masks have no IoU in the published code; here it is 0.",
+        ),
         Protocol(
             "cris",
             fit="letterbox",
@@ -64,6 +79,7 @@ PROTOCOLS = {
             threshold=0.35,
             strict=True,
             headline=("mIoU",),
+            differs="The published code rounds positions to 1/32 of a pixel as it warps; here nothing is rounded.",
         ),
         Protocol(
             "cgformer",
@@ -73,7 +89,17 @@ PROTOCOLS = {
             interpolation="bicubic",
             strict=True,
             headline=("oIoU", "mIoU"),
+            differs="On the way back to the image, the published code aligns the centers of corner pixels; here their "
+            "corners are aligned (under 0.1 points of mIoU).",
         ),
-        Protocol("rela", fit="stretch", size=480, grid="input", both_empty=1.0, headline=("oIoU", "mIoU")),
+        Protocol(
+            "rela",
+            fit="stretch",
+            size=480,
+            grid="input",
+            headline=("oIoU", "mIoU"),
+            differs="The published code draws the true polygons at 480 x 480; here the true mask is resized to it by "
+            "nearest neighbour.",
+        ),
     )
 }

@@ -8,7 +8,7 @@ from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.runtime import layout
 from stages.runtime.errors import UserError
-from stages.runtime.run import Run
+from stages.runtime.run import Run, how_to_train
 
 
 class OtherModelError(UserError):
@@ -24,7 +24,7 @@ def load(folder: Path) -> tuple[AlignFormer, AlignFormerProcessor]:
     """
     if not (folder / "model.safetensors").exists():
         run = _run_of(folder)
-        train = f"; train it with: dvc repro {run.stage('train')}" if run else ""
+        train = f"; {how_to_train(run)}" if run else ""
         raise FileNotFoundError(f"{folder} holds no model: it has no model.safetensors{train}")
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # the tokenizer's loader warns that it does not know this kind of model

@@ -1,5 +1,6 @@
 """The processor: tensors in, masks at the original size out."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
@@ -73,22 +75,31 @@ def test_a_stretched_image_equals_the_image_processors(images, size):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (12, 8), (21, 64), (640, 427), (1, 3)])
-def test_a_stretched_mask_takes_the_pixel_under_each_center(shape):
-    height, width = shape
+def added_up(side: int, size: int) -> list[int]:
+    """The input pixel of each output pixel, as Pillow finds it: positions are added up, so ties fall by rounding."""
+    positions = itertools.accumulate(itertools.repeat(side / size, size - 1), initial=side / size / 2)
+    return [int(position) for position in positions]
+
+
+@pytest.mark.parametrize("size", [12, 480, 448])
+@pytest.mark.parametrize("shape", [(12, 12), (12, 8), (21, 64), (480, 640), (640, 427), (1, 3)])
+def test_a_stretched_mask_takes_the_pixel_under_each_center(shape, size):
+    """That of LAVT's and CARIS's readers, which is the nearest one, and at a tie the one that Pillow takes."""
     mask = np.random.default_rng(0).random(shape) < 0.5
-    found = Stretch(12).mask(mask)
-    assert found.shape == (12, 12)
-    assert found.dtype == bool
-    for y in range(12):
-        for x in range(12):
-            row, column = (
-                math.floor((place + Fraction(1, 2)) * side / 12) for place, side in ((y, height), (x, width))
-            )
-            assert found[y, x] == mask[row, column]
-    values = torch.from_numpy(mask)[None, None].float()
-    by_torch = torch.nn.functional.interpolate(values, size=(12, 12), mode="nearest-exact")[0, 0].bool().numpy()
-    np.testing.assert_array_equal(found, by_torch)
+    rows, columns = (added_up(side, size) for side in shape)
+    for side, places in zip(shape, (rows, columns), strict=True):
+        for place, found in enumerate(places):
+            center = Fraction(2 * place + 1, 2 * size) * side
+            assert found == math.floor(center) or found == center - 1
+    for of_any_order in (mask, np.asfortranarray(mask)):
+        found = Stretch(size).mask(of_any_order)
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, mask[rows][:, columns])
+
+
+def test_ties_are_as_many_as_were_counted_from_640_to_480():
+    exact = [math.floor(Fraction(2 * place + 1, 2 * 480) * 640) for place in range(480)]
+    assert sum(a != b for a, b in zip(added_up(640, 480), exact, strict=True)) == 99
 
 
 def cubic(distance: float) -> float:
@@ -258,9 +269,15 @@ def test_one_image_of_several_expressions_is_there_once(processor, images):
 
 
 def test_an_expression_that_cannot_be_read_is_an_error(processor, images):
-    for nothing in ("", " \n"):
+    for nothing in ("", " \n", "\u00a0"):
         with pytest.raises(ValueError, match="is empty"):
             processor(images[0], nothing)
+    processor.tokenizer.backend_tokenizer.normalizer = BertNormalizer()  # drops what nobody sees
+    for invisible in ("\u200b", "\u00ad \ufeff\u2060", "\u0007"):
+        with pytest.raises(ValueError, match="is empty: the tokenizer drops all of") as error:
+            processor(images[0], ["cup", invisible])
+        assert str(error.value).isprintable()
+    assert processor(images[0], "\u200bcup")["input_ids"].tolist() == [[4]]
     long = "the red cup the red"
     with pytest.raises(ValueError, match=f"has 5 tokens and the model reads 4.*{long}"):
         processor(images[0], ["cup", long])

@@ -147,6 +147,7 @@ def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
     stages["prepare"] = failing(*[StorageError("no route")] * 9)
     state = experiment(["prepare"], return_state=True)
     assert state.is_failed() and stages["ran"] == ["prepare"] * 3
+    assert "mlflow" in tasks(state)  # it ends the run that a failed stage may have left open
 
 
 def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):

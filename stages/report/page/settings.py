@@ -43,7 +43,7 @@ def of_section(section: BaseModel, prefix: str = "") -> list[Setting]:
 
 
 def conventions(protocol: Protocol) -> str:
-    """A protocol in sentences."""
+    """A protocol in sentences, and where it is not that of the published code."""
     image = {
         None: "The image is scaled as the recipe says",
         "stretch": f"The image is stretched to {protocol.size} x {protocol.size} pixels",
@@ -54,10 +54,11 @@ def conventions(protocol: Protocol) -> str:
         f"interpolation of the {protocol.interpolated}",
         "input": "intersection and union are counted at that size, with the true mask scaled by nearest neighbour",
     }[protocol.grid]
-    return (
+    counted = (
         f"{image}; {grid}. A pixel is inside where its probability is above {protocol.threshold:g}. Two empty masks "
         f"have an IoU of {protocol.both_empty:g}. Pr@X counts IoU {'>' if protocol.strict else '≥'} X."
     )
+    return f"{counted} {protocol.differs}".rstrip()
 
 
 def variant_row(name: str, params: Params) -> dict[str, str]:

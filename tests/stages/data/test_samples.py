@@ -227,8 +227,8 @@ def test_by_image_serves_every_expression_and_decodes_each_image_once(squares, m
     rows = squares.prepared.expressions.sample(frac=1, random_state=0).reset_index(drop=True)
     expressions = Expressions(squares.prepared, rows, squares.processor)
     monkeypatch.setattr(samples, "PIXEL_MEMORY", 0)
-    opened, opening = [], Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or opening(path))
+    opened, reading = [], samples.read_image
+    monkeypatch.setattr(samples, "read_image", lambda path, size: opened.append(path) or reading(path, size))
     batches = list(expressions.by_image(6))
     assert sorted(row for batch in batches for row in batch.rows) == list(range(12))
     assert sorted(opened) == sorted(squares.prepared.instances["image"].unique())

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from pycocotools import mask as coco
 from transformers import AutoModel, AutoProcessor
@@ -19,6 +22,7 @@ from benchmarks import servers
 from stages.predict import __main__ as command
 from stages.runtime import layout
 from stages.runtime.run import Run
+from stages.scoring import trained
 from stages.serving import source
 from stages.tracking import flavour, mlruns, store
 
@@ -101,6 +105,47 @@ def test_the_real_command_answers_and_says_what_it_wrote(taught, images, root):
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").name in done.stdout
 
 
+@pytest.mark.parametrize(
+    "stem",
+    ["w" * 251, "\u732b" * 83, "line\nbreak \t'\"*?:", b"not utf-8 \xe4\xff"],
+    ids=["long", "long in bytes", "signs", "not utf-8"],
+)
+def test_an_image_of_any_name_is_predicted_and_so_is_the_next(taught, images, capsys, stem):
+    """A name of up to 255 bytes, of any bytes but `/` and 0, and words of four bytes each."""
+    path = Path(os.fsdecode(stem) + ".png")
+    path.write_bytes(images[0].read_bytes())
+    text = f"the red {60 * chr(0x10428)}"
+    found = asked("--model", taught, "--image", path, images[1], "--text", text)
+    assert [entry["image"] for entry in found] == [str(path), str(images[1])]
+    names = [entry[kind] for entry in found for kind in ("mask", "overlay")]
+    assert sorted(os.listdir("out")) == sorted([*names, "predictions.json"])
+    assert len({os.path.normcase(name).casefold() for name in names}) == 4
+    assert all(name.startswith(f"000{1 + place // 2}-") for place, name in enumerate(names))
+    assert np.array_equal(decoded(found[0]["segmentation"]), by_hand(taught, images[0], text))
+
+
+def test_files_of_names_that_are_alike_stay_apart(taught, images):
+    """The same stem in two folders and with two endings, other letters' case, and accents composed and decomposed."""
+    names = ["a/x.png", "b/x.png", "b/x.bmp", "b/X.png", "b/\u00e9.png", "b/e\u0301.png"]
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.open(images[0]).save(name)
+    found = asked("--model", taught, "--image", *names, "--text", "the red square", "The RED square")
+    overlays = {unicodedata.normalize("NFC", entry["overlay"]).casefold() for entry in found}
+    assert len(overlays) == len(found) == 12
+    assert {Path(entry["image"]) for entry in found} == set(map(Path, names))
+
+
+def test_what_the_terminal_cannot_show_is_escaped(taught, images, root):
+    environment = servers.environment(PYTHONPATH=str(root), PYTHONIOENCODING="ascii")
+    command = ["--model", str(taught), "--image", str(images[0]), "--text", "the red caf\u00e9"]
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", *command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\\xe9" in done.stdout
+
+
 def test_a_csv_names_images_beside_it(taught, images, monkeypatch):
     Path("lists").mkdir()
     rows = [(f"../{images[1].name}", "green square"), (f"../{images[0].name}", 'the blue, "one"')]
@@ -122,11 +167,18 @@ def test_an_image_is_turned_as_its_exif_data_say(taught, images):
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, images, capsys):
     Path("broken.png").write_bytes(images[0].read_bytes()[:80])
-    paths = ["broken.png", "absent.png", ".", images[0]]
+    Path("notes.txt").write_text("no image")
+    Image.new("RGB", (8, 8)).save("odd.dds")
+    content = bytearray(Path("odd.dds").read_bytes())
+    content[80] = 17  # a pixel format for which Pillow raises NotImplementedError
+    Path("odd.dds").write_bytes(content)
+    paths = ["broken.png", "absent.png", ".", "notes.txt", "odd.dds", images[0]]
     said = refused("--model", taught, "--image", *paths, "--text", *TEXTS[:2], capsys=capsys)
-    assert "6 of 8 were not predicted" in said
-    assert "error: broken.png: it cannot be read as an image" in said
-    assert "error: absent.png: No such file or directory" in said
+    assert "10 of 12 were not predicted" in said
+    assert "error: broken.png: image file is truncated" in said
+    assert "error: absent.png: it does not exist" in said
+    assert "error: notes.txt: it is not an image\n" in said
+    assert "error: odd.dds: it is not an image" in said
     found = json.loads(Path("out/predictions.json").read_text())["predictions"]
     assert [entry["text"] for entry in found] == TEXTS[:2]
 
@@ -134,9 +186,23 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_predicted(taught, images, 
 def test_texts_that_cannot_be_read_stop_before_any_work(taught, images, capsys):
     long = "the red square " * 3
     said = refused("--model", taught, "--image", images[0], "--text", "red", "", long, capsys=capsys)
-    assert "the expression is empty" in said
-    assert "has 11 tokens and the model reads 8" in said and long.strip() in said
+    assert "--text, expression 2: the expression is empty\n" in said
+    assert "--text, expression 3: the expression has 11 tokens and the model reads 8" in said and long.strip() in said
     assert not Path("out").exists()
+
+
+def test_rows_of_a_csv_that_cannot_be_read_are_named_by_their_lines(taught, images, capsys):
+    texts = ["red", "", "the red square", "\u200b", "", "red"]
+    Path("asked.csv").write_text("image,text\n" + "".join(f"1.png,{text}\n" for text in texts), encoding="utf-8")
+    said = refused("--model", taught, "--csv", "asked.csv", capsys=capsys)
+    assert said.rstrip().splitlines() == [
+        "error: asked.csv, line 3: the expression is empty",
+        "asked.csv, line 6: the expression is empty",
+        "asked.csv, line 5: the expression is empty: the tokenizer drops all of '\\u200b'",
+    ]
+    Path("asked.csv").write_text("image,text\n" + "1.png\n" * 7)
+    said = refused("--model", taught, "--csv", "asked.csv", capsys=capsys)
+    assert "asked.csv, line 6: a row needs an image and a text\nand 2 more" in said
 
 
 @pytest.mark.parametrize("content, reason", [
@@ -177,11 +243,26 @@ def test_a_missing_model_is_an_error_that_names_those_there_are(taught, images, 
     place.parent.mkdir(parents=True)
     place.symlink_to(taught)
     said = refused("--model", "scenes/vlba/4", *ask, capsys=capsys)
-    assert "Runs there: scenes/vlba/3" in said and "dvc repro train@scenes-vlba-4" in said
+    assert "Runs there: scenes/vlba/3" in said and "`dvc repro train@scenes-vlba-4` trains it." in said
     empty = Path("empty")
     empty.mkdir()
     (empty / "config.json").write_bytes((taught / "config.json").read_bytes())
     assert "empty holds no model: it has no model.safetensors" in refused("--model", empty, *ask, capsys=capsys)
+
+
+def test_a_run_that_is_not_listed_is_named_with_what_to_list(taught, images, capsys, small_params):
+    """DVC has no stage for it: `dvc repro` alone would fail."""
+    small_params["experiment"]["seeds"] = [0]
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    ask = ("--image", images[0], "--text", "red")
+    said = refused("--model", "scenes/baseline/9", *ask, capsys=capsys)
+    assert "`dvc repro train@scenes-baseline-9` trains it once `experiment` in params.yaml lists 9 under seeds." in said
+    said = refused("--model", "here/baseline/0", *ask, capsys=capsys)
+    assert "trains it once `experiment` in params.yaml lists here under datasets." in said
+    said = refused("--model", "scenes/baseline/0", *ask, capsys=capsys)
+    assert "`dvc repro train@scenes-baseline-0` trains it." in said
+    with pytest.raises(FileNotFoundError, match=r"lists 9 under seeds$"):
+        trained.load(layout.model("scenes", "baseline", 9))
 
 
 def test_a_model_that_mlflow_does_not_have_is_an_error(images, monkeypatch, capsys):
@@ -246,7 +327,7 @@ def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, ta
         encoded[1]["image"] = base64.b64encode(b"no image").decode()
         wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded[:2]}, timeout=60)
         assert wrong.status_code == 400
-        assert "row 1: it cannot be read as an image" in wrong.text
+        assert "row 1: it is not an image" in wrong.text
         missing = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"text": "red"}]}, timeout=60)
         assert missing.status_code == 400
     for place, mask in enumerate(expected):

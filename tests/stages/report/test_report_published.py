@@ -26,12 +26,13 @@ def methods(table) -> list[list[str]]:
 
 def test_every_row_has_a_source_and_a_protocol_that_exists_or_none():
     known = published.read()
-    assert len(known) == 176
+    assert len(known) == 192
     assert set(known["protocol"]) - {""} <= set(PROTOCOLS)
     assert (known["source"].str.len() > 0).all() and (known["training"].str.len() > 0).all()
     assert not known.duplicated(["method", "dataset", "split", "metric"]).any()
     assert known["value"].between(40, 100).all()
     assert known.groupby("method")["protocol"].nunique().eq(1).all()
+    assert not known["method"].str.contains("PaDT").any()  # means of IoU over a part of the expressions, not oIoU
 
 
 def test_values_of_the_same_protocol_stand_beside_these_with_their_source(tmp_path):
@@ -49,11 +50,21 @@ def test_values_of_the_same_protocol_stand_beside_these_with_their_source(tmp_pa
     assert any("Not published, or not known to the project." in note for note in table.notes)
     assert [str(cell) for cell in block.groups[1].rows[1]][:2] == ["alignformer", "72.00 [69.0, 75.0]"]
     assert "recipe small" in block.groups[1].title
-    assert "CRIS, ETRIS: protocol cris" in published.statement(results)
-    assert "Not set beside any results, because their protocol is not known: CoupAlign, CARIS" in published.statement(
-        results
-    )
+    said = published.statement(results)
+    assert "CRIS, ETRIS: protocol cris" in said
+    assert "Not set beside any results, because their protocol is not known: CoupAlign, PolyFormer-L" in said
+    assert f"Protocol lavt: {PROTOCOLS['lavt'].differs}" in table.footer
     assert "yz93/LAVT-RIS README" in latex.to_latex(table, "tab:published")
+
+
+def test_methods_that_are_evaluated_at_448_pixels_stand_beside_that_protocol(tmp_path):
+    (block,) = published.table(numbers(tmp_path, "refcoco", "caris")).blocks
+    cells = [[str(cell) for cell in row[1:]] for row in block.groups[0].rows]
+    assert cells == [
+        ["75.13", "77.41", "78.19", "79.71", "71.75", "74.51"],
+        ["76.49", "78.35", "78.96", "80.24", "73.96", "76.06"],
+    ]
+    assert methods(published.table(numbers(tmp_path, "refcoco", "caris"))) == [["CARIS", "MaskRIS"]]
 
 
 def test_values_of_another_protocol_are_named_and_not_shown(tmp_path):
@@ -70,7 +81,7 @@ def test_values_of_another_protocol_are_named_and_not_shown(tmp_path):
 
 def test_no_value_of_an_unknown_protocol_is_ever_shown(tmp_path):
     unknown = set(published.read().query("protocol == ''")["method"])
-    assert "CARIS" in unknown
+    assert "DeRIS-B" in unknown
     for protocol in PROTOCOLS:
         for dataset, splits in (("refcoco", ("val", "testA", "testB")), ("refcocog", ("val", "test"))):
             table = published.table(numbers(tmp_path, dataset, protocol, splits))

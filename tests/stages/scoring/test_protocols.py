@@ -43,6 +43,7 @@ def test_frames_are_those_of_the_papers():
     assert {name: frame(protocol) for name, protocol in PROTOCOLS.items()} == {
         "original": None,
         "lavt": Stretch(480),
+        "caris": Stretch(448),
         "cris": Letterbox(416),
         "cgformer": Stretch(480),
         "rela": Stretch(480),
@@ -52,9 +53,7 @@ def test_frames_are_those_of_the_papers():
 # Metrics
 
 
-@pytest.mark.parametrize(
-    ("protocol", "strict"), [("original", False), ("lavt", False), ("cris", True), ("cgformer", True), ("rela", False)]
-)
+@pytest.mark.parametrize(("protocol", "strict"), [(name, name in ("cris", "cgformer")) for name in PROTOCOLS])
 def test_an_iou_exactly_at_a_threshold(protocol, strict):
     """Every fraction of small numbers, compared as fractions."""
     pairs = [(intersection, union) for union in range(1, 41) for intersection in range(union + 1)]
@@ -66,9 +65,7 @@ def test_an_iou_exactly_at_a_threshold(protocol, strict):
         assert found[f"Pr@{tenths / 10}"] == passed / len(pairs)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "value"), [("original", 1), ("lavt", 0), ("cris", 0), ("cgformer", 0), ("rela", 1)]
-)
+@pytest.mark.parametrize(("protocol", "value"), [(name, float(name == "original")) for name in PROTOCOLS])
 def test_both_masks_empty(protocol, value):
     found = summary(protocol, (0, 0), (1, 4), (0, 0), (3, 4))
     assert found["both_empty"] == 2 and found["expressions"] == 4
@@ -109,7 +106,7 @@ def decoded(scores: pd.DataFrame, row: int) -> np.ndarray:
     return prepared.decode_mask(one["prediction"], int(one["height"]), int(one["width"])).astype(bool)
 
 
-SIZES = {"original": 32, "lavt": 480, "cris": 416, "cgformer": 480, "rela": 480}
+SIZES = {"original": 32, "lavt": 480, "caris": 448, "cris": 416, "cgformer": 480, "rela": 480}
 
 
 def blocks(size: int, samples: int = 4) -> list[np.ndarray]:
@@ -162,8 +159,8 @@ def expected(protocol: str, logits: np.ndarray, truth: np.ndarray) -> tuple[np.n
     match protocol:
         case "original":
             return stretched_back(logits, height, width, cubic=False) > 0, truth
-        case "lavt" | "rela":
-            return logits > 0, np.asarray(Image.fromarray(truth).resize((480, 480), Image.Resampling.NEAREST))
+        case "lavt" | "rela" | "caris":
+            return logits > 0, np.asarray(Image.fromarray(truth).resize(logits.shape, Image.Resampling.NEAREST))
         case "cris":
             return warped_back(expit(logits), height, width) > 0.35, truth
         case "cgformer":
