@@ -10,7 +10,7 @@ from PIL import Image
 from stages.drawing import overlays
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-TILE = 72  # pixels of a tile's width
+TILE = (72, 216)  # the most (width, height) of a tile, pixels
 HEAT = np.array([240, 228, 66])  # Okabe and Ito's yellow
 OUTLINE = np.array([255, 255, 255])
 
@@ -90,7 +90,7 @@ def tiles(
     """
     filled = _filled(image, fit)
     own = attention[attention["sent_id"] == sent_id]
-    size = TILE, max(1, round(TILE * image.height / image.width))
+    size = overlays.fitted(image.size, TILE)
     grey = _grey(image.resize(size, Image.Resampling.BICUBIC))
     outline = overlays.outline(np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)))
     found = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
+from uuid import uuid4
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,10 @@ from stages.scoring import trained
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
+KEPT = 8  # pictures that were dropped onto the page last
 ONE_AT_A_TIME = Lock()  # both sides of the page may use the same model, and `look_inside` registers hooks on it
+
+_pictures: dict[str, Image.Image] = {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,23 @@ def samples(dataset: str) -> list[DemoSample]:
     images = np.unique(table.expressions.loc[table.expressions["split"] != "train", "image_id"])
     count = min(SAMPLES, len(images))
     return [_sample(dataset, table, image) for image in images[(2 * np.arange(count) + 1) * len(images) // (2 * count)]]
+
+
+def keep(image: Image.Image) -> str:
+    """Keep a picture, as one of the last `KEPT`. Returns the name by which `kept` finds it."""
+    name = uuid4().hex
+    _pictures[name] = image
+    for older in list(_pictures)[:-KEPT]:
+        _pictures.pop(older, None)
+    return name
+
+
+def kept(name: str) -> Image.Image:
+    """A picture that `keep` was given. Raises ValueError where it is not there any more."""
+    try:
+        return _pictures[name]
+    except KeyError:
+        raise ValueError("the picture is not kept any more: drop it again") from None
 
 
 def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:

@@ -10,10 +10,12 @@ from models import images
 from stages.attention.tiles import AttentionTiles, Tile
 from stages.demo import answers
 from stages.demo.answers import Answer, DemoSample
+from stages.drawing import overlays
 from stages.scoring import trained
 
-WIDTH, THUMBNAIL = 320, 80  # pixels
+SHOWN, THUMBNAIL = (320, 640), (80, 160)  # the most (width, height), pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
+LARGEST_SIDE = 1024  # pixels; of a picture that is dropped, so that an answer takes no longer than of a sample
 SIDES = ("left", "right")
 NO_ATTENTION = (
     "This variant has no vision-language bidirectional attention (VLBA): no word gathers pixels, no pixel reads words."
@@ -35,6 +37,8 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         Output("image", "data"),
         Output("expressions", "children"),
         Output("text", "value"),
+        Output("note", "children"),
+        Output("upload", "contents"),  # empty again, so that the same picture can be dropped twice
         Input({"sample": ALL}, "n_clicks"),
         Input("upload", "contents"),
         State("dataset", "value"),
@@ -63,6 +67,7 @@ def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> h
             html.Label(["Dataset", dcc.Dropdown(datasets, datasets[0] if datasets else None, id="dataset")]),
             html.Div(id="samples", className="row"),
             dcc.Upload("Drop an image here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
+            html.P(id="note", role="status", **{"data-largest": str(LARGEST_UPLOAD)}),  # assets/upload.js writes it too
             html.Label(["Referring expression", dcc.Input(id="text", type="text", debounce=True, maxLength=500)]),
             html.Div(id="expressions", className="row"),
             html.Div([side(*pair) for pair in zip(SIDES, shown, strict=True)], className="sides"),
@@ -82,18 +87,19 @@ def _thumbnails(dataset: str | None) -> list[html.Button]:
 
 
 def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
-    """The chosen image as the page keeps it, the expressions that belong to it, and the first of them.
+    """The chosen image as the page keeps it, its expressions, the first of them, a note, and the emptied upload.
 
     When the page opens, and when another dataset is chosen, the first sample is chosen.
     """
     if ctx.triggered_id == "upload" and upload:
-        return {"upload": upload}, [], no_update
+        image, note = _uploaded(upload)
+        return image, [], no_update, note, None
     if not clicks:
-        return no_update, no_update, no_update
+        return (no_update,) * 5
     place = ctx.triggered_id["sample"] if ctx.triggered_id and any(clicks) else 0
     expressions = list(answers.samples(dataset)[place].expressions)
     buttons = [html.Button(text, id={"expression": number}) for number, text in enumerate(expressions)]
-    return {"dataset": dataset, "sample": place}, buttons, expressions[0]
+    return {"dataset": dataset, "sample": place}, buttons, expressions[0], "", no_update
 
 
 def _expression(clicks: list[int | None], image: dict | None):
@@ -106,11 +112,13 @@ def _panel(image: dict | None, text: str | None, model: str | None):
     """What one model finds, or why it finds nothing."""
     if not image or not model:
         return html.P("No image is chosen." if model else "No model is chosen.")
+    if "refused" in image:
+        return html.P(image["refused"], className="error")
     try:
         if "sample" in image:
             sample = _sample(image)
             return _shown(answers.ask(model, sample.image, text or "", sample.expressions.get(text)))
-        return _shown(answers.ask(model, _uploaded(image["upload"]), text or ""))
+        return _shown(answers.ask(model, answers.kept(image["upload"]), text or ""))
     except (ValueError, FileNotFoundError, trained.OtherModelError) as error:
         return html.P(f"{error}", className="error")
 
@@ -119,9 +127,16 @@ def _sample(image: dict) -> DemoSample:
     return answers.samples(image["dataset"])[image["sample"]]
 
 
-def _uploaded(content: str) -> Image.Image:
-    """A data URI -> the image, as `models.images` reads it."""
-    return images.read(io.BytesIO(base64.b64decode(content.partition(",")[2])))
+def _uploaded(content: str) -> tuple[dict, str]:
+    """A data URI -> the image as the page keeps it, or why it is refused; and whether it is made smaller."""
+    try:
+        image = images.read(io.BytesIO(base64.b64decode(content.partition(",")[2])))
+    except ValueError as error:
+        return {"refused": str(error)}, ""
+    size = image.size
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    note = "The picture of {} x {} pixels is made smaller: {} x {}.".format(*size, *image.size)
+    return {"upload": answers.keep(image)}, note if image.size != size else ""
 
 
 def _shown(answer: Answer) -> list:
@@ -140,7 +155,7 @@ def _shown(answer: Answer) -> list:
 
 
 def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
-    return html.Figure([html.Img(src=_png(_scaled(image, WIDTH)), alt=name, className=name), html.Figcaption(caption)])
+    return html.Figure([html.Img(src=_png(_scaled(image, SHOWN)), alt=name, className=name), html.Figcaption(caption)])
 
 
 def _table(part: AttentionTiles) -> html.Div:
@@ -159,10 +174,10 @@ def _cell(word: str, tile: Tile) -> html.Td:
     return html.Td([html.Img(src=_png(tile.image), alt=word), html.Br(), tile.number])
 
 
-def _scaled(image: Image.Image, width: int) -> Image.Image:
-    """The image at a width: enlarged without smoothing, or reduced with it."""
-    how = Image.Resampling.NEAREST if image.width < width else Image.Resampling.LANCZOS
-    return image.resize((width, max(1, round(width * image.height / image.width))), how)
+def _scaled(image: Image.Image, bounds: tuple[int, int]) -> Image.Image:
+    """The image as large as fits into (width, height): enlarged without smoothing, or reduced with it."""
+    size = overlays.fitted(image.size, bounds)
+    return image.resize(size, Image.Resampling.NEAREST if size > image.size else Image.Resampling.LANCZOS)
 
 
 def _png(image: Image.Image) -> str:

@@ -27,6 +27,13 @@ def outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~inner
 
 
+def fitted(size: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, int]:
+    """The largest (width, height) within bounds that has the proportions of a size, no side below a pixel."""
+    scale = min(bound / side for bound, side in zip(bounds, size, strict=True))
+    width, height = (max(1, round(scale * side)) for side in size)
+    return width, height
+
+
 def thumbnail(image: Image.Image, mask: np.ndarray, bounds: tuple[int, int]) -> Image.Image:
     """An RGB image scaled to fit, what is outside the mask dimmed, with a pink line around it that shows on any ground.
 
@@ -35,8 +42,7 @@ def thumbnail(image: Image.Image, mask: np.ndarray, bounds: tuple[int, int]) -> 
             than a pixel.
         bounds: the most (width, height) of the result, pixels.
     """
-    scale = min(bound / side for bound, side in zip(bounds, image.size, strict=True))
-    size = tuple(max(1, round(scale * side)) for side in image.size)
+    size = fitted(image.size, bounds)
     cover = Image.fromarray(255 * mask).resize(size, Image.Resampling.BOX)
     inside = cover.point(lambda value: 255 * (value >= 128))
     if not inside.getbbox():  # thinner than a pixel

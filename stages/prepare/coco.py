@@ -1,5 +1,6 @@
 """COCO's `instances.json` -> the instances that expressions refer to, each with a sound mask."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -16,6 +17,7 @@ from stages.runtime import layout
 
 LARGEST_SIDE = 65535  # pixels, of a JPEG
 LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds for each
+FILE_NAME = re.compile(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 BEYOND = 1  # pixels that a polygon may reach out of its image, since coordinates are rounded
 
 
@@ -35,15 +37,25 @@ def load(path: Path, problems: Problems) -> Annotations:
     Raises:
         DatasetError: the file is missing, is not JSON or lacks one of its three lists.
     """
-    lists = _lists(path, "images", "annotations", "categories")
+    try:
+        content = orjson.loads(read_bytes(path))
+        lists = {key: field(content, key, list) for key in ("images", "annotations", "categories")}
+    except orjson.JSONDecodeError as error:
+        raise DatasetError(f"{path}: not JSON: {error}") from None
+    except Malformed as error:
+        raise DatasetError(f"{path}: top level: {error}") from None
     return Annotations(path, **{key: _by_id(path, key, entries, problems) for key, entries in lists.items()})
 
 
-def file_names(path: Path) -> list[str]:
-    """The file name of every image that the file lists. Raises DatasetError as `load`."""
-    entries = _lists(path, "images")["images"]
-    names = [entry.get("file_name") for entry in entries if isinstance(entry, dict)]
-    return [name for name in names if isinstance(name, str)]
+def file_names(content: bytes) -> set[str]:
+    """Every file name in the bytes of an `instances.json`, sound or not: found in a tenth of the time of parsing it."""
+    names = set()
+    for name in set(FILE_NAME.findall(content)):
+        try:
+            names.add(orjson.loads(name))
+        except orjson.JSONDecodeError:  # as for invalid UTF-8, of which `load` tells
+            continue
+    return names
 
 
 def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -> tuple[pd.DataFrame, list[str]]:
@@ -94,17 +106,6 @@ class Wrong(Exception):
     def __init__(self, kind: str, offender: str):
         super().__init__(kind, offender)
         self.kind, self.offender = kind, offender
-
-
-def _lists(path: Path, *keys: str) -> dict[str, list]:
-    """Some lists of the file. Raises DatasetError where it is missing, is not JSON or lacks one of them."""
-    try:
-        content = orjson.loads(read_bytes(path))
-        return {key: field(content, key, list) for key in keys}
-    except orjson.JSONDecodeError as error:
-        raise DatasetError(f"{path}: not JSON: {error}") from None
-    except Malformed as error:
-        raise DatasetError(f"{path}: top level: {error}") from None
 
 
 def _by_id(path: Path, key: str, entries: list, problems: Problems) -> dict[int, dict]:

@@ -154,12 +154,12 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
         ref_ids.append(ref_id)
         if not sentences:
             problems.add(path, "ref without sentences", what)
-        for item in sentences:
+        for number, item in enumerate(sentences):
             try:
                 sent_id = field(item, "sent_id", int)
                 text = field(item, sentence, str)
             except Malformed as error:
-                problems.add(path, "malformed sentence", f"{what}: {error}")
+                problems.add(path, "malformed sentence", f"number {number} of {what}: {error}")
                 continue
             if not visible(text):
                 problems.add(path, f"empty {sentence}", f"sentence {sent_id} of {what}")

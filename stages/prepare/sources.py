@@ -53,22 +53,27 @@ def external(source: Source) -> dict:
     images are neither hashed nor copied into the cache.
 
     Raises:
-        DatasetError: an annotation file is missing or cannot be read, or none of the images it lists exists.
+        DatasetError: an annotation file is missing, or none of the images that they list exists.
     """
     if isinstance(source, ScenesSource):
         return {"rendered": "by the project, from its entry in params.yaml"}
     if isinstance(source, CocoSource):
         annotations = [Path(source.instances), Path(source.expressions)]
-        listed = {Path(source.images): [annotations[0]]}
+        folders = {annotations[0]: Path(source.images)}
     else:
         sets = refer_files(source)
         annotations = [file for files in sets for file in files.annotations]
-        listed = defaultdict(list)
-        for files in sets if source.check_images is not False else []:
-            listed[files.image_folder()].append(files.instances)
+        looked_at = sets if source.check_images is not False else []
+        folders = {files.instances: files.image_folder() for files in looked_at}
+    hashes, names = {}, defaultdict(set)
+    for file in annotations:
+        content = read_bytes(file)
+        hashes[file.as_posix()] = hashlib.sha256(content).hexdigest()
+        if folder := folders.get(file):
+            names[folder] |= coco.file_names(content)
     return {
-        "annotations": {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations},
-        "images": {folder.as_posix(): _summary(folder, files) for folder, files in listed.items()},
+        "annotations": hashes,
+        "images": {folder.as_posix(): _summary(folder, listed) for folder, listed in names.items()},
     }
 
 
@@ -78,11 +83,19 @@ def fingerprint(tables: Tables) -> str:
     return _digest([*lines, *_lines(tables.sizes.items())])
 
 
-def _summary(folder: Path, files: list[Path]) -> dict:
-    """Of the images in a folder that some COCO files list."""
-    found = image_files.listing(folder, (name for file in files for name in coco.file_names(file)))
-    if not found:
-        raise DatasetError(f"{folder}: holds no image that {' or '.join(map(str, files))} lists")
+def contents(folder: Path) -> dict:
+    """How many files lie in a folder and below, and one SHA-256 of their names and bytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hashes = [
+        f"{path.relative_to(folder).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
+    ]
+    return {"files": len(files), "sha256": _digest(hashes)}
+
+
+def _summary(folder: Path, names: set[str]) -> dict:
+    found = image_files.listing(folder, names)
+    if names and not found:
+        raise DatasetError(f"{folder}: holds none of the {len(names):,} images of the source, such as {min(names)}")
     return {"files": len(found), "bytes": sum(size for _, size in found), "names and sizes": _digest(_lines(found))}
 
 

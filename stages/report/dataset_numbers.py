@@ -5,11 +5,12 @@ The report keeps a copy of those files in `reports/data/D`: a clone without DVC'
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.data.lost import CUT, VANISHED, sentences
@@ -257,6 +258,17 @@ def check_protocol(table: pd.DataFrame, protocol: Protocol, path: Path, again: s
     found = list(table["protocol"].unique()) if "protocol" in table else "not named"
     if found != [protocol.name]:
         raise ReportError(f"{path} is of another experiment: its protocols are {found}, not {[protocol.name]}. {again}")
+
+
+def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again: str) -> None:
+    """Raises ReportError where a number of a table, read from `path`, is missing or infinite."""
+    for column in columns:
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        if (wrong := ~np.isfinite(values)).any():
+            raise ReportError(
+                f"{path}: {column} is no finite number in {wrong.sum()} of {len(table)} rows, the first of them row "
+                f"{wrong.argmax() + 1}. {again}"
+            )
 
 
 def _measured(params: Params) -> pd.DataFrame:

@@ -32,6 +32,11 @@ def prepared(dataset: str) -> Path:
     return DATA / dataset
 
 
+def prepared_hash(dataset: str) -> Path:
+    """A hash of all files of the prepared dataset."""
+    return RESULTS / "prepared" / f"{dataset}.json"
+
+
 def fingerprint(dataset: str) -> Path:
     """Names, sizes and hashes of a dataset's files outside the project."""
     return SOURCES / f"{dataset}.json"

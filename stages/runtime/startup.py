@@ -6,12 +6,13 @@ A command therefore imports such libraries (torch, transformers, MLflow, Prefect
 
 import atexit
 import gc
+import io
 import os
 import signal
+import sys
 import threading
 from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies_environment
 
 from stages.runtime.parent import exit_with_parent
 
@@ -25,6 +26,7 @@ SWITCHES = {  # no telemetry, no pickles, no jobs of others; variables that the 
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -32,8 +34,8 @@ LOOPBACK = ("127.0.0.1", "localhost")
 def start() -> None:
     """Prepare the process, and what it starts, once.
 
-    It hears signals, ends with DVC, has `SWITCHES`, opens no window, asks servers of this machine directly, collects
-    garbage rarely, and hides MLflow's password.
+    It hears signals, ends with DVC, has `SWITCHES`, opens no window, prints what the terminal cannot show as escapes,
+    asks servers of this machine directly, collects garbage rarely, and hides MLflow's password.
     """
     _hear_signals()
     if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
@@ -41,6 +43,8 @@ def start() -> None:
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
     os.environ["MPLBACKEND"] = "agg"  # a notebook hands on its own, which may not be installed here
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no stage fails because of a name that it prints
     _ask_loopback_directly()
     _collect_rarely()
     _keep_password_out_of_address()
@@ -66,8 +70,9 @@ def _ask_loopback_directly() -> None:
 
     Without a proxy nothing is set: Python would then overlook the system's own settings on macOS.
     """
-    proxies = getproxies_environment()
-    if proxies and (excepted := proxies.get("no", "").strip()) != "*":
+    excepted = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).strip()
+    proxies = {name.lower() for name, value in os.environ.items() if value} & PROXIES
+    if proxies and excepted != "*":
         hosts = [host.strip() for host in excepted.split(",") if host.strip()]
         direct = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = direct  # some programs read the one, some the other

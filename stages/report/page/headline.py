@@ -45,9 +45,11 @@ def details(results: DatasetNumbers) -> str:
     if (seen := [split for split in results.splits if split not in splits]) and results.highlight != results.reference:
         said = [_said(row, results, seen) for row in parts] or [_over_reference(results, seen, "")]
         sentences.append(f"Where the epoch was chosen: {'. '.join(said)}.")
-    best = {split: max(results.scored, key=lambda name: results.row(name, split, metric)["mean"]) for split in splits}
-    means = "; ".join(f"{name} on {split}, {_mean(results, name, split)}" for split, name in best.items())
-    sentences.append(f"Highest mean: {means}.")
+    tested = [split for split in splits if not results.no_verdict(split)]
+    best = {split: max(results.scored, key=lambda name: results.row(name, split, metric)["mean"]) for split in tested}
+    if best:
+        means = "; ".join(f"{name} on {split}, {_mean(results, name, split)}" for split, name in best.items())
+        sentences.append(f"Highest mean: {means}.")
     sentences += _losses(results)
     if not all(map(results.no_verdict, results.splits)):
         sentences.append(

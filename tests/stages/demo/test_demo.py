@@ -115,6 +115,58 @@ def test_a_dropped_image_is_segmented(page, project, tmp_path):
     assert page.locator("#expressions button").count() == 0
 
 
+def test_no_old_answer_stands_beside_a_picture_that_is_being_read(page, tmp_path):
+    page.locator("#samples button").first.click()
+    page.locator("#right img.mask").wait_for()
+    Image.effect_noise((1500, 600), 50).convert("RGB").save(tmp_path / "large.png")
+    held = []
+    page.route("**/_dash-update-component", lambda route: held.append(route))
+    page.locator("#upload input").set_input_files(tmp_path / "large.png")
+    page.get_by_text("Reading large.png …").wait_for()
+    assert page.locator(".sides img").count() == 0
+    page.unroute("**/_dash-update-component")
+    for route in held:
+        route.continue_()
+    page.get_by_text("The picture of 1500 x 600 pixels is made smaller: 1024 x 410.").wait_for()
+    page.locator("#right img.mask").wait_for()
+    assert image_of(page, "#right img.mask").shape == (128, 320, 3)
+    page.locator("#samples button").first.click()
+    page.locator("#right").get_by_text("IoU").wait_for()
+    assert page.locator("#note").inner_text() == ""
+
+
+def test_the_same_picture_can_be_dropped_again(page, project, tmp_path):
+    (tmp_path / "again.png").write_bytes((project / "1.png").read_bytes())
+    for _ in range(2):
+        page.locator("#samples button").first.click()
+        page.locator("#right").get_by_text("IoU").wait_for()
+        with page.expect_file_chooser() as chooser:
+            page.locator("#upload").click()
+        chooser.value.set_files(tmp_path / "again.png")
+        page.locator("#expressions button").first.wait_for(state="detached")
+        page.locator("#right img.mask").wait_for()
+        assert "IoU" not in page.locator("#right").inner_text() and page.locator("#note").inner_text() == ""
+
+
+def test_a_picture_that_is_too_large_is_refused_at_once(page, tmp_path):
+    (tmp_path / "huge.png").write_bytes(bytes(33 * 2**20))
+    page.locator("#upload input").set_input_files(tmp_path / "huge.png")
+    page.get_by_text("huge.png is too large: 33 MiB, the most is 32 MiB.").wait_for()
+    page.locator("#samples button").first.click()
+    page.wait_for_function("document.querySelector('#note').innerText == ''")
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_the_answer_for_a_thin_picture_is_small(page, tmp_path, size):
+    Image.effect_noise(size, 50).save(tmp_path / "thin.png")
+    page.locator("#upload input").set_input_files(tmp_path / "thin.png")
+    page.get_by_text("made smaller").wait_for()
+    page.locator("#right .words img").first.wait_for()
+    shown = page.locator(".sides img").evaluate_all("all => all.map(one => [one.naturalWidth, one.naturalHeight])")
+    assert len(shown) > 4 and max(width for width, _ in shown) <= 320 and max(height for _, height in shown) <= 640
+    assert len(page.locator(".sides").inner_html()) < 200_000
+
+
 def test_another_model_on_one_side(page):
     page.locator("#left-model").click()
     page.locator(".dash-dropdown-option", has_text=MODELS[1]).click()
@@ -130,3 +182,8 @@ def test_what_cannot_be_read_is_said(page, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no image")
     page.locator("#upload input").set_input_files(tmp_path / "no.png")
     page.locator("#right").get_by_text("it is not an image").wait_for()
+    assert page.locator("#note").inner_text() == ""
+    page.locator("#samples button").first.click()
+    page.locator("#right img.mask").wait_for()
+    say(page, "\u200b")
+    page.locator("#right").get_by_text("the expression is empty: the tokenizer drops all of").wait_for()

@@ -136,6 +136,21 @@ def test_dvc_data_hashes_files_and_folders_as_the_lock_file_does(project):
         assert tree.hash("nothing") is None
 
 
+def test_dvc_hashes_no_file_that_file_managers_and_editors_leave(project, root):
+    with dvc_internals.working_tree() as tree:
+        before = tree.hash("folder")
+    shutil.copy(root / ".dvcignore", project)
+    for name in (".DS_Store", "._a.txt", "Thumbs.db", "desktop.ini", "a.txt~", ".a.txt.swp", ".nfs0001", "._b"):
+        (project / "folder" / name).write_text("of somebody")
+    (project / "folder" / ".ipynb_checkpoints").mkdir()
+    (project / "folder" / ".ipynb_checkpoints" / "a.txt").write_text("of somebody")
+    with dvc_internals.working_tree() as tree:
+        assert tree.hash("folder") == before
+        (project / "folder" / "b.txt").write_text("words")
+    with dvc_internals.working_tree() as tree:
+        assert tree.hash("folder") != before
+
+
 def test_dvc_cache_knows_what_it_has(project):
     (recorded,) = entries()["last"]["outs"]
     with dvc_internals.working_tree() as tree:

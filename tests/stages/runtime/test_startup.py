@@ -76,3 +76,9 @@ def test_nothing_is_set_where_no_proxy_is_or_none_is_used(variables):
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     code = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if 'proxy' in k.lower()}))"
     assert json.loads(run(code, env={**environment, **variables})) == variables
+
+
+def test_a_name_that_the_terminal_cannot_show_is_printed_as_escapes():
+    """An expression in another script, and the name of a file that is no UTF-8."""
+    code = "print('\u8336', '\\udcff', 'cup')"
+    assert run(code, env={**os.environ, "PYTHONIOENCODING": "latin-1"}) == "\\u8336 \\udcff cup\n"
