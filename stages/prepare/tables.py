@@ -54,7 +54,7 @@ def few_images(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[str]]
         if number < FEWEST_IMAGES
     ]
     notes = [
-        f"{split} has {number} images: with fewer than {FEW_IMAGES}, intervals are rough"
+        f"{split} has {number} images: with fewer than {FEW_IMAGES}, only large differences can be supported"
         for split, number in images.items()
         if FEWEST_IMAGES <= number < FEW_IMAGES
     ]

@@ -399,7 +399,7 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
         tables = folder.read(seed=seed)
         assert tables.notes == [
             "only what is referred to is annotated: other things of the same category are not counted",
-            f"split by image, one of 3 parts for val and one for test, stratified by category, seed {seed}",
+            f"split by image, one of 10 parts for val and one for test, stratified by category, seed {seed}",
         ]
         assert (tables.expressions.groupby("image_id")["split"].nunique() == 1).all()
         return tables.expressions.set_index("image_id")["split"].to_dict()
@@ -423,7 +423,17 @@ def test_few_images_and_rare_categories_fill_every_split_without_a_word():
         assert set(splits.values()) == {"train", "val", "test"} and len(splits) == images
 
 
-@pytest.mark.parametrize(("images", "parts"), [(10, 10), (29, 10), (30, 3), (45, 4), (99, 9), (100, 10), (1000, 10)])
+@pytest.mark.parametrize(
+    ("images", "parts"),
+    [
+        (10, 10),
+        (3 * FEWEST_IMAGES - 1, 10),
+        (3 * FEWEST_IMAGES, 3),
+        (5 * FEWEST_IMAGES - 1, 4),
+        (10 * FEWEST_IMAGES, 10),
+        (1000, 10),
+    ],
+)
 def test_val_and_test_have_enough_images_for_an_interval_where_there_are_enough(images, parts):
     table = instances_of([["cup"]] * images)
     splits, found = own.split_by_image(table, 0)
@@ -436,7 +446,7 @@ def test_val_and_test_have_enough_images_for_an_interval_where_there_are_enough(
 def test_images_of_many_annotations_leave_enough_in_val_and_test():
     generator = np.random.default_rng(0)
     for trial in range(20):
-        counts = generator.integers(1, 40, int(generator.integers(40, 120)))
+        counts = generator.integers(1, 40, int(generator.integers(4 * FEWEST_IMAGES, 12 * FEWEST_IMAGES)))
         splits, _ = own.split_by_image(instances_of([["cup"] * count for count in counts]), trial)
         assert pd.Series(splits).value_counts()[["val", "test"]].min() >= FEWEST_IMAGES
 

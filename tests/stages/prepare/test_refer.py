@@ -222,10 +222,13 @@ def repeat(key):
         (change_ref("sentences", [{"sent_id": 7, "sent": " "}]), "refs(unc).p: empty sent (1): sentence 7 of ref 101"),
         (
             change_ref("sentences", [{"sent_id": 7, "sent": "\ud800"}]),
-            "(1): ref 101: sent is '\\ud800'",
+            "(1): number 0 of ref 101: sent is '\\ud800'",
         ),
         (change_ref("sentences", [{"sent_id": 1020, "sent": "cup"}]), "refs(unc).p: sent_id not unique (1): 1020"),
-        (change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]), "malformed sentence (1): ref 101: no sent"),
+        (
+            change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]),
+            "malformed sentence (1): number 0 of ref 101: no sent",
+        ),
         (repeat("annotations"), "instances.json: annotations id not unique (1): 11"),
         (repeat("images"), "instances.json: images id not unique (1): 1"),
         (lambda folder: folder.instances["images"].append({"id": None}), "images without a sound id (1): number 3: id"),
