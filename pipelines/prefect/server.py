@@ -116,7 +116,7 @@ def leave_out_unusable_proxies() -> None:
     It would end with an error even where it asks this machine, which `startup.start` excepts from proxies.
     """
     for name, value in list(os.environ.items()):
-        if name.lower() in ("http_proxy", "https_proxy", "all_proxy") and value:
+        if name.lower() in startup.PROXIES and value:
             try:
                 httpx.HTTPTransport(proxy=value if "://" in value else f"http://{value}", verify=False).close()
             except (ImportError, ValueError, httpx.InvalidURL) as error:
@@ -224,6 +224,7 @@ def main() -> None:
     """Serve on the socket whose number is given, and end with the process that started this one."""
     startup.start()
     parent.exit_with_parent()
+    internals.hide_connections_that_end_with_the_server()
     import uvicorn
 
     config = uvicorn.Config(internals.server_app(), log_level="error")

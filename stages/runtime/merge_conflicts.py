@@ -5,8 +5,8 @@ from pathlib import Path
 
 
 def named(path: Path) -> str | None:
-    """That a text file holds a merge conflict, where, and the way out; None where it holds none."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    """That a text file holds a merge conflict, where, and the way out; None where it holds none, or is missing."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     if not (marker := re.search(r"^<{7} .*^={7}$.*^>{7} ", text, re.MULTILINE | re.DOTALL)):
         return None
     line = text.count("\n", 0, marker.start()) + 1

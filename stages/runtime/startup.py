@@ -13,7 +13,6 @@ import sys
 import threading
 from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import getproxies_environment
 
 from stages.runtime.parent import exit_with_parent
 
@@ -27,6 +26,7 @@ SWITCHES = {  # no telemetry, no pickles, no jobs of others; variables that the 
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+PROXIES = {"http_proxy", "https_proxy", "all_proxy"}
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -70,8 +70,9 @@ def _ask_loopback_directly() -> None:
 
     Without a proxy nothing is set: Python would then overlook the system's own settings on macOS.
     """
-    proxies = getproxies_environment()
-    if proxies and (excepted := proxies.get("no", "").strip()) != "*":
+    excepted = os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).strip()
+    proxies = {name.lower() for name, value in os.environ.items() if value} & PROXIES
+    if proxies and excepted != "*":
         hosts = [host.strip() for host in excepted.split(",") if host.strip()]
         direct = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = direct  # some programs read the one, some the other

@@ -19,6 +19,7 @@ import pytest
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
 from pipelines import repair as repair_command
+from pipelines.dvc import dag
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
 from stages.runtime import dvc_internals, keys
@@ -117,6 +118,9 @@ def test_a_merge_conflict_in_the_lock_file_is_named_and_left_to_the_user(project
     assert git("checkout", "--ours", "dvc.lock") == 0
     repair()
     assert LOCK.read_bytes() == whole
+    Path("dvc.yaml").write_text(f"<<<<<<< HEAD\n{PIPELINE}=======\n>>>>>>> theirs\n")
+    with pytest.raises(DagError, match=r"DVC cannot read the pipeline: dvc\.yaml: line 1: a merge conflict of git"):
+        dag.read()
 
 
 @pytest.mark.parametrize("content", ["", '{"write": {"', None], ids=["empty", "cut off", "another program's"])
