@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 FLOCK := $(if $(shell command -v flock),flock $(VENV))
 export PATH := $(abspath $(BIN)):$(PATH)
+unexport PYTHONSAFEPATH # with it, `python -m` does not find the packages of this folder
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro test lint check ui demo schedule unschedule
@@ -35,6 +36,7 @@ check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.loc
 	@python -m stages.report --check
 
 ui: $(INSTALLED)  ## sync MLflow with DVC and serve it on http://127.0.0.1:5000, or on PORT=...
+	@python -c 'from stages.runtime.ports import exit_if_taken as check; check($(PORT), "make ui")'
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1

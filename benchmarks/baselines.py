@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
+from models import images
 from stages.data import prepared
 
 
@@ -57,8 +57,7 @@ def shuffled(rows: pd.DataFrame, seed: int) -> list[str]:
 
 def image(dataset: prepared.PreparedDataset, row) -> np.ndarray:
     """The image of an expression: uint8 (height, width, 3)."""
-    with Image.open(dataset.instances.at[row.ann_id, "image"]) as image:
-        return np.asarray(image.convert("RGB"))
+    return np.asarray(images.read(dataset.instances.at[row.ann_id, "image"]))
 
 
 def true_mask(dataset: prepared.PreparedDataset, row) -> np.ndarray:

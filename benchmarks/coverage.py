@@ -25,9 +25,7 @@ from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
 
 RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]
-IMAGES = 150
 MEAN, OF_IMAGE, OF_VARIANT_ON_IMAGE, NOISE = 0.6, 0.15, 0.05, 0.25  # the mean, then standard deviations, of IoU
-SEEDS = (2, 3, 5)
 SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviations between seeds
 METRICS = ("mIoU", "oIoU", "Pr@0.5")
 RESAMPLES = 2_000
@@ -36,27 +34,29 @@ RESAMPLES = 2_000
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__.splitlines()[0])
     parser.add_argument("--comparisons", type=int, default=400, help="simulated comparisons per setting")
+    parser.add_argument("--images", type=int, nargs="+", default=[150], help="sizes of the split")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
     arguments = parser.parse_args()
-    settings = list(product(SEEDS, SPREADS))
+    settings = list(product(arguments.images, arguments.seeds, SPREADS))
     rows = [
         row
-        for seeds, spread in tqdm(settings, desc="settings", disable=None)
-        for row in simulate(seeds, spread, arguments.comparisons)
+        for images, seeds, spread in tqdm(settings, desc="settings", disable=None)
+        for row in simulate(images, seeds, spread, arguments.comparisons)
     ]
-    how = table.surroundings("numpy", "scipy") | {
-        "command": f"python -m benchmarks.coverage --comparisons {arguments.comparisons}"
-    }
+    options = {key: " ".join(map(str, np.atleast_1d(value))) for key, value in vars(arguments).items()}
+    command = " ".join(["python -m benchmarks.coverage", *(f"--{key} {value}" for key, value in options.items())])
+    how = table.surroundings("numpy", "scipy") | {"command": command}
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
     table.append(RESULTS, [row | how for row in rows])
 
 
-def simulate(seeds: int, spread: float, comparisons: int) -> list[dict[str, object]]:
+def simulate(images: int, seeds: int, spread: float, comparisons: int) -> list[dict[str, object]]:
     """One row per metric and method: how often intervals contain the true value and tests reject."""
     random = np.random.default_rng([seeds, round(1e4 * spread)])
     counted = {(metric, method): [] for metric in METRICS for method in ("own", "resampled seeds")}
     for _ in range(comparisons):
-        for metric, found in one_comparison(random, seeds, spread).items():
+        for metric, found in one_comparison(random, images, seeds, spread).items():
             counted[metric, "own"].append(own(found, truth(metric, spread)))
             counted[metric, "resampled seeds"].append(resampled_seeds(found, truth(metric, spread), random))
     return [
@@ -70,25 +70,25 @@ def simulate(seeds: int, spread: float, comparisons: int) -> list[dict[str, obje
             "p at most .05": round(float(np.mean([single for _, _, single, _ in results])), 4),
             "any adjusted p at most .05": round(float(np.mean([family for _, _, _, family in results])), 4),
             "comparisons": comparisons,
-            "images": IMAGES,
+            "images": images,
         }
         for (metric, method), results in counted.items()
     ]
 
 
-def one_comparison(random: np.random.Generator, seeds: int, spread: float) -> dict[str, Estimates]:
-    expressions = random.integers(1, 11, IMAGES)
-    image = np.repeat(np.arange(IMAGES), expressions)  # (E,)
-    of_images = random.normal(0, OF_IMAGE, IMAGES)
+def one_comparison(random: np.random.Generator, images: int, seeds: int, spread: float) -> dict[str, Estimates]:
+    expressions = random.integers(1, 11, images)
+    image = np.repeat(np.arange(images), expressions)  # (E,)
+    of_images = random.normal(0, OF_IMAGE, images)
     runs = [(variant, seed) for variant in VARIANTS for seed in range(seeds)]
-    of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_IMAGE, (len(VARIANTS), IMAGES)), seeds, axis=0)
+    of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_IMAGE, (len(VARIANTS), images)), seeds, axis=0)
     of_runs = random.normal(0, spread, (len(runs), 1))
     noise = random.normal(0, NOISE, (len(runs), len(image)))
     ious = MEAN + (of_images + of_variants)[:, image] + of_runs + noise  # (R, E)
     areas = random.lognormal(0, 1, len(image))
 
     def by_image(values: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(image, row, IMAGES) for row in np.atleast_2d(values)])
+        return np.stack([np.bincount(image, row, images) for row in np.atleast_2d(values)])
 
     count = by_image(np.ones(len(image)))
     sums = {
@@ -96,7 +96,7 @@ def one_comparison(random: np.random.Generator, seeds: int, spread: float) -> di
         "oIoU": (by_image(ious * areas), by_image(areas)),
         "Pr@0.5": (by_image(ious >= 0.5), count),
     }
-    return estimates(runs, sums, empty=0.0, resamples=RESAMPLES)
+    return estimates(runs, sums, empty=0.0, resamples=RESAMPLES, fewest=1)
 
 
 def truth(metric: str, spread: float) -> float:

@@ -20,12 +20,13 @@ import torch
 
 from benchmarks import table
 from benchmarks.steps import device, in_turn
+from models import images
 from models.prediction import segment
 from stages.data import prepared
 from stages.estimate.estimate import describe
 from stages.runtime import layout, params
 from stages.scoring import trained
-from stages.serving import served, source
+from stages.serving import source
 
 RESULTS = Path("benchmarks/results/prediction.csv")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -53,24 +54,24 @@ def main() -> None:
     paths = [Path(dataset.instances.loc[ann_id]["image"]) for ann_id in rows["ann_id"]]
     texts = rows["text"].tolist()
     ready = time.perf_counter()
-    segment(model, processor, [served.decoded(paths[0].read_bytes())], texts[:1])
+    segment(model, processor, [images.read(paths[0])], texts[:1])
     once = {"load, s": round(loaded - start, 3), "first answer, s": round(time.perf_counter() - ready, 3)}
 
     found = []
     for batch in BATCHES:
-        images, said = [served.decoded(path.read_bytes()) for path in paths[:batch]], texts[:batch]
-        inputs = processor(images, said).to(model.device)
+        pictures, said = [images.read(path) for path in paths[:batch]], texts[:batch]
+        inputs = processor(pictures, said).to(model.device)
         repeats = max(1, 64 // batch)
 
         def forward(inputs=inputs):
             with torch.inference_mode():
                 model(**inputs)
 
-        def whole(images=images, said=said):
-            return segment(model, processor, images, said)
+        def whole(pictures=pictures, said=said):
+            return segment(model, processor, pictures, said)
 
         def file(batch=batch, said=said):
-            answers = segment(model, processor, [served.decoded(path.read_bytes()) for path in paths[:batch]], said)
+            answers = segment(model, processor, [images.read(path) for path in paths[:batch]], said)
             return [prepared.encode_mask(answer.mask) for answer in answers]
 
         ways = {

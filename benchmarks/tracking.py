@@ -28,7 +28,7 @@ from stages.runtime.run import Run
 RESULTS = Path("benchmarks/results/tracking.csv")
 PROJECT = (".dvc/config", "benchmarks", "dvc.yaml", "models", "params.yaml", "stages")
 FOUND = "tracking.json"
-PARTS = {"__init__": "start", "log": "log", "log_folder": "log", "end": "log"}
+PARTS = {"start": "start", "log": "log", "log_folder": "log", "end": "log"}
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """AlignFormer: encoders with VLBA in between, pixel decoder, center embedding, grouping."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +41,7 @@ class AlignFormerOutput(ModelOutput):
 class AlignFormer(PreTrainedModel):
     """A referring image segmentation model: an image and an expression -> the mask of the object it refers to.
 
-    The parts that all variants share are built and initialised first. One seed therefore gives them the same initial
-    weights in every variant.
+    Under one seed, all variants start with the same weights in the tensors that they have in common, by name and shape.
     """
 
     config_class = AlignFormerConfig
@@ -61,12 +61,11 @@ class AlignFormer(PreTrainedModel):
         self.losses = Losses(config)
         self.frozen: list[nn.Module] = []
         self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
-        with torch.random.fork_rng(devices=[]):  # parts of some variants only leave torch's random state alone
-            if config.vlba != "none":
-                for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
-                    self.vlba[str(level)] = VLBA(dims[level], word_dim, config.vlba, last=level == len(dims) - 1)
-            if config.contrastive != "none":
-                self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
+        if config.vlba != "none":
+            for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
+                self.vlba[str(level)] = VLBA(dims[level], word_dim, config.vlba, last=level == len(dims) - 1)
+        if config.contrastive != "none":
+            self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
 
     @classmethod
@@ -79,6 +78,21 @@ class AlignFormer(PreTrainedModel):
         model: nn.Module = loaded[0] if isinstance(loaded, tuple) else loaded
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         return loaded
+
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """Draw the weights of every module from a random stream that follows from torch's seed and the module's name.
+
+        Weights that were loaded stay, and so does torch's random state.
+        """
+        seed = torch.initial_seed()
+        models: dict[str, PreTrainedModel] = {}  # the innermost one around a module knows how to initialise it
+        with torch.random.fork_rng(devices=[]):
+            for name, module in self.named_modules():
+                models[name] = module if isinstance(module, PreTrainedModel) else models[name.rpartition(".")[0]]
+                stream = hashlib.sha256(f"{seed} {name}".encode()).digest()
+                torch.default_generator.manual_seed(int.from_bytes(stream[:4]))
+                models[name]._init_weights(module)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -133,7 +147,8 @@ class AlignFormer(PreTrainedModel):
         Args:
             pixel_values: (P, 3, H, W) normalised images.
             input_ids: (E, L) tokens of the expressions.
-            attention_mask: (E, L), 1 for a token, 0 for padding.
+            attention_mask: (E, L), 1 for a token, 0 for padding. A row of padding alone is an expression that says
+                nothing: pixels read zeros, and the sentence is zero.
             masks: (B, H, W) true masks, 0 or 1; the losses are computed only if they are given.
             image_ids: (B,) integers, the id of each sample's image; the instance contrast needs them.
             image_index: (B,) integers, each sample's image among the P images; None if P = B, one each.
@@ -147,11 +162,12 @@ class AlignFormer(PreTrainedModel):
         logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
         pixels, center = self.project(pixels, center)
-        output = AlignFormerOutput(logits=logits, similarity=cosine(pixels, center))
-        if masks is not None:
-            output.loss, output.mask_loss, output.contrastive_loss = self.losses(
-                logits, pixels, center, output.similarity, masks.to(logits.dtype), image_ids
-            )
+        with torch.autocast(logits.device.type, enabled=False):  # cosines of alike vectors differ in their last bits
+            output = AlignFormerOutput(logits=logits, similarity=cosine(pixels, center))
+            if masks is not None:
+                output.loss, output.mask_loss, output.contrastive_loss = self.losses(
+                    logits, pixels, center, output.similarity, masks.to(logits.dtype), image_ids
+                )
         return output
 
     def represent(
@@ -164,8 +180,9 @@ class AlignFormer(PreTrainedModel):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixel embeddings (B, h, w, D) and centers (B, D) for grouping. Arguments are those of `forward`."""
         word_mask = attention_mask.bool()
+        read = word_mask | ~word_mask.any(dim=1, keepdim=True)  # (E, L); attention to nothing would give NaN
         # Expanded here, since transformers would synchronise with the GPU to do it.
-        readable = word_mask[:, None, None, :].expand(-1, 1, word_mask.shape[1], -1)  # (E, 1, L, L)
+        readable = read[:, None, None, :].expand(-1, 1, read.shape[1], -1)  # (E, 1, L, L)
         words = self.text(input_ids=input_ids, attention_mask=readable).last_hidden_state  # (E, L, T)
         if text_index is not None:
             words, word_mask = words[text_index], word_mask[text_index]  # (B, L, T), (B, L)

@@ -7,9 +7,9 @@ from torch import nn
 
 
 def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the words that are not padding: (B, L, T), (B, L) bool -> (B, T)."""
-    weights = word_mask.unsqueeze(-1).to(words.dtype)  # (B, L, 1)
-    return (words * weights).sum(dim=1) / weights.sum(dim=1)
+    """Mean over the words that are not padding, zero where all are: (B, L, T), (B, L) bool -> (B, T)."""
+    there = word_mask.unsqueeze(-1)  # (B, L, 1)
+    return words.masked_fill(~there, 0).sum(dim=1) / there.sum(dim=1).clamp(min=1)
 
 
 class CenterEmbedding(nn.Module):

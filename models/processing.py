@@ -11,6 +11,7 @@ from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
 from models.frames import Stretch
+from models.images import rgb
 from models.postprocessing import masks_at_original_size
 
 
@@ -36,7 +37,8 @@ class AlignFormerProcessor(ProcessorMixin):
         """A batch of pairs: one image per expression, or one image for all expressions.
 
         Args:
-            images: P images of any size and mode, P = B or P = 1.
+            images: P images of any size, in a mode that `models.images.rgb` converts, P = B or P = 1. They are not
+                turned; `models.images.read` gives upright ones.
             text: B expressions.
             padding: passed to the tokenizer.
             truncation: cut an expression that is longer than the model reads, instead of an error.
@@ -57,7 +59,7 @@ class AlignFormerProcessor(ProcessorMixin):
         for expression in text:
             self.check(expression, truncation)
         mean, std = self.image_processor.image_mean, self.image_processor.image_std
-        pixels = [self.frame.pixels(image.convert("RGB"), mean, std) for image in images]
+        pixels = [self.frame.pixels(rgb(image), mean, std) for image in images]
         words = self.tokenizer(text, padding=padding, truncation=True, return_tensors=return_tensors)
         inputs = {"pixel_values": torch.stack(pixels)}
         inputs |= {name: words[name] for name in ("input_ids", "attention_mask")}

@@ -10,6 +10,10 @@ L = 20 words in the published setting:
 - An instance norm scales a channel of all pixels alike, so its scale is applied to the L words on the other side of the
   product. Its mean is subtracted once, before the projections, which have no bias.
 - Projections of attended words are applied to the L words, before the words are spread over the N pixels.
+- The variance of the attended words follows from the L x L covariance of their weights.
+
+Words are alike: in trained models, the mean cosine between two of them is .93 to .97. What they have in common cancels
+in text to pixel, so their mean is taken off first. Half precision would lose the differences in the sums otherwise.
 """
 
 import math
@@ -17,6 +21,8 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+
+from models.grouping import masked_mean
 
 
 class VLBAOutput(NamedTuple):
@@ -81,7 +87,7 @@ class VLBA(nn.Module):
         Args:
             pixels: (B, N, C).
             words: (B, L, T).
-            word_mask: (B, L) bool, true for words, false for padding; every row has at least one word.
+            word_mask: (B, L) bool, true for words, false for padding. In a row of padding alone, pixels read zeros.
         """
         centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
         scores = self.scores(centered, words)  # (B, N, L)
@@ -116,7 +122,8 @@ class VLBA(nn.Module):
 
     @staticmethod
     def _word_shares(scores: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
-        return scores.masked_fill(~word_mask.unsqueeze(1), -math.inf).softmax(dim=2)  # (B, N, L)
+        least = torch.finfo(scores.dtype).min  # not -inf, which would give NaN in a row of padding alone
+        return scores.masked_fill(~word_mask.unsqueeze(1), least).softmax(dim=2)  # (B, N, L)
 
     @staticmethod
     def _pixel_shares(scores: torch.Tensor) -> torch.Tensor:
@@ -126,11 +133,11 @@ class VLBA(nn.Module):
         """Text to pixel, up to the first layer of the fusion: (B, N, L), (B, L, T), (B, L) -> (B, N, C)."""
         weights = self._word_shares(scores, word_mask)  # (B, N, L)
         weights = weights - weights.mean(dim=1, keepdim=True)
+        # The weights of a pixel now sum to 0, so the product below is the same without the mean of the words.
+        words = (words - masked_mean(words, word_mask).unsqueeze(1)).masked_fill(~word_mask.unsqueeze(-1), 0)
         values = self.pixel_out(self.word_value(words))  # (B, L, C)
         covariance = weights.transpose(1, 2) @ weights / weights.shape[1]  # (B, L, L)
-        variance = (values * (covariance @ values)).sum(
-            dim=1, keepdim=True
-        )  # (B, 1, C), the variance of weights @ values
+        variance = (values * (covariance @ values)).sum(dim=1, keepdim=True)  # (B, 1, C), that of weights @ values
         return weights @ self.pixel_fusion.read(values * _scale(variance))
 
     def _gathered_by_words(self, scores: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
@@ -141,7 +148,7 @@ class VLBA(nn.Module):
 
 def _variance(x: torch.Tensor) -> torch.Tensor:
     """Variance over N of (B, N, C) with mean 0 -> (B, 1, C)."""
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).square() / x.shape[1]
+    return (torch.linalg.vector_norm(x, dim=1, keepdim=True) / math.sqrt(x.shape[1])).square()
 
 
 def _scale(variance: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, NoReturn
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from pipelines.dvc import dag
+from pipelines.dvc import dag, remote
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
@@ -37,23 +38,33 @@ from pipelines.prefect import artifacts, flow_runs, internals, server
 from pipelines.prefect.server import ServerError
 from stages.runtime import parent
 
+STORAGE = Path(".prefect/storage")  # Prefect needs one, although no result is written there
 ENDING = 30  # seconds between Ctrl-C or SIGTERM and the end, where Prefect's server is away
 
 
-@flow(name="experiment", persist_result=False, task_runner=ThreadPoolTaskRunner(max_workers=sys.maxsize))
+@flow(  # what is named here, no PREFECT_ variable of the user changes
+    name="experiment",
+    persist_result=False,
+    result_storage=STORAGE,
+    retries=0,
+    task_runner=ThreadPoolTaskRunner(max_workers=sys.maxsize),
+)
 def experiment(
     targets: list[str] | None = None,
     overrides: list[str] | None = None,
     jobs: Annotated[int, Field(ge=1)] = 1,
     keep_going: bool = True,
+    keep: bool = False,
 ) -> State:
     """Bring the experiment up to date, as `dvc repro` does.
 
     Args:
         targets: stages, or all of a matrix by its name, as `train`, with what they are made from; default: everything.
-        overrides: keys of params.yaml to change first, as `experiment.seeds=[0,1,2]`.
+        overrides: keys of params.yaml to change for this run, as `experiment.seeds=[0,1,2]`. At its end the file is put
+            back. `results` and `reports` then hold this run; the next run brings the old ones back from DVC's cache.
         jobs: stages that run at once.
         keep_going: after a stage failed, still run what does not wait for it.
+        keep: where the run succeeds, leave the overrides in params.yaml for good, for all later runs and every night.
     """
     startup.start()
     if internals.flow_run_of(os.environ):  # a worker started this process
@@ -63,14 +74,18 @@ def experiment(
     say = get_run_logger().info
     try:
         dag.check_root()
-        with param_overrides.held(overrides or [], say):
+        with param_overrides.held(overrides or [], say) as keep_overrides:
             repair(say)
+            remote.say_unused(say)
             pipeline = dag.look()
             stages = dag.restrict(pipeline.dag, targets or [])
             flow_run = FlowRun(stages, pipeline, jobs, keep_going)
             outcomes = _shown_in_prefect(flow_run)
             dag.sort_lock(pipeline.dag)
-            return _summary(outcomes, flow_run.cancelled)
+            state = _summary(outcomes, flow_run.cancelled)
+            if keep and state.is_completed():
+                keep_overrides()
+            return state
     except (OverrideError, DagError) as error:
         return Failed(message=str(error))
 
@@ -120,11 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, _interrupted)
     try:
         dag.check_root()
+        server.leave_out_unusable_proxies()
         repair()
+        param_overrides.put_back(print)
         if not param_overrides.check(options.set) and options.targets:  # a change may change what stages there are
             dag.restrict(dag.read(), options.targets)
         with _server():
-            state = experiment(options.targets, options.set, options.jobs, options.keep_going, return_state=True)
+            state = experiment(
+                options.targets, options.set, options.jobs, options.keep_going, keep=True, return_state=True
+            )
     except (OverrideError, DagError, ServerError) as error:
         sys.exit(f"error: {error}")
     if not state.is_completed():
@@ -163,7 +182,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change params.yaml first, where the schema allows it: experiment.seeds=[0,1,2]; may be given again",
+        help="change params.yaml first, where the schema allows it: experiment.seeds=[0,1,2]; may be given again. "
+        "After a run that succeeds the change stays, as with dvc exp run -S; after any other the file is put back",
     )
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="stages that run at once (default: 1)")
     parser.add_argument(

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
+import httpx
 from filelock import FileLock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
@@ -34,9 +34,9 @@ from prefect.settings import (
 )
 from prefect.states import Cancelled, Cancelling
 
-from pipelines.prefect import daemons, deployments, internals
+from pipelines.prefect import daemons, deployments, internals, server
 from pipelines.prefect.deployments import DeploymentError
-from pipelines.prefect.server import without_secrets
+from pipelines.prefect.server import ServerError, without_secrets
 from stages.runtime.parent import alive
 
 POOL = "experiments"
@@ -58,12 +58,14 @@ def up(port: int | None = None) -> None:
     Raises:
         ScheduleError: the port is taken, the server runs on another port, or server or worker do not start.
         DeploymentError: the deployments cannot be registered.
+        ServerError: the server that the settings name does not answer, or refuses.
     """
     if not Path("prefect.yaml").exists():
         raise ScheduleError(f"there is no prefect.yaml in {os.getcwd()}: start it in the project's folder")
     with _alone():
         url = _elsewhere() or _start_server(port)
         with _client(url) as client:
+            server.check()
             _start_worker(url, client)
             deployments.deploy(url)
             deployments.crash_silent_runs()
@@ -137,10 +139,10 @@ def _elsewhere() -> str | None:
 def _own_url() -> str | None:
     """The address of the server that runs in this folder, however it was started."""
     for process in daemons.running("server"):
-        command = process.cmdline()
+        command = process.info["cmdline"]
         if "--port" in command:
             return _url(int(command[command.index("--port") + 1]))
-        return _url(int(process.environ().get("PREFECT_SERVER_API_PORT", PORT)))
+        return _url(int(process.info["environ"].get("PREFECT_SERVER_API_PORT", PORT)))
     return None
 
 
@@ -158,9 +160,8 @@ def _start_server(port: int | None) -> str:
         url = _url(port)
         if _is_taken(port):
             raise ScheduleError(f"another program answers on port {port}: `make schedule PORT=...` with a free one")
-        log = get_current_settings().home / "server.log"
-        started = daemons.start("server", ["--host", HOST, "--port", str(port)], {"PREFECT_API_URL": url}, log)
-        _wait_for(lambda: _answers(url), started, log)
+        arguments = ["--host", HOST, "--port", str(port)]
+        _start("server", arguments, url, lambda: _answers(url))
     internals.write_url_in_profile(url)
     return url
 
@@ -175,20 +176,16 @@ def _start_worker(url: str, client: SyncPrefectClient) -> None:
     """Start a worker for this server; end one of this folder that was started for another server."""
     name = f"{socket.gethostname()}-{Path.cwd().name}"
     others = [
-        worker for worker in daemons.running("worker", POOL) if worker.environ().get("PREFECT_API_URL", url) != url
+        worker
+        for worker in daemons.running("worker", POOL)
+        if worker.info["environ"].get("PREFECT_API_URL", url) != url
     ]
     daemons.end(others)
     if daemons.running("worker", POOL):
         return
     before = _heartbeat(client, name)
-    log = get_current_settings().home / "worker.log"
-    started = daemons.start(
-        "worker",
-        ["--pool", POOL, "--type", "process", "--limit", "1", "--name", name, "--install-policy", "never"],
-        {"PREFECT_API_URL": url},
-        log,
-    )
-    _wait_for(lambda: _heartbeat(client, name) != before, started, log)
+    arguments = ["--pool", POOL, "--type", "process", "--limit", "1", "--name", name, "--install-policy", "never"]
+    _start("worker", arguments, url, lambda: _heartbeat(client, name) != before)
 
 
 def _heartbeat(client: SyncPrefectClient, name: str):
@@ -200,13 +197,15 @@ def _heartbeat(client: SyncPrefectClient, name: str):
     return None
 
 
-def _wait_for(answers: Callable[[], bool], started: psutil.Process, log: Path) -> None:
+def _start(kind: daemons.Kind, arguments: list[str], url: str, answers: Callable[[], bool]) -> None:
+    log = server.log_file().with_name(f"{kind}.log")
+    before = log.stat().st_size if log.exists() else 0
+    started = daemons.start(kind, arguments, {**server.OURS, "PREFECT_API_URL": url}, log)
     deadline = time.monotonic() + START
     while not answers():
         if not alive(started) or time.monotonic() > deadline:
             daemons.end([started])
-            lines = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-            raise ScheduleError(f"`{' '.join(started.cmdline())}` did not start; the end of {log}:\n{lines}")
+            raise ScheduleError(f"Prefect's {kind} did not start; {server.why_not_started(log, before)}")
         time.sleep(0.2)
 
 
@@ -252,6 +251,7 @@ def _tell(url: str, client: SyncPrefectClient) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Exit code 1 and a message after an error; for `status` also where server or worker do not run."""
     options = _parser().parse_args(arguments)
+    server.leave_out_unusable_proxies()
     try:
         if options.command == "up":
             up(options.port)
@@ -259,8 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             down()
         elif not status():
             sys.exit(1)
-    except (ScheduleError, DeploymentError) as error:
+    except (ScheduleError, DeploymentError, ServerError) as error:
         sys.exit(f"error: {error}")
+    except httpx.HTTPError as error:
+        sys.exit(f"error: the Prefect server stopped answering, or refuses: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:

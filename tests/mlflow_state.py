@@ -58,20 +58,18 @@ def _run(opened, run, names, models) -> dict:
         if store.files_of_run(opened, run.info.run_id)
         else {},
         "outputs": outputs,
-        "models": [_model(opened, model) for model in models.values() if model.source_run_id == run.info.run_id],
+        "models": [_model(model) for model in models.values() if model.source_run_id == run.info.run_id],
     }
 
 
-def _model(opened, model) -> dict:
-    from mlflow.artifacts import download_artifacts
-
+def _model(model) -> dict:
     return {
         "name": model.name,
         "type": model.model_type,
         "status": str(model.status),
         "tags": {name: value for name, value in model.tags.items() if not name.startswith("mlflow.")},
         "metrics": sorted((metric.key, metric.value) for metric in model.metrics or []),
-        "files": _files(download_artifacts(f"models:/{model.model_id}", tracking_uri=opened.client.tracking_uri)),
+        "files": _files(store.downloaded(f"models:/{model.model_id}")),
     }
 
 
@@ -91,7 +89,7 @@ def _registered(opened, model, models) -> dict:
     }
 
 
-def _files(folder: str) -> dict[str, str]:
+def _files(folder: str | Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest()
         for path in Path(folder).rglob("*")

@@ -1,6 +1,7 @@
 """dvc.yaml names the code that each stage imports, so that DVC reruns the stages that a change of code affects."""
 
 import ast
+import subprocess
 
 import grimp
 import pytest
@@ -60,6 +61,19 @@ def test_a_packages_own_file_holds_no_code(root):
 
 def test_a_checkpoint_is_keyed_by_the_code_that_dvc_knows(code):
     assert set(identity.SOURCES) == set(code["train"])
+
+
+def test_a_users_settings_of_git_change_nothing_that_dvc_reads(root, tmp_path):
+    """Some end every line in CRLF, or ignore `*.lock`; DVC refuses a file that git ignores."""
+    (tmp_path / "ignored").write_text("*.lock\n*.yaml\n")
+    settings = ["-c", "core.autocrlf=true", "-c", f"core.excludesFile={tmp_path / 'ignored'}"]
+    files = ["dvc.yaml", "dvc.lock", "params.yaml", "stages/train/loop.py", "sources/scenes.json"]
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *settings, *command], cwd=root, capture_output=True, text=True).stdout
+
+    assert git("check-attr", "text", "--", *files).splitlines() == [f"{file}: text: unset" for file in files]
+    assert git("check-ignore", "--no-index", "another.lock", "dvc.yaml", "dvc.lock").split() == ["another.lock"]
 
 
 def within(module: str, packages: set[str]) -> bool:

@@ -84,6 +84,19 @@ def test_a_change_reruns_what_the_docs_say(project, root, monkeypatch):
     assert stale_kinds(folder) == set()
 
 
+def test_what_is_no_part_of_the_experiment_makes_nothing_stale(project, monkeypatch):
+    folder, _ = project
+    monkeypatch.chdir(folder)
+    strangers = ["data/raw/photos.zip", "data/notes.txt", "results/notes.txt", "reports/notes.txt", "sources/mine.json"]
+    strangers += ["checkpoints/notes.txt", "stages/train/.DS_Store", "stages/report/.ipynb_checkpoints/page.py"]
+    for stranger in map(Path, strangers):
+        stranger.parent.mkdir(parents=True, exist_ok=True)
+        stranger.write_text("of somebody")
+    assert stale_kinds(folder) == set()
+    for stranger in map(Path, strangers):
+        stranger.unlink()
+
+
 def stale_kinds(folder: Path) -> set[str]:
     """Kinds of the stages that ran before, and that DVC would run again because their inputs changed."""
     known = YAML(typ="safe").load(folder / "dvc.lock")["stages"]

@@ -53,6 +53,13 @@ def test_a_password_in_the_address_of_mlflow_is_taken_out_of_it():
     assert done.stdout.split() == ["https://host:5000/base", "some@one", "pass/word"], done.stderr
 
 
+def test_make_finds_the_packages_where_the_users_python_does_not_look_into_the_folder(root):
+    probe = "--eval=probe:;@python3 -c 'import stages.runtime.layout'"
+    environment = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}
+    done = subprocess.run(["make", probe, "probe"], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_mlflow_server_reads_its_store(tmp_path):
     script = """
 import os

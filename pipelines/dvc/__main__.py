@@ -12,7 +12,6 @@ from stages.runtime import dvc_internals, parent, startup
 if __name__ == "__main__":
     starter = os.getppid()
     startup.start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a flow that a shell started in the background ignores it
     parent.exit_with_parent(whole_group=True)
     try:
         sys.exit(dvc_internals.command_line())

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import psutil
 
-from stages.runtime import dvc_internals
+from pipelines.dvc.dag import DagError
+from stages.runtime import dvc_internals, merge_conflicts
 from stages.runtime.dvc_internals import RWLOCK
 from stages.runtime.keys import LOCK
 
@@ -24,11 +25,16 @@ def repair(say: Callable[[str], None] = print) -> None:
 
     Args:
         say: gets one line for each thing done.
+
+    Raises:
+        DagError: `dvc.lock` holds a merge conflict, whose sides only the user can choose from.
     """
     if not _is_cut_off() and not _is_stale():
         return
     with dvc_internals.files_held():
         if _is_cut_off():  # still: no process was just writing it
+            if conflict := merge_conflicts.named(LOCK):
+                raise DagError(f"{conflict}. `dvc repro` then runs what the other side alone has")
             LOCK.replace(DAMAGED)
             say(
                 f"{LOCK} was cut off, as by a kill or a full disk: moved to {DAMAGED}. What ran here before comes from "

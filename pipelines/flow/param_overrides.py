@@ -1,12 +1,15 @@
 """`--set experiment.seeds=[0,1,2]`: values in `params.yaml` changed in place, as `dvc exp run -S` does.
 
-All changes are made at once, and only to what the schema allows. A flow holds the clone's lock: no other flow may
-change the parameters while it runs.
+All changes are made at once, and only to what the schema allows. A flow holds the clone's lock, and one that changed
+the parameters holds it alone. At its end `params.yaml` is put back byte for byte, unless the flow keeps the changes.
+After a `kill -9` the next flow puts it back, from the record that is written before the file.
 """
 
 import fcntl
 import json
 import os
+import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,9 @@ from stages.runtime import layout, params
 from stages.runtime.atomic_write import atomic_write
 
 LOCK = Path(".dvc/tmp/experiment.lock")
+RECORD = Path(".dvc/tmp/experiment.params.json")  # there as long as params.yaml holds values that may be put back
+
+Say = Callable[[str], None]
 
 
 class OverrideError(Exception):
@@ -38,26 +44,38 @@ class Change(NamedTuple):
 
 
 @contextmanager
-def held(overrides: Sequence[str], say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the clone for a flow, with the overrides in `params.yaml`.
+def held(overrides: Sequence[str], say: Say) -> Iterator[Callable[[], None]]:
+    """Hold the clone for a flow, with the overrides in `params.yaml`. However the block ends, the file is put back.
 
     Args:
-        say: gets one line for each change.
+        say: gets one line for each change, and one where the file is put back.
+
+    Yields:
+        A function that keeps the changes for good.
 
     Raises:
         OverrideError: a key or a value is wrong, or another flow is running, which has other values.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as lock:  # closed, also by kill -9, is unlocked
-        if changes := check(overrides):
-            _hold_alone(lock.fileno())
-            text = apply(overrides)
-            _hold_with_others(lock.fileno(), text)
-            for change in changes:
-                say(f"params.yaml: {change}")
-        else:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
+        changes = _hold(lock.fileno(), overrides, say)
+        try:
+            if changes:
+                apply(overrides)
+                for change in changes:
+                    say(f"params.yaml: {change}")
+            yield _forget
+        finally:
+            if changes:
+                _put_back(say)
+
+
+def put_back(say: Say) -> None:
+    """Put back what a flow that was killed left in `params.yaml`. Does nothing while a flow runs."""
+    if RECORD.exists():
+        with LOCK.open("w") as lock:
+            if _is_alone(lock.fileno()):
+                _put_back(say)
 
 
 def check(overrides: Sequence[str]) -> list[Change]:
@@ -69,41 +87,83 @@ def check(overrides: Sequence[str]) -> list[Change]:
     return _changed(overrides)[0] if overrides else []
 
 
-def apply(overrides: Sequence[str]) -> str:
-    """Write them into `params.yaml`, and return its text. Raises OverrideError as `check`."""
-    path = layout.PARAMS.resolve()
-    _, text = _changed(overrides)
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-        os.chmod(partial, path.stat().st_mode)
-    return text
+def apply(overrides: Sequence[str]) -> None:
+    """Write them into `params.yaml`, and before that the record. Raises OverrideError as `check`."""
+    before = _text()
+    changes, text = _changed(overrides)
+    record = {"before": before, "written": text, "changes": "; ".join(map(str, changes))}
+    _write(RECORD, json.dumps(record))
+    _write(layout.PARAMS.resolve(), text)
 
 
-def _hold_alone(lock: int) -> None:
+def _hold(lock: int, overrides: Sequence[str], say: Say) -> list[Change]:
+    """Take the lock: alone where the overrides change something, else with others. What is to be changed."""
+    while True:
+        alone = _is_alone(lock)
+        if alone:
+            _put_back(say)
+        changes = check(overrides)
+        if alone and changes:
+            return changes
+        if changes:
+            raise OverrideError(
+                "another flow runs in this folder, and --set would change params.yaml under it: wait for its end, "
+                "run without --set, or run in another clone"
+            )
+        if not alone and RECORD.exists():
+            say("waits for the flow that changed params.yaml in this folder")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if not RECORD.exists() and not check(overrides):
+            return []
+        fcntl.flock(lock, fcntl.LOCK_UN)  # another flow changed the file meanwhile, and was killed, or has kept it
+        time.sleep(0.1)
+
+
+def _is_alone(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise OverrideError(
-            "another flow runs in this folder, and --set would change params.yaml under it: wait for its end, "
-            "run without --set, or run in another clone"
-        ) from None
+        return False
+    return True
 
 
-def _hold_with_others(lock: int, text: str) -> None:
-    """Change an exclusive lock into a shared one. Between the two, another flow may have changed the file."""
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    if layout.PARAMS.read_text(encoding="utf-8") != text:
-        raise OverrideError(
-            "another flow changed params.yaml in the moment after this one did: run one after the other"
-        )
+def _put_back(say: Say) -> None:
+    """Bring `params.yaml` back as the record has it, unless it has been edited since."""
+    if not RECORD.exists():
+        return
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    now = layout.PARAMS.read_bytes() if layout.PARAMS.exists() else None
+    if now == record["written"].encode():
+        _write(layout.PARAMS.resolve(), record["before"])
+        say("params.yaml: put back as it was before this; DVC's run-cache keeps the results: " + record["changes"])
+    elif now != record["before"].encode():
+        say("params.yaml: not put back, as it was edited after a flow had changed " + record["changes"])
+    _forget()
+
+
+def _forget() -> None:
+    RECORD.unlink(missing_ok=True)
+
+
+def _text() -> str:
+    """`params.yaml` with its own line ends."""
+    with layout.PARAMS.open(encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+        if path.exists():
+            os.chmod(partial, path.stat().st_mode)
 
 
 def _changed(overrides: Sequence[str]) -> tuple[list[Change], str]:
     """What would change, and the text of `params.yaml` with it."""
     try:
-        wanted, text = params.content(), layout.PARAMS.read_text(encoding="utf-8")
+        wanted, text = params.content(), _text()
         params.check(wanted)
     except params.ParamsError as error:
         raise OverrideError(str(error)) from None
@@ -180,11 +240,12 @@ def _with(text: str, key: Sequence[str], written: str) -> str:
 
 def _added(text: str, section: MappingNode, entry: str) -> str:
     if not _is_block(section):
-        end = section.end_mark.index - 1
-        return f"{text[:end].rstrip()}{', ' if section.value else ''}{entry}{text[end:]}"
-    line_end = text.find("\n", _end(section))
-    line_end = len(text) if line_end < 0 else line_end
-    return f"{text[:line_end]}\n{' ' * section.start_mark.column}{entry}{text[line_end:]}"
+        end = section.value[-1][1].end_mark.index if section.value else section.start_mark.index + 1
+        return f"{text[:end]}{', ' if section.value else ''}{entry}{text[end:]}"
+    line_end = re.compile(r"\r?\n|\Z")
+    place = line_end.search(text, _end(section)).start()
+    new_line = f"{line_end.search(text)[0]}{' ' * section.start_mark.column}{entry}"
+    return f"{text[:place]}{new_line}{text[place:]}"
 
 
 def _entry(section: MappingNode, key: str) -> tuple[Node, Node] | None:

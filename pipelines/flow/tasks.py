@@ -15,7 +15,7 @@ RETRIES = 100_000  # a lock or a claim may last as long as a training
 
 
 def run_stages(flow_run: FlowRun) -> dict[str, str]:
-    """Run every stage, and then bring MLflow into step where one of them has new outputs.
+    """Run every stage, and then bring MLflow into step unless all were unchanged.
 
     Returns:
         What became of each stage: an `Outcome`, or failed, skipped, stopped.
@@ -27,7 +27,7 @@ def run_stages(flow_run: FlowRun) -> dict[str, str]:
         futures[name] = stage.submit(name, flow_run, wait_for=needed)
         futures[name].add_done_callback(partial(_ended, flow_run, name))
     outcomes = {name: _outcome(futures[name]) for name in needs}
-    if not flow_run.cancelled and {Outcome.RAN, Outcome.CACHED} & set(outcomes.values()):
+    if not flow_run.cancelled and set(outcomes.values()) != {Outcome.UNCHANGED}:
         mlflow.submit().wait()
     return outcomes
 
@@ -41,6 +41,7 @@ def _is_to_be_tried_again(task, task_run, state: State) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=RETRIES,
+    retry_delay_seconds=0,  # not that of the user's settings: `FlowRun` pauses by itself
     retry_condition_fn=_is_to_be_tried_again,
 )
 def stage(name: str, flow_run: FlowRun) -> State:
@@ -54,7 +55,7 @@ def stage(name: str, flow_run: FlowRun) -> State:
     return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
 
 
-@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def mlflow() -> State:
     """Bring MLflow into step with DVC's outputs. It is a view: where that fails, the flow does not."""
     try:

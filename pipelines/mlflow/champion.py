@@ -1,8 +1,12 @@
 """The best model of a dataset as a registered model of MLflow with the alias `champion`, where the comparison has one.
 
-Candidates are the variants whose difference to the reference is above 0 and supported (`stages.ablate`) on val, in the
-metric that picked the epochs. The champion has the variant with the largest mean among them, and its best seed on val.
-Where no difference is supported, there is no champion.
+There is one registered model for each dataset, recipe and protocol. Candidates are the variants whose difference to the
+reference is above 0 and supported (`stages.ablate`) on every split that chose no epoch. The champion has the variant
+with the largest mean on these among them, and of its seeds the best on val. Where there is none, the description of the
+registered model says why.
+
+A champion stays until a comparison on other data, a comparison with its own run, or a model with a larger mean takes
+the alias.
 """
 
 import csv
@@ -14,13 +18,48 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stages.runtime import layout
 from stages.runtime.run import Run
-from stages.statistics.evidence import is_val
+from stages.statistics.evidence import is_val, unseen
+from stages.tracking import store
 from stages.tracking.store import Store, all_pages
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 ALIAS = "champion"
+
+
+class Title(NamedTuple):
+    """What a model is the champion of. All three are keys of `params.yaml`, or values there."""
+
+    dataset: str
+    recipe: str
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """Of the registered model. A `-` in a part is doubled, so that no two titles have one name."""
+        return "-".join(["alignformer", *(part.replace("-", "--") for part in self)])
+
+    @property
+    def words(self) -> str:
+        return f"{self.dataset}, recipe {self.recipe}, protocol {self.protocol}"
+
+
+class Evidence(NamedTuple):
+    """The numbers on one split that chose no epoch."""
+
+    split: str
+    of_seed: float
+    mean: float  # over seeds
+    difference: float
+    low: float
+    high: float
+    p: float  # after Holm's adjustment
+
+    def words(self) -> str:
+        interval = f"[{self.low:+.4f}, {self.high:+.4f}], p = {self.p:.3g}"
+        return f"{self.split} {self.mean:.4f}, {self.difference:+.4f} {interval}; this seed {self.of_seed:.4f}"
 
 
 class Champion(NamedTuple):
@@ -29,121 +68,191 @@ class Champion(NamedTuple):
     run: Run
     reference: str
     metric: str
-    mean: float  # over seeds, on val
-    difference: float
-    low: float
-    high: float
-    p: float  # after Holm's adjustment
-    of_seed: float  # on val
     seeds: int
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the variant, over seeds and splits."""
+        return fmean(of.mean for of in self.evidence)
 
     def description(self) -> str:
         return (
-            f"`{self.run.variant}`, seed {self.run.seed}: {self.metric} {self.of_seed:.4f} on val. Its variant has "
-            f"{self.mean:.4f} over {self.seeds} seeds, {self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] "
-            f"against `{self.reference}` (95 % interval, p = {self.p:.3g} after Holm's adjustment): the largest mean "
-            "among the differences that are supported."
+            f"`{self.run.variant}`, seed {self.run.seed}, the best of {self.seeds} seeds on val. {self.metric} of the "
+            f"variant and its difference to `{self.reference}` (95 % interval, p after Holm's adjustment): "
+            f"{'. '.join(of.words() for of in self.evidence)}. It has the largest mean, {self.mean:.4f}, among the "
+            "variants whose difference is supported on each of these splits."
         )
 
     def tags(self) -> dict[str, str]:
-        numbers = {
-            f"val.{self.metric}": self.of_seed,
-            f"val.{self.metric}.mean": self.mean,
-            "difference": self.difference,
-            "difference.low": self.low,
-            "difference.high": self.high,
-            "difference.p": self.p,
-        }
-        return {"reference": self.reference, "seeds": str(self.seeds)} | {
-            name: repr(value) for name, value in numbers.items()
-        }
+        numbers = {"mean": self.mean}
+        for of in self.evidence:
+            numbers |= {
+                f"{of.split}.{self.metric}": of.of_seed,
+                f"{of.split}.{self.metric}.mean": of.mean,
+                f"{of.split}.difference": of.difference,
+                f"{of.split}.difference.low": of.low,
+                f"{of.split}.difference.high": of.high,
+                f"{of.split}.difference.p": of.p,
+            }
+        described = {"reference": self.reference, "metric": self.metric, "seeds": str(self.seeds)}
+        return described | {store.legal(name): repr(value) for name, value in numbers.items()}
 
 
 def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Champion | str:
-    """The champion by `results/comparison`, or a text that says why there is none.
-
-    In a mixture of sets, a difference must be supported on the val of each set, and means are over these.
-    """
-    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and is_val(row["split"])]
+    """The champion by `results/comparison`, or a text that says why there is none."""
+    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric]
+    splits = unseen(list(dict.fromkeys(row["split"] for row in rows)))
+    rows = [row for row in rows if row["split"] in splits]
     supported = {}
     for variant in dict.fromkeys(run.variant for run in runs if run.variant != reference):
         own = [row for row in rows if row["variant"] == variant]
         if own and all(row["supported"] == "True" and float(row["difference"]) > 0 for row in own):
             supported[variant] = own
     if not supported:
-        return _why_none(rows, reference, metric)
+        return _why_none(rows, splits, reference, metric)
     best = max(supported, key=lambda variant: _mean(supported[variant], "mean"))
-    run = max((run for run in runs if run.variant == best), key=lambda run: _on_val(run, metric))
-    own = supported[best]
-    return Champion(
-        run,
-        reference,
-        metric,
-        *(_mean(own, name) for name in ("mean", "difference", "difference_low", "difference_high")),
-        p=max(float(row["p_holm"]) for row in own),
-        of_seed=_on_val(run, metric),
-        seeds=sum(run.variant == best for run in runs),
+    seeds = {run: _metrics(run) for run in runs if run.variant == best}
+    chosen = max(seeds, key=lambda run: _on_val(seeds[run], metric))
+    numbers = ("mean", "difference", "difference_low", "difference_high", "p_holm")
+    evidence = tuple(
+        Evidence(row["split"], seeds[chosen][row["split"]][metric], *(float(row[name]) for name in numbers))
+        for row in supported[best]
     )
+    return Champion(chosen, reference, metric, len(seeds), evidence)
 
 
-def _why_none(rows: Sequence[Mapping[str, str]], reference: str, metric: str) -> str:
-    others = [row for row in rows if row["variant"] != reference and row["difference"]]
-    if not others:
+def _why_none(rows: Sequence[Mapping[str, str]], splits: Sequence[str], reference: str, metric: str) -> str:
+    compared: dict[str, list] = {}
+    for row in rows:
+        if row["variant"] != reference and row["difference"]:
+            compared.setdefault(row["variant"], []).append(row)
+    if not compared:
         return f"nothing is compared with {reference}"
-    best = max(others, key=lambda row: float(row["difference"]))
-    interval = (
-        f"[{float(best['difference_low']):+.4f}, {float(best['difference_high']):+.4f}]" if best["p_holm"] else ""
-    )
+    judged = {variant: own for variant, own in compared.items() if not any(row.get("no_verdict") for row in own)}
+    if not judged:
+        reasons: dict[str, list[str]] = {}
+        for row in rows:
+            if (why := row.get("no_verdict")) and row["split"] not in reasons.setdefault(why, []):
+                reasons[why].append(row["split"])
+        return "; ".join(f"{', '.join(of)}: {why}" for why, of in reasons.items())
+    best = max(judged, key=lambda variant: _mean(judged[variant], "difference"))
+    shown = [f"{row['split']} {float(row['difference']):+.4f} {_interval(row)}".strip() for row in judged[best]]
     return (
-        f"no variant is above {reference} by a supported difference in {metric} on val; the largest is "
-        f"{best['variant']}, {float(best['difference']):+.4f} {interval}".strip()
+        f"no variant is above {reference} by a difference in {metric} that is supported on {_each(splits)}; the "
+        f"largest is that of {best}: {', '.join(shown)}"
     )
 
 
-def crown(opened: Store, champion: Champion, model: "LoggedModel", key: str) -> str | None:
-    """Register the champion's logged model, once, and give it the alias. Returns what of that was new, or None."""
-    name, client, new = registered_name(champion.run.dataset), opened.client, []
-    registered = _registered(opened, name) or client.create_registered_model(
-        name, {"dataset": champion.run.dataset}, f"The best AlignFormer on {champion.run.dataset}"
+def _each(splits: Sequence[str]) -> str:
+    return splits[0] if len(splits) == 1 else f"each of {', '.join(splits)}"
+
+
+def _interval(row: Mapping[str, str]) -> str:
+    if not row["p_holm"]:
+        return ""
+    return (
+        f"[{float(row['difference_low']):+.4f}, {float(row['difference_high']):+.4f}], p = {float(row['p_holm']):.3g}"
     )
-    if (version := _version(opened, name, model)) is None:
-        source = f"models:/{model.model_id}"
-        of = {"run_id": model.source_run_id, "model_id": model.model_id, "await_creation_for": 0}
-        version = client.create_model_version(name, source, **of)
+
+
+class Held(NamedTuple):
+    """The version that has the alias."""
+
+    version: str
+    tags: Mapping[str, str]
+
+    @property
+    def metric(self) -> str | None:
+        return self.tags.get("metric")
+
+    @property
+    def mean(self) -> float:
+        return float(self.tags.get("mean", "nan"))
+
+    def stays(self, data: str, compared: set[str]) -> bool:
+        """Whether a comparison says nothing about it: it has the same data, and other runs.
+
+        Args:
+            data: hash of the prepared dataset that was compared on.
+            compared: keys of the runs.
+        """
+        return self.tags.get("data") == data and self.tags.get("key") not in compared
+
+    def words(self) -> str:
+        tags = self.tags
+        return f"version {self.version}, {tags.get('variant')}, seed {tags.get('seed')}: {tags.get('metric')} " + (
+            f"{self.mean:.4f}"
+        )
+
+
+def held(opened: Store, title: Title) -> Held | None:
+    """The champion that MLflow has, if its model is there too."""
+    from mlflow.exceptions import MlflowException
+
+    registered = _registered(opened, title)
+    if registered is None or ALIAS not in registered.aliases:
+        return None
+    version = opened.client.get_model_version(title.name, str(registered.aliases[ALIAS]))
+    try:
+        opened.client.get_logged_model(version.source.removeprefix("models:/"))
+    except MlflowException:
+        return None
+    return Held(str(version.version), version.tags)
+
+
+def crown(opened: Store, title: Title, champion: Champion, model: "LoggedModel", more: Mapping[str, str]) -> str | None:
+    """Register the champion's logged model, once, and give it the alias.
+
+    Args:
+        more: tags of the version: what its run was made from.
+
+    Returns:
+        What of that was new, or None.
+    """
+    client, new = opened.client, []
+    registered = _described(opened, title, f"The best AlignFormer of {title.words}")
+    if (version := _version(opened, title.name, model)) is None:
+        version = store.register(opened, title.name, model)
         new.append(f"version {version.version}")
     tags = {name: str(value) for name, value in champion.run._asdict().items()}
-    tags |= {"key": key, "protocol": model.tags["protocol"], **champion.tags()}
+    tags |= {**title._asdict(), **more, **champion.tags()}
     if version.description != champion.description() or not tags.items() <= version.tags.items():
-        client.update_model_version(name, version.version, champion.description())
+        client.update_model_version(title.name, version.version, champion.description())
         for tag, value in tags.items():
-            client.set_model_version_tag(name, version.version, tag, value)
+            client.set_model_version_tag(title.name, version.version, tag, value)
         new.append("its numbers")
     if str(registered.aliases.get(ALIAS)) != str(version.version):
-        client.set_registered_model_alias(name, ALIAS, version.version)
+        client.set_registered_model_alias(title.name, ALIAS, version.version)
         new.append(f"the alias {ALIAS}")
     return ", ".join(new) or None
 
 
-def dethrone(opened: Store, dataset: str) -> bool:
-    """Take the alias away. Returns whether there was one."""
-    registered = _registered(opened, registered_name(dataset))
-    if registered is None or ALIAS not in registered.aliases:
+def dethrone(opened: Store, title: Title, why: str) -> bool:
+    """Write down why there is no champion, and take the alias away. Returns whether there was one."""
+    registered = _described(opened, title, f"No {ALIAS} of {title.words}: {why}")
+    if ALIAS not in registered.aliases:
         return False
-    opened.client.delete_registered_model_alias(registered.name, ALIAS)
+    opened.client.delete_registered_model_alias(title.name, ALIAS)
     return True
 
 
-def registered_name(dataset: str) -> str:
-    return f"alignformer-{dataset}"
+def _described(opened: Store, title: Title, words: str) -> "RegisteredModel":
+    """The registered model of a title, made where there is none, with a description."""
+    found = _registered(opened, title)
+    if found is None:
+        return opened.client.create_registered_model(title.name, title._asdict(), words)
+    if found.description != words:
+        opened.client.update_registered_model(title.name, words)
+    return found
 
 
-def _registered(opened: Store, name: str):
-    """The registered model, or None."""
-    found = opened.client.search_registered_models(f"name = '{name}'")
-    return opened.client.get_registered_model(name) if found else None
+def _registered(opened: Store, title: Title) -> "RegisteredModel | None":
+    found = opened.client.search_registered_models(f"name = '{title.name}'")
+    return opened.client.get_registered_model(title.name) if found else None
 
 
-def _version(opened: Store, name: str, model: "LoggedModel"):
+def _version(opened: Store, name: str, model: "LoggedModel") -> "ModelVersion | None":
     """The latest version that was made of a logged model, or None."""
     versions = all_pages(lambda token: opened.client.search_model_versions(f"name = '{name}'", page_token=token))
     own = [version for version in versions if version.source == f"models:/{model.model_id}"]
@@ -159,6 +268,11 @@ def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float:
     return fmean(float(row[column]) for row in rows)
 
 
-def _on_val(run: Run, metric: str) -> float:
+def _metrics(run: Run) -> dict[str, dict[str, float]]:
+    """Split -> metric -> value."""
     metrics = json.loads(layout.metrics(*run).read_text(encoding="utf-8"))
-    return fmean(values[metric] for split, values in metrics.items() if split != "protocol" and is_val(split))
+    return {split: values for split, values in metrics.items() if split != "protocol"}
+
+
+def _on_val(metrics: Mapping[str, Mapping[str, float]], metric: str) -> float:
+    return fmean(values[metric] for split, values in metrics.items() if is_val(split))

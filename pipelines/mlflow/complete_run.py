@@ -75,6 +75,16 @@ def send_model(opened: Store, mlflow_run: "MlflowRun", run: Run) -> bool:
     return True
 
 
+def send_card(opened: Store, mlflow_run: "MlflowRun", run: Run) -> bool:
+    """The model card, in the run's logged model."""
+    card = layout.card(*run)
+    if not card.exists() or mlflow_run.data.tags.get(mlruns.CARD) == mlruns.md5(card):
+        return False
+    for model in store.models_of(opened, mlflow_run):
+        store.add_to_model(opened, model, card)
+    return send_tags(opened, mlflow_run, {mlruns.CARD: mlruns.md5(card)})
+
+
 def send_files(opened: Store, mlflow_run: "MlflowRun", files: Sequence[tuple[Path, str]], again: bool) -> int:
     """Files into folders of the run's artifacts: those that are missing or have another size, or all of them.
 

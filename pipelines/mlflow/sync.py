@@ -18,6 +18,7 @@ from pipelines.dvc.working_tree import Tree
 from pipelines.mlflow import champion, complete_run
 from stages.runtime import keys, layout
 from stages.runtime.dvc_internals import DvcError
+from stages.runtime.errors import UserError
 from stages.tracking import mlruns, owner, store
 from stages.tracking.store import Store
 
@@ -32,7 +33,7 @@ MADE, COMPLETED, UNCHANGED, KILLED, LEFT, CHAMPION = (
 )  # fmt: skip
 
 
-class SyncError(RuntimeError):
+class SyncError(UserError):
     """MLflow, or `dvc.lock`, cannot be used; the message says what is wrong and what to do."""
 
 
@@ -56,6 +57,8 @@ def sync(say: Say) -> str:
             return _Sync(tree, keys.locked_entries(), say).all()
     except DvcError as error:
         raise SyncError(f"DVC cannot read this project: {store.in_words(error)}") from error
+    except store.StoreError as error:
+        raise SyncError(str(error)) from error
     except Timeout as error:
         raise SyncError(f"{error.lock_file} is held by another process; sync again when that has ended") from error
     except (MlflowException, sqlite3.Error) as error:
@@ -122,6 +125,7 @@ class _Sync:
         lacked += ["params"] * complete_run.send_params(opened, mlflow_run, training.params)
         lacked += ["curves"] * curves
         lacked += ["model"] * complete_run.send_model(opened, mlflow_run, training.run)
+        lacked += ["card"] * complete_run.send_card(opened, mlflow_run, training.run)
         lacked += ["evaluation"] * self.evaluation(opened, mlflow_run, training)
         if mlflow_run.info.status != "FINISHED":
             opened.client.set_terminated(mlflow_run.info.run_id, "FINISHED")
@@ -166,38 +170,56 @@ class _Sync:
                 lacked.append("end")
         self.tell(comparison.stage, lacked)
         if all([self.here(evaluation.stage, evaluation.outs) for evaluation in evaluations]):
-            self.champion(comparison, trainings[0].select_by)
+            self.champion(comparison, trainings)
 
     def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
         """The file of the comparison, and those of its report. Returns whether some were missing."""
-        files, tags = [(layout.comparison(dataset), mlruns.COMPARISON)], {}
-        entry = self.entries.get("report", {"outs": [], "deps": []})
-        made_of = [dep for dep in entry["deps"] if Path(dep["path"]) == layout.comparison(dataset).parent]
-        if made_of and self.tree.holds(*made_of, *entry["outs"]):
-            files += mlruns.report_files(dataset, filter(Path.is_file, sorted(layout.REPORTS.rglob("*"))))
-            tags = {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
+        files = [(layout.comparison(dataset), mlruns.COMPARISON)]
+        tags = {mlruns.COMPARED: mlruns.md5(layout.comparison(dataset))}
+        entry, datasets = self.entries.get("report"), mlruns.reported(dataset, parent.data.tags["key"])
+        if entry and datasets and self.tree.holds(*entry["outs"]):
+            there = filter(Path.is_file, sorted(layout.REPORTS.rglob("*")))
+            files += mlruns.report_files(dataset, datasets, there)
+            tags |= {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
         again = not tags.items() <= parent.data.tags.items()
         sent = complete_run.send_files(opened, parent, files, again)
         return bool(sent + complete_run.send_tags(opened, parent, tags))
 
-    def champion(self, comparison: RecordedComparison, metric: str) -> None:
-        """The registered model of a dataset: one version has the alias if there is a champion, else none."""
-        dataset = comparison.dataset
-        chosen = champion.choose(dataset, comparison.runs, comparison.reference, metric)
+    def champion(self, comparison: RecordedComparison, trainings: Sequence[RecordedTraining]) -> None:
+        """The registered model of a dataset, recipe and protocol: one version has the alias, or none."""
+        first, data = trainings[0], _prepared(trainings[0])["md5"]
+        title = champion.Title(comparison.dataset, first.recipe, first.protocol)
+        chosen = champion.choose(comparison.dataset, comparison.runs, comparison.reference, first.select_by)
+        compared = {keys.key(training.stage, training.inputs) for training in trainings}
         with store.opened() as opened:
+            held = champion.held(opened, title)
+            stays = held is not None and held.stays(data, compared)
             if isinstance(chosen, str):
-                taken = "; the alias is taken away" if champion.dethrone(opened, dataset) else ""
-                self.say(f"{dataset} has no champion: {chosen}{taken}")
+                if stays:
+                    self.done[CHAMPION] += 1
+                    self.say(f"{title.name}: {held.words()} stays {CHAMPION}: this comparison has none: {chosen}")
+                    return
+                taken = "; the alias is taken away" if champion.dethrone(opened, title, chosen) else ""
+                self.say(f"{title.name} has no {CHAMPION}: {chosen}{taken}")
+                return
+            if stays and held.metric == chosen.metric and chosen.mean < held.mean:
+                self.done[CHAMPION] += 1
+                new = f"{chosen.run.variant}, seed {chosen.run.seed}: {chosen.metric} {chosen.mean:.4f}"
+                self.say(f"{title.name}: {held.words()} stays {CHAMPION}, on the same data. The new best is {new}")
                 return
             training = self.trainings[chosen.run]
             key = keys.key(training.stage, training.inputs)
             models = [model for found in store.find(opened, key)[:1] for model in store.models_of(opened, found)]
             if not models or models[0].status != "READY":
-                self.say(f"{dataset}: its champion, {training.stage}, is registered when MLflow has its model")
+                self.say(f"{title.name}: its {CHAMPION}, {training.stage}, is registered when MLflow has its model")
                 return
             self.done[CHAMPION] += 1
-            if new := champion.crown(opened, chosen, models[0], key):
-                self.say(f"{champion.registered_name(dataset)}: {new}: {chosen.description()}")
+            if new := champion.crown(opened, title, chosen, models[0], {"key": key, "data": data}):
+                before = ""
+                if held and held.tags.get("key") != key:
+                    on = "" if held.tags.get("data") == data else ", on other data"
+                    before = f" Before: {held.words()}{on}. Now: {chosen.mean:.4f}"
+                self.say(f"{title.name}: {new}: {chosen.description()}{before}")
 
     def unfinished(self) -> None:
         """Runs that never ended: KILLED where their process has ended, left alone where it lives or is elsewhere."""
@@ -214,7 +236,7 @@ class _Sync:
                     self.leave(mlflow_run)
             for mlflow_run in running:
                 if mlruns.PARENT not in mlflow_run.data.tags:
-                    _end_parent(opened, mlflow_run)
+                    mlruns.end_parent(opened, mlflow_run.info.run_id)
 
     def here(self, stage: str, outs: Sequence[Mapping]) -> bool:
         """Whether outputs lie in the working tree. Where they do not, that is noted for the summary."""
@@ -246,14 +268,13 @@ class _Sync:
 
     def conditions(self, training: RecordedTraining) -> dict[str, str]:
         """Protocol of a training, and the state of its data where the data here are still the same."""
-        data = layout.prepared(training.run.dataset)
-        (dep,) = [dep for dep in training.inputs["deps"] if Path(dep["path"]) == data] or [{"path": str(data)}]
-        known = str(data), dep.get("md5")
+        dep = _prepared(training)
+        known = dep["path"], dep["md5"]
         if known not in self.held:
             self.held[known] = self.tree.holds(dep)
         if not self.held[known]:
             return {"protocol": training.protocol}
-        return mlruns.conditions(training.protocol, data / "dataset.json")
+        return mlruns.conditions(training.protocol, Path(dep["path"]) / "dataset.json")
 
     def leave(self, mlflow_run: "MlflowRun") -> None:
         stage, host = mlflow_run.data.tags.get("stage"), mlflow_run.data.tags.get(owner.HOST, "an unknown host")
@@ -290,9 +311,7 @@ def _statuses_of_children(opened: Store, mlflow_run: "MlflowRun") -> set[str]:
     return {child.info.status for child in _children(opened, mlflow_run)}
 
 
-def _end_parent(opened: Store, mlflow_run: "MlflowRun") -> None:
-    """End a parent run when none of its children is running, with the worst of their states."""
-    found = _statuses_of_children(opened, mlflow_run)
-    if "RUNNING" not in found:
-        worst = next((status for status in ("KILLED", "FAILED") if status in found), "FINISHED")
-        opened.client.set_terminated(mlflow_run.info.run_id, worst)
+def _prepared(training: RecordedTraining) -> Mapping:
+    """The prepared dataset as `dvc.lock` has it: path and md5, which is None if the training names no such dataset."""
+    data = layout.prepared(training.run.dataset)
+    return next((dep for dep in training.inputs["deps"] if Path(dep["path"]) == data), {"path": str(data), "md5": None})

@@ -25,18 +25,21 @@ PATIENCE = 12  # seconds between SIGTERM and the kill; a flow needs up to 8 to e
 
 
 def running(kind: Kind, *arguments: str) -> list[psutil.Process]:
-    """Every `prefect KIND start` of this folder with these arguments, whoever started it."""
-    found = {process: process.cmdline() for process in _of_this_folder()}
-    return [process for process, line in found.items() if _starts(kind, line) and set(arguments) <= set(line)]
+    """Every `prefect KIND start` of this folder with these arguments, whoever started it.
+
+    The `info` of each has its `cmdline` and `environ`: a process that has ended cannot be asked.
+    """
+    found = [process for process in _of_this_folder() if _starts(kind, process.info["cmdline"])]
+    return [process for process in found if set(arguments) <= set(process.info["cmdline"])]
 
 
 def flow_runs() -> dict[psutil.Process, str]:
     """Every process that a worker started in this folder, and their children (dvc, trainers) -> id of the flow run."""
-    found = {process: internals.flow_run_of(process.environ()) for process in _of_this_folder()}
+    found = {process: internals.flow_run_of(process.info["environ"]) for process in _of_this_folder()}
     return {process: run for process, run in found.items() if run}
 
 
-def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], log: Path) -> psutil.Process:
+def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], log: Path) -> psutil.Popen:
     """`prefect KIND start` in a session of its own: it goes on when this process or its terminal ends.
 
     Args:
@@ -45,7 +48,7 @@ def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], lo
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        process = subprocess.Popen(
+        return psutil.Popen(
             [sys.executable, "-m", "prefect", kind, "start", *arguments],
             env={**os.environ, **variables, "PWD": os.getcwd()},
             stdin=subprocess.DEVNULL,
@@ -53,7 +56,6 @@ def start(kind: Kind, arguments: Iterable[str], variables: Mapping[str, str], lo
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return psutil.Process(process.pid)
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
@@ -71,13 +73,18 @@ def end(processes: Iterable[psutil.Process]) -> None:
         _ended(heads | started)
 
 
-def _of_this_folder() -> Iterable[psutil.Process]:
+def _of_this_folder() -> list[psutil.Process]:
     here, me = os.path.realpath(os.getcwd()), psutil.Process()
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # another user's, or it has just ended
-            if process != me and process.username() == me.username() and process.cwd() == here:
-                process.environ(), process.cmdline()
-                yield process
+    asked = psutil.process_iter(["cwd", "username", "cmdline", "environ"])  # None: another user's, or it has just ended
+    return [
+        process
+        for process in asked
+        if process != me
+        and process.info["cwd"] == here
+        and process.info["username"] == me.username()
+        and process.info["cmdline"] is not None
+        and process.info["environ"] is not None
+    ]
 
 
 def _starts(kind: Kind, command: list[str]) -> bool:

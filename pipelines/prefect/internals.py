@@ -4,6 +4,7 @@ After an upgrade of Prefect, `tests/pipelines/test_prefect_internals.py` names e
 documented is used where it is needed.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FLOW_RUN_ID = "PREFECT__FLOW_RUN_ID"
 LINK = "View at "  # begins the line with the address of a flow run's page
+POOL = "sqlalchemy.pool.impl.AsyncAdaptedQueuePool"  # logs a connection that is not given back well
 RECONNECTIONS = 600  # a second apart
 
 
@@ -61,6 +63,13 @@ def keep_events_in_outages() -> None:
 def hide_links() -> None:
     """Do not print the addresses of pages that a server without a UI does not have."""
     logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith(LINK))
+
+
+def hide_connections_that_end_with_the_server() -> None:
+    """Do not log a database connection whose task is cancelled: the server cancels its services when it ends."""
+    logging.getLogger(POOL).addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+    )
 
 
 def server_app() -> "FastAPI":

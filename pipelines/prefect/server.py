@@ -5,6 +5,7 @@ Prefect's own temporary server would outlive a flow that is killed.
 
 import atexit
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,14 +14,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
     PREFECT_SERVER_EPHEMERAL_ENABLED,
     get_current_settings,
     temporary_settings,
@@ -30,7 +34,9 @@ from pipelines.prefect import internals
 from stages.runtime import parent, startup
 
 PATIENCE = 10  # seconds for the server's end
+ANSWER = 1  # second for an answer; one that a dead server does not give would be waited for, as the socket stays
 RESTARTS = 5
+OURS = {"PREFECT_SERVER_API_BASE_PATH": ""}  # the address of a server that we start ends in /api
 
 _is_temporary = threading.Event()
 
@@ -43,6 +49,11 @@ def address() -> str | None:
     """The server in the settings (`PREFECT_API_URL` or a profile), without credentials; None where there is none."""
     url = get_current_settings().api.url
     return url and without_secrets(url)
+
+
+def log_file() -> Path:
+    """What the server of this folder writes."""
+    return get_current_settings().home / "server.log"
 
 
 def is_shared() -> bool:
@@ -62,7 +73,7 @@ def check() -> None:
     Raises:
         ServerError: it gives none, or refuses.
     """
-    way_out = "`make schedule` starts the one of this folder, `make unschedule` has flows run without one"
+    way_out = _way_out()
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), get_client(sync_client=True) as client:
         try:
             client.read_flow_runs(limit=1)
@@ -73,6 +84,45 @@ def check() -> None:
         except (httpx.HTTPError, RuntimeError) as error:
             reason = error.__cause__ or error
             raise ServerError(f"the Prefect server {address()} does not answer ({reason}): {way_out}") from None
+
+
+def _way_out() -> str:
+    """What to do where the server in the settings does not answer: it depends on where its address comes from."""
+    if "PREFECT_API_URL" in os.environ:
+        return "start it, or `unset PREFECT_API_URL` to use one of this folder"
+    if get_current_settings().api.url == internals.url_in_profile():
+        return "`make schedule` starts the one of this folder, `make unschedule` has flows run without one"
+    return "start it, or take its address out of .env, prefect.toml or pyproject.toml to use one of this folder"
+
+
+def why_not_started(log: Path, since: int) -> str:
+    """The last messages that a server or worker has written since a place in its log, and what may help."""
+    text = log.read_bytes()[since:].decode(errors="replace")
+    messages = [line for line in text.splitlines() if line.strip() and not line.startswith(" ")]  # no traces of calls
+    lines = [f"the end of {log}:", *messages[-5:]]
+    database = internals.database()
+    if re.search("sqlite3|alembic", text) and str(database) in PREFECT_SERVER_DATABASE_CONNECTION_URL.value():
+        aside = database.with_name("aside")
+        lines.append(
+            f"{database} holds the history of flow runs and nothing else. If it is damaged, or of a newer Prefect, put "
+            f"it aside: mkdir {aside} && mv {database}* {aside}"
+        )
+    return "\n".join(lines)
+
+
+def leave_out_unusable_proxies() -> None:
+    """Take proxies out of the environment that Prefect's client cannot use, as SOCKS, and say so.
+
+    It would end with an error even where it asks this machine, which `startup.start` excepts from proxies.
+    """
+    for name, value in list(os.environ.items()):
+        if name.lower() in startup.PROXIES and value:
+            try:
+                httpx.HTTPTransport(proxy=value if "://" in value else f"http://{value}", verify=False).close()
+            except (ImportError, ValueError, httpx.InvalidURL) as error:
+                del os.environ[name]
+                reason = str(error).splitlines()[0]
+                print(f"{name} is left out here, as Prefect's client cannot use it: {reason}", file=sys.stderr)
 
 
 @contextmanager
@@ -89,7 +139,13 @@ def temporary() -> Iterator[None]:
     threading.Thread(target=server.keep, daemon=True).start()
     internals.hide_links()
     _is_temporary.set()
-    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_SERVER_EPHEMERAL_ENABLED: False}):
+    with temporary_settings(
+        {
+            PREFECT_API_URL: server.url,
+            PREFECT_API_AUTH_STRING: get_current_settings().server.api.auth_string,
+            PREFECT_SERVER_EPHEMERAL_ENABLED: False,
+        }
+    ):
         yield
 
 
@@ -99,13 +155,21 @@ def _prepare_database() -> None:
     if not database.exists():
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_name("database.lock")):
-            subprocess.run([sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"], check=True)
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise ServerError(f"Prefect's database {database} cannot be made:\n{done.stdout.strip()[-2000:]}")
 
 
 class _Server:
-    """A process that serves on a socket of this one. Where it is killed, calls wait there for the next process."""
+    """A process that serves on a socket of this one. Where it is killed, calls wait there for the next process.
+
+    It writes into the log of the server that `make schedule` starts.
+    """
 
     def __init__(self):
+        self._log = log_file()
+        self._before = self._log.stat().st_size if self._log.exists() else 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
         self._ended = False
@@ -117,11 +181,12 @@ class _Server:
         deadline = time.monotonic() + patience
         while self._process.poll() is None and time.monotonic() < deadline:
             with suppress(httpx.HTTPError):
-                if httpx.get(f"{self.url}/health", timeout=patience, trust_env=False).is_success:
+                if httpx.get(f"{self.url}/health", timeout=ANSWER, trust_env=False).is_success:
                     return
             time.sleep(0.1)
         raise ServerError(
-            f"Prefect's temporary server did not start within {patience} s, or ended; see the lines above"
+            f"Prefect's temporary server did not start within {patience} s, or ended; "
+            f"{why_not_started(self._log, self._before)}"
         )
 
     def keep(self) -> None:
@@ -144,18 +209,22 @@ class _Server:
         self._process.wait()
 
     def _started(self) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.prefect.server", str(self._listening.fileno())],
-            pass_fds=[self._listening.fileno()],
-            env={**os.environ, "PREFECT_SERVER_UI_ENABLED": "false"},
-            start_new_session=True,  # Ctrl-C must not end it before the flow has reported its end
-        )
+        with self._log.open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "pipelines.prefect.server", str(self._listening.fileno())],
+                pass_fds=[self._listening.fileno()],
+                env={**os.environ, **OURS, "PREFECT_SERVER_UI_ENABLED": "false"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C must not end it before the flow has reported its end
+            )
 
 
 def main() -> None:
     """Serve on the socket whose number is given, and end with the process that started this one."""
     startup.start()
     parent.exit_with_parent()
+    internals.hide_connections_that_end_with_the_server()
     import uvicorn
 
     config = uvicorn.Config(internals.server_app(), log_level="error")

@@ -18,10 +18,10 @@ def ablate(dataset: str, settings: Params) -> None:
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
     runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
     labels = slices.labels(prepared.read(layout.prepared(dataset)))
-    found = comparison.estimates(runs)
+    compared, contrasts = comparison.compare(runs, experiment.reference, settings.variants)
     for path, table in (
-        (layout.comparison(dataset), comparison.compare(runs, found, experiment.reference)),
-        (layout.contrasts(dataset), comparison.contrasts(runs, found, settings.variants)),
+        (layout.comparison(dataset), compared),
+        (layout.contrasts(dataset), contrasts),
         (layout.slices(dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
         with atomic_write(path) as partial:

@@ -15,8 +15,8 @@ from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import CocoSource, MixSource, Model, Params, ReferSource, ScenesSource, Source
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS, Protocol
-from stages.statistics import comparison
-from stages.statistics.bootstrap import Interval
+from stages.statistics import comparison, evidence, scored
+from stages.statistics.bootstrap import Interval, VariantSeed
 from stages.statistics.scored import Scored
 from stages.tracking import live
 
@@ -28,8 +28,9 @@ def write(run: Run, settings: Params) -> None:
 
     Raises:
         FileNotFoundError: dataset, model, scores or diagnosis is missing; the message has the command that makes it.
+        ComparisonError: the scores are none, or of another protocol.
     """
-    scores = layout.scores(*run)
+    scores, protocol = layout.scores(*run), PROTOCOLS[settings.evaluation.protocol]
     if not scores.exists():
         raise FileNotFoundError(f"{scores} is missing: make it with: dvc repro {run.stage('evaluate')}")
     text = card(
@@ -37,8 +38,8 @@ def write(run: Run, settings: Params) -> None:
         settings,
         prepared.read(layout.prepared(run.dataset)),
         model_facts.read(run),
-        pd.read_parquet(scores),
-        PROTOCOLS[settings.evaluation.protocol],
+        scored.read_run(run.dataset, VariantSeed(run.variant, run.seed), protocol),
+        protocol,
     )
     with atomic_write(layout.card(*run)) as path:
         path.write_text(text, encoding="utf-8")
@@ -56,7 +57,7 @@ def card(
     """The card as Markdown, with the metadata that model hubs read.
 
     Args:
-        scores: of all splits, as `stages.evaluate` writes them.
+        scores: of all splits, as `scored.read_run` returns them.
     """
     recipe, source = settings.recipes[settings.experiment.recipe], settings.datasets[run.dataset]
     found = _intervals(run, scores, protocol)
@@ -67,10 +68,10 @@ def card(
             dataset_name=run.dataset,
             dataset_split=split,
             metric_type=metric,
-            metric_value=values[metric].value,
+            metric_value=found[split][metric].value,
             metric_name=f"{metric}, protocol {protocol.name}",
         )
-        for split, values in found.items()
+        for split in evidence.unseen(list(found))
         for metric in protocol.headline
     ]
     name = f"alignformer-{run.dataset}-{run.variant}-{run.seed}"
@@ -98,6 +99,7 @@ def card(
         protocol=protocol.name,
         metrics=METRICS,
         found=found,
+        fewest_images=evidence.FEWEST_IMAGES,
         limits=_limits(source, recipe.model, model),
         licences=_licences(source, recipe.model),
     )
@@ -111,7 +113,7 @@ def _intervals(run: Run, scores: pd.DataFrame, protocol: Protocol) -> dict[str, 
         protocol=protocol,
         variants=[run.variant],
         seeds=[run.seed],
-        runs=[(run.variant, run.seed)],
+        runs=[VariantSeed(run.variant, run.seed)],
         expressions=scores[["sent_id", "image_id", "split"]],
         intersection=scores["intersection"].to_numpy()[None],
         union=scores["union"].to_numpy()[None],

@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from pycocotools import mask as coco_mask
 
+from models import images
+from stages.runtime import layout
 from stages.runtime.errors import UserError
 
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -153,7 +155,7 @@ def read(folder: Path) -> PreparedDataset:
 
 
 def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
-    """An image of a prepared dataset: RGB, its pixels as they are stored, whatever the EXIF data say.
+    """An image of a prepared dataset, as `models.images.read` gives it: upright, 8-bit RGB.
 
     Args:
         size: (width, height) that the dataset states.
@@ -161,17 +163,10 @@ def read_image(path: str | Path, size: tuple[int, int]) -> Image.Image:
     Raises:
         ValueError: why the file cannot be read; who calls knows which image it is of which dataset.
     """
-    try:
-        with Image.open(path) as file:
-            if file.size != size:
-                raise ValueError("it is {} x {} pixels, prepared as {} x {}".format(*file.size, *size))
-            return file.convert("RGB")
-    except FileNotFoundError as error:
-        raise ValueError("it does not exist") from error
-    except UnidentifiedImageError as error:
-        raise ValueError("it is not an image") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(str(error)) from error
+    image = images.read(layout.source(path))
+    if image.size != size:
+        raise ValueError("it is {} x {} pixels, prepared as {} x {}".format(*image.size, *size))
+    return image
 
 
 def boxes_of(instances: pd.DataFrame) -> pd.DataFrame:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from stages.runtime import layout
+from stages.runtime.ports import HOST, exit_if_taken
 from stages.runtime.startup import start
-
-HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: no model {', '.join(unknown)}; trained here: {', '.join(models) or 'none'}")
     if not models:
         sys.exit(f"error: no model lies in {layout.RESULTS / 'models'}: `make repro` trains some")
+    exit_if_taken(options.port, "make demo")
     from stages.demo import answers
     from stages.demo.page import app
 

@@ -6,12 +6,12 @@ import io
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from PIL import Image
 
+from models import images
 from stages.attention.tiles import AttentionTiles, Tile
 from stages.demo import answers
 from stages.demo.answers import Answer, DemoSample
 from stages.drawing import overlays
 from stages.scoring import trained
-from stages.serving import served
 
 SHOWN, THUMBNAIL = (320, 640), (80, 160)  # the most (width, height), pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
@@ -130,7 +130,7 @@ def _sample(image: dict) -> DemoSample:
 def _uploaded(content: str) -> tuple[dict, str]:
     """A data URI -> the image as the page keeps it, or why it is refused; and whether it is made smaller."""
     try:
-        image = served.decoded(base64.b64decode(content.partition(",")[2]))
+        image = images.read(io.BytesIO(base64.b64decode(content.partition(",")[2])))
     except ValueError as error:
         return {"refused": str(error)}, ""
     size = image.size

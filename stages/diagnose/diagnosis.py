@@ -59,9 +59,17 @@ def diagnose(run: Run, settings: Params) -> None:
             **cost(subject),
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    print(*told(summary), sep="\n")
+
+
+def told(summary: dict) -> list[str]:
+    """Alignment and calibration of each split, a line each."""
+    lines = []
     for split, means in summary["alignment"].items():
-        shown = ", ".join(f"{name} {means[name]:.4f}" for name in ("ap", "logit_ap", "base") if means[name] is not None)
-        print(f"{split}: {shown}, calibration error {summary['calibration'][split]['expected_error']:.4f}")
+        shown = [f"{name} {means[name]:.4f}" for name in ("ap", "logit_ap", "base") if means[name] is not None]
+        aligned = ", ".join(shown) or "no ap, as no true mask has pixels both inside and outside"
+        lines.append(f"{split}: {aligned}, calibration error {summary['calibration'][split]['expected_error']:.4f}")
+    return lines
 
 
 @dataclass(frozen=True)

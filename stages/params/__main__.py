@@ -2,6 +2,8 @@
 
 import argparse
 
+from stages.runtime import layout
+from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import SCHEMA, ParamsError, exit_with, read_or_exit, schema
 from stages.runtime.startup import start
 
@@ -13,11 +15,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help=f"write nothing; fail if {SCHEMA} is stale")
     options = parser.parse_args(arguments)
 
-    read_or_exit()
-    if not options.check:
-        SCHEMA.write_text(schema(), encoding="utf-8")
-    elif not SCHEMA.exists() or SCHEMA.read_text(encoding="utf-8") != schema():
+    settings = read_or_exit()
+    current = SCHEMA.exists() and SCHEMA.read_text(encoding="utf-8") == schema()
+    if options.check and not current:
         exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))
+    if not current:
+        with atomic_write(SCHEMA) as partial:
+            partial.write_text(schema(), encoding="utf-8")
+    experiment = settings.experiment
+    runs = len(experiment.datasets) * len(experiment.variants) * len(experiment.seeds)
+    state = "up to date" if current else "new"
+    print(f"{layout.PARAMS} is right: {runs} runs of recipe {experiment.recipe}; {SCHEMA} is {state}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from models import images
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
@@ -22,7 +23,7 @@ from stages.runtime import processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 from stages.scoring import trained
-from stages.serving import served, source
+from stages.serving import source
 
 COLUMNS = {"image", "text"}
 PREDICTIONS = "predictions.json"
@@ -152,12 +153,11 @@ def batches(asked: Sequence[Request]) -> Iterator[tuple[Path, list[tuple[int, Re
 
 
 def opened(path: Path) -> Image.Image:
-    """The image in a file, as `served.decoded` reads it. Raises RequestError."""
+    """The image in a file, as `models.images` reads it. Raises RequestError."""
     try:
-        return served.decoded(path.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise RequestError(f"{path}: {reason}") from error
+        return images.read(path)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}") from error
 
 
 def written(out: Path, number: int, request: Request, image: Image.Image, found: Prediction) -> dict:

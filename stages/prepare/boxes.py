@@ -7,8 +7,8 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from stages.data.prepared import BOX_COLUMNS, boxes_of
-from stages.prepare.coco import BEYOND, Annotations, Wrong, encode
-from stages.prepare.problems import Malformed, field
+from stages.prepare.coco import BEYOND, Annotations, Wrong, category_name, encode
+from stages.prepare.problems import Malformed
 
 AGREEING = 0.5  # least intersection over union of a stated box and the box of its mask
 NUMBERS = {int, float}
@@ -87,7 +87,7 @@ def _names(source: Annotations) -> dict[int, str]:
     names = {}
     for category_id, category in source.categories.items():
         try:
-            names[category_id] = field(category, "name", str)
+            names[category_id] = category_name(category)
         except Malformed:
             continue
     return names

@@ -1,20 +1,43 @@
-"""The image files of a source: where they lie, whether they are what the source says, and their fingerprint."""
+"""The image files of a source: where they lie, and whether they are what the source says."""
 
 import os
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from models import images
 from stages.prepare.problems import Problems
+from stages.runtime import layout
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whatever the name ends with; others may start programs, as EPS does
-ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-START_OF_SCAN = b"\xff\xda"  # of a JPEG; pixels follow it
+JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
+ENDINGS = {"JPEG": JPEG_END, "MPO": JPEG_END, "PNG": PNG_END}
+MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # of a JPEG; what stands between its pixels is no marker
+END_OF_IMAGE = 0xD9
+TAIL = 2**16  # bytes at the end of a PNG, in which EXIF data may stand behind the pixels
+LATE = re.compile(rb"eXIf|Raw profile type exif|XML:com\.adobe\.xmp")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found about the images in use.
+
+    Attributes:
+        sizes: bytes of every image, by its name in the source.
+        warnings: what must stand beside every number.
+        notes: what reading does to some of them.
+    """
+
+    sizes: dict[str, int]
+    warnings: list[str]
+    notes: list[str]
 
 
 def find_folder(root: Path, candidates: Sequence[str]) -> Path:
@@ -28,83 +51,106 @@ def join(folder: Path, name: str) -> str:
     return os.path.normpath(os.path.join(folder, name)).replace(os.sep, "/")
 
 
-def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> dict[str, int]:
-    """Check that every image in use exists, is whole and has the stated size. Only headers and ends are read.
+def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
+    """Check that every image in use exists, is whole, and is of the stated size. Only headers and ends are read.
 
-    Sizes are those of the pixels as stored, as COCO's are: an orientation in the EXIF data is ignored.
+    Sizes are those of the upright image, as `models.images` reads it.
 
     Args:
         instances: columns image (the file's name), image_id, width, height.
-
-    Returns:
-        The size in bytes of every image, by its path.
     """
-    images = instances[["image", "image_id", "width", "height"]].drop_duplicates()
-    sizes = {}
+    rows = instances[["image", "image_id", "width", "height"]].drop_duplicates()
+    located = layout.source(folder)
+    sizes, turned, changed = {}, {}, defaultdict(dict)
     for name, image_id, width, height in tqdm(
-        images.itertuples(index=False, name=None), "image headers", len(images), disable=None
+        rows.itertuples(index=False, name=None), "image headers", len(rows), disable=None
     ):
-        path = join(folder, name)
+        path = join(located, name)
         what = f"image {image_id}, {name}"
         try:
-            sizes[path] = os.path.getsize(path)
-            found = _size(path)
+            sizes[name] = os.path.getsize(path)
+            found = _header(path)
         except (FileNotFoundError, NotADirectoryError):
-            problems.add(folder, "image missing", what)
-        except Exception as error:  # a decoder raises nearly anything where an image is broken
-            problems.add(folder, "image broken", f"{what}: {_reason(error)}")
-        else:
-            if found != (width, height):
-                problems.add(
-                    folder,
-                    "image of another size than stated",
-                    f"{what}: {found[0]} x {found[1]}, stated {width} x {height}",
+            problems.add(folder, "image missing", what + _alike(located, name))
+            continue
+        except (OSError, ValueError) as error:
+            problems.add(folder, "image cannot be read", f"{what}: {getattr(error, 'strerror', None) or error}")
+            continue
+        if found.size != (width, height):
+            size = "{} x {}".format(*found.size)
+            kind, stated = "image of another size than stated", f"{what}: {size}, stated {width} x {height}"
+            if found.orientation in images.ON_ITS_SIDE and found.size == (height, width):
+                kind = (
+                    "size as stored, but the image is turned by its EXIF orientation; if the masks are drawn on the "
+                    "pixels as stored, remove the orientation from the file, else state the size of the upright image"
                 )
-    return sizes
+            problems.add(folder, kind, stated)
+        if found.orientation in images.TURNED:
+            turned[name] = found.orientation
+        for change in found.changes:
+            changed[change][name] = None
+    warnings = [
+        f"{len(turned):,} images are turned by their EXIF orientation, such as {name}: masks that were drawn on the "
+        "pixels as stored do not lie on them"
+        for name in list(turned)[:1]
+    ]
+    notes = [f"{len(names):,} images {change}, such as {next(iter(names))}" for change, names in changed.items()]
+    return Checked(sizes, warnings, notes)
 
 
-def listing(folder: Path) -> Iterable[tuple[str, int]]:
-    """The name and the size in bytes of every image below a folder, sorted by name."""
-    found = []
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(SUFFIXES):
-                path = os.path.join(parent, name)
-                found.append((os.path.relpath(path, folder), os.path.getsize(path)))
+def listing(folder: Path, names: Iterable[str]) -> list[tuple[str, int]]:
+    """The name and the size in bytes of those of some images that exist, sorted by name."""
+    located, found = layout.source(folder), []
+    for name in set(names):
+        try:
+            found.append((name, os.stat(join(located, name)).st_size))
+        except (OSError, ValueError):  # as of a name with a null byte
+            continue
     return sorted(found)
 
 
-def _size(path: str) -> tuple[int, int]:
-    """(width, height) from the header. A file that does not end as its format should is decoded, to be sure."""
-    with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-        ending = ENDINGS.get(image.format, b"")
-        file.seek(-len(ending), os.SEEK_END)
-        if not ending or file.read() != ending:
+def _header(path: str) -> images.Header:
+    """The header of an image. A file that does not end as its format should is decoded, to be sure."""
+    with open(path, "rb") as file, images.opened(file) as image:
+        ending = ENDINGS.get(image.format or "", b"")
+        length = TAIL if ending == PNG_END else len(ending)
+        file.seek(-min(length, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        tail = file.read()
+        if ending == PNG_END and LATE.search(tail):
             image.load()
-            if image.format == "JPEG":
+        found = images.header(image)
+        if not ending or not tail.endswith(ending):
+            image.load()
+            if ending == JPEG_END:
                 _check_end(file)
-        return image.size
+        return found
 
 
 def _check_end(file: BinaryIO) -> None:
-    """Raise ValueError where a JPEG has no end after its pixels: zeros in their place are decoded as grey silently."""
+    """Raise ValueError where a JPEG has no end after its pixels: zeros in their place are decoded as grey silently.
+
+    The end is that of the first image: a phone may append a film, and its bytes may be anything.
+    """
     file.seek(0)
-    content = file.read()
-    if content.rfind(ENDINGS["JPEG"]) < content.rfind(START_OF_SCAN):
-        raise ValueError("image file has no end")
+    content, place = file.read(), 2
+    while marker := MARKER.search(content, place):
+        if content[marker.end() - 1] == END_OF_IMAGE:
+            return
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
+    raise ValueError("image file has no end")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+def _alike(folder: Path, name: str) -> str:
+    """A hint where a file exists whose name looks the same and is written with other characters."""
+    forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")} - {name}
+    if any(os.path.exists(join(folder, form)) for form in forms):
+        return " (a file is there whose name looks the same, but its accents are other characters: copy the name)"
+    return ""
 
 
 def _holds_images(folder: Path) -> bool:
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(layout.source(folder)) as entries:
             return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)
     except OSError:
         return False

@@ -71,7 +71,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Sample:
-    """A ref as the page shows it: what the tables state about it, its expressions with their ids, and its image."""
+    """A ref as the page shows it: what the tables state about it, its expressions with their ids, and its image.
+
+    `image` is why there is none, where the images of the dataset were not checked and it cannot be read.
+    """
 
     ref_id: int
     ann_id: int
@@ -80,7 +83,7 @@ class Sample:
     file: str
     share: str
     expressions: list[tuple[int, str]]
-    image: Image.Image
+    image: Image.Image | str
 
     @property
     def source(self) -> str:
@@ -120,8 +123,7 @@ def summary(dataset: PreparedDataset) -> str:
 def page(dataset: PreparedDataset) -> str:
     """The numbers, and samples of every split, as one HTML page; the same dataset gives the same bytes.
 
-    Raises:
-        DatasetError: an image is missing, broken or not of the size that the dataset states.
+    Raises as `sample`.
     """
     found = facts(dataset)
     return template(Path(__file__).with_name("inspection.html.j2")).render(
@@ -195,12 +197,13 @@ def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
     """A ref with its image.
 
     Raises:
-        DatasetError: the image is missing, broken or not of the size that the dataset states.
+        DatasetError: the image is missing, broken or not of the size that the dataset states, though it was checked.
     """
     rows = dataset.expressions[dataset.expressions["ref_id"] == ref_id]
     ann_id, image_id = int(rows["ann_id"].iloc[0]), int(rows["image_id"].iloc[0])
     instance = dataset.instances.loc[ann_id]
     mask = prepared.decode_mask(instance["mask"], int(instance["height"]), int(instance["width"]))
+    opened = _open(dataset, instance)
     return Sample(
         ref_id=ref_id,
         ann_id=ann_id,
@@ -209,16 +212,19 @@ def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
         file=Path(instance["image"]).name,
         share=f"{100 * mask.mean():.2f}",
         expressions=list(zip(rows["sent_id"].tolist(), rows["text"], strict=True)),
-        image=overlays.thumbnail(_open(dataset, instance), mask, IMAGE_SIZE),
+        image=opened if isinstance(opened, str) else overlays.thumbnail(opened, mask, IMAGE_SIZE),
     )
 
 
-def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image:
+def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image | str:
+    """The image of an instance, or why it cannot be read where the dataset promises none."""
     what = f"{instance['image']} (image {instance['image_id']}, annotation {instance.name})"
     again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset.summary['name']}"
     try:
         return prepared.read_image(instance["image"], (instance["width"], instance["height"]))
     except ValueError as error:
+        if dataset.summary["source"].get("check_images") is False:
+            return str(error)
         raise DatasetError(f"{what} cannot be read: {error}. {again}") from None
 
 

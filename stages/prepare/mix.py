@@ -38,7 +38,7 @@ def mix(sets: Mapping[str, Tables]) -> Tables:
         instances=instances[instances["ann_id"].isin(kept["ann_id"])].reset_index(drop=True),
         boxes=_of_images(boxes, kept),
         files=[file for tables in sets.values() for file in tables.files],
-        sizes={path: size for tables in sets.values() for path, size in tables.sizes.items()},
+        sizes={name: size for tables in sets.values() for name, size in tables.sizes.items()},
         checks=[*_common_checks(sets), "no train image in another split of any set"],
         warnings=[f"{name}: {warning}" for name, tables in sets.items() for warning in tables.warnings],
         notes=[

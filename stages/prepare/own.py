@@ -12,6 +12,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
@@ -20,11 +21,14 @@ from stages.data.prepared import EXPRESSION_COLUMNS, SPLITS
 from stages.prepare import boxes, coco, image_files
 from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
-from stages.prepare.tables import Tables
+from stages.prepare.tables import Tables, visible
+from stages.runtime import layout
+from stages.statistics.evidence import FEWEST_IMAGES
 
 HEADERS = (["ann_id", "expression"], ["ann_id", "expression", "split"])
 NEEDED = ("train", "val")  # to train, and to choose the best epoch
-FOLDS = 10  # of the images; one becomes val, another test
+MOST_FOLDS, LEAST_FOLDS = 10, 3  # parts that the images are split into; one becomes val, another test
+MOST_LINES = 50  # of a cell
 
 
 def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
@@ -39,26 +43,29 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     Raises:
         DatasetError: a file is missing or malformed, or entries are wrong; the message names every kind of problem.
     """
-    if not images.is_dir():
+    if not layout.source(images).is_dir():
         raise DatasetError(f"{images}: no such folder; datasets.NAME.images in params.yaml names that of the images")
     problems = Problems()
     table = _csv(expressions, problems)
     annotations = coco.load(instances, problems)
     table = _with_images(table, annotations, expressions, problems)
     who = ("line " + table["sent_id"].astype(str) + f" of {expressions.name}").rename("who")
-    found = coco.instances(annotations, pd.concat([who, table[["ann_id", "image_id"]]], axis=1), problems)
-    things, notes = boxes.boxes(annotations, found)
+    referred = pd.concat([who, table[["ann_id", "image_id"]]], axis=1)
+    found, notes = coco.instances(annotations, referred, problems)
+    things, about_boxes = boxes.boxes(annotations, found)
     _check_file_names(instances, found, problems)
-    sizes = image_files.check(found, images, problems)
+    files = image_files.check(found, images, problems)
     given = "split" in table
     if given:
         _check_splits(expressions, table, problems)
     problems.stop()
 
-    notes += boxes.disagreeing(things, found)
+    notes += [*about_boxes, *files.notes, *boxes.disagreeing(things, found)]
     if not given:
-        table["split"] = table["image_id"].map(split_by_image(found, seed))
-        notes.append(f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}")
+        splits, parts = split_by_image(found, seed)
+        table["split"] = table["image_id"].map(splits)
+        shares = f"one of {parts} parts for val and one for test"
+        notes.append(f"split by image, {shares}, stratified by category, seed {seed}")
     found["image"] = [image_files.join(images, name) for name in found["image"]]
     checks = [
         "every line refers to an annotation, none twice with the same words",
@@ -71,41 +78,57 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
         instances=found,
         boxes=things,
         files=[instances, expressions],
-        sizes=sizes,
+        sizes=files.sizes,
         checks=checks,
-        warnings=[*_ambiguous(table), *_crowds(table, annotations)],
+        warnings=[*files.warnings, *_ambiguous(table), *_crowds(table, annotations)],
         notes=notes,
     )
 
 
-def split_by_image(instances: pd.DataFrame, seed: int) -> dict[int, str]:
-    """The split of every image: a tenth for val, a tenth for test, with categories in about equal shares in each.
+def split_by_image(instances: pd.DataFrame, seed: int) -> tuple[dict[int, str], int]:
+    """The split of every image, and the number of parts, of which one is val, one test and the others train.
 
-    It depends on which annotations there are, not on the order of lines or on how many expressions each has.
-    Categories of fewer than `FOLDS` annotations, which cannot be in every fold, are stratified as one category.
+    There are 10 parts, or as many fewer, at least 3, as val and test need to have `FEWEST_IMAGES` images each; 10 where
+    nothing helps. Categories have about equal shares in each. It depends on which annotations there are, not on the
+    order of lines or on how many expressions each has.
 
     Args:
         instances: image_id and category of every annotation in use.
 
     Raises:
-        DatasetError: there are fewer images than folds.
+        DatasetError: there are fewer than 10 images.
     """
     images = instances["image_id"].nunique()
-    if images < FOLDS:
+    if images < MOST_FOLDS:
         raise DatasetError(
-            f"{images} images are too few to be split by themselves, {FOLDS} are needed; "
+            f"{images} images are too few to be split by themselves, {MOST_FOLDS} are needed; "
             "add a column split to the CSV, or more images"
         )
+    for folds in range(min(MOST_FOLDS, images // FEWEST_IMAGES), LEAST_FOLDS - 1, -1):
+        held_out = _held_out(instances, seed, folds)
+        if min(map(len, held_out)) >= FEWEST_IMAGES:
+            break
+    else:
+        folds = MOST_FOLDS
+        held_out = _held_out(instances, seed, folds)
+    splits = dict.fromkeys(instances["image_id"].tolist(), "train")
+    for split, image_ids in zip(("val", "test"), held_out, strict=False):
+        splits |= dict.fromkeys(image_ids, split)
+    return splits, folds
+
+
+def _held_out(instances: pd.DataFrame, seed: int, folds: int) -> list[list[int]]:
+    """The image_ids of the first two of some folds that are not empty.
+
+    Categories of fewer annotations than folds, which cannot be in every fold, are stratified as one category.
+    """
     category = instances["category"]
-    category = category.where(category.map(category.value_counts()) >= FOLDS, "")  # "" is the name of no other category
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    category = category.where(category.map(category.value_counts()) >= folds, "")  # "" is the name of no other category
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the rare ones may be fewer than the folds even together
-        parts = [part for _, part in folds.split(instances, category, groups=instances["image_id"]) if len(part)]
-    splits = dict.fromkeys(instances["image_id"].tolist(), "train")
-    for split, part in zip(("val", "test"), parts, strict=False):
-        splits |= dict.fromkeys(instances["image_id"].iloc[part].tolist(), split)
-    return splits
+        parts = [part for _, part in dealer.split(instances, category, groups=instances["image_id"]) if len(part)]
+    return [instances["image_id"].iloc[part].unique().tolist() for part in parts[:2]]
 
 
 def _csv(path: Path, problems: Problems) -> pd.DataFrame:
@@ -134,22 +157,54 @@ def _csv(path: Path, problems: Problems) -> pd.DataFrame:
 
 
 def _lines(path: Path, problems: Problems) -> Iterator[tuple[int, list[str]]]:
-    """The number and the stripped values of every line that is not blank."""
+    """The number of the first line and the values of every record that is not blank; white space in values is joined.
+
+    A record is one line. Where it is no CSV, following lines are added until it is, as in a cell of several lines, but
+    none that is a record by itself: quotes that do not match would swallow it.
+    """
     content = coco.read_bytes(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         number = content.count(b"\n", 0, error.start) + 1
         raise DatasetError(f"{path}: line {number}: not UTF-8; save the file as CSV in UTF-8") from None
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        try:
-            values = [value.strip() for value in next(csv.reader([line], strict=True))]
-        except csv.Error as error:
-            kind = 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'
-            problems.add(path, kind, f"line {number}: {error}")
-            continue
-        if any(values):
-            yield number, values
+    lines = list(io.StringIO(text, newline=None))
+    columns, place = None, 0
+    while place < len(lines):
+        number, record = place + 1, lines[place]
+        place += 1
+        wrong = None
+        while isinstance(values := _values(record), csv.Error):
+            wrong = wrong or values
+            end = place >= len(lines) or place - number >= MOST_LINES or _whole(lines[place], columns)
+            if end:
+                kind = 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'
+                problems.add(path, kind, f"line {number}: {wrong}")
+                place = number  # the lines that did not help are read by themselves
+                break
+            record += lines[place]
+            place += 1
+        else:
+            if any(values):
+                columns = columns or len(values)
+                yield number, values
+
+
+def _values(record: str) -> list[str] | csv.Error:
+    """The values of a record, accents composed (NFC), white space joined; what is wrong where it is no CSV."""
+    try:
+        found = next(csv.reader(io.StringIO(record, newline=""), strict=True), [])
+    except csv.Error as error:
+        return error
+    return [" ".join(normalize("NFC", value).split()) for value in found]
+
+
+def _whole(line: str, columns: int | None) -> bool:
+    """Whether a line is a record by itself: as many values as others, a whole number among them, quotes in pairs."""
+    values = _values(line)
+    if isinstance(values, csv.Error) or line.count('"') % 2:
+        return False
+    return len(values) == columns and any(value.isascii() and value.isdigit() for value in values)
 
 
 def _row(number: int, header: list[str], values: list[str], path: Path, problems: Problems) -> dict | None:
@@ -161,7 +216,7 @@ def _row(number: int, header: list[str], values: list[str], path: Path, problems
     digits = line["ann_id"]
     if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
         problems.add(path, "ann_id is not a whole number", f"line {number}: {shown(digits)}")
-    elif not line["expression"]:
+    elif not visible(line["expression"]):
         problems.add(path, "empty expression", f"line {number}")
     elif line.get("split", "train") not in SPLITS:
         problems.add(path, f"unknown split, known are {', '.join(SPLITS)}", f"line {number}: {shown(line['split'])}")

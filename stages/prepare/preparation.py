@@ -8,19 +8,22 @@ import pandas as pd
 
 from stages.data import prepared
 from stages.prepare import inspection, sources
-from stages.prepare.tables import count
+from stages.prepare.tables import count, few_images
 from stages.runtime import layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Source
 
 
 def prepare(name: str, source: Source) -> None:
-    """Read and check the source, and write its tables and their summary to data/NAME."""
+    """Read and check the source, and write its tables and their summary to data/NAME, and a hash of them."""
     folder = layout.prepared(name)
     with atomic_write(folder) as partial:
         partial.mkdir()
         tables = sources.read(source, partial)
         counts = count(tables.expressions)
+        warnings, notes = few_images(counts)
+        tables.warnings += warnings
+        tables.notes += notes
         summary = {
             "name": name,
             "source": source.model_dump(),
@@ -33,6 +36,8 @@ def prepare(name: str, source: Source) -> None:
         }
         tables.instances["image"] = [moved(image, partial, folder) for image in tables.instances["image"]]
         prepared.write(partial, tables.expressions, tables.instances, summary, tables.boxes)
+    with atomic_write(layout.prepared_hash(name)) as partial:
+        partial.write_text(json.dumps(sources.contents(folder), indent=2) + "\n", encoding="utf-8")
     print(pd.DataFrame(counts).T.rename_axis(str(folder)).to_string())
     for line in tables.notes:
         print(f"note: {line}")

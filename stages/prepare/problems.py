@@ -18,15 +18,19 @@ class Malformed(ValueError):
 
 
 class Problems:
-    """Problems by file and kind; takes little memory however many there are."""
+    """Problems by file and kind, each once; takes little memory however many there are."""
 
     def __init__(self):
         self._counts: dict[tuple[str, str], int] = {}
         self._first: dict[tuple[str, str], list[str]] = {}
+        self._seen: set[int] = set()  # hashes
 
     def add(self, path: Path, kind: str, offender: str) -> None:
-        """Add an offender, such as `annotation 12`, to a kind, such as `mask without a pixel`."""
+        """Add an offender, such as `annotation 12`, to a kind, such as `mask without a pixel`, if it is not there."""
         key = (str(path), kind)
+        if (seen := hash((*key, offender))) in self._seen:
+            return
+        self._seen.add(seen)
         self._counts[key] = self._counts.get(key, 0) + 1
         if self._counts[key] <= SHOWN:
             self._first.setdefault(key, []).append(offender)

@@ -18,7 +18,7 @@ import pandas as pd
 from stages.data.prepared import EXPRESSION_COLUMNS
 from stages.prepare import boxes, coco, image_files, plain_pickle
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
-from stages.prepare.tables import Tables, check_splits, check_unique
+from stages.prepare.tables import Tables, check_splits, check_unique, visible
 
 IMAGE_FOLDERS = (
     "images/mscoco/images/train2014",
@@ -84,8 +84,9 @@ def read(files: ReferFiles, sentence: str, check_images: bool = True) -> Tables:
     with _no_collection():
         expressions = _expressions(files.refs, sentence, problems)
         annotations = coco.load(files.instances, problems)
-        instances = coco.instances(annotations, _referred(expressions), problems)
-        things, notes = boxes.boxes(annotations, instances)
+        instances, notes = coco.instances(annotations, _referred(expressions), problems)
+        things, about_boxes = boxes.boxes(annotations, instances)
+        notes += about_boxes
     overlap = check_splits(
         files.refs, expressions, problems, tolerate_overlap=(files.name, files.split_by) in OVERLAPPING
     )
@@ -93,7 +94,10 @@ def read(files: ReferFiles, sentence: str, check_images: bool = True) -> Tables:
     sizes, warnings = {}, [*overlap]
     checks = ["ids unique", "annotations exist", "masks valid, not empty and inside their images"]
     if check_images:
-        sizes = image_files.check(instances, folder, problems)
+        found = image_files.check(instances, folder, problems)
+        sizes = found.sizes
+        warnings += found.warnings
+        notes += found.notes
         checks.append("image files exist, whole and of the stated size")
     else:
         warnings.append("images were not checked: neither that they exist nor their sizes")
@@ -150,14 +154,14 @@ def _expressions(path: Path, sentence: str, problems: Problems) -> pd.DataFrame:
         ref_ids.append(ref_id)
         if not sentences:
             problems.add(path, "ref without sentences", what)
-        for item in sentences:
+        for number, item in enumerate(sentences):
             try:
                 sent_id = field(item, "sent_id", int)
                 text = field(item, sentence, str)
             except Malformed as error:
-                problems.add(path, "malformed sentence", f"{what}: {error}")
+                problems.add(path, "malformed sentence", f"number {number} of {what}: {error}")
                 continue
-            if not text.strip():
+            if not visible(text):
                 problems.add(path, f"empty {sentence}", f"sentence {sent_id} of {what}")
             rows.append((sent_id, ref_id, ann_id, image_id, split, text))
 

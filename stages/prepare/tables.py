@@ -1,5 +1,6 @@
 """The tables that every source is read into, and checks that are common to several sources."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pandas as pd
 
 from stages.data.prepared import SPLITS
 from stages.prepare.problems import Problems, shown
+from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 
 
 @dataclass
@@ -18,7 +20,7 @@ class Tables:
         instances: `INSTANCE_COLUMNS`; an instance that several refs mean has one row.
         boxes: `BOX_COLUMNS` of everything annotated on the images of the instances.
         files: the annotation files that were read.
-        sizes: bytes of every image in use, by path; empty where images were not checked.
+        sizes: bytes of every image in use, by its name in the source; empty where images were not checked.
         checks: the checks that passed.
         warnings: sentences that must stand beside every number made from the source.
         notes: what was done to the source, where its parameters do not say so.
@@ -41,6 +43,27 @@ def count(expressions: pd.DataFrame) -> dict[str, dict[str, int]]:
     columns = {"ref_id": "refs", "sent_id": "expressions", "image_id": "images"}
     counts = expressions.groupby("split")[list(columns)].nunique().rename(columns=columns)
     return {split: counts.loc[split].to_dict() for split in expressions["split"].unique()}
+
+
+def few_images(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[str]]:
+    """Warnings and notes on the splits that are too small to say much about other images, given `count`."""
+    images = {split: number["images"] for split, number in counts.items() if split != "train"}
+    warnings = [
+        f"{split} has {number} images, fewer than {FEWEST_IMAGES}: its values get no interval and no verdict"
+        for split, number in images.items()
+        if number < FEWEST_IMAGES
+    ]
+    notes = [
+        f"{split} has {number} images: with fewer than {FEW_IMAGES}, only large differences can be supported"
+        for split, number in images.items()
+        if FEWEST_IMAGES <= number < FEW_IMAGES
+    ]
+    return warnings, notes
+
+
+def visible(text: str) -> bool:
+    """Whether a text has a letter, digit, symbol or punctuation mark: tokenizers drop all else, such as U+200B."""
+    return any(unicodedata.category(character)[0] in "LNSP" for character in text)
 
 
 def check_unique(path: Path, name: str, ids: pd.Series, problems: Problems) -> None:

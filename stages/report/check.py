@@ -7,7 +7,7 @@ from stages.report import assemble, provenance
 from stages.report.assemble import Files
 from stages.report.dataset_numbers import MissingInputError, ReportError
 from stages.report.provenance import COMMAND
-from stages.runtime import dvc_internals, keys, layout
+from stages.runtime import dvc_internals, keys, layout, merge_conflicts
 from stages.runtime.dvc_internals import DvcError
 from stages.runtime.params import Params
 
@@ -21,6 +21,8 @@ def check(params: Params) -> tuple[list[str], str]:
     Then it compares every file byte by byte; where outputs of other stages are absent, only the tables, made again from
     `reports/data`.
     """
+    if conflicts := _merge_conflicts():
+        return conflicts, f"the files of {layout.REPORTS}"
     stale = [*_stages(params), *_recorded_outputs()]
     try:
         wanted, looked = assemble.of_results(params), "every file made again from the outputs of all stages"
@@ -34,6 +36,12 @@ def check(params: Params) -> tuple[list[str], str]:
     except ReportError as error:
         return [*stale, str(error)], "the outputs of all stages"
     return [*stale, *_differing(wanted, [layout.REPORTS / folder for folder in assemble.FOLDERS])], looked
+
+
+def _merge_conflicts() -> list[str]:
+    """The report's files that git left half merged."""
+    files = (path for path in sorted(layout.REPORTS.rglob("*")) if path.is_file())
+    return [f"{path} holds a merge conflict: {COMMAND}" for path in files if merge_conflicts.named(path)]
 
 
 def _stages(params: Params) -> list[str]:

@@ -5,11 +5,12 @@ The report keeps a copy of those files in `reports/data/D`: a clone without DVC'
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.report.provenance import COMMAND
@@ -18,6 +19,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.statistics import evidence
 
 COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
 DIAGNOSIS, SUMMARY = "diagnosis.csv", "dataset.json"
@@ -28,11 +30,11 @@ IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
 COLUMNS = {
     COMPARISON: {
         *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "images", "mean", "low"),
-        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", *IMPROVEMENT, "supported"),
+        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", "no_verdict", *IMPROVEMENT, "supported"),
     },
     CONTRASTS: {
         *("protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds", *DIFFERENCE),
-        *("p", "p_holm", "supported"),
+        *("p", "p_holm", "no_verdict", "supported"),
     },
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
@@ -120,6 +122,20 @@ class DatasetNumbers:
     def images(self) -> dict[str, int]:
         """Number of images of each evaluation split."""
         return self._of_splits("images")
+
+    @property
+    def unseen(self) -> list[str]:
+        """The evaluation splits that the headline is about: those that chose no epoch, where there are any."""
+        return evidence.unseen(self.splits)
+
+    @cached_property
+    def over(self) -> str:
+        """What an interval of a mean covers."""
+        return "images and seeds" if any(len(seeds) > 1 for seeds in self.scored_seeds.values()) else "images alone"
+
+    def no_verdict(self, split: str) -> str:
+        """Why differences on a split are neither supported nor not, the same for all; empty where they are."""
+        return self.comparison["no_verdict"].xs(split, level="split").max()
 
     @property
     def partial(self) -> bool:
@@ -213,11 +229,12 @@ def read_bytes(path: Path, problem: str, stage: str) -> bytes:
 
 def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
-    table = pd.read_csv(io.BytesIO(content), dtype={"missing": str, "family": str, "slice": str})
+    texts = ("missing", "no_verdict")
+    table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
     command = COMMAND if file == DIAGNOSIS else f"dvc repro ablate@{path.stem}"
     table = _with_columns(table, COLUMNS[file], path, command)
-    if "missing" in table:
-        table["missing"] = table["missing"].fillna("")
+    for column in table.columns.intersection(texts):
+        table[column] = table[column].fillna("")
     if "supported" in table:
         table["supported"] = table["supported"].astype(str) == "True"
     return table
@@ -228,6 +245,17 @@ def check_protocol(table: pd.DataFrame, protocol: Protocol, path: Path, again: s
     found = list(table["protocol"].unique()) if "protocol" in table else "not named"
     if found != [protocol.name]:
         raise ReportError(f"{path} is of another experiment: its protocols are {found}, not {[protocol.name]}. {again}")
+
+
+def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again: str) -> None:
+    """Raises ReportError where a number of a table, read from `path`, is missing or infinite."""
+    for column in columns:
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        if (wrong := ~np.isfinite(values)).any():
+            raise ReportError(
+                f"{path}: {column} is no finite number in {wrong.sum()} of {len(table)} rows, the first of them row "
+                f"{wrong.argmax() + 1}. {again}"
+            )
 
 
 def _measured(params: Params) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from stages.report.dataset_numbers import (
     DatasetNumbers,
     MissingInputError,
     ReportError,
+    check_finite,
     check_protocol,
     read_bytes,
     read_table,
@@ -141,6 +142,7 @@ def _read_history(run: Run, protocol: Protocol) -> pd.DataFrame:
     content = read_bytes(path, f"run {run.variant}, seed {run.seed} of {run.dataset} has no history", stage)
     history = pd.read_csv(io.BytesIO(content))
     check_protocol(history, protocol, path, f"Make it with: dvc repro {stage}")
+    check_finite(history, history.columns.drop("protocol"), path, f"Make it again with: dvc repro -f -s {stage}")
     return history
 
 
@@ -150,6 +152,7 @@ def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.D
     content = read_bytes(path, f"run {run.variant}, seed {run.seed} of {run.dataset} has no scores", stage)
     scores = pd.read_parquet(io.BytesIO(content)).set_index("sent_id")
     check_protocol(scores, protocol, path, again)
+    check_finite(scores, ["intersection", "union", "iou"], path, f"Make it again with: dvc repro -f -s {stage}")
     expressions = dataset.expressions
     expected = expressions.loc[expressions["split"].isin(dataset.evaluation_splits), "sent_id"]
     if set(scores.index) != set(expected):

@@ -1,13 +1,12 @@
 """What `diagnose` found out about the runs of a dataset, read for the report."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from stages.report.dataset_numbers import ReportError
+from stages.report.dataset_numbers import ReportError, check_finite
 from stages.runtime import layout
 from stages.runtime.run import Run
 
@@ -49,31 +48,49 @@ def read(name: str, seeds: dict[str, list[int]], shown: list[str], shown_seed: i
         shown_seed: the seed whose maps are wanted.
 
     Raises:
-        ReportError: a run has no diagnosis; the message names the command that makes it.
+        ReportError: a run has no diagnosis, or one with a number that is none; the message names the command that makes
+            it.
     """
     runs = [Run(name, variant, seed) for variant, of_variant in seeds.items() for seed in of_variant]
     shown_runs = [Run(name, variant, shown_seed) for variant in shown]
     return Diagnoses(
-        alignment=_every(runs, "alignment.parquet", pd.read_parquet),
-        calibration=_every(runs, "calibration.csv", pd.read_csv),
-        thresholds=_every(runs, "thresholds.csv", pd.read_csv),
+        alignment=_every(runs, "alignment.parquet", ["sent_id", "image_id"]),
+        calibration=_every(runs, "calibration.csv", ["low", "pixels"]),
+        thresholds=_every(runs, "thresholds.csv", ["threshold", "mIoU", "oIoU"]),
         summaries={
             variant: [_summary(Run(name, variant, seed)) for seed in of_variant]
             for variant, of_variant in seeds.items()
         },
-        embeddings={run.variant: pd.read_parquet(_path(run, "embedding.parquet")) for run in shown_runs},
-        attention={run.variant: pd.read_parquet(_path(run, "attention.parquet")) for run in shown_runs},
+        embeddings={run.variant: _table(run, "embedding.parquet", ["x", "y", "similarity"]) for run in shown_runs},
+        attention={run.variant: _table(run, "attention.parquet", ["share"]) for run in shown_runs},
         samples={run.variant: pd.read_csv(_path(run, "samples.csv"), keep_default_na=False) for run in shown_runs},
     )
 
 
-def _every(runs: list[Run], file: str, read_table: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-    tables = [read_table(_path(run, file)).assign(variant=run.variant, seed=run.seed) for run in runs]
+def _every(runs: list[Run], file: str, numbers: list[str]) -> pd.DataFrame:
+    tables = [_table(run, file, numbers).assign(variant=run.variant, seed=run.seed) for run in runs]
     return pd.concat(tables, ignore_index=True)
 
 
+def _table(run: Run, file: str, numbers: list[str]) -> pd.DataFrame:
+    """A table of a run, in which the columns `numbers` have finite values; others may lack some."""
+    path = _path(run, file)
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    check_finite(table, numbers, path, _again(run))
+    return table
+
+
 def _summary(run: Run) -> dict:
-    return json.loads(_path(run, "summary.json").read_text(encoding="utf-8"))
+    path = _path(run, "summary.json")
+
+    def refuse(constant: str) -> None:
+        raise ReportError(f"{path} holds {constant}, which is no number. {_again(run)}")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def _again(run: Run) -> str:
+    return f"Make it again with: dvc repro -f -s {run.stage('diagnose')}"
 
 
 def _path(run: Run, file: str) -> Path:

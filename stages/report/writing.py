@@ -1,18 +1,20 @@
 """The report in `reports/`: written whole, or compared with what would be written."""
 
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.report import assemble, check
 from stages.report.assemble import FOLDERS, Files
-from stages.runtime import layout
+from stages.runtime import keys, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.tracking import live
 
 
 def write(settings: Params) -> None:
-    """Write tables, figures, kept data, provenance and the page, and tell MLflow.
+    """Write tables, figures, kept data, provenance and the page, and tell MLflow; name what an earlier report had.
 
     Raises:
         ReportError: an input is missing or belongs to another experiment.
@@ -22,6 +24,12 @@ def write(settings: Params) -> None:
     _write(made, layout.REPORTS)
     for name in settings.experiment.datasets:
         live.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
+    if gone := ", ".join(_gone(settings.experiment.datasets)):
+        print(
+            f"{layout.REPORTS} is about {', '.join(settings.experiment.datasets)} alone now; its tracked files about "
+            f"{gone} are removed. Git keeps them. To have them back, list {gone} in experiment.datasets again and run: "
+            f"git restore {layout.REPORTS} {keys.LOCK}"
+        )
 
 
 def check_or_exit(settings: Params) -> None:
@@ -30,6 +38,17 @@ def check_or_exit(settings: Params) -> None:
     if stale:
         sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
     print(f"{layout.REPORTS} is up to date: {looked}")
+
+
+def _gone(datasets: Sequence[str]) -> list[str]:
+    """Datasets not listed whose report git tracks and nobody has any more; none where this is no git repository."""
+    command = ["git", "ls-files", "--deleted", "-z", "--", str(layout.REPORTS / "data")]
+    try:
+        deleted = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    names = {Path(path).parts[2] for path in deleted.split("\0") if path}
+    return sorted(names - set(datasets))
 
 
 def _write(made: Files, folder: Path) -> None:

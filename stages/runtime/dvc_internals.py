@@ -7,13 +7,15 @@ Every import of DVC is inside a function: DVC takes a second to import, and few 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stages.runtime import merge_conflicts
 from stages.runtime.atomic_write import atomic_write
+from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -37,8 +39,8 @@ UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
 )
 
 
-class DvcError(Exception):
-    """DVC refused; the message is DVC's own."""
+class DvcError(UserError):
+    """DVC refused; the message is DVC's own, but for what it cannot know."""
 
 
 class DvcStage(NamedTuple):
@@ -96,9 +98,16 @@ def _refusals() -> Iterator[None]:
 def _project() -> Iterator["Repo"]:
     """The project in the current folder. Raises DvcError."""
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
-    with _refusals(), Repo() as repo:
-        yield repo
+    with _refusals():
+        try:
+            opened = Repo()
+        except SCMError as error:
+            way_out = "`git init` makes it one, or `dvc config --local core.no_scm true` has DVC do without git"
+            raise DvcError(f"{error}: {way_out}") from error
+        with opened as repo:
+            yield repo
 
 
 def command_line() -> int:
@@ -182,18 +191,27 @@ def working_tree() -> Iterator[WorkingTree]:
         yield WorkingTree(repo)
 
 
-def default_remote() -> str | None:
-    """Name of the default DVC remote of the clone in the current folder; None where it has none."""
+def default_remote(levels: Sequence[str] = ("local", "repo")) -> str | None:
+    """Name of the default DVC remote that the settings of the clone in the current folder name; None where they do not.
+
+    Args:
+        levels: of DVC's settings, the first that names one counts: `.dvc/config.local`, `.dvc/config`; `global` and
+            `system` are those of the user and of the machine.
+    """
     from dvc.config import Config
 
     with _refusals():
-        return Config.from_cwd()["core"].get("remote")
+        settings = Config.from_cwd()
+        known: list[Any] = [settings.load_one(level) for level in levels if level in settings.files]
+        return next(filter(None, (each["core"].get("remote") for each in known)), None)
 
 
 def read_yaml(path: Path) -> Any:
     """A file as DVC reads it, which is YAML 1.2: `no` is a string. Raises DvcError where it is not YAML."""
     from dvc.utils.serialize import load_yaml
 
+    if conflict := merge_conflicts.named(path):
+        raise DvcError(conflict)
     with _refusals():
         return _plain(load_yaml(path))
 

@@ -1,5 +1,6 @@
 """The path of every stage's output, relative to the project root. `dvc.yaml` declares the same paths."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -11,9 +12,29 @@ CHECKPOINTS = Path("checkpoints")
 MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+def project() -> Path:
+    """The project's folder: the current one; for an experiment that DVC runs in a temporary copy, the copied one.
+
+    `dvc exp run --temp` and `--queue` make such copies of the files that git tracks, in `.dvc/tmp` of the project.
+    """
+    original = Path(os.environ.get("DVC_ROOT", ".")).resolve()  # DVC sets it for every stage, and what that starts
+    return original if Path.cwd().is_relative_to(original / ".dvc" / "tmp") else Path()
+
+
+def source(path: str | Path) -> Path:
+    """Where a path that `params.yaml` names lies, in the current folder or else in `project`."""
+    path = Path(path)
+    return path if path.exists() else project() / path
+
+
 def prepared(dataset: str) -> Path:
     """The prepared dataset: tables, `dataset.json`, and `refer/` if the project renders the images itself."""
     return DATA / dataset
+
+
+def prepared_hash(dataset: str) -> Path:
+    """A hash of all files of the prepared dataset."""
+    return RESULTS / "prepared" / f"{dataset}.json"
 
 
 def fingerprint(dataset: str) -> Path:

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
 from models.variant import VariantFields
-from stages.runtime import layout
+from stages.runtime import layout, merge_conflicts
 from stages.runtime.errors import UserError
 from stages.runtime.refer_sets import SPLIT_BY, SetName
 
@@ -298,6 +298,36 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _names_stay_apart(self):
+        """No two runs, files or registered models get one name.
+
+        A dash joins a dataset's name with what follows: `D-V-S` are stages, checkpoints and runs, `D-...` the files of
+        a report and registered models. So no dataset's name may go on from another's by a dash. Some file systems take
+        upper and lower case for the same, and Prefect takes `-` and `_` for the same.
+        """
+        wrong = []
+        for section in ("datasets", "recipes", "variants"):
+            alike = {}
+            for name in getattr(self, section):
+                alike.setdefault(name.lower().replace("_", "-"), []).append(name)
+            wrong += [
+                f"{section}: {_listed(names)}: alike but for case, - and _, so that files of one may replace those of "
+                "another: rename all but one"
+                for names in alike.values()
+                if len(names) > 1
+            ]
+        wrong += [
+            f"datasets: {longer} goes on from {name} by a dash, which joins names in stages and files, so those of one "
+            f"may be taken for the other's: rename one, to {longer.replace('-', '_')} for example"
+            for name in self.datasets
+            for longer in self.datasets
+            if longer.lower().startswith(f"{name.lower()}-")
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _sources_lie_outside_outputs(self):
         """Writing a prepared dataset replaces its whole folder, so no source may lie in it."""
         for name, source in self.datasets.items():
@@ -342,7 +372,7 @@ def content(path: Path = layout.PARAMS) -> object:
         problem = error.problem.split(" with value")[0]
         raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not YAML: {error}") from None
+        raise ParamsError(merge_conflicts.named(path) or f"{path} is not YAML: {error}") from None
 
 
 def check(content: object, path: Path = layout.PARAMS) -> Params:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -26,8 +27,10 @@ def _parents() -> list[psutil.Process]:
     parents = []
     for ancestor in psutil.Process().parents():
         parents.append(ancestor)
-        if ancestor.name() not in SHELLS:
-            break
+        with suppress(psutil.NoSuchProcess):  # it has just ended, which is noticed at the first look
+            if ancestor.name() in SHELLS:
+                continue
+        break
     return parents
 
 

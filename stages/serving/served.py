@@ -8,9 +8,9 @@ score.
 import io
 
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
 from pycocotools import mask as coco
 
+from models import images
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
 from models.processing import AlignFormerProcessor
@@ -30,21 +30,10 @@ class ReferringSegmentation:
 
     def _row(self, number: int, content: bytes, text: str, threshold: float) -> dict:
         try:
-            (found,) = segment(self.model, self.processor, [decoded(content)], [text], threshold)
+            (found,) = segment(self.model, self.processor, [images.read(io.BytesIO(content))], [text], threshold)
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from error
         return _answer(found)
-
-
-def decoded(content: bytes) -> Image.Image:
-    """The content of an image file -> RGB, turned as its EXIF data say. Raises ValueError if it is no whole image."""
-    try:
-        with Image.open(io.BytesIO(content)) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
-    except UnidentifiedImageError as error:  # its message has the address of the stream
-        raise ValueError("it cannot be read as an image: its format is not one that Pillow knows") from error
-    except (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
-        raise ValueError(f"it cannot be read as an image: {error}") from error
 
 
 def _pairs(rows: pd.DataFrame):

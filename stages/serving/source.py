@@ -1,6 +1,7 @@
 """The folder of a model that is named as a folder, as a run of this project or as a model of MLflow."""
 
 import re
+import sqlite3
 from pathlib import Path
 
 from stages.runtime import layout
@@ -10,6 +11,8 @@ from stages.tracking import flavour, store
 
 RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
 REGISTERED = re.compile(r"(?:models:/)?([^/@:]+@[^/@:]+)|models:/(.+)")
+SYNC = "`python -m pipelines.sync` registers the champion of each comparison, or says why there is none"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow says of a name, and of an alias
 
 
 class NoModelError(UserError):
@@ -53,11 +56,30 @@ def _run(name: str) -> Run | None:
 
 
 def _downloaded(uri: str) -> Path:
-    from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
+    database = store.own_database()
+    if store.is_own() and not database.exists():
+        raise NoModelError(f"MLflow does not give {uri}: there is no {database.name} yet; {SYNC}")
     try:
-        found = download_artifacts(artifact_uri=uri, tracking_uri=store.address(), registry_uri=store.address())
-    except (MlflowException, OSError) as error:
-        raise NoModelError(f"MLflow does not give {uri}: {store.in_words(error)}") from error
-    return Path(found, flavour.FOLDER)
+        if store.is_own():
+            with store.opened():  # where the project was copied, its files are those here from now on
+                pass
+        return store.downloaded(uri) / flavour.FOLDER
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        raise NoModelError(f"MLflow does not give {uri}: {_reason(uri, error)}") from error
+
+
+def _reason(uri: str, error: Exception) -> str:
+    """What the registered model says of itself, as why there is no champion, or which there are; else the error."""
+    if getattr(error, "error_code", None) not in ABSENT:
+        return store.in_words(error)
+    name = uri.removeprefix("models:/").partition("@")[0].partition("/")[0]
+    client = store.client()
+    described = {
+        model.name: model.description
+        for model in store.all_pages(lambda token: client.search_registered_models(page_token=token))
+    }
+    if name in described:
+        return f"{error} {described[name] or ''}".strip()
+    return f"no registered model has this name. Registered are: {', '.join(described) or 'none'}; {SYNC}"

@@ -4,12 +4,12 @@ Files are in transformers' formats: `config.json`, `model.safetensors` and, for 
 """
 
 import re
-from pathlib import Path
 
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from stages.runtime import layout
 from stages.runtime.errors import UserError
 
 UNUSED = ("layernorm.", "pooler.", "embeddings.mask_token")  # weights of pretrained models that no encoder here has
@@ -58,11 +58,12 @@ def load(encoder: nn.Module, weights: str) -> None:
 
 def _read(kind: type, weights: str, files: str, **options):
     """`kind.from_pretrained` of a folder, or of a model on the hub that is in the local cache."""
-    is_folder, is_name = Path(weights).is_dir(), re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights)
+    folder, is_name = layout.source(weights), re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", weights)
+    is_folder = folder.is_dir()
     try:
         if not (is_folder or is_name):
             raise OSError("there is no such folder")
-        return kind.from_pretrained(weights, local_files_only=True, **options)
+        return kind.from_pretrained(str(folder) if is_folder else weights, local_files_only=True, **options)
     except (OSError, ValueError) as error:
         fetch = f", or fetch them once: HF_HUB_OFFLINE=0 hf download {weights}" if is_name and not is_folder else ""
         raise WeightsError(

@@ -7,12 +7,10 @@ distractor; then the expression does not count.
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from stages.statistics import bootstrap
 from stages.statistics.bootstrap import NOTHING, Estimates, VariantSeed
-from stages.statistics.evidence import FEWEST_IMAGES
 
 MEASURES = {"ap": "Overall", "ap_ring": "Along the border", "ap_distractors": "Against distractors"}
 LOGITS = {"ap": "logit_ap", "ap_ring": "logit_ap_ring", "ap_distractors": "logit_ap_distractors"}
@@ -46,16 +44,15 @@ def summarise(alignment: pd.DataFrame) -> pd.DataFrame:
                 sizes = own["sent_id"].nunique(), own["image_id"].nunique()
                 mean, logits, base = (_over_seeds(own, each) for each in (measure, LOGITS[measure], BASES[measure]))
                 interval = (found and found.mean(variant)) or NOTHING
-                ends = np.clip([interval.low, interval.high], 0, 1)
-                rows.append((variant, split, measure, *sizes, mean, *ends, logits, base))
+                rows.append((variant, split, measure, *sizes, mean, interval.low, interval.high, logits, base))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _estimates(defined: pd.DataFrame, measure: str) -> Estimates | None:
-    """Of every run with a value; None where fewer than `FEWEST_IMAGES` images have one."""
+    """Of every run with a value; None where no image has one."""
     by_image = defined.groupby(["variant", "seed", "image_id"])[measure].agg(["sum", "count"])
     sums, counts = (by_image[column].unstack("image_id", fill_value=0) for column in ("sum", "count"))  # (R, N) each
-    if len(sums.columns) < FEWEST_IMAGES:
+    if sums.empty:
         return None
     runs = [VariantSeed(*run) for run in sums.index]
     return bootstrap.estimates(runs, {measure: (sums.to_numpy(float), counts.to_numpy(float))}, math.nan)[measure]

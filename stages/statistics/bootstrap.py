@@ -23,16 +23,22 @@ freedom. Z is the numerator minus T times the denominator, divided by the mean d
 difference of two, which has twice the variance and noise, it has one effect for each seed too: runs of one seed share
 initial weights and order of samples, so what a seed does to both variants cancels.
 
-With one seed there is no variance to estimate: the interval covers the images alone.
+With one seed there is no variance to estimate: the interval covers the images alone, and there is no p-value. Fewer
+than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals end at 0 and 1, those of differences at
+-1 and 1.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from stages.statistics import evidence
+from stages.statistics.evidence import FEWEST_IMAGES
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -48,7 +54,7 @@ class VariantSeed(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A value, its interval at `LEVEL`, and the two-sided p-value of the hypothesis that it is 0."""
+    """A value, its interval at `LEVEL`, and the two-sided p-value of the hypothesis that it is 0; NaN where none is."""
 
     value: float
     low: float
@@ -68,12 +74,23 @@ class Estimates:
         values: (R,), the metric of each run.
         resampled: (R, B), the same in each of B resamples of the images.
         additions: (R, N), what each of N images adds to it: Z above.
+        fewest: the least number of images for an interval.
     """
 
     runs: list[VariantSeed]
     values: np.ndarray
     resampled: np.ndarray
     additions: np.ndarray
+    fewest: int
+
+    @property
+    def images(self) -> int:
+        return self.additions.shape[1]
+
+    @property
+    def no_verdict(self) -> str:
+        """Why no difference of two variants has a p-value; empty where they have one."""
+        return evidence.no_verdict(self.images, self._spread_of_differences.degrees)
 
     def of(self, variant: str) -> np.ndarray:
         """The values of a variant's runs, (S,)."""
@@ -83,22 +100,31 @@ class Estimates:
         """The mean over the seeds of a variant; None where it has no run."""
         if not (rows := self._rows(variant)):
             return None
-        spread = self._spread(self._effects("variant"))
-        return _interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread.over(len(rows)))
+        spread = self._spread(self._effects("variant")).over(len(rows))
+        return self._interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread, lowest=0)
 
     def difference(self, variant: str, against: str) -> Interval | None:
-        """The mean of one variant minus that of another over their common seeds; None where they have none."""
+        """The mean of one variant minus that of another over their common seeds; None where they have none.
+
+        The other way round it is the same with the opposite sign.
+        """
         if not (seeds := self.common_seeds(variant, against)):
             return None
+        if self._rows(variant)[0] < self._rows(against)[0]:
+            value, low, high, p = self.difference(against, variant)
+            return Interval(0 - value, 0 - high, 0 - low, p)
         rows, others = ([self.runs.index((name, seed)) for seed in seeds] for name in (variant, against))
         value = (self.values[rows] - self.values[others]).mean()
         resampled = (self.resampled[rows] - self.resampled[others]).mean(axis=0)
-        spread = self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
-        return _interval(value, resampled, spread.over(len(rows) / 2))
+        return self._interval(value, resampled, self._spread_of_differences.over(len(rows) / 2), lowest=-1)
 
     def common_seeds(self, variant: str, against: str) -> list[int]:
         """Seeds that both variants were run with, in the order of the first."""
         return [seed for name, seed in self.runs if name == variant and (against, seed) in self.runs]
+
+    @cached_property
+    def _spread_of_differences(self) -> "Spread":
+        return self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
 
     def _rows(self, variant: str) -> list[int]:
         return [row for row, (name, _) in enumerate(self.runs) if name == variant]
@@ -115,10 +141,24 @@ class Estimates:
         degrees = int(len(effects) - np.linalg.matrix_rank(effects))
         if not degrees:
             return Spread(0.0, 0.0, 0)
-        images = self.additions.shape[1]
         variance = np.square(residual_maker @ self.values).sum() / degrees
-        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, images - 1) * images)
+        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, self.images - 1) * self.images)
         return Spread(variance, noise, degrees)
+
+    def _interval(self, value: float, resampled: np.ndarray, spread: "Spread", lowest: float) -> Interval:
+        """Of a mean, from `lowest` to 1, that is `resampled` (B,) in resamples of the images; spread: between seeds."""
+        if self.images < self.fewest:
+            return NOTHING._replace(value=float(value))
+        if spread.degrees:
+            of_images = resampled.var()
+            own_part = max(0.0, 1 - spread.noise / of_images) if of_images else 0.0
+            errors = _errors(len(resampled), spread.degrees)
+            resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
+        resampled = resampled.round(DIGITS)
+        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).clip(lowest, 1)
+        beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
+        p = min(1.0, 2 * float(beyond + 1) / (len(resampled) + 1)) if spread.degrees else math.nan
+        return Interval(float(value), float(low), float(high), p)
 
 
 class Spread(NamedTuple):
@@ -134,20 +174,33 @@ class Spread(NamedTuple):
 
 
 def estimates(
-    runs: list[VariantSeed], sums: dict[str, tuple[np.ndarray, np.ndarray]], empty: float, resamples: int = RESAMPLES
+    runs: list[VariantSeed],
+    sums: dict[str, tuple[np.ndarray, np.ndarray]],
+    empty: float,
+    resamples: int = RESAMPLES,
+    fewest: int = FEWEST_IMAGES,
 ) -> dict[str, Estimates]:
-    """Metrics as ratios of sums over images, all in the same resamples.
+    """Metrics as ratios of sums over images, each between 0 and 1, all in the same resamples.
 
     Args:
         runs: the R runs.
         sums: metric -> numerator (R, N) and denominator (R, N) or (1, N), for each of N images.
         empty: the ratio where the denominator is 0.
         resamples: how many, B.
+        fewest: the least number of images for an interval.
+
+    Raises:
+        ValueError: a sum is not finite: its p-value would be the least that there is.
     """
+    for metric, tables in sums.items():
+        if not all(np.isfinite(table).all() for table in tables):
+            raise ValueError(f"{metric}: sums over images must be finite")
     different = {id(table): table for pair in sums.values() for table in pair}
     resampled = dict(zip(different, _resampled(list(different.values()), resamples), strict=True))
     return {
-        metric: _estimates(runs, numerator, denominator, resampled[id(numerator)], resampled[id(denominator)], empty)
+        metric: _estimates(
+            runs, numerator, denominator, resampled[id(numerator)], resampled[id(denominator)], empty, fewest
+        )
         for metric, (numerator, denominator) in sums.items()
     }
 
@@ -171,6 +224,7 @@ def _estimates(
     resampled_numerator: np.ndarray,
     resampled_denominator: np.ndarray,
     empty: float,
+    fewest: int,
 ) -> Estimates:
     values = _ratio(numerator.sum(axis=1), denominator.sum(axis=1), empty)  # (R,)
     scale = denominator.mean(axis=1, keepdims=True)
@@ -179,21 +233,15 @@ def _estimates(
         values=values,
         resampled=_ratio(resampled_numerator, resampled_denominator, empty),
         additions=_ratio(numerator - values[:, None] * denominator, np.broadcast_to(scale, numerator.shape), 0.0),
+        fewest=fewest,
     )
 
 
-def _interval(value: float, resampled: np.ndarray, spread: Spread) -> Interval:
-    """Interval of a mean that is `resampled` (B,) in resamples of the images and has that spread between seeds."""
-    if spread.degrees:
-        of_images = resampled.var()
-        own_part = max(0.0, 1 - spread.noise / of_images) if of_images else 0.0
-        shares = (np.arange(len(resampled)) + 0.5) / len(resampled)  # each part of the distribution once
-        errors = np.random.default_rng(1).permutation(stats.t.ppf(shares, spread.degrees))
-        resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
-    resampled = resampled.round(DIGITS)
-    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
-    return Interval(float(value), float(low), float(high), min(1.0, 2 * float(beyond + 1) / (len(resampled) + 1)))
+@cache
+def _errors(resamples: int, degrees: int) -> np.ndarray:
+    """Student's t, each part of the distribution once, in the same random order always; (resamples,)."""
+    shares = (np.arange(resamples) + 0.5) / resamples
+    return np.random.default_rng(1).permutation(stats.t.ppf(shares, degrees))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:

@@ -18,11 +18,15 @@ from stages.statistics.evidence import FEWEST_IMAGES
 from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported
+SUPPORTED = (
+    f"p < {LARGEST_P} after Holm's adjustment for all pairs of variants that the report compares, within a split and "
+    "metric"
+)
 VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
 VLBA |= {"bidirectional": "bidirectional VLBA"}
 CONTRAST_COLUMNS = [
     *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
-    *("difference", "difference_low", "difference_high", "p"),
+    *("difference", "difference_low", "difference_high", "p", "no_verdict"),
 ]
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
@@ -35,22 +39,45 @@ def estimates(scored: Scored) -> Splits:
     return {split: _estimates(scored, scored.rows(split), METRICS) for split in scored.splits}
 
 
-def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
-    """Every metric of every listed variant on every split, and its difference to the reference.
+def compare(scored: Scored, reference: str, variants: Mapping[str, Variant]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every listed variant against the reference, and pairs of listed variants that differ in one part of the method.
+
+    The p-values of a split and metric are adjusted together, each pair of variants counted once, however often and
+    whichever way round it is in the tables. So a pair has the same verdict everywhere.
+
+    Args:
+        reference: the variant that the others are compared with.
+        variants: what each listed variant is made of.
 
     Returns:
-        One row for each variant, split and metric, with dataset and protocol and
+        The comparison and the contrasts. Both have a row for each split and metric of what they compare, with dataset,
+        protocol, and the columns
+
+        - difference, difference_low, difference_high, p;
+        - p_holm: the adjusted p-value; supported: it is below `LARGEST_P`;
+        - no_verdict: why the difference has no p-value, as `evidence.no_verdict` says it; empty where it has one.
+
+        The comparison has these of every variant to the reference, and
 
         - seeds, missing: how many of the listed seeds have scores, and which do not;
         - expressions, images: of the split;
         - mean, low, high: over seeds, with the interval; std (n - 1; missing for one seed), min and max over seeds;
-        - difference, difference_low, difference_high, p;
-        - p_holm: p adjusted for the other variants, within a split and metric; supported: it is below `LARGEST_P`;
         - improvement, improvement_low, improvement_high: probability that the variant's IoU on a random expression is
           above the reference's under the same seed; ties count half.
 
         A variant without scores has 0 seeds and no numbers. The reference's difference is 0, without interval and p.
+
+        The contrasts have these of every pair of which one variant has a part that the other lacks, all else equal:
+        variant, against (the one without the part), aspect (vlba or contrastive), what (name of the part), seeds (in
+        common). A pair without a seed in common has no numbers.
     """
+    found = estimates(scored)
+    compared, contrasts = _compare(scored, found, reference), _contrasts(scored, found, variants)
+    compared, contrasts = _with_support([compared.assign(against=reference), contrasts])
+    return compared.drop(columns="against"), contrasts
+
+
+def _compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
     better = {split: _improvement(scored, scored.rows(split), reference) for split in scored.splits}
     rows = [
         {
@@ -69,21 +96,10 @@ def compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
         for split in scored.splits
         for metric in METRICS
     ]
-    return _with_support(pd.DataFrame(rows), ["split", "metric"])
+    return pd.DataFrame(rows)
 
 
-def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -> pd.DataFrame:
-    """Every metric of every pair of listed variants of which one has a part that the other lacks, all else equal.
-
-    Args:
-        variants: what each listed variant is made of.
-
-    Returns:
-        One row for each pair, split and metric: variant, against (the one without the part), aspect (vlba or
-        contrastive), what (name of the part), seeds (in common), difference, difference_low, difference_high, p, p_holm
-        (adjusted for the pairs of an aspect, within a split and metric), supported. A pair without a seed in common has
-        no numbers.
-    """
+def _contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -> pd.DataFrame:
     rows = [
         {
             **_described(scored),
@@ -100,7 +116,7 @@ def contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) ->
         for split in scored.splits
         for metric in METRICS
     ]
-    return _with_support(pd.DataFrame(rows, columns=CONTRAST_COLUMNS), ["split", "metric", "aspect"])
+    return pd.DataFrame(rows, columns=CONTRAST_COLUMNS)
 
 
 def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -215,7 +231,11 @@ def _difference(found: Estimates | None, variant: str, against: str, with_p: boo
         interval = NOTHING._replace(value=0.0)
     else:
         interval = (found and found.difference(variant, against)) or NOTHING
-    return _columns("difference", interval) | ({"p": interval.p} if with_p else {})
+    told = {}
+    if with_p:
+        compares = variant != against and not math.isnan(interval.value)
+        told = {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
+    return _columns("difference", interval) | told
 
 
 def _columns(name: str, interval: Interval | None) -> dict:
@@ -223,8 +243,21 @@ def _columns(name: str, interval: Interval | None) -> dict:
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _with_support(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
-    """The table with p_holm after p, and supported; rows that agree in the columns `family` are adjusted together."""
-    adjusted = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", adjusted)
-    return table.assign(supported=adjusted < LARGEST_P)
+def _with_support(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The tables with p_holm after p, and supported; variant and against say which pair of variants a row is about."""
+    p_values = {test: p for table in tables for test, p in zip(_tests(table), table["p"], strict=True)}
+    adjusted = {}
+    for family in {test[:2] for test in p_values}:
+        tests = [test for test in p_values if test[:2] == family]
+        adjusted |= zip(tests, holm(np.array([p_values[test] for test in tests])), strict=True)
+    for table in tables:
+        p_holm = pd.Series([adjusted[test] for test in _tests(table)], index=table.index, dtype=float)
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", p_holm)
+        table["supported"] = p_holm < LARGEST_P
+    return tables
+
+
+def _tests(table: pd.DataFrame) -> list[tuple[str, str, frozenset[str]]]:
+    """Split, metric and pair of variants of each row."""
+    pairs = map(frozenset, zip(table["variant"], table["against"], strict=True))
+    return list(zip(table["split"], table["metric"], pairs, strict=True))

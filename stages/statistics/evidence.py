@@ -1,6 +1,23 @@
 """What a number rests on: how many images a split needs, and which splits chose nothing."""
 
-FEWEST_IMAGES = 10  # of an interval: fewer say too little about other images
+FEWEST_IMAGES = 20  # of an interval and a p-value; with fewer, intervals hold too rarely (docs/comparing.md)
+FEW_IMAGES = 50  # below it, a note stands beside the numbers: only large differences can be supported
+
+
+def no_verdict(images: int, degrees: int) -> str:
+    """Why no difference on so many images has a p-value; empty where it has one.
+
+    Args:
+        images: number of images that the variants were scored on.
+        degrees: degrees of freedom of the spread between seeds.
+    """
+    needs = [f"{FEWEST_IMAGES} or more images (here {images})"] if images < FEWEST_IMAGES else []
+    if not degrees:
+        needs.append("two or more seeds that the variants share")
+    if not needs:
+        return ""
+    covered = "" if images < FEWEST_IMAGES else "; the interval is of the images alone"
+    return f"a verdict needs {' and '.join(needs)}{covered}"
 
 
 def is_val(split: str) -> bool:

@@ -76,8 +76,7 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
 
     Raises:
         ComparisonError: no run of the reference has scores; a run has scores of another protocol or of other
-            expressions than the first; its file lacks a column; it scored an expression twice; or its intersections
-            and unions are no counts of pixels.
+            expressions than the first; or `read_run` refuses one.
     """
     listed = [VariantSeed(variant, seed) for variant in variants for seed in seeds]
     there = [run for run in listed if layout.scores(dataset, *run).exists()]
@@ -89,7 +88,7 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
             f"no run of the reference {reference} has scores. "
             + ". ".join(_missing(dataset, VariantSeed(reference, seeds[0])))
         )
-    tables = {run: _read_run(dataset, run, protocol) for run in there}
+    tables = {run: read_run(dataset, run, protocol) for run in there}
     _check_paired(dataset, tables)
     first, *_ = tables.values()
     aligned = [table.set_index("sent_id").loc[first["sent_id"]] for table in tables.values()]
@@ -103,6 +102,46 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
         intersection=np.stack([table["intersection"] for table in aligned]),
         union=np.stack([table["union"] for table in aligned]),
     )
+
+
+def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame:
+    """`SCORE_COLUMNS` of one run, whose scores exist.
+
+    Raises:
+        ComparisonError: the file lacks a column or a value; its protocol is another; it scored an expression twice; or
+            its intersections and unions are no counts of pixels.
+    """
+    path = layout.scores(dataset, *run)
+    again = f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
+    try:
+        scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
+    except (ValueError, OSError) as error:
+        raise ComparisonError(
+            f"{path} is not a table of scores with the columns {SCORE_COLUMNS}: {error}. {again}"
+        ) from error
+    gaps = scores[scores.isna().any(axis="columns")]
+    if not gaps.empty:
+        lacking = ", ".join(gaps.columns[gaps.isna().any()])
+        raise ComparisonError(
+            f"{path}: run {_describe(run)} has no {lacking} in {len(gaps)} of {len(scores)} rows, such as sent_id "
+            f"{gaps['sent_id'].iloc[0]}. {again}"
+        )
+    others = sorted(set(scores["protocol"]) - {protocol.name})
+    if others:
+        raise ComparisonError(
+            f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
+            f"numbers of two protocols cannot be compared. Score it again with: dvc repro {_stage(dataset, run)}"
+        )
+    twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
+    if not twice.empty:
+        raise ComparisonError(
+            f"{path} scores {len(twice)} expressions more than once, such as sent_id {twice.iloc[0]}. {again}"
+        )
+    try:
+        summarise(scores, protocol)
+    except ValueError as error:
+        raise ComparisonError(f"{path}: {error}. {again}") from error
+    return scores
 
 
 def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
@@ -121,34 +160,6 @@ def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
                     f"{len(missing)} missing, {len(surplus)} too many (such as sent_id {min(missing or surplus)}). "
                     f"Score both again with: dvc repro -f -s {_stage(dataset, run)} {_stage(dataset, first)}"
                 )
-
-
-def _read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame:
-    path = layout.scores(dataset, *run)
-    try:
-        scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
-    except (ValueError, OSError) as error:
-        raise ComparisonError(
-            f"{path} is not a table of scores with the columns {SCORE_COLUMNS}: {error}. "
-            f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
-        ) from error
-    others = sorted(set(scores["protocol"]) - {protocol.name})
-    if others:
-        raise ComparisonError(
-            f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
-            f"numbers of two protocols cannot be compared. Score it again with: dvc repro {_stage(dataset, run)}"
-        )
-    twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
-    if not twice.empty:
-        raise ComparisonError(
-            f"{path} scores {len(twice)} expressions more than once, such as sent_id {twice.iloc[0]}. "
-            f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
-        )
-    try:
-        summarise(scores, protocol)
-    except ValueError as error:
-        raise ComparisonError(f"{path}: {error}. Make it again with: dvc repro -f -s {_stage(dataset, run)}") from error
-    return scores
 
 
 def _expressions_by_split(scores: pd.DataFrame) -> dict[str, set[int]]:

@@ -35,9 +35,10 @@ def training_run(dataset: str, variant: str, seed: int, params: Mapping[str, Sca
     It ends as FINISHED, as FAILED after an exception, or as KILLED after Ctrl-C or SIGTERM. The block turns SIGTERM
     into an exit with code 143, unless the caller handles the signal itself.
     """
-    run = TrainingRun(dataset, variant, seed, params)
+    run = TrainingRun(dataset, variant, seed)
     with _sigterm_raised():
         try:
+            run.start(params)
             yield run
         except (KeyboardInterrupt, _Terminated):
             run.end("KILLED")
@@ -51,16 +52,19 @@ def training_run(dataset: str, variant: str, seed: int, params: Mapping[str, Sca
 class TrainingRun:
     """The open child run. No method raises; `lost` collects what could not be logged."""
 
-    def __init__(self, dataset: str, variant: str, seed: int, params: Mapping[str, Scalar]):
-        run = Run(dataset, variant, seed)
-        self.name = run.name
-        self.lost = _Lost(run.stage("train"))
+    def __init__(self, dataset: str, variant: str, seed: int):
+        self._of = Run(dataset, variant, seed)
+        self.name = self._of.name
+        self.lost = _Lost(self._of.stage("train"))
         self._store, self._run = None, None
         self._waiting: list = []
+
+    def start(self, params: Mapping[str, Scalar]) -> None:
+        """Create the run, with its parent where there is none."""
         with self.lost.unless_lost("the run and everything in it"):
-            inputs = keys.live_inputs(run.stage("train"))
+            inputs = keys.live_inputs(self._of.stage("train"))
             with store.opened() as self._store:
-                self._run = _start_child(self._store, dataset, variant, seed, inputs)
+                self._run = _start_child(self._store, *self._of, inputs)
             store.send_params(self._store, self.run_id, params)
 
     @property
@@ -84,12 +88,14 @@ class TrainingRun:
             store.send_model(self._store, self._run, Path(folder), f"{self.name}-{name}")
 
     def end(self, status: str) -> None:
-        """Close the run as FINISHED, FAILED or KILLED."""
+        """Close the run as FINISHED, FAILED or KILLED, and its parent if no other of its runs is open."""
         if not self._run:
             return
         with self.lost.unless_lost(f"the last {len(self._waiting)} metrics and that the run is {status}"):
             self._send()
             self._store.client.set_terminated(self.run_id, status)
+            with store.opened() as opened:  # of trainings that end at once, the last to be here sees all ended
+                mlruns.end_parent(opened, self._run.data.tags[mlruns.PARENT])
 
     def _send(self) -> None:
         store.send(self._store, self.run_id, self._waiting)
@@ -137,6 +143,7 @@ def log_card(dataset: str, variant: str, seed: int, card: Path) -> None:
             for trained in store.find(opened, keys.key(train, inputs))[:1]:
                 for model in store.models_of(opened, trained):
                     store.add_to_model(opened, model, card)
+                store.send_tags(opened, trained.info.run_id, {mlruns.CARD: mlruns.md5(card)})
 
 
 def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> None:
@@ -154,11 +161,12 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
             parent = _parent(opened, dataset, inputs)
         run_id = parent.info.run_id
         mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
-        for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
+        of_report = mlruns.report_files(dataset, experiment.datasets, files)
+        for path, folder in [(Path(comparison), mlruns.COMPARISON), *of_report]:
             with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)
         if not lost.what:
-            store.send_tags(opened, run_id, {mlruns.REPORTED: key})
+            store.send_tags(opened, run_id, {mlruns.REPORTED: key, mlruns.COMPARED: mlruns.md5(Path(comparison))})
         opened.client.set_terminated(run_id, "FINISHED")
 
 
@@ -216,9 +224,10 @@ def _start_child(opened: Store, dataset: str, variant: str, seed: int, inputs: d
     parent = _parent(opened, dataset, inputs)
     for earlier in store.find(opened, keys.key(Run(dataset, variant, seed).stage("train"), inputs)):
         store.delete(opened, earlier)
-    opened.client.update_run(parent.info.run_id, status="RUNNING")
     more = _conditions(dataset) | _code("stages.train")
-    return mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
+    child = mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
+    opened.client.update_run(parent.info.run_id, status="RUNNING")
+    return child
 
 
 def _make_ended_child(opened: Store, dataset: str, variant: str, seed: int, inputs: dict | None):
@@ -226,6 +235,7 @@ def _make_ended_child(opened: Store, dataset: str, variant: str, seed: int, inpu
     parent, more = _parent(opened, dataset, inputs), _conditions(dataset) | mlruns.rebuilt("stages.train")
     run = mlruns.make_child(opened, dataset, variant, seed, inputs, parent, more)
     opened.client.set_terminated(run.info.run_id, "FINISHED")
+    mlruns.end_parent(opened, parent.info.run_id)
     return run
 
 

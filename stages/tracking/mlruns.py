@@ -5,8 +5,9 @@ result is the same.
 """
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 EVALUATION, COMPARISON, REPORT = "evaluation", "comparison", "report"  # artifact folders
-PAGE = layout.REPORTS / "index.html"
+PAGE, PROVENANCE = layout.REPORTS / "index.html", layout.REPORTS / "provenance.json"
 PARENT = "mlflow.parentRunId"
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.lock that metrics and files belong to
+CARD, COMPARED = "md5.card", "md5.comparison"  # tags: the content of these files, as MLflow lists only their sizes
 
 
 def flatten(**sections: BaseModel) -> dict[str, Scalar]:
@@ -109,6 +111,23 @@ def make_child(
     return opened.client.create_run(opened.experiment_id, tags=tags, run_name=f"{variant}-{seed}")
 
 
+def end_parent(opened: Store, parent_id: str) -> None:
+    """End the run of an ablation where none of its trainings runs any more, with the worst of their states.
+
+    A training whose process has died without a word is KILLED.
+    """
+    states = set()
+    for child in store.search(opened, f"tags.`{PARENT}` = '{parent_id}'"):
+        status = child.info.status
+        if status == "RUNNING" and owner.fate(child.data.tags) == "dead":
+            status = "KILLED"
+            opened.client.set_terminated(child.info.run_id, status)
+        states.add(status)
+    if "RUNNING" not in states:
+        worst = next((status for status in ("KILLED", "FAILED") if status in states), "FINISHED")
+        opened.client.set_terminated(parent_id, worst)
+
+
 def model_name(dataset: str, variant: str, seed: int) -> str:
     """The name of a training's logged model."""
     return f"{Run(dataset, variant, seed).name}-model"
@@ -129,9 +148,36 @@ def compared(table: Path) -> dict[str, float]:
     return {name: float(value) for name, value in {**means, **differences}.items() if value}
 
 
-def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
-    """The page and, among the files of `reports/`, those of the dataset; each with its folder among the artifacts."""
-    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == PAGE]
+def md5(path: Path) -> str:
+    """A hash of a file's content."""
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def reported(dataset: str, key: str) -> list[str]:
+    """The datasets of the report in the working tree, if it was made from the ablation's run of this key.
+
+    Empty if it is about other datasets, another recipe or other data, or if the comparison has changed since.
+    """
+    kept = layout.REPORTS / "data" / dataset / "comparison.csv"
+    if not PROVENANCE.exists() or not kept.exists():
+        return []
+    ablations = json.loads(PROVENANCE.read_text(encoding="utf-8"))["mlflow"]
+    own = dataset in ablations and ablations[dataset]["ablation"] == key
+    return list(ablations) if own and kept.read_bytes() == layout.comparison(dataset).read_bytes() else []
+
+
+def report_files(dataset: str, datasets: Sequence[str], files: Iterable[Path]) -> list[tuple[Path, str]]:
+    """The page and, among the files of `reports/`, those of the dataset; each with its folder among the artifacts.
+
+    Args:
+        datasets: all datasets of the report: `ten-b-curves.svg` is of `ten-b` if there is one, and not of `ten`.
+    """
+
+    def dataset_of(path: Path) -> str | None:
+        named = [name for name in datasets if path.stem == name or path.stem.startswith(f"{name}-")]
+        return max(named, key=len, default=None)
+
+    own = [path for path in files if path == PAGE or dataset_of(path) == dataset]
     return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 

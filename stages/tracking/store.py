@@ -1,6 +1,7 @@
 """MLflow's store: open it, and write runs, logged models and files to it.
 
-`MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another experiment.
+`MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another experiment. Settings of the user
+that would split what belongs together, as `MLFLOW_REGISTRY_URI`, have no effect.
 """
 
 import logging
@@ -15,12 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.tracking import flavour
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Metric
     from mlflow.entities import Run as MlflowRun
+    from mlflow.entities.model_registry import ModelVersion
 
 EXPERIMENT = "alignformer"
 LOCK_PATIENCE = 60  # seconds
@@ -29,9 +33,22 @@ CLIENT = {  # MLflow's settings; an address that it prints may hold a password
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+PLACES = {  # table -> its column with the address of a folder of artifacts
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+LONGEST = 500  # bytes of a path; SQLite opens none of 512
 BATCH = {"metrics": 1000, "params": 100}  # MLflow's limits
 
 Scalar = str | int | float | bool | None
+
+log = logging.getLogger(__name__)
+
+
+class StoreError(UserError):
+    """MLflow cannot keep its database in this folder."""
 
 
 class Store(NamedTuple):
@@ -44,33 +61,62 @@ def opened() -> Iterator[Store]:
     """Open the store under a lock, so that no two processes create the database, or one run, at once.
 
     Raises:
+        StoreError: this project's own database cannot lie where it would.
         filelock.Timeout: another process had the lock for a minute.
         sqlite3.Error, mlflow.MlflowException: the store cannot be opened.
     """
     from filelock import FileLock
 
+    database = own_database()
+    with FileLock(f"{database}.lock", timeout=LOCK_PATIENCE):
+        if is_own():
+            _check_place(database)
+            _check_writable(database)
+        opened = client()
+        yield Store(opened, _experiment_id(opened))
+
+
+def client() -> "MlflowClient":
+    """MLflow's client of the store, for runs and for registered models."""
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # what is sent is read again at once
     for name in ("alembic", "mlflow.pyfunc", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    root = _root()
-    with FileLock(root / "mlflow.db.lock", timeout=LOCK_PATIENCE):
-        if not os.environ.get("MLFLOW_TRACKING_URI"):
-            _check_writable(root / "mlflow.db")
-        client = MlflowClient(address())
-        yield Store(client, _experiment_id(client, root))
+    return MlflowClient(address(), registry_uri=address())
 
 
 def address() -> str:
     """The address of the store: `MLFLOW_TRACKING_URI`, or else the database of this project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
+    if not is_own():
+        return os.environ["MLFLOW_TRACKING_URI"]
+    database = own_database()  # to SQLAlchemy, whatever follows a `?` is a setting, and nothing can quote it
+    return f"sqlite:///{os.path.relpath(database) if '?' in str(database) else database}"
 
 
-def _root() -> Path:
-    """The project root. When DVC runs an experiment in a temporary copy, `DVC_ROOT` names the original project."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+def is_own() -> bool:
+    """Whether the store is the database of this project, also where `MLFLOW_TRACKING_URI` names that."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return not given or (
+        given.startswith("sqlite:///") and Path(given[len("sqlite:///") :]).resolve() == own_database()
+    )
+
+
+def own_database() -> Path:
+    """`mlflow.db` of this project."""
+    return layout.project().resolve() / "mlflow.db"
+
+
+def _check_place(database: Path) -> None:
+    problem = None
+    if "'" in str(database) and not database.exists():  # MLflow does not quote the folder when it makes a database
+        problem = "MLflow can make no database in a folder with an apostrophe in its path"
+    elif len(os.fsencode(database)) > LONGEST:
+        problem = f"SQLite opens no file with a path of more than {LONGEST} bytes"
+    if problem:
+        raise StoreError(f"{problem}: {database}. Move the project, or name another store in MLFLOW_TRACKING_URI")
 
 
 def _check_writable(database: Path) -> None:
@@ -79,18 +125,31 @@ def _check_writable(database: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
 
 
-def _experiment_id(client: "MlflowClient", root: Path) -> str:
+def _experiment_id(client: "MlflowClient") -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    files = (own_database().with_name("mlartifacts")).as_uri() if is_own() else None
     if existing := client.get_experiment_by_name(name):
         if existing.lifecycle_stage == "deleted":
             client.restore_experiment(existing.experiment_id)
+        if files and existing.artifact_location != files:
+            _repoint(own_database(), existing.artifact_location, files)
         return existing.experiment_id
-    ours = not os.environ.get("MLFLOW_TRACKING_URI")
-    return client.create_experiment(
-        name,
-        artifact_location=(root / "mlartifacts").as_uri() if ours else None,
-        tags={"mlflow.experimentKind": "custom_model_development"},
-    )
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return client.create_experiment(name, artifact_location=files, tags=kind)
+
+
+def _repoint(database: Path, old: str, new: str) -> None:
+    """Replace the folder of all artifacts. MLflow keeps it as an absolute path, so a copied project has the old one."""
+    with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        for table, column in PLACES.items():
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column} || '/', 1, ?) = ?",
+                (new, len(old) + 1, len(old) + 1, f"{old}/"),
+            )
+    log.warning(
+        "%s has its files in %s: the project was copied or moved. From now on they are in %s. "
+        "`python -m pipelines.sync` brings those that are missing there.", database.name, old, new,
+    )  # fmt: skip
 
 
 def find(store: Store, key: str) -> list["MlflowRun"]:
@@ -207,6 +266,34 @@ def add_to_model(store: Store, model: "LoggedModel", path: Path) -> None:
         store.client.log_model_artifacts(model.model_id, place)
 
 
+def register(store: Store, name: str, model: "LoggedModel") -> "ModelVersion":
+    """Make a version of a registered model from a logged model."""
+    of = {"run_id": model.source_run_id, "model_id": model.model_id, "await_creation_for": 0}
+    with _default_store():
+        return store.client.create_model_version(name, f"models:/{model.model_id}", **of)
+
+
+def downloaded(uri: str) -> Path:
+    """The folder of a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`. Raises MlflowException."""
+    from mlflow.artifacts import download_artifacts
+
+    with _default_store():
+        return Path(download_artifacts(artifact_uri=uri))
+
+
+@contextmanager
+def _default_store() -> Iterator[None]:
+    """Make the store that which MLflow takes where its functions cannot be told one."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, address()))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def files_of_run(store: Store, run_id: str) -> dict[str, int]:
     """Artifacts of a run: path -> bytes."""
     return _files(lambda folder: store.client.list_artifacts(run_id, folder))
@@ -225,8 +312,11 @@ def _files(list_folder: Callable[[str | None], Iterable], folder: str | None = N
 
 
 def legal(name: str) -> str:
-    """The name of a metric or param with characters that MLflow allows: `Pr@0.5` becomes `Pr_0.5`."""
-    return re.sub(r"[^\w\-./ ]", "_", name)
+    """The name of a metric or param with characters that MLflow allows: `Pr@0.5` becomes `Pr_0.5`.
+
+    A `+`, which names of variants and splits may hold, becomes ` plus`: no two of them become one.
+    """
+    return re.sub(r"[^\w\-./ ]", "_", name.replace("+", " plus"))
 
 
 def in_words(error: BaseException) -> str:

@@ -21,6 +21,7 @@ SOURCES = (  # the code among the deps of stage train in dvc.yaml
     "models/encoders.py",
     "models/frames.py",
     "models/grouping.py",
+    "models/images.py",
     "models/losses.py",
     "models/parallel.py",
     "models/pixel_decoder.py",
@@ -74,5 +75,5 @@ def _digests(places: Iterable[Path], pattern: str = "*") -> list[tuple[str, str]
 
 def _weights(recipe: Model) -> list[Path]:
     """The folders of pretrained weights. A model on a hub has no folder; its name is part of the recipe."""
-    named = [Path(encoder.weights) for encoder in (recipe.vision, recipe.text) if encoder.kind == "pretrained"]
+    named = [layout.source(encoder.weights) for encoder in (recipe.vision, recipe.text) if encoder.kind == "pretrained"]
     return [path for path in named if path.is_dir()]

@@ -1,5 +1,7 @@
 """The whole model, in its six variants, with tiny encoders."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -88,6 +90,53 @@ def test_a_batch_equals_its_samples_one_by_one(batch, variant, vision):
             torch.testing.assert_close(together[name][sample], alone[name][0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_expression_of_padding_alone_is_finite_and_changes_nothing_else(batch, variant):
+    """Logits of the others, and the gradient of their losses, are those of a batch without it."""
+    model = tiny(variant).double().eval()
+    batch["pixel_values"] = batch["pixel_values"].double()
+    batch["attention_mask"][1] = 0
+    others = {name: values[[0, 2]] for name, values in batch.items()}
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        loss.backward()
+        return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+    model(**batch).loss.backward()
+    assert all(each.grad.isfinite().all() for each in model.parameters() if each.grad is not None)
+    together, alone = model(**images_and_words(batch)).logits, model(**images_and_words(others)).logits
+    assert together.isfinite().all()
+    torch.testing.assert_close(together[[0, 2]], alone)
+    expected = gradients(alone.square().sum())
+    for name, found in gradients(together[[0, 2]].square().sum()).items():
+        torch.testing.assert_close(found, expected[name], msg=name)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("variant", ["vlba_pixel", "alignformer"])
+def test_half_precision_ends_before_the_losses(batch, variant, kind):
+    """Pixels and centers that are alike, as trained ones are, with cosines of .95."""
+    model = tiny(variant).eval()
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(8, generator=generator)
+    pixels, center = (
+        0.95**0.5 * common + 0.05**0.5 * torch.randn(*shape, generator=generator) for shape in ((3, 8, 8, 8), (3, 8))
+    )
+    model.represent = lambda *inputs: (pixels, center)
+    with torch.autocast("cpu", dtype=kind):
+        output = model(**batch)
+        pixels, center = (each.double() for each in model.project(pixels, center))
+    similarity = F.cosine_similarity(pixels, center[:, None, None], dim=-1)
+    torch.testing.assert_close(output.similarity.double(), similarity, rtol=0, atol=1e-6)
+    inputs = (output.logits.double(), pixels, center, similarity, batch["masks"].double(), batch["image_ids"])
+    for found, expected in zip(
+        (output.loss, output.mask_loss, output.contrastive_loss), model.losses(*inputs), strict=True
+    ):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_words_and_pixels_both_decide(batch, variant):
@@ -168,17 +217,30 @@ def test_every_parameter_gets_a_gradient(batch, variant, vision):
     assert dead == []
 
 
+def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
+    """The common tensors, by name and shape, that do not have the same bytes."""
+    common = [name for name in one if name in other and one[name].shape == other[name].shape]
+    return [name for name in common if not torch.equal(one[name], other[name])]
+
+
 @pytest.mark.parametrize("vision", VISION)
 def test_variants_start_from_the_same_weights(vision):
-    baseline = tiny("baseline", vision).state_dict()
-    for variant in VARIANTS:
-        weights = tiny(variant, vision).state_dict()
-        different = [name for name, value in baseline.items() if not torch.equal(weights[name], value)]
-        assert different == [], variant
-    vlba = tiny("vlba", vision).state_dict()
-    for variant in ("vlba_pixel", "alignformer"):
-        weights = tiny(variant, vision).state_dict()
-        assert [name for name, value in vlba.items() if not torch.equal(weights[name], value)] == []
+    weights = {variant: tiny(variant, vision).state_dict() for variant in VARIANTS}
+    for one, other in combinations(VARIANTS, 2):
+        assert differing(weights[one], weights[other]) == [], (one, other)
+
+
+def test_initial_weights_follow_from_names_alone():
+    """Another depth of an encoder, or another number of levels with VLBA, changes no other part."""
+    models = [tiny("vlba", "dinov2"), tiny("alignformer", "dinov2", vlba_levels=2), tiny("vlba", "swin")]
+    deeper = AlignFormerConfig(
+        vision_config=VISION["dinov2"], text_config=BertConfig(**TEXT | {"num_hidden_layers": 3})
+    )
+    torch.manual_seed(0)
+    models.append(AlignFormer(deeper))
+    for one, other in combinations([model.state_dict() for model in models], 2):
+        assert differing(one, other) == []
+    assert not torch.equal(models[0].vlba["0"].query.weight, models[0].vlba["1"].query.weight)
 
 
 @torch.no_grad()

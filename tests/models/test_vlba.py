@@ -1,5 +1,6 @@
 """VLBA against loops over samples, pixels and words in float64."""
 
+import copy
 import math
 
 import numpy as np
@@ -133,6 +134,48 @@ def test_padded_words_contribute_nothing(exchange, inputs, direction):
     torch.testing.assert_close(changed.words[mask], output.words[mask], rtol=0, atol=0)
     if direction != "text_to_pixel":
         assert (output.words[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_row_of_padding_alone_reads_zeros_and_has_words_of_zero(exchange, inputs, direction):
+    vlba = exchange(direction)
+    pixels, words, mask = inputs
+    mask[1] = False
+    with torch.no_grad():
+        output = vlba(pixels, words, mask)
+    if direction == "pixel_to_text":
+        assert output.pixels is pixels
+    else:
+        updated, features = (
+            np.array(rows)
+            for rows in zip(*(fuse(vlba.pixel_fusion, x, np.zeros(PIXEL_DIM)) for x in pixels[1].numpy()), strict=True)
+        )
+        np.testing.assert_allclose(output.pixels[1].numpy(), updated, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(output.features[1].numpy(), features, rtol=1e-9, atol=1e-12)
+    if direction != "text_to_pixel":
+        assert (output.words[1] == 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "weights too"])
+def test_alike_words_are_told_apart_in_half_precision(kind, whole):
+    """The cosine of two words is .95, as in trained models. Errors are in units of the precision."""
+    torch.manual_seed(0)
+    vlba = VLBA(64, 64, "text_to_pixel")
+    for parameter in vlba.parameters():
+        torch.nn.init.xavier_uniform_(parameter) if parameter.ndim > 1 else torch.nn.init.zeros_(parameter)
+    pixels, mask = torch.randn(8, 256, 64), torch.arange(12) < torch.randint(4, 13, (8, 1))
+    words = 0.95**0.5 * torch.randn(8, 1, 64) + 0.05**0.5 * torch.randn(8, 12, 64)
+    expected = copy.deepcopy(vlba).double()(pixels.double(), words.double(), mask).features
+    if whole:
+        found = vlba.to(kind)(pixels.to(kind), words.to(kind), mask).features
+    else:
+        with torch.autocast("cpu", dtype=kind):
+            found = vlba(pixels, words, mask).features
+    errors = (found.double() - expected).norm(dim=2) / expected.norm(dim=2) / torch.finfo(kind).eps  # (8, 256)
+    assert errors.median() < 3
+    assert errors.max() < 20
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -1,12 +1,14 @@
 """The real flow, in a process of its own, on a tiny DVC project with a stage that fails."""
 
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -85,6 +87,20 @@ stages:
 """
 
 
+USERS = {  # what users have in their environment for other work, and no run may depend on
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "socks://127.0.0.1:9/",
+    "PREFECT_API_KEY": "pnu_other",
+    "PREFECT_FLOWS_DEFAULT_RETRIES": "1",
+    "PREFECT_PROFILE": "work",
+    "PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK": "s3/other",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+    "PREFECT_SERVER_API_AUTH_STRING": "user:word",
+    "PREFECT_SERVER_API_BASE_PATH": "/other",
+    "PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS": "600",
+}
+
+
 def ended(pid: int) -> bool:
     """Whether it is gone, or dead and not yet collected, within ten seconds: a kill takes effect a little later."""
     with suppress(psutil.NoSuchProcess):
@@ -153,10 +169,12 @@ pipelines.{command}.main(["--help"])
     assert done.stdout.startswith(f"True 1\nusage: python -m pipelines.{command} "), done.stderr
 
 
-def test_flow_runs_the_dag_and_names_what_failed(project):
+def test_flow_runs_the_dag_and_names_what_failed_whatever_the_settings_of_the_user(project):
+    (project.parent / "prefect.toml").write_text('[api]\nurl = "http://127.0.0.1:9/api"\n')
     assert reproduce("prepare", print) is Outcome.RAN
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.experiment"],
+        env={**os.environ, **USERS},
         capture_output=True,
         text=True,
     )
@@ -209,6 +227,19 @@ def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="not the root of a DVC project"):
         main([])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_history_of_a_newer_prefect_is_named_at_once_with_the_way_out(project):
+    with closing(sqlite3.connect(project / ".prefect/prefect.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "pipelines.experiment"], capture_output=True, text=True)
+    assert done.returncode == 1 and time.monotonic() - started < 60
+    assert done.stderr.startswith("error: Prefect's temporary server did not start")
+    assert "Can't locate revision identified by '0123456789ab'" in done.stderr
+    (command,) = re.findall(r"put it aside: (.*)", done.stderr)
+    subprocess.run(command, shell=True, check=True)
+    assert not list(project.glob(".prefect/prefect.db*"))
 
 
 def test_failure_names_the_stage(project):

@@ -19,8 +19,11 @@ import pytest
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
 from pipelines import repair as repair_command
+from pipelines.dvc import dag
+from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
-from stages.runtime import dvc_internals
+from stages.runtime import dvc_internals, keys
+from stages.runtime.dvc_internals import DvcError
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = """
@@ -87,6 +90,37 @@ def test_the_command_repairs_and_says_so(project, monkeypatch, tmp_path, capsys)
     monkeypatch.chdir(tmp_path.parent)
     with pytest.raises(SystemExit, match="not the root of a DVC project"):
         repair_command.main([])
+
+
+def test_a_merge_conflict_in_the_lock_file_is_named_and_left_to_the_user(project):
+    """Two branches, each with a run of its own, merged by git."""
+
+    def git(*arguments: str) -> int:
+        name = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *name, *arguments], capture_output=True).returncode
+
+    assert git("init", "-q", "-b", "ours") == git("add", "dvc.lock", "input.txt") == git("commit", "-qm", "start") == 0
+    for branch in ("theirs", "ours"):
+        git("checkout", "-q", "-B", branch, "HEAD" if branch == "theirs" else "HEAD~1")
+        Path("input.txt").write_text(f"words of {branch}")
+        assert dvc("repro").returncode == 0
+        assert git("commit", "-qam", branch) == 0
+    whole = LOCK.read_bytes()
+    assert git("merge", "theirs") == 1
+    conflicted = LOCK.read_bytes()
+    with pytest.raises(DagError, match=r"dvc\.lock: line \d+: a merge conflict of git.*--ours dvc\.lock"):
+        repair()
+    with pytest.raises(SystemExit, match="a merge conflict of git"):
+        repair_command.main([])
+    with pytest.raises(DvcError, match="a merge conflict of git"):
+        keys.locked_entries()
+    assert LOCK.read_bytes() == conflicted and not DAMAGED.exists()
+    assert git("checkout", "--ours", "dvc.lock") == 0
+    repair()
+    assert LOCK.read_bytes() == whole
+    Path("dvc.yaml").write_text(f"<<<<<<< HEAD\n{PIPELINE}=======\n>>>>>>> theirs\n")
+    with pytest.raises(DagError, match=r"DVC cannot read the pipeline: dvc\.yaml: line 1: a merge conflict of git"):
+        dag.read()
 
 
 @pytest.mark.parametrize("content", ["", '{"write": {"', None], ids=["empty", "cut off", "another program's"])

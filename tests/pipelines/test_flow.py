@@ -1,5 +1,6 @@
 """The flow in this process, on a temporary Prefect server, with stages that are not DVC's."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,13 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_PROFILES_PATH,
+    get_current_settings,
+    temporary_settings,
+)
 from prefect.states import Cancelling, Running
 
 from pipelines.dvc import dag, remote, reproduce
@@ -21,7 +28,7 @@ from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
 from pipelines.experiment import experiment
 from pipelines.flow import flow_run
-from pipelines.prefect import claims, flow_runs, server
+from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
 from stages.runtime import params
@@ -140,6 +147,7 @@ def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
     stages["prepare"] = failing(*[StorageError("no route")] * 9)
     state = experiment(["prepare"], return_state=True)
     assert state.is_failed() and stages["ran"] == ["prepare"] * 3
+    assert "mlflow" in tasks(state)  # it ends the run that a failed stage may have left open
 
 
 def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):
@@ -255,11 +263,62 @@ def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothin
     assert state.is_failed() and state.message.startswith("no stage 'nope'")
 
 
-def test_a_server_that_does_not_answer_is_named_without_its_password(prefect):
-    away = temporary_settings({PREFECT_API_URL: "http://user:word@127.0.0.1:9/api"})
-    with away, pytest.raises(ServerError, match=r"http://127.0.0.1:9/api does not answer.*make unschedule"):
-        server.check()
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_overrides_stay_only_where_the_run_succeeds_and_keeps_them(stages, root, tmp_path, keep, fails):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(before := (root / "tests" / "params.yaml").read_bytes())
+    if fails:
+        stages["prepare"] = fail
+    state = experiment(["prepare"], ["experiment.seeds=[7]"], keep=keep, return_state=True)
+    assert state.is_failed() == fails
+    stay = keep and not fails
+    assert file.read_bytes() == (before.replace(b"seeds: [0, 1]", b"seeds: [7]") if stay else before)
+
+
+def test_the_form_says_what_becomes_of_overrides():
+    shown = experiment.parameters.properties
+    assert shown["keep"]["default"] is False
+    assert "At its end" in shown["overrides"]["description"] and "for good" in shown["keep"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("named_by", "way_out"),
+    [
+        ("environment", "unset PREFECT_API_URL"),
+        ("profile", "make unschedule"),
+        ("file", "take its address out of .env"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named_without_its_password(prefect, monkeypatch, tmp_path, named_by, way_out):
+    url = "http://user:word@127.0.0.1:9/api"
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_PROFILES_PATH: tmp_path / "profiles.toml"}):
+        if named_by == "environment":
+            monkeypatch.setenv("PREFECT_API_URL", url)
+        if named_by == "profile":
+            internals.write_url_in_profile(url)
+        with pytest.raises(ServerError, match=rf"http://127.0.0.1:9/api does not answer.*{way_out}"):
+            server.check()
     server.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "stays"),
+    [
+        ("ALL_PROXY", "socks://127.0.0.1:9/", False),  # as GNOME writes it
+        ("all_proxy", "socks5h://127.0.0.1:9", False),  # httpx needs a package for it
+        ("HTTPS_PROXY", "http://[::1", False),
+        ("http_proxy", "127.0.0.1:9", True),
+        ("HTTP_PROXY", "http://user:word@127.0.0.1:9", True),
+        ("NO_PROXY", "socks://", True),
+    ],
+)
+def test_a_proxy_that_prefect_cannot_use_is_left_out(monkeypatch, capsys, name, value, stays):
+    monkeypatch.setenv(name, value)
+    server.leave_out_unusable_proxies()
+    assert (name in os.environ) == stays
+    assert capsys.readouterr().err.startswith("" if stays else f"{name} is left out")
+    get_client(sync_client=True)
 
 
 def test_the_temporary_server_is_on_loopback_and_ends_with_its_flow(prefect):

@@ -1,13 +1,16 @@
 """One test for each thing of Prefect that is used without being documented: an upgrade that moves one names it."""
 
 import ast
+import asyncio
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from prefect import flow, runtime
@@ -15,6 +18,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_PROFILES_PATH, PREFECT_UI_URL, temporary_settings
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from benchmarks import servers
 from pipelines.prefect import internals
@@ -140,6 +145,31 @@ with TestClient(internals.server_app()) as client:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("True [] ") and "<html" not in done.stdout
+
+
+def test_prefects_database_logs_a_cancelled_connection_under_this_name(caplog, monkeypatch):
+    """Its engine has such a pool; a rollback that is cancelled, as at the end of the server, is no error."""
+    log = logging.getLogger(internals.POOL)
+    monkeypatch.setattr(log, "filters", [])
+
+    def logged(reason: BaseException) -> int:
+        async def given_back():
+            engine = create_async_engine("sqlite+aiosqlite:///:memory:", poolclass=AsyncAdaptedQueuePool)
+            connection = await engine.connect()
+            with monkeypatch.context() as patch:
+                patch.setattr(engine.dialect, "do_rollback", Mock(side_effect=reason))
+                with suppress(type(reason)):
+                    await connection.close()
+            await engine.dispose()
+
+        caplog.clear()
+        asyncio.run(given_back())
+        return len([record for record in caplog.records if record.levelname == "ERROR"])
+
+    assert logged(asyncio.CancelledError()) == 1
+    internals.hide_connections_that_end_with_the_server()
+    assert logged(asyncio.CancelledError()) == 0
+    assert logged(ValueError("damaged")) == 1
 
 
 def test_prefect_server_has_its_database_in_its_home(server):

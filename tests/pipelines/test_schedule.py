@@ -35,20 +35,22 @@ class Project:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.more: dict[str, str] = {}
         with closing(socket.create_server(("127.0.0.1", 0))) as listening:
             self.port = listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "DVC_"))}
-        self.environment = {**kept, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        proxies = {"http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9/"}  # nobody listens
+        self.environment = {**kept, **proxies, "PYTHONPATH": str(ROOT), "PREFECT_WORKER_QUERY_SECONDS": "2"}
         shutil.copy(ROOT / "prefect.toml", folder)
         (folder / "dvc.yaml").write_text(PIPELINE)
         self.run("-m", "dvc", "init", "-q", "--no-scm")
 
     def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments],
+            ["sh", "-c", 'trap "" INT QUIT; exec "$@"', "sh", sys.executable, *arguments],  # as a shell's background
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | self.more,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -172,6 +174,7 @@ def test_down_leaves_nothing_behind_and_says_what_became_of_it(project):
     run = project.on_demand("long")
     project.schedule("down")
     assert project.processes() == []
+    assert "stopped!" in (project.folder / ".prefect/worker.log").read_text().rpartition("started!")[2]  # not killed
     assert "PREFECT_API_URL" not in (project.folder / ".prefect" / "profiles.toml").read_text()
     assert "no server runs here" in project.schedule("status", code=1)
     with closing(sqlite3.connect(project.folder / ".prefect" / "prefect.db")) as database:
@@ -183,6 +186,22 @@ def test_a_taken_port_is_an_error_with_the_way_out(project):
         port = other.getsockname()[1]
         said = project.schedule("up", "--port", str(port), code=1)
     assert f"error: another program answers on port {port}: `make schedule PORT=...` with a free one" in said
+
+
+def test_a_server_that_cannot_start_says_why(project):
+    """After `down`: its history is damaged, or the environment names one that is not there."""
+    database = project.folder / ".prefect" / "prefect.db"
+    database.rename(kept := database.with_name("kept"))
+    database.write_bytes(b"no database" * 2000)
+    said = project.schedule("up", "--port", str(project.port), code=1)
+    assert "error: Prefect's server did not start" in said and "file is not a database" in said
+    assert f"mv {database.relative_to(project.folder)}* .prefect/aside" in said
+    kept.rename(database)
+    project.more = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    for command in ("pipelines.schedule", "up"), ("pipelines.experiment",):
+        said = project.run("-m", *command, code=1)
+        assert "error: the Prefect server http://127.0.0.1:9/api does not answer" in said
+        assert "unset PREFECT_API_URL" in said
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd")

@@ -3,6 +3,7 @@
 import ast
 import csv
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -13,15 +14,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipelines.mlflow import champion
 from pipelines.mlflow.sync import SyncError, sync
 from stages.runtime import keys, params
 from stages.runtime.run import Run
+from stages.serving import source
 from stages.tracking import live, mlruns, owner, store
 from tests import mlflow_state
 
@@ -33,10 +37,11 @@ PIPELINE = """
 stages:
   prepare:
     matrix:
-      dataset: [scenes]
+      dataset: ${experiment.datasets}
     cmd: python work.py prepare --dataset ${item.dataset}
     deps:
       - work.py
+      - fingerprint.txt
     outs:
       - data/${item.dataset}
   train:
@@ -90,7 +95,9 @@ stages:
     outs:
       - results/comparison/${item.dataset}.csv
   report:
-    cmd: python work.py report --dataset scenes
+    cmd: python work.py report
+    params:
+      - experiment
     deps:
       - results/comparison
     outs:
@@ -98,10 +105,14 @@ stages:
           cache: false
       - reports/tables:
           cache: false
+      - reports/data:
+          cache: false
+      - reports/provenance.json:
+          cache: false
 """
 
 WORK = """
-import argparse, csv, json, sys
+import argparse, csv, json, shutil, sys
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
@@ -117,7 +128,7 @@ def write(path, text):
     Path(path).write_text(text)
 
 if asked.stage == "prepare":
-    summary = {"fingerprint": "f00d", "warnings": ["few"], "partial": True}
+    summary = {"fingerprint": Path("fingerprint.txt").read_text(), "warnings": ["few"], "partial": True}
     write(f"data/{asked.dataset}/dataset.json", json.dumps(summary))
 if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
@@ -132,17 +143,27 @@ if asked.stage == "evaluate":
     write(f"results/metrics/{name}.json", json.dumps({"protocol": "original", **splits}))
     write(f"results/models/{name}/README.md", f"card of {name}")
 if asked.stage == "ablate":
-    supported = Path("supported.txt").read_text().split()
+    supported = dict(word.partition("=")[::2] for word in Path("supported.txt").read_text().split())
     lines = ["variant,split,metric,mean,difference,difference_low,difference_high,p_holm,supported"]
     for variant, difference in (("baseline", 0.0), ("vlba", 0.1), ("alignformer", 0.2)):
+        difference = float(supported.get(variant) or difference)
         p = "" if variant == "baseline" else 0.01
         for split in ("val", "testA"):
             mean, low, high = 0.3 + difference, difference - 0.05, difference + 0.05
             lines.append(f"{variant},{split},mIoU,{mean},{difference},{low},{high},{p},{variant in supported}")
     write(f"results/comparison/{asked.dataset}.csv", "\\n".join(lines) + "\\n")
 if asked.stage == "report":
-    write("reports/index.html", "page")
-    write(f"reports/tables/{asked.dataset}.csv", "table")
+    from stages.report import provenance
+    from stages.runtime import params
+
+    settings = params.read()
+    for folder in ("tables", "data"):
+        shutil.rmtree(f"reports/{folder}", ignore_errors=True)
+    write("reports/index.html", f"page of {settings.experiment.datasets}, {settings.experiment.recipe}")
+    write("reports/provenance.json", json.dumps(provenance.collect(settings, {})))
+    for dataset in settings.experiment.datasets:
+        write(f"reports/tables/{dataset}.csv", f"table of {dataset}")
+        write(f"reports/data/{dataset}/comparison.csv", Path(f"results/comparison/{dataset}.csv").read_text())
 """
 
 
@@ -153,6 +174,7 @@ def computed(tmp_path_factory) -> Path:
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "work.py").write_text(WORK)
     (folder / "supported.txt").write_text("vlba alignformer")
+    (folder / "fingerprint.txt").write_text("f00d")
     content = (ROOT / "tests" / "params.yaml").read_text()
     listed = "variants: [baseline, text_to_pixel, pixel_to_text, vlba, vlba_pixel, alignformer]"
     assert listed in content
@@ -184,9 +206,6 @@ def synced(synced_once, tmp_path, monkeypatch) -> Path:
 
     utils._artifact_repos_cache.clear()  # by the ids of runs, which are those of other copies
     folder = shutil.copytree(synced_once, tmp_path / "project", symlinks=True)
-    places = {"experiments": "artifact_location", "runs": "artifact_uri", "logged_models": "artifact_location"}
-    for table, column in places.items():
-        change_database(folder, f"UPDATE {table} SET {column} = replace({column}, ?, ?)", str(synced_once), str(folder))
     return enter(folder, monkeypatch)
 
 
@@ -208,6 +227,10 @@ def said() -> list[str]:
     lines: list[str] = []
     lines.append(sync(lines.append))
     return lines
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 UNCHANGED = ["MLflow: 0 runs made, 0 runs completed, 7 runs unchanged, 1 champion"]
@@ -268,7 +291,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert "README.md" in folder
     assert {"MLmodel", "code/served.py", "code/models/alignformer.py"} <= set(model["files"])
     weights = Path("results/models/scenes/vlba/1/model.safetensors").read_bytes()
-    assert model["files"]["data/model/model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    assert model["files"]["data/model/model.safetensors"] == sha256(weights)
     assert ("val/mIoU", 0.11 + 0.3) in model["metrics"]
 
     parent = held["runs"]["scenes small"]
@@ -325,6 +348,20 @@ def test_what_a_run_lost_is_completed(synced):
     assert said() == UNCHANGED
 
 
+def test_a_card_and_a_comparison_of_the_same_size_are_sent(synced):
+    card, comparison = Path("results/models/scenes/vlba/0/README.md"), Path("results/comparison/scenes.csv")
+    for path, old, new, stage in (
+        (card, "card", "Card", "evaluate@scenes-vlba-0"),
+        (comparison, "0.25", "0.26", "ablate@scenes"),
+    ):
+        path.write_text(path.read_text().replace(old, new))
+        subprocess.run(dvc("commit", "-q", "--force", stage), env=environment(), check=True)
+    assert {"train@scenes-vlba-0: completed: card", "ablate@scenes: completed: report"} <= set(said())
+    held = mlflow_state.contents()["runs"]
+    assert held["vlba-0"]["models"][0]["files"]["data/model/README.md"] == sha256(card.read_bytes())
+    assert held["scenes small"]["files"]["comparison/scenes.csv"] == sha256(comparison.read_bytes())
+
+
 def test_runs_and_models_deleted_in_mlflow_come_back(synced):
     before = mlflow_state.contents()
     run, of_champion = run_of("baseline-0"), run_of("alignformer-1")
@@ -335,7 +372,7 @@ def test_runs_and_models_deleted_in_mlflow_come_back(synced):
     assert {"train@scenes-baseline-0: made", "train@scenes-alignformer-1: made"} <= set(lines)
     after = mlflow_state.contents()
     assert after["runs"] == before["runs"]
-    assert after["registered"]["alignformer-scenes"]["aliases"] == {"champion": 2}
+    assert after["registered"]["alignformer-scenes-small-original"]["aliases"] == {"champion": 2}
 
 
 def test_a_run_with_other_numbers_is_replaced(synced):
@@ -445,35 +482,65 @@ def test_a_comparison_of_other_scores_is_left_out(synced):
     assert mlflow_state.contents()["registered"] == before
 
 
+CHAMPIONS = "alignformer-scenes-small-original"
+
+
+def registered() -> dict:
+    return mlflow_state.contents()["registered"][CHAMPIONS]
+
+
+def rerun(*targets: str, **files: str) -> list[str]:
+    """What a sync says after `dvc repro`, with other content of the files that the stages read."""
+    for name, content in files.items():
+        Path(f"{name}.txt").write_text(content)
+    subprocess.run(dvc("repro", "-q", *targets), env=environment(), check=True)
+    return said()
+
+
 def test_the_champion_follows_the_comparison(synced):
-    from mlflow.artifacts import download_artifacts
-
-    def registered() -> dict:
-        return mlflow_state.contents()["registered"]["alignformer-scenes"]
-
     def decide(supported: str) -> list[str]:
-        Path("supported.txt").write_text(supported)
-        subprocess.run(dvc("repro", "-q", "ablate@scenes"), env=environment(), check=True)
-        return said()
+        return rerun("ablate@scenes", supported=supported)
 
     model, description, tags = registered()["versions"][1]
     assert registered()["aliases"] == {"champion": 1} and model == "scenes-alignformer-1-model"
-    assert "`alignformer`, seed 1: mIoU 0.5100 on val" in description
-    assert "+0.2000 [+0.1500, +0.2500] against `baseline`" in description
-    assert tags["difference"] == "0.2" and tags["key"] == run_of("alignformer-1").data.tags["key"]
-    uri = f"sqlite:///{synced}/mlflow.db"
-    weights = Path(
-        download_artifacts("models:/alignformer-scenes@champion", tracking_uri=uri), MODEL, "model.safetensors"
-    )
+    assert "`alignformer`, seed 1, the best of 2 seeds on val." in description
+    assert "testA 0.5000, +0.2000 [+0.1500, +0.2500], p = 0.01; this seed 0.5100." in description
+    assert tags["testA.difference"] == "0.2" and tags["key"] == run_of("alignformer-1").data.tags["key"]
+    assert {"dataset": "scenes", "recipe": "small", "protocol": "original"}.items() <= tags.items()
+    weights = store.downloaded(f"models:/{CHAMPIONS}@champion") / MODEL / "model.safetensors"
     assert weights.read_bytes() == Path("results/models/scenes/alignformer/1/model.safetensors").read_bytes()
 
-    decide("vlba")
+    assert any("Before: version 1, alignformer, seed 1: mIoU 0.5000. Now: 0.4000" in line for line in decide("vlba"))
     assert registered()["aliases"] == {"champion": 2} and registered()["versions"][2][0] == "scenes-vlba-1-model"
-    assert any("the alias is taken away" in line and "alignformer, +0.2000" in line for line in decide("none"))
+    assert any("the alias is taken away" in line and "alignformer: testA +0.2000" in line for line in decide("none"))
     assert registered()["aliases"] == {} and set(registered()["versions"]) == {1, 2}
     assert not any("taken away" in line for line in said())
+    with pytest.raises(source.NoModelError, match="supported on testA; the largest is that of alignformer"):
+        source.folder(f"models:/{CHAMPIONS}@champion")
+    with pytest.raises(source.NoModelError, match=f"Registered are: {CHAMPIONS}"):
+        source.folder("alignformer-street@champion")
     decide("vlba alignformer")
     assert registered()["aliases"] == {"champion": 1} and set(registered()["versions"]) == {1, 2}
+    assert source.folder(f"{CHAMPIONS}@champion").is_dir()
+
+
+def test_the_champion_is_not_replaced_by_worse_on_the_same_data(synced):
+    content = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(content.replace("epochs: 5", "epochs: 6", 1))
+    before = "version 1, alignformer, seed 1: mIoU 0.5000"
+    (kept,) = [line for line in rerun("ablate@scenes", supported="vlba=0.15 alignformer=0.1") if "champion" in line][:1]
+    assert kept == (
+        f"{CHAMPIONS}: {before} stays champion, on the same data. The new best is vlba, seed 1: mIoU 0.4500"
+    )
+    assert registered()["aliases"] == {"champion": 1}
+    assert any(f"{before} stays champion: this comparison has none" in line for line in rerun(supported="none"))
+    assert registered()["aliases"] == {"champion": 1}
+    (moved,) = [line for line in rerun("ablate@scenes", supported="alignformer=0.3") if CHAMPIONS in line]
+    assert f"Before: {before}. Now: 0.6000" in moved and registered()["aliases"] == {"champion": 2}
+    lines = rerun("ablate@scenes", fingerprint="beef", supported="alignformer=0.1")
+    (moved,) = [line for line in lines if CHAMPIONS in line]
+    assert moved.endswith("Before: version 2, alignformer, seed 1: mIoU 0.6000, on other data. Now: 0.4000")
+    assert registered()["aliases"] == {"champion": 3}
 
 
 @pytest.mark.parametrize(
@@ -481,14 +548,33 @@ def test_the_champion_follows_the_comparison(synced):
     [
         ([("a", "val", 0.6, 0.1, True), ("b", "val", 0.7, 0.2, False)], "a"),
         ([("a", "val", 0.6, 0.1, True), ("b", "val", 0.7, 0.2, True)], "b"),
-        ([("a", "val", 0.4, -0.1, True), ("b", "testA", 0.7, 0.2, True)], None),
+        ([("a", "val", 0.4, -0.1, True)], None),
         ([("a", "x_val", 0.6, 0.1, True), ("a", "y_val", 0.5, 0.1, False)], None),
         ([("a", "x_val", 0.6, 0.1, True), ("a", "y_val", 0.5, 0.1, True)], "a"),
+        # val chose the epochs: where there are other splits, these decide
+        ([("a", "val", 0.6, 0.1, True), ("a", "testA", 0.7, 0.2, False)], None),
+        ([("a", "val", 0.4, -0.1, False), ("a", "testA", 0.7, 0.2, True)], "a"),
+        ([("a", "testA", 0.7, 0.2, True), ("a", "testB", 0.7, 0.2, False)], None),
+        ([("a", "val", 0.9, 0.4, True), ("a", "test", 0.6, 0.1, True), ("b", "test", 0.7, 0.2, True)], "b"),
     ],
 )
 def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
     monkeypatch.chdir(tmp_path)
-    splits = {split for _, split, *_ in rows}
+    compare(rows)
+    runs = [Run("D", variant, seed) for variant in ("reference", "a", "b") for seed in (0, 1)]
+    chosen = champion.choose("D", runs, "reference", "mIoU")
+    if expected is None:
+        assert isinstance(chosen, str) and "no variant is above reference" in chosen
+    else:
+        means = [mean for variant, split, mean, *_ in rows if variant == expected and (split != "val" or len(rows) < 3)]
+        assert chosen.run == Run("D", expected, 1) and chosen.seeds == 2
+        assert [of.of_seed for of in chosen.evidence] == [0.1] * len(chosen.evidence)
+        assert chosen.mean == pytest.approx(sum(means[-len(chosen.evidence) :]) / len(chosen.evidence))
+
+
+def compare(rows, **given) -> None:
+    """Metrics of two seeds, of which seed 1 is the better on every split, and a comparison."""
+    splits = {split for _, split, *_ in rows} | {"val"}
     for seed in (0, 1):
         for variant in ("a", "b"):
             path = Path(f"results/metrics/D/{variant}/{seed}.json")
@@ -496,19 +582,123 @@ def test_who_is_champion(tmp_path, monkeypatch, rows, expected):
             path.write_text(json.dumps({"protocol": "original", **{split: {"mIoU": seed / 10} for split in splits}}))
     columns = ["variant", "split", "mean", "difference", "supported"]
     table = [dict(zip(columns, row, strict=True)) for row in rows]
-    table += [{"variant": "reference", "split": split, "mean": 0.5, "difference": 0.0} for split in splits]
-    given = {"metric": "mIoU", "difference_low": 0.01, "difference_high": 0.4, "p_holm": 0.02}
+    table += [{"variant": "reference", "split": split, "mean": 0.5, "difference": 0.0} for _, split, *_ in rows]
+    given = {"metric": "mIoU", "difference_low": 0.01, "difference_high": 0.4, "p_holm": 0.02} | given
     Path("results/comparison").mkdir()
     with Path("results/comparison/D.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*columns, *given])
         writer.writeheader()
         writer.writerows([given | row for row in table])
-    runs = [Run("D", variant, seed) for variant in ("reference", "a", "b") for seed in (0, 1)]
-    chosen = champion.choose("D", runs, "reference", "mIoU")
-    if expected is None:
-        assert isinstance(chosen, str) and "no variant is above reference" in chosen
-    else:
-        assert chosen.run == Run("D", expected, 1) and chosen.of_seed == 0.1 and chosen.seeds == 2
+
+
+def test_no_champion_without_a_verdict(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compare([("a", "testA", 0.7, 0.2, ""), ("a", "testB", 0.7, 0.2, "")], p_holm="", no_verdict="one seed is too few")
+    runs = [Run("D", variant, 0) for variant in ("reference", "a")]
+    assert champion.choose("D", runs, "reference", "mIoU") == "testA, testB: one seed is too few"
+
+
+def test_champions_of_other_experiments_have_other_names():
+    """Names may hold the character that joins them."""
+    from mlflow.utils.validation import _validate_model_name
+
+    parts = ["a", "a-", "a-a", "a--", "a--a", "a-a-", "a-a-a", "A_+", "a+a"]
+    names = {champion.Title(*title).name for title in itertools.product(parts, repeat=3)}
+    assert len(names) == len(parts) ** 3
+    for name in names:
+        _validate_model_name(name)
+    assert champion.Title("scenes", "small", "original").name == CHAMPIONS
+
+
+def test_a_report_stays_with_the_run_that_it_was_made_from(synced):
+    """First `scenes`, then own data, and back."""
+    yaml, texts = YAML(), {}
+    content = yaml.load(Path("params.yaml"))
+    content["datasets"]["street"] = content["datasets"]["scenes"]
+    content["experiment"].update(variants=["baseline", "vlba"], highlight="vlba")
+    for dataset in ("street", "scenes", "street"):
+        content["experiment"]["datasets"] = [dataset]
+        yaml.dump(content, Path("params.yaml"))
+        rerun()
+        texts[dataset] = Path("reports/index.html").read_text()
+        pages = {
+            name: (run["files"]["report/index.html"], set(run["files"]))
+            for name, run in mlflow_state.contents()["runs"].items()
+            if name.endswith(" small")
+        }
+        assert set(pages) == {"scenes small", "street small"}
+        for name, (page, files) in pages.items():
+            of = name.removesuffix(" small")
+            text = texts.get(of, "page of ['scenes'], small")
+            assert page == sha256(text.encode()), (dataset, name)
+            assert files == {f"comparison/{of}.csv", "report/index.html", f"report/tables/{of}.csv"}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, ["ten"]),
+        ({"dataset": "other"}, []),
+        ({"key": "another recipe, or other data"}, []),
+        ({"compared": "numbers that are not in the report"}, []),
+    ],
+)
+def test_what_a_report_was_made_from(tmp_path, monkeypatch, change, found):
+    monkeypatch.chdir(tmp_path)
+    given = {"dataset": "ten", "key": "key", "compared": "numbers"} | change
+    for path, content in {
+        "reports/provenance.json": json.dumps({"mlflow": {"ten": {"ablation": "key"}}}),
+        "reports/data/ten/comparison.csv": "numbers",
+        f"results/comparison/{given['dataset']}.csv": given["compared"],
+    }.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(content)
+    assert mlruns.reported(given["dataset"], given["key"]) == found
+
+
+def test_the_files_of_a_dataset_are_not_those_of_one_whose_name_begins_alike():
+    shared, own = ["index.html"], {
+        "ten": ["tables/ten.csv", "figures/ten-curves.svg", "figures/ten-slice-differences.pdf"],
+        "ten-b": ["tables/ten-b.csv", "figures/ten-b-curves.svg"],
+        "ten-b-c": ["tables/ten-b-c.md", "figures/ten-b-c-gallery.png"],
+        "tent": ["figures/tent-curves.svg"],
+    }  # fmt: skip
+    files = [Path("reports", name) for names in [shared, *own.values()] for name in names]
+    for dataset, names in own.items():
+        found = [path for path, _ in mlruns.report_files(dataset, own, files)]
+        assert found == [Path("reports", name) for name in [*shared, *names]]
+
+
+@pytest.mark.parametrize("name", ["copy", "why?", "a#b 100%41 é日"])
+def test_a_copied_project_keeps_to_its_own_folder(synced, name, monkeypatch, caplog):
+    before = mlflow_state.contents()
+    there = times(synced.parent.rglob("*"))
+    other = synced.parent / name
+    shutil.copytree(synced, other, symlinks=True, ignore=shutil.ignore_patterns("mlartifacts"))
+    enter(other, monkeypatch)
+    assert said()[-1].startswith("MLflow: 0 runs made, 7 runs completed")
+    assert "the project was copied or moved" in caplog.text
+    assert said() == UNCHANGED
+    assert mlflow_state.contents() == before
+    assert source.folder(f"{CHAMPIONS}@champion").is_relative_to(other / "mlartifacts")
+    assert there == times(path for path in synced.parent.rglob("*") if not path.is_relative_to(other))
+
+
+def times(paths: Iterable[Path]) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def test_settings_of_the_user_for_other_work_change_nothing(project, synced_once, monkeypatch):
+    """The registry, the active run and experiment, and what is sent later."""
+    elsewhere = project.parent / "elsewhere.db"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{elsewhere}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    assert said()[-1] == "MLflow: 7 runs made, 0 runs completed, 0 runs unchanged, 1 champion"
+    assert said() == UNCHANGED
+    assert registered()["aliases"] == {"champion": 1} and not elsewhere.exists()
+    assert source.folder(f"{CHAMPIONS}@champion").is_dir()
 
 
 def test_two_syncs_at_once_on_no_database(project):
@@ -555,7 +745,7 @@ def test_a_server(project, monkeypatch):
         assert said()[-1].startswith("MLflow: 7 runs made")
         assert said() == UNCHANGED
         held = mlflow_state.contents()
-        assert held["registered"]["alignformer-scenes"]["aliases"] == {"champion": 1}
+        assert held["registered"]["alignformer-scenes-small-original"]["aliases"] == {"champion": 1}
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         said()
         assert mlflow_state.contents() == held

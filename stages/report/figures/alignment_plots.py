@@ -11,8 +11,15 @@ from stages.report.figures.figure import INK, Figure, Mark, Panel, line_style
 from stages.statistics.alignment import MEASURES
 
 
-def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
-    """One panel for each measure, one row for each variant; `summary` as `alignment.summarise` returns it."""
+def figure(summary: pd.DataFrame, variants: list[str], split: str, over: str) -> Figure:
+    """One panel for each measure, one row for each variant.
+
+    Args:
+        summary: as `alignment.summarise` returns it.
+        variants: every listed variant.
+        split: the split to show.
+        over: what intervals cover.
+    """
     rows = summary[summary["split"] == split]
     chance = [_told(rows.loc[rows["measure"] == measure, "base"].mean()) for measure in MEASURES]
     panels = [
@@ -33,7 +40,7 @@ def figure(summary: pd.DataFrame, variants: list[str], split: str) -> Figure:
             "how well that tells pixels inside the true mask from pixels outside; 100 % means that every pixel inside "
             "comes before every pixel outside. Overall: all pixels. Along the border: pixels of a ring along the "
             "border of the mask. Against distractors: pixels inside the mask against those of other things of the same "
-            "category. Filled: similarity, with lines as 95 % intervals over images and seeds. Hollow: the same where "
+            f"category. Filled: similarity, with lines as 95 % intervals over {over}. Hollow: the same where "
             "pixels are ranked by the logits that masks are made of. Random similarities would give "
             f"{_listed(chance)}. Look for filled dots near their hollow ones: there, pixels lie around the center as "
             "the mask needs it. Only the contrastive losses ask for that. Without one, the weights that find the mask "

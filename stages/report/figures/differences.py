@@ -1,5 +1,6 @@
 """The report's main figure: what each variant changes, compared with the reference."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
@@ -18,17 +19,19 @@ from stages.report.figures.dot_plots import (
     width,
 )
 from stages.report.figures.figure import INK, Figure, Mark, Panel, line_style
-from stages.statistics.comparison import LARGEST_P
+from stages.statistics.comparison import SUPPORTED
 
 
-def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
+def figure(comparison: pd.DataFrame, reference: str, metric: str, over: str, titles: Mapping[str, str]) -> Figure:
     """The report's main figure: what each variant changes, one panel for each split.
 
     Args:
-        comparison: columns variant, split, metric, difference, difference_low, difference_high (fractions) and
-            supported, in the order of variants and splits to show.
+        comparison: columns variant, split, metric, difference, difference_low, difference_high (fractions), no_verdict
+            and supported, in the order of variants and splits to show.
         reference: the variant that differences are taken to.
         metric: the metric to show.
+        over: what intervals cover.
+        titles: of the panel of each split.
     """
     rows = comparison[comparison["metric"] == metric]
     order = list(rows["variant"].unique())
@@ -42,22 +45,26 @@ def figure(comparison: pd.DataFrame, reference: str, metric: str) -> Figure:
             Dots(line_style(order.index(name))[0], in_percent(own.loc[[name]].reindex(names), DIFFERENCE), supported)
             for name in names
         ]
-        draw = partial(_draw, title=str(split), names=names, dots=dots, metric=metric, ends=ends)
+        draw = partial(_draw, title=titles[split], names=names, dots=dots, metric=metric, ends=ends)
         alt = f"Difference in {metric} to {reference} on {split}: {told(own['difference'])}"
         height = FRAME + LINE * len(names)
         panels.append(Panel(draw, alt, width=width(room(names)), height=height, names=room(names)))
+    reasons = [reason for reason in rows["no_verdict"].unique() if reason]
+    tested = [Mark("supported", INK, filled=True), Mark("not supported", INK, filled=False)]
+    filled = f" Filled: supported, that is {SUPPORTED}; hollow: not supported."
+    if (rows.loc[rows["variant"] != reference, "no_verdict"] != "").all():
+        tested, filled = [], ""
     return Figure(
         key="differences",
         title=f"Differences to {reference}",
         caption=(
             f"Each dot is the {metric} of a variant minus that of {reference} on the same expressions; its line is the "
-            f"95 % interval over images and seeds. Filled: supported, that is p < {LARGEST_P} after Holm's adjustment "
-            "for the variants of a split; hollow: not supported. Look for intervals that stay on one side of zero, in "
-            "every split."
+            f"95 % interval over {over}.{filled}{''.join(f' No verdict on a split: {each}.' for each in reasons)} Look "
+            "for intervals that stay on one side of zero, in every split."
         ),
         panels=panels,
         columns=3,
-        legend=[Mark("supported", INK, filled=True), Mark("not supported", INK, filled=False)],
+        legend=[*tested, *([Mark("no verdict", INK, filled=False)] if reasons else [])],
         shared_names=True,
     )
 

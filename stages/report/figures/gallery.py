@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -169,21 +168,13 @@ def _example(results: DatasetResults, sent_id: int, expression: pd.Series) -> Ex
 
 
 def _open(dataset: str, instance: pd.Series) -> Image.Image:
-    path, size = Path(instance["image"]), (int(instance["width"]), int(instance["height"]))
-    again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except OSError as error:
+        return prepared.read_image(instance["image"], (instance["width"], instance["height"]))
+    except ValueError as error:
         raise ReportError(
-            f"{path} (annotation {instance.name} of {dataset}) cannot be read: {error}. {again}"
+            f"{instance['image']} (annotation {instance.name} of {dataset}) cannot be read: {error}. "
+            f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
         ) from error
-    if image.size != size:
-        raise ReportError(
-            f"{path} (annotation {instance.name} of {dataset}) is {image.size[0]} x {image.size[1]} pixels, "
-            f"the dataset says {size[0]} x {size[1]}. {again}"
-        )
-    return image
 
 
 def _mask(counts: str, grid: pd.Series, width: int, height: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """How a figure becomes a file for a paper, or a part of the page.
 
-The same panels give the same bytes: there is no date in them, and ids are made from a fixed salt.
+The same panels give the same bytes: there is no date in them, ids are made from a fixed salt, and a user's own style
+(`matplotlibrc`) does not count.
 """
 
 import html
@@ -8,6 +9,7 @@ import io
 import re
 
 import matplotlib
+from matplotlib import style
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
@@ -46,7 +48,7 @@ def svg(figure: Figure, salt: str) -> str:
 
 def pdf(figure: Figure) -> bytes:
     """The whole figure as a PDF file in which text stays text."""
-    with matplotlib.rc_context(STYLE):
+    with style.context(["default", STYLE]):
         canvas = _compose(figure.panels, figure)
         FigureCanvasPdf(canvas)
         stream = io.BytesIO()
@@ -63,7 +65,7 @@ def inline(figure: Figure, prefix: str) -> list[str]:
 
 
 def _svg(panels: list[Panel], figure: Figure | None, salt: str) -> str:
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": salt}):
+    with style.context(["default", STYLE, {"svg.hashsalt": salt}]):
         canvas = _compose(panels, figure)
         FigureCanvasSVG(canvas)
         stream = io.StringIO()

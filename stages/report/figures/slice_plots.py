@@ -39,6 +39,7 @@ class Slices:
         families: name -> family, with title and unit.
         variants: every listed variant, for their colours.
         split, metric: what the numbers are of.
+        over: what intervals cover.
     """
 
     table: pd.DataFrame
@@ -46,6 +47,7 @@ class Slices:
     variants: list[str]
     split: str
     metric: str
+    over: str
 
 
 def means(slices: Slices, shown: list[str]) -> Figure:
@@ -55,7 +57,7 @@ def means(slices: Slices, shown: list[str]) -> Figure:
         title=f"{slices.metric} by slice, {slices.split}",
         caption=(
             f"{slices.metric} of {' and '.join(shown)} on the expressions of each slice, with 95 % intervals over "
-            "images and seeds. The number in parentheses counts the expressions of a slice. Look for slices that are "
+            f"{slices.over}. The number in parentheses counts the expressions of a slice. Look for slices that are "
             "hard for every variant, and for those where variants differ. A slice of fewer than "
             f"{FEWEST_IMAGES} images has no dot; one without expressions is left out."
         ),
@@ -72,7 +74,7 @@ def differences(slices: Slices, variant: str, reference: str) -> Figure:
         title=f"Where {variant} differs from {reference}, {slices.split}",
         caption=(
             f"{slices.metric} of {variant} minus that of {reference} on the expressions of each slice, in percentage "
-            "points, with 95 % intervals over images and seeds. They are not adjusted for the number of slices: of 20 "
+            f"points, with 95 % intervals over {slices.over}. They are not adjusted for the number of slices: of 20 "
             "slices without an effect, one is expected to miss zero. Look for a trend along a family rather than for a "
             "single slice."
         ),

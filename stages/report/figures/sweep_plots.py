@@ -10,7 +10,7 @@ from stages.report.figures.figure import INK, SOFT, Figure, Mark, Panel, line_st
 from stages.report.sweeps import KEYS, Sweep
 
 
-def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, number: int) -> Figure:
+def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, number: int, over: str) -> Figure:
     """The result over the number that is swept, one panel for each split, the reference as a horizontal line.
 
     Args:
@@ -19,6 +19,7 @@ def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, 
         reference: drawn as a horizontal line where it is no part of the sweep.
         metric: the metric to show.
         number: number of the sweep in the report, part of the key.
+        over: what intervals cover.
     """
     rows = comparison[comparison["metric"] == metric]
     panels = [
@@ -44,7 +45,7 @@ def figure(sweep: Sweep, comparison: pd.DataFrame, reference: str, metric: str, 
         title=f"Sweep over {sweep.key}",
         caption=(
             f"{metric} of {', '.join(sweep.variants)}, which differ in {sweep.key} alone, with 95 % intervals over "
-            f"images and seeds. The values are evenly spaced, whatever their size. Dashed: the mean of {reference}. "
+            f"{over}. The values are evenly spaced, whatever their size. Dashed: the mean of {reference}. "
             "Look for a best value between the ends; a best value at an end asks for more values beyond it."
         ),
         panels=panels,

@@ -10,56 +10,57 @@ SAME = "0.0"
 
 
 def headline(results: DatasetNumbers) -> str:
-    """One sentence: what the parts of the highlighted variant change, one by one, on the first evaluation split.
+    """What the parts of the highlighted variant change, one by one, on the splits that chose no epoch.
 
-    `params.yaml` chooses the variant, not its result, so the sentence also reports a loss. Its parts are found by going
+    `params.yaml` chooses the variant, not its result, so the sentences also report a loss. Its parts are found by going
     from it to the variant without its last part, and so on: `alignformer` over `vlba`, `vlba` over `baseline`. Without
     such pairs it is the difference to the reference. In the protocol's first headline metric.
     """
-    split, highlight = results.splits[0], results.highlight
-    if highlight == results.reference:
-        return _about_the_reference(results, split)
-    parts = _parts(results, split)
-    said = [_said(row, results, first=place == 0) for place, row in enumerate(parts)]
+    splits = results.unseen
+    if results.highlight == results.reference:
+        return " ".join([*_about_the_reference(results), *captions.limits(results, splits)])
+    parts = _parts(results, splits[0])
+    said = [_said(pair, results, splits, first=place == 0) for place, pair in enumerate(parts)]
     if not parts:
-        row = results.row(highlight, split, results.metric)
-        said = [_difference(highlight, row, f" {results.metric} over {results.reference}")]
-    sentence = "; ".join(said)
-    seeds = len(results.scored_seeds[highlight])
-    where = f"{split}, {seeds} seeds" if seeds > 1 else f"{split}, one seed"
-    return " ".join([f"{_capital(sentence) if parts else sentence} ({where}).", *_unscored(results)])
+        said = [_over_reference(results, splits, f" {results.metric} over {results.reference}")]
+    seeds = len(results.scored_seeds[results.highlight])
+    said[-1] += f" ({seeds} seeds)" if seeds > 1 else " (one seed)"
+    sentences = [f"{sentence}." for sentence in said]
+    sentences += [
+        f"No verdict on {captions.listing(of)}: {reason}."
+        for reason, of in captions.no_verdicts(results, splits).items()
+    ]
+    return " ".join([*sentences, *captions.limits(results, splits), *_unscored(results)])
 
 
 def details(results: DatasetNumbers) -> str:
-    """Sentences about the other parts, the other splits, the losses, and what the seeds cannot show."""
+    """Sentences about the other parts, the splits that chose the epoch, the losses, and what the data cannot show."""
     if len(results.scored) < 2:
         return ""
-    split, metric = results.splits[0], results.metric
-    parts = [] if results.highlight == results.reference else _parts(results, split)
+    splits, metric = results.unseen, results.metric
+    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
     chosen = [(row["variant"], row["against"]) for row in parts]
-    others = [row for row in _contrasts(results, split) if (row["variant"], row["against"]) not in chosen]
-    sentences = []
-    if others:
-        sentences.append(f"{_capital('; '.join(_said(row, results) for row in others))}.")
-    for other in results.splits[1:]:
-        if said := _on_another_split(results, chosen, other):
-            sentences.append(f"On {other}: {'; '.join(said)}.")
-    means = {name: results.row(name, split, metric)["mean"] for name in results.scored}
-    best = max(means, key=means.get)
-    row = results.row(best, split, metric)
-    sentences.append(
-        f"{best} has the highest mean on {split}: {percent(row['mean'])} {interval(row['low'], row['high'])}."
-    )
+    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in chosen]
+    sentences = [f"{_said(row, results, splits)}." for row in others]
+    if (seen := [split for split in results.splits if split not in splits]) and results.highlight != results.reference:
+        said = [_said(row, results, seen) for row in parts] or [_over_reference(results, seen, "")]
+        sentences.append(f"Where the epoch was chosen: {'. '.join(said)}.")
+    tested = [split for split in splits if not results.no_verdict(split)]
+    best = {split: max(results.scored, key=lambda name: results.row(name, split, metric)["mean"]) for split in tested}
+    if best:
+        means = "; ".join(f"{name} on {split}, {_mean(results, name, split)}" for split, name in best.items())
+        sentences.append(f"Highest mean: {means}.")
     sentences += _losses(results)
-    sentences.append(
-        "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
-    )
+    if not all(map(results.no_verdict, results.splits)):
+        sentences.append(
+            "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
+        )
     if _adjusted_away(results):
         sentences.append(
             "Where an interval excludes 0 and the difference is still not supported, the adjustment for several "
             "comparisons is the reason."
         )
-    if len(results.seeds) == 1:
+    if results.over == "images alone":
         sentences.append(
             "One seed cannot show which differences another seed would repeat: its intervals cover the luck of the "
             "images alone."
@@ -67,30 +68,26 @@ def details(results: DatasetNumbers) -> str:
     return " ".join(sentences)
 
 
-def _about_the_reference(results: DatasetNumbers, split: str) -> str:
+def _about_the_reference(results: DatasetNumbers) -> list[str]:
     """Where the report is about the reference, and why."""
     reference, unscored = results.reference, _unscored(results)
     if reference not in results.scored:
-        return " ".join(unscored)
-    row = results.row(reference, split, results.metric)
-    number = f"{percent(row['mean'])} {results.metric} {interval(row['low'], row['high'])}".strip()
+        return unscored
+    numbers = [f"{_mean(results, reference, split)} on {split}" for split in results.unseen]
+    number = f"{results.metric} of {captions.listing(numbers)}"
     if results.named_highlight != reference:
         named = results.named_highlight
         said = f"The highlighted variant {named} has no scores, so this is about the reference {reference}: {number}"
-        return " ".join([f"{said} on {split}.", *unscored])
+        return [f"{said}.", *unscored]
     why = "no other variant is listed"
     if len(results.variants) > 1:
         why = "it is both the highlighted variant and the reference"
-    return " ".join([f"{reference}: {number} on {split}; {why}, so there is no difference.", *unscored])
+    return [f"{reference}: {number}; {why}, so there is no difference.", *unscored]
 
 
-def _on_another_split(results: DatasetNumbers, chosen: list[tuple[str, str]], split: str) -> list[str]:
-    """The chosen pairs (variant, against) there, or without any the highlighted variant's difference."""
-    same = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
-    said = [_said(same[pair], results) for pair in chosen if pair in same]
-    if said or results.highlight == results.reference:
-        return said
-    return [_difference(results.highlight, results.row(results.highlight, split, results.metric), "")]
+def _mean(results: DatasetNumbers, variant: str, split: str) -> str:
+    row = results.row(variant, split, results.metric)
+    return f"{percent(row['mean'])} {interval(row['low'], row['high'])}".strip()
 
 
 def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
@@ -110,21 +107,38 @@ def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
     return steps[::-1]
 
 
-def _said(row: pd.Series, results: DatasetNumbers, first: bool = False) -> str:
-    """`bidirectional VLBA: +3.1 [2.2, 4.0], supported`; variants are named where several pairs share the part."""
+def _said(pair: pd.Series, results: DatasetNumbers, splits: list[str], first: bool = False) -> str:
+    """`Bidirectional VLBA: +3.1 on testA [2.2, 4.0], supported; +2.9 on testB ...`.
+
+    Variants are named where several pairs share the part.
+    """
     unit = f" {results.metric} over the variant without it" if first else ""
-    return _difference(contrast_tables.part(results, row), row, unit)
+    rows = {split: contrast_tables.contrast(results, pair, split, results.metric) for split in splits}
+    return _differences(captions.capital(contrast_tables.part(results, pair)), rows, unit)
 
 
-def _difference(what: str, row: pd.Series, unit: str) -> str:
-    """A difference with its interval and whether it is supported; a loss is called one."""
-    if pd.isna(row["difference"]):
+def _over_reference(results: DatasetNumbers, splits: list[str], unit: str) -> str:
+    rows = {split: results.row(results.highlight, split, results.metric) for split in splits}
+    return _differences(results.highlight, rows, unit)
+
+
+def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
+    """A difference on each split, with its interval and whether it is supported; a loss is called one."""
+    if all(pd.isna(row["difference"]) for row in rows.values()):
         return f"{what}: no seed in common, so no difference"
+    units = [unit, *[""] * (len(rows) - 1)]
+    said = [_difference(row, f"{unit} on {split}") for unit, (split, row) in zip(units, rows.items(), strict=True)]
+    return f"{what}: {'; '.join(said)}"
+
+
+def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
+    number = f"{change}{where} {bounds}".strip()
+    if row["no_verdict"]:
+        return number
     loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
-    support = "supported" if row["supported"] else "not supported"
-    return f"{what}: {change}{unit} {bounds}, {loss}{support}"
+    return f"{number}, {loss}{'supported' if row['supported'] else 'not supported'}"
 
 
 def _losses(results: DatasetNumbers) -> list[str]:
@@ -136,7 +150,7 @@ def _losses(results: DatasetNumbers) -> list[str]:
         for row in [results.row(name, split, results.metric)]
         if row["supported"] and row["difference"] < 0
     ]
-    return [f"Below {results.reference}, supported: {_listing(lost)}."] if lost else []
+    return [f"Below {results.reference}, supported: {captions.listing(lost)}."] if lost else []
 
 
 def _adjusted_away(results: DatasetNumbers) -> bool:
@@ -144,20 +158,12 @@ def _adjusted_away(results: DatasetNumbers) -> bool:
     of_reference = results.comparison.xs(results.metric, level="metric")
     of_pairs = results.contrasts[results.contrasts["metric"] == results.metric]
     return any(
-        ((table["difference_low"] > 0) | (table["difference_high"] < 0))
-        .to_numpy()[~table["supported"].to_numpy()]
-        .any()
+        (
+            ((table["difference_low"] > 0) | (table["difference_high"] < 0)) & table["p"].notna() & ~table["supported"]
+        ).any()
         for table in (of_reference, of_pairs)
     )
 
 
 def _unscored(results: DatasetNumbers) -> list[str]:
     return [captions.why_no_number(results, name) for name in results.variants if name in results.missing]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _listing(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -20,7 +20,8 @@ from stages.report.provenance import COMMAND
 from stages.report.tables import captions, comparison_tables, contrast_tables, cost_tables, published, slice_tables
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics.comparison import LARGEST_P
+from stages.statistics.comparison import SUPPORTED
+from stages.statistics.evidence import FEWEST_IMAGES
 from stages.statistics.slices import FAMILIES
 
 OPEN_GALLERIES = 3  # the others are folded
@@ -41,7 +42,8 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         protocol=params.evaluation.protocol,
         conventions=settings.conventions(PROTOCOLS[params.evaluation.protocol]),
         command=COMMAND,
-        largest_p=LARGEST_P,
+        supported=SUPPORTED,
+        fewest_images=FEWEST_IMAGES,
         families=list(FAMILIES.values()),
         variants=[settings.variant_row(name, params) for name in params.experiment.variants],
         model=settings.of_section(params.recipes[params.experiment.recipe].model),

@@ -23,7 +23,7 @@ from stages.report.figures import (
 from stages.report.figures.figure import Figure
 from stages.report.figures.gallery import Gallery
 from stages.report.figures.slice_plots import Slices
-from stages.report.tables import diagnosis_tables, sweep_tables
+from stages.report.tables import captions, diagnosis_tables, sweep_tables
 from stages.report.tables.table import Table
 from stages.runtime.params import Params
 from stages.statistics import alignment
@@ -85,13 +85,13 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
         differences=_differences(results, comparison, metric),
         sweeps=[
             (
-                sweep_plots.figure(sweep, comparison, results.reference, metric, number),
+                sweep_plots.figure(sweep, comparison, results.reference, metric, number, results.over),
                 sweep_tables.table(results, sweep, metric),
             )
             for number, sweep in enumerate(sweeps.find(params), start=1)
         ],
         slices=_slices(results),
-        alignment=alignment_plots.figure(aligned, results.variants, first),
+        alignment=alignment_plots.figure(aligned, results.variants, first, results.over),
         alignment_table=diagnosis_tables.of_alignment(results, aligned),
         calibration=calibration_curves.figure(found.calibration, found.thresholds, results.variants, first, "mIoU"),
         calibration_table=diagnosis_tables.of_calibration(results, found.summaries, first),
@@ -118,7 +118,8 @@ def in_listed_order(results: DatasetResults) -> pd.DataFrame:
 def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str) -> list[Figure]:
     if len(results.variants) == 1:
         return []
-    return [differences.figure(comparison, results.reference, metric)]
+    titles = {split: captions.marked(results, split) for split in results.splits}
+    return [differences.figure(comparison, results.reference, metric, results.over, titles)]
 
 
 def _slices(results: DatasetResults) -> list[Figure]:
@@ -126,7 +127,7 @@ def _slices(results: DatasetResults) -> list[Figure]:
     if table.empty:
         return []
     of_split = table[table["split"] == split].reset_index(drop=True)
-    found = Slices(of_split, FAMILIES, results.variants, split, results.metric)
+    found = Slices(of_split, FAMILIES, results.variants, split, results.metric, results.over)
     means = slice_plots.means(found, list(results.scores))
     if len(results.scores) == 1:
         return [means]

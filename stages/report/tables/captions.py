@@ -4,9 +4,10 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.provenance import COMMAND
-from stages.report.tables.table import Cell, Notes, interval, number_cell, percent, signed
+from stages.report.tables.table import Cell, Notes, interval, number_cell, percent, probability, signed
 from stages.runtime import layout
-from stages.statistics.comparison import LARGEST_P
+from stages.statistics.comparison import SUPPORTED
+from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES, is_val
 
 CAPTION_WARNINGS = 3
 MADE_BY = f"Made by: {COMMAND}."
@@ -30,12 +31,59 @@ def seeds_said(results: DatasetNumbers) -> str:
 
 def split_title(results: DatasetNumbers, split: str) -> str:
     """Name and size of a split, as the title of a group of rows."""
-    return f"{split}, {results.counts[split]:,} expressions"
+    return f"{marked(results, split)}, {counted(results.counts[split], 'expression')}"
+
+
+def marked(results: DatasetNumbers, split: str) -> str:
+    """The split with what limits its numbers: `val (chose the epoch)`."""
+    marks = ["chose the epoch"] if is_val(split) else []
+    if results.images[split] < FEW_IMAGES:
+        marks.append("too few images" if results.images[split] < FEWEST_IMAGES else "few images")
+    return f"{split} ({', '.join(marks)})" if marks else split
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def limits(results: DatasetNumbers, splits: list[str]) -> list[str]:
+    """What limits the numbers of some splits, one sentence for each limit."""
+    chose = [split for split in splits if is_val(split)]
+    too_few = [split for split in splits if results.images[split] < FEWEST_IMAGES]
+    few = [split for split in splits if FEWEST_IMAGES <= results.images[split] < FEW_IMAGES]
+    sentences = {
+        "The best epoch of each run was chosen on {}, so numbers there are a little too good.": chose,
+        f"No brackets on {{}}: fewer than {FEWEST_IMAGES} images say too little about others.": too_few,
+        f"Few images on {{}}: with fewer than {FEW_IMAGES}, only large differences can be supported.": few,
+    }
+    return [sentence.format(listing(found)) for sentence, found in sentences.items() if found]
+
+
+def verdicts(results: DatasetNumbers, splits: list[str]) -> list[str]:
+    """What bold means, and why some splits have nothing that is bold, one sentence each."""
+    reasons = no_verdicts(results, splits)
+    bold = [f"Bold: supported, that is {SUPPORTED}."] if sum(map(len, reasons.values())) < len(splits) else []
+    return bold + [f"Nothing is bold on {listing(of)}: {reason}." for reason, of in reasons.items()]
+
+
+def no_verdicts(results: DatasetNumbers, splits: list[str]) -> dict[str, list[str]]:
+    """Why splits have no verdict: reason -> the splits."""
+    reasons: dict[str, list[str]] = {}
+    for split in splits:
+        if reason := results.no_verdict(split):
+            reasons.setdefault(reason, []).append(split)
+    return reasons
+
+
+def listing(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def caption(results: DatasetNumbers, title: str) -> str:
     """The title with its dataset, what the data warn of, and the unit."""
-    return " ".join([f"{title} on {results.name}.", *_warnings(results), "In percent, with 95 % intervals."])
+    return " ".join(
+        [f"{title} on {results.name}.", *_warnings(results), f"In percent, with 95 % intervals over {results.over}."]
+    )
 
 
 def meanings(results: DatasetNumbers, metrics: list[str]) -> list[str]:
@@ -53,23 +101,24 @@ def meanings(results: DatasetNumbers, metrics: list[str]) -> list[str]:
 def footer(results: DatasetNumbers, splits: list[str], differences: bool = False) -> list[str]:
     """Seeds, protocol, data and what brackets mean; with `differences` to the reference also what Δ and bold mean."""
     counts = ", ".join(
-        f"{split} {results.counts[split]:,} expressions of {results.images[split]:,} images" for split in splits
+        f"{split} {counted(results.counts[split], 'expression')} of {counted(results.images[split], 'image')}"
+        for split in splits
     )
-    drawn = "images are resampled with all their expressions"
+    seeds = (
+        "the luck of the seed is left out" if results.over == "images alone" else "the spread between seeds is added"
+    )
     sentences = [
         seeds_said(results),
         f"Protocol {results.protocol.name}.",
         *([f"{data_warning(results)}."] if data_warning(results) else []),
         f"{counts}.",
-        f"Brackets: 95 % interval over images and seeds; {drawn}, and the spread between seeds is added."
-        if len(results.seeds) > 1
-        else f"Brackets: 95 % interval over images alone; {drawn}, and the luck of the seed is left out.",
+        *limits(results, splits),
+        f"Brackets: 95 % interval over {results.over}; images are resampled with all their expressions, and {seeds}.",
     ]
     if differences and len(results.variants) > 1:
         sentences += [
             f"Δ: difference to {results.reference} on the same expressions and seeds, taken before rounding.",
-            f"Bold: supported, that is p < {LARGEST_P} after Holm's adjustment for the other variants, within a split "
-            "and metric.",
+            *verdicts(results, splits),
         ]
     return sentences
 
@@ -89,6 +138,12 @@ def difference_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
     """A difference with its interval, bold where it is supported; a dash with a footnote where there is none."""
     note = interval(row["difference_low"], row["difference_high"])
     return number_cell(row["difference"], signed, notes, why, note, bold=bool(row.get("supported", False)))
+
+
+def p_cell(row: pd.Series, column: str, notes: Notes, why: str) -> Cell:
+    """A p-value; a dash with a footnote where there is none: `why`, where there is no difference either."""
+    told = f"{capital(row['no_verdict'])}." if row["no_verdict"] else why
+    return number_cell(row[column], probability, notes, told)
 
 
 def why_no_number(results: DatasetNumbers, variant: str) -> str:
@@ -120,3 +175,7 @@ def _warnings(results: DatasetNumbers) -> list[str]:
         warnings = [*warnings[:CAPTION_WARNINGS], f"{others} more in {layout.prepared(results.name)}/dataset.json"]
     text = ": ".join(part for part in (data_warning(results), "; ".join(warnings)) if part)
     return [f"{text}."] if text else []
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

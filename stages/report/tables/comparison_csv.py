@@ -19,6 +19,8 @@ def to_csv(results: DatasetNumbers) -> str:
             "variant": variant,
             "seeds": len(results.seeds) - len(results.missing.get(variant, [])),
             "missing seeds": " ".join(map(str, results.missing.get(variant, []))),
+            "intervals over": results.over,
+            "no verdict": results.no_verdict(split),
             **{
                 key: value
                 for metric in results.metrics

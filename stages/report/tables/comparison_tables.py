@@ -10,6 +10,7 @@ from stages.report.tables.captions import (
     mean_cell,
     meanings,
     name_cell,
+    p_cell,
     split_title,
     why_no_difference,
     why_no_number,
@@ -27,7 +28,6 @@ from stages.report.tables.table import (
     interval,
     number_cell,
     percent,
-    probability,
 )
 
 
@@ -75,7 +75,7 @@ def difference_table(results: DatasetNumbers) -> Table | None:
         return [
             name_cell(results, variant, notes),
             difference_cell(found, notes, why),
-            *(number_cell(found[column], probability, notes, why) for column in ("p", "p_holm")),
+            *(p_cell(found, column, notes, why) for column in ("p", "p_holm")),
             better,
         ]
 

@@ -3,9 +3,18 @@
 import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, VLBA, caption, difference_cell, footer, meanings, split_title
-from stages.report.tables.table import METRICS_ABREAST, Block, Cell, Group, Notes, Table, cut, number_cell, probability
-from stages.statistics.comparison import LARGEST_P
+from stages.report.tables.captions import (
+    MADE_BY,
+    VLBA,
+    caption,
+    difference_cell,
+    footer,
+    meanings,
+    p_cell,
+    split_title,
+    verdicts,
+)
+from stages.report.tables.table import METRICS_ABREAST, Block, Cell, Group, Notes, Table, cut
 
 
 def table(results: DatasetNumbers) -> Table | None:
@@ -40,9 +49,8 @@ def table(results: DatasetNumbers) -> Table | None:
         footer=[
             *footer(results, results.splits),
             f"Δ: difference between a variant with the part and one without it: {_pairs(results)}.",
-            f"Adj. p: the p-value after Holm's adjustment for the pairs about VLBA, or for those about the contrast, "
-            f"within a split and metric. Bold: supported, that is adj. p < {LARGEST_P}. The table of variants is "
-            f"adjusted for other comparisons, so the two tables can differ where p is near {LARGEST_P}.",
+            *verdicts(results, results.splits),
+            "Adj. p: the p-value after Holm's adjustment.",
             f"{VLBA} Contrast: the contrastive loss.",
             *meanings(results, list(results.protocol.headline)),
             MADE_BY,
@@ -71,7 +79,7 @@ def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> 
 
 def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
     why = f"{row['variant']} and {row['against']} have no seed in common."
-    return [difference_cell(row, notes, why), number_cell(row["p_holm"], probability, notes, why)]
+    return [difference_cell(row, notes, why), p_cell(row, "p_holm", notes, why)]
 
 
 def _pairs(results: DatasetNumbers) -> str:

@@ -36,9 +36,9 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
         key="alignment",
         caption=(
             "How well pixels inside the true mask are told from pixels outside: average precision in percent, of the "
-            "similarity of pixel and center, with 95 % intervals over images and seeds, and of the logits that masks "
-            "are made of. Means over expressions and seeds; the spread between seeds is estimated from all variants "
-            f"together. {MISSING}: no scores, or undefined. No brackets: fewer than {FEWEST_IMAGES} images."
+            f"similarity of pixel and center, with 95 % intervals over {results.over}, and of the logits that masks "
+            f"are made of. Means over expressions and seeds. {MISSING}: no scores, or undefined. No brackets: fewer "
+            f"than {FEWEST_IMAGES} images."
         ),
         blocks=[
             Block(

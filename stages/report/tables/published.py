@@ -11,7 +11,7 @@ import pandas as pd
 
 from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, name_cell, seeds_said, why_no_number
+from stages.report.tables.captions import MADE_BY, limits, name_cell, seeds_said, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
 from stages.runtime.refer_sets import SPLIT_BY
 from stages.scoring.metrics import METRICS
@@ -121,8 +121,9 @@ def table(results: DatasetNumbers) -> Table | None:
         footer=[
             "Published values are single numbers without intervals, from other encoders and training than these.",
             seeds_said(results),
-            "Brackets: 95 % intervals of this project's results.",
+            f"Brackets: 95 % intervals of this project's results, over {results.over}.",
             *([f"Protocol {results.protocol.name}: {results.protocol.differs}"] if results.protocol.differs else []),
+            *limits(results, results.splits),
             statement(results),
             MADE_BY,
         ],

@@ -4,6 +4,7 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.sweeps import Sweep
+from stages.report.tables.captions import limits, marked, verdicts
 from stages.report.tables.table import (
     MISSING,
     REFERENCE_MARK,
@@ -30,16 +31,17 @@ def table(results: DatasetNumbers, sweep: Sweep, metric: str) -> Table:
     return Table(
         key=f"sweep-{sweep.key}",
         caption=(
-            f"{metric} in percent over {sweep.key}, with 95 % intervals over images and seeds. Δ: difference to "
-            f"{results.reference} on the same expressions and seeds. Bold: supported."
+            f"{metric} in percent over {sweep.key}, with 95 % intervals over {results.over}. Δ: difference to "
+            f"{results.reference} on the same expressions and seeds."
         ),
         blocks=[
             Block(
-                spans=[("", 2), *((split, 2) for split in results.splits)],
+                spans=[("", 2), *((marked(results, split), 2) for split in results.splits)],
                 headings=[sweep.key, "variant", *[metric, f"Δ {metric}"] * len(results.splits)],
                 groups=[Group("", rows)],
             )
         ],
+        footer=[*limits(results, results.splits), *verdicts(results, results.splits)],
     )
 
 

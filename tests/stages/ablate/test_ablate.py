@@ -18,7 +18,7 @@ from stages.statistics.evidence import FEWEST_IMAGES
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]
-SPLITS = {"val": 40, "testA": 25}
+SPLITS = {"val": 100, "testA": 45}
 
 
 def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: list[int]) -> None:
@@ -110,7 +110,7 @@ def test_numbers_agree_with_an_independent_computation(runs):
         assert (row.min, row.max) == pytest.approx((min(values), max(values)), abs=1e-12)
         assert row.difference == pytest.approx(mean - math.fsum(of_reference) / 3, abs=1e-12)
         assert row.low < row.mean < row.high
-        assert (row.expressions, row.images) == {"val": (40, 20), "testA": (25, 13)}[row.split]
+        assert (row.expressions, row.images) == {"val": (100, 50), "testA": (45, 23)}[row.split]
 
 
 def test_order_follows_the_experiment(runs):
@@ -182,7 +182,7 @@ def test_without_the_reference_nothing_is_compared(runs):
 def test_runs_that_scored_other_expressions_are_not_compared(runs):
     path = layout.scores("scenes", "vlba", 2)
     runs["vlba", 2].iloc[:-3].to_parquet(path, index=False)
-    with pytest.raises(SystemExit, match=r"vlba, seed 2 .* of testA: 22 and 25, 3 missing, 0 too many"):
+    with pytest.raises(SystemExit, match=r"vlba, seed 2 .* of testA: 42 and 45, 3 missing, 0 too many"):
         compare()
 
 
@@ -278,13 +278,62 @@ def test_one_image_of_many_expressions_says_little(runs, tmp_path):
     assert widths[1] / widths[0] == pytest.approx(math.sqrt(10), rel=0.1)
 
 
-def test_p_values_are_adjusted_within_a_split_and_metric(runs):
-    for _, rows in compare().groupby(["split", "metric"]):
-        p = rows["p"].dropna().sort_values()
-        assert len(p) == 2
-        expected = [min(1.0, 2 * p.iloc[0]), max(min(1.0, 2 * p.iloc[0]), p.iloc[1])]
-        assert rows.loc[p.index, "p_holm"].tolist() == pytest.approx(expected)
-        assert (rows["supported"] == (rows["p_holm"] < 0.05)).all()
+def test_one_pair_of_variants_has_one_verdict_however_many_tables_show_it(runs, tmp_path):
+    """Here vlba over baseline is in both tables, vlba over alignformer in both and each way round."""
+    content = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(content.replace("  reference: baseline", "  reference: alignformer"))
+    compared, contrasts = compare(), pd.read_csv(layout.contrasts("scenes"))
+    rows = pd.concat([compared.assign(against="alignformer").query("variant != 'alignformer'"), contrasts])
+    for _, family in rows.groupby(["split", "metric"]):
+        by_pair = family.groupby(["variant", "against"])[["difference", "p", "p_holm"]].first()
+        p_values = {frozenset(pair): p for pair, p in by_pair["p"].items()}
+        assert len(by_pair) == 4 and len(p_values) == 3
+        ranked = sorted(p_values.values())
+        for pair, row in by_pair.iterrows():
+            assert row["p"] == p_values[frozenset(pair)]
+            steps = ranked[: ranked.index(row["p"]) + 1]
+            assert row["p_holm"] == pytest.approx(min(1, max((3 - place) * p for place, p in enumerate(steps))))
+        assert by_pair.loc[("vlba", "alignformer"), "difference"] == -by_pair.loc[("alignformer", "vlba"), "difference"]
+        assert (family["supported"] == (family["p_holm"] < 0.05)).all()
+    assert rows["no_verdict"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "splits", "needed"),
+    [
+        ([1], SPLITS, "two or more seeds that the variants share; the interval is of the images alone"),
+        ([0, 1, 2], {"val": 2 * FEWEST_IMAGES - 2}, f"{FEWEST_IMAGES} or more images (here {FEWEST_IMAGES - 1})"),
+        ([1], {"val": 1}, f"{FEWEST_IMAGES} or more images (here 1) and two or more seeds that the variants share"),
+    ],
+)
+def test_too_few_seeds_or_images_give_no_verdict(runs, tmp_path, seeds, splits, needed):
+    """However large a difference is: here no expression of baseline is right, and every one of the others."""
+    write_params(tmp_path, ["scenes"], VARIANTS, seeds)
+    write_prepared("scenes", splits)
+    for variant in VARIANTS:
+        for seed in seeds:
+            scores = write_scores("scenes", variant, seed, splits)
+            scores["intersection"] = 0 if variant == "baseline" else scores["union"]
+            scores.to_parquet(layout.scores("scenes", variant, seed), index=False)
+    compared, contrasts = compare(), pd.read_csv(layout.contrasts("scenes"))
+    assert (compared.query("variant == 'vlba'")["difference"] == 1).all()
+    for table in (compared.query("variant != 'baseline'"), contrasts):
+        assert table[["p", "p_holm"]].isna().all(axis=None) and not table["supported"].any()
+        assert set(table["no_verdict"]) == {f"a verdict needs {needed}"}
+    few = compared["images"] < FEWEST_IMAGES
+    assert compared.loc[few, ["low", "high", "difference_low", "improvement_high"]].isna().all(axis=None)
+    assert compared.loc[~few, ["low", "high"]].notna().all(axis=None)
+
+
+def test_seeds_that_no_two_variants_share_give_no_verdict(runs, tmp_path):
+    """Two seeds are listed, but of baseline one has no scores: nothing says what another seed would do to both."""
+    write_params(tmp_path, ["scenes"], ["baseline", "vlba"], [0, 1])
+    layout.scores("scenes", "baseline", 1).unlink()
+    rows = compare().query("variant == 'vlba'")
+    assert rows["difference"].notna().all() and rows["p"].isna().all()
+    assert set(rows["no_verdict"].str.partition(" needs ")[2].str.partition(";")[0]) == {
+        "two or more seeds that the variants share"
+    }
 
 
 def test_slices_are_the_comparison_of_their_expressions(runs):
@@ -315,16 +364,28 @@ def test_without_the_prepared_dataset_there_are_no_slices(runs):
         compare()
 
 
-def test_parts_of_the_method_are_questions_of_their_own(runs):
-    """Of two pairs, one about VLBA and one about the contrast, neither is adjusted for the other."""
-    compare()
-    table = pd.read_csv(layout.contrasts("scenes"))
-    assert table["aspect"].nunique() == 2
-    assert (table["p_holm"] == table["p"]).all()
+@pytest.mark.parametrize("column", ["intersection", "union", "image_id", "split", "protocol", "sent_id"])
+def test_scores_that_lack_a_value_are_refused(runs, column):
+    scores = runs["vlba", 0].astype({column: object})
+    scores.loc[3, column] = math.nan if column not in ("split", "protocol") else None
+    if column not in ("split", "protocol"):
+        scores[column] = scores[column].astype(float)
+    scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
+    message = rf"vlba/0.parquet: run vlba, seed 0 has no {column} in 1 of 145 rows.*dvc repro -f -s evaluate@scenes"
+    with pytest.raises(SystemExit, match=message):
+        compare()
+    assert not layout.comparison("scenes").exists()
 
 
 @pytest.mark.parametrize(
-    ("intersection", "problem"), [([5, 11], "0 <= I <= U does not hold"), ([1.5, 2.0], "must be integers")]
+    ("intersection", "problem"),
+    [
+        ([5, 11], "0 <= I <= U does not hold"),
+        ([5, -1], "0 <= I <= U does not hold"),
+        ([1.5, 2.0], "must be integers"),
+        ([1, math.inf], "must be integers"),
+        (["1", "2"], "must be integers"),
+    ],
 )
 def test_counts_that_are_none_are_refused(runs, intersection, problem):
     scores = runs["vlba", 0].assign(union=10, intersection=3)

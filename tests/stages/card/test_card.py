@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,16 +11,20 @@ from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
 from stages.card import model_facts
-from stages.card.card import card
+from stages.card.card import card, write
 from stages.card.model_facts import ModelFacts
+from stages.data import prepared
 from stages.runtime import layout
 from stages.runtime.params import Params
+from stages.runtime.params import read as read_params
 from stages.runtime.run import Run
 from stages.scoring import trained
 from stages.scoring.metrics import summarise_splits
 from stages.scoring.protocols import PROTOCOLS
 from stages.statistics import comparison, scored
+from stages.statistics.evidence import FEWEST_IMAGES
 
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 RUN = Run("scenes", "alignformer", 0)
 FACTS = ModelFacts("swin", "bert", parameters=1234, image_size=32, max_tokens=8, vocabulary=11)
 SOURCES = {
@@ -82,6 +87,7 @@ def test_hubs_read_its_metrics(written, scores):
         (split, f"{metric}, protocol original"): values[metric]
         for split, values in expected.items()
         for metric in ("mIoU", "oIoU")
+        if split == "testA"  # val chose the epoch
     }
     assert found == pytest.approx(numbers)
     assert data.datasets == ["scenes"]
@@ -93,7 +99,8 @@ def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, mo
     path.parent.mkdir(parents=True)
     scores.assign(protocol="original").to_parquet(path)
     alone = scored.read("scenes", PROTOCOLS["original"], ["alignformer"], [0], "alignformer")
-    table = comparison.compare(alone, comparison.estimates(alone), "alignformer").set_index(["split", "metric"])
+    table, _ = comparison.compare(alone, "alignformer", read_params(PARAMS).variants)
+    table = table.set_index(["split", "metric"])
     lines = [line for line in written().splitlines() if line.startswith(("| val | ", "| testA | "))]
     assert len(lines) == 3  # a row of the data, two of the metrics
     for line in lines[1:]:
@@ -101,6 +108,29 @@ def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, mo
         for metric, found in zip(("mIoU", "oIoU", "Pr@0.5", "Pr@0.7", "Pr@0.9"), shown, strict=True):
             row = table.loc[split, metric]
             assert found == f"{100 * row['mean']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+
+
+def test_a_split_of_few_images_has_no_interval(written, scores, monkeypatch):
+    few = scores["split"] == "testA"
+    with monkeypatch.context() as patch:
+        patch.setitem(scores, "image_id", scores["image_id"].mask(few, 7))
+        said = written()
+    (line,) = (line for line in said.splitlines() if line.startswith("| testA |"))
+    (val,) = (line for line in said.splitlines() if line.startswith("| val |") and "[" in line)
+    assert "[" not in line and "nan" not in said and val.count("[") == line.count(".") == 5
+    assert f"fewer than\n{FEWEST_IMAGES} images has none" in said
+
+
+def test_scores_that_lack_a_value_are_refused(content, scores, squares, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = layout.scores(*RUN)
+    path.parent.mkdir(parents=True)
+    scores.assign(protocol="original", union=scores["union"].where(scores["sent_id"] != 5)).to_parquet(path)
+    monkeypatch.setattr(prepared, "read", lambda folder: squares.prepared)
+    monkeypatch.setattr(model_facts, "read", lambda run: FACTS)
+    message = r"alignformer/0.parquet: run alignformer, seed 0 has no union in 1 of 120 rows, such as sent_id 5\."
+    with pytest.raises(scored.ComparisonError, match=message):
+        write(RUN, Params.model_validate(content))
 
 
 def test_it_says_what_the_model_is_and_is_not_for(written):

@@ -20,10 +20,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import DataLoader, Dataset
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
+from models import images
 from models.frames import Letterbox, Stretch
 from models.processing import AlignFormerProcessor
 from stages.data import samples
@@ -112,11 +113,28 @@ def test_images_are_remembered_within_the_limit(squares, monkeypatch):
     torch.testing.assert_close(expressions.reader.pixels(1), last, rtol=0, atol=0)
 
 
-def test_grey_and_transparent_images_are_read_as_colour(squares):
+@pytest.mark.parametrize("kind", ["L", "LA", "P", "16 bits", "upside down", "transparent"])
+def test_training_reads_images_of_every_kind_as_a_user_of_the_model_sees_them(squares, kind):
     path = squares.prepared.instances["image"].iloc[0]
-    for mode in ("L", "LA", "RGBA", "P"):
-        Image.open(path).convert("RGB").convert(mode).save(path)
-        assert squares.expressions("val")[[0]].pixel_values.shape == (1, 3, 32, 32)
+    image, options = Image.open(path).convert("RGB"), {}
+    if kind == "16 bits":
+        seen = image.convert("L")
+        stored = Image.fromarray(np.asarray(seen).astype(np.uint16) * 257)
+    elif kind == "upside down":
+        seen, stored = image, image.transpose(Image.Transpose.ROTATE_180)
+        options["exif"] = Image.Exif()
+        options["exif"][ExifTags.Base.Orientation] = 3
+    elif kind == "transparent":
+        stored = image.convert("RGBA")
+        stored.paste((9, 9, 9, 0), (3, 3, 12, 12))
+        seen = image.copy()
+        seen.paste("white", (3, 3, 12, 12))
+    else:
+        seen = stored = image.convert(kind)
+    stored.save(path, **options)
+    expected = squares.processor(seen.convert("RGB"), "red").pixel_values
+    assert torch.equal(squares.expressions("val")[[0]].pixel_values, expected)
+    assert torch.equal(squares.processor(images.read(path), "red").pixel_values, expected)
 
 
 def test_a_batch_pads_to_its_longest_expression(squares):
@@ -227,8 +245,8 @@ def test_by_image_serves_every_expression_and_decodes_each_image_once(squares, m
     rows = squares.prepared.expressions.sample(frac=1, random_state=0).reset_index(drop=True)
     expressions = Expressions(squares.prepared, rows, squares.processor)
     monkeypatch.setattr(samples, "PIXEL_MEMORY", 0)
-    opened, opening = [], Image.open
-    monkeypatch.setattr(Image, "open", lambda path: opened.append(path) or opening(path))
+    opened, reading = [], samples.read_image
+    monkeypatch.setattr(samples, "read_image", lambda path, size: opened.append(path) or reading(path, size))
     batches = list(expressions.by_image(6))
     assert sorted(row for batch in batches for row in batch.rows) == list(range(12))
     assert sorted(opened) == sorted(squares.prepared.instances["image"].unique())

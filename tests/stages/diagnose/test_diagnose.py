@@ -310,6 +310,18 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
 
 
+def test_a_split_whose_masks_are_all_empty_is_told_as_such():
+    aligned = {
+        "val": dict.fromkeys(("ap", "logit_ap", "base")),
+        "testA": {"ap": 0.5, "logit_ap": 0.25, "base": 0.125},
+    }
+    calibration = {split: {"expected_error": 0.03} for split in aligned}
+    assert stage.told({"alignment": aligned, "calibration": calibration}) == [
+        "val: no ap, as no true mask has pixels both inside and outside, calibration error 0.0300",
+        "testA: ap 0.5000, logit_ap 0.2500, base 0.1250, calibration error 0.0300",
+    ]
+
+
 def test_the_command_writes_everything_and_the_same_again(project, squares, monkeypatch, capsys):
     chosen = {}
     for variant in ("baseline", "alignformer"):

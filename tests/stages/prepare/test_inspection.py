@@ -203,6 +203,19 @@ def test_a_bad_image_is_named(dataset, harm):
     assert message.endswith("Make the dataset again with: dvc repro -f -s prepare@things")
 
 
+def test_a_dataset_whose_images_were_not_checked_has_a_page_without_pictures(dataset):
+    dataset.summary["source"]["check_images"] = False
+    paths = [Path(path) for path in dataset.instances["image"].unique()]
+    expected = Page(inspection.page(dataset))
+    for path in paths[1:]:
+        path.unlink()
+    content = inspection.page(dataset)
+    page = Page(content)
+    assert page.tags.count("figure") == expected.tags.count("figure")
+    shown = content.count("data:image/webp") + content.count("No picture: it does not exist.")
+    assert shown == expected.tags.count("img") and content.count("data:image/webp") < shown
+
+
 def test_photographs(shared_data, tmp_path):
     """A page of photographs stays small enough to send; its numbers are those of the facts about the data."""
     source = ReferSource(

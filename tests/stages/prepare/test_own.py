@@ -1,6 +1,7 @@
 """One's own data: what a newcomer's files hold, right and wrong, and how images are dealt out."""
 
 import json
+import unicodedata
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from pycocotools import mask as coco_mask
 from stages.data import prepared
 from stages.prepare import own
 from stages.prepare.problems import DatasetError
+from stages.statistics.evidence import FEWEST_IMAGES
 
 HEIGHT, WIDTH = 12, 16
 LINES = ["ann_id,expression,split", "11,red cup,train", '12,"cup, the left one",train', "21,cup,val", "31,Café,test"]
@@ -222,6 +224,90 @@ def test_a_wrong_line_is_named(folder, line, message):
     assert "line 3" in error and len(error.splitlines()) == 1
 
 
+def test_a_cell_of_several_lines_is_one_expression(folder):
+    folder.lines[1:3] = ['11,"red', "", '  cup",train', '12,"cup, the', 'left ""one""",train']
+    expressions = folder.read().expressions
+    assert expressions["text"].tolist() == ["red cup", 'cup, the left "one"', "cup", "Café"]
+    assert expressions["sent_id"].tolist() == [2, 5, 7, 8]
+    folder.lines = ["expression,ann_id,split", '"red', 'cup",11,train', '"blue', 'cup",21,val']
+    assert folder.read().expressions["text"].tolist() == ["red cup", "blue cup"]
+
+
+def test_quotes_that_do_not_match_swallow_no_line(folder):
+    folder.lines = [LINES[0], '11,"red cup,train', *LINES[2:4], '31,Café",test']
+    kind = 'quotes that do not match; commas and quotes are written "a, b" and "a ""b"""'
+    assert folder.error() == f"own/expressions.csv: {kind} (1): line 2: unexpected end of data"
+    folder.lines[1] = '13,"red cup,train'
+    folder.lines.insert(2, "14,cup,train")
+    assert f"{kind} (1): line 2" in folder.error() and "line 3: 14" in folder.error()
+
+
+INVISIBLE = ["\u200b", "\u2060\u200d", "\u00ad", "\ufeff\ufeff", "\u202e", "\u0301", "\u00a0"]
+
+
+@pytest.mark.parametrize("text", INVISIBLE)
+def test_an_expression_that_nobody_sees_is_empty(folder, text):
+    folder.lines.insert(2, f"11,{text},train")
+    assert "expressions.csv: empty expression (1): line 3" in folder.error()
+
+
+def test_accents_are_composed(folder):
+    composed, decomposed = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
+    folder.lines.append(f"31,{decomposed},test")
+    assert "line repeats an earlier one, delete it (1): line 6 repeats line 5" in folder.error()
+    folder.lines.pop()
+    folder.instances["categories"] = [{"id": 5, "name": composed}, {"id": 6, "name": decomposed}]
+    folder.annotation(22)["category_id"] = folder.annotation(12)["category_id"] = 6
+    tables = folder.read()
+    assert set(tables.instances["category"]) == set(tables.boxes["category"]) == {composed}
+
+
+def test_an_image_is_counted_once_however_many_annotations_it_has(folder):
+    folder.annotation(21).pop("image_id")
+    folder.lines.append("21,blue cup,val")
+    folder.write()
+    folder.instances["images"][0]["height"] = float(HEIGHT)
+    (folder.root / "instances.json").write_text(json.dumps(folder.instances))
+    with pytest.raises(DatasetError) as caught:
+        own.read(folder.root / "instances.json", folder.root / "expressions.csv", folder.root / "images", 0)
+    assert "malformed image (1): image 1: height is 12.0, expected int" in str(caught.value)
+    assert "annotation without a sound image_id (1): annotation 21: no image_id" in str(caught.value)
+
+
+def test_fragments_of_polygons_are_left_out_and_noted(folder):
+    whole = folder.annotation(11)["segmentation"]
+    folder.annotation(11)["segmentation"] = [[3, 3], *whole, [1, 1, 5, 5]]
+    folder.annotation(12)["segmentation"] = [*folder.annotation(12)["segmentation"], []]
+    tables = folder.read()
+    np.testing.assert_array_equal(prepared.decode_mask(tables.instances["mask"][0], HEIGHT, WIDTH), folder.masks[11])
+    assert tables.notes == [
+        "3 polygons of fewer than 6 numbers, which are no area, were left out of 2 masks, such as that of annotation 11"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (
+            [{"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}],
+            "RLE in a list, take it out of the list (1): annot",
+        ),
+        (
+            [1, 1, 5, 1, 5, 5],
+            "number where a polygon is expected, put the numbers of a polygon into a list of their own",
+        ),
+        ([[[1, 1], [5, 1], [5, 5]]], "polygon of lists, write x, y, x, y, ... in one list (1): annotation 11"),
+        ([[[1, 1, 5, 1, 5, 5]]], "polygon of lists, write x, y, x, y, ... in one list (1): annotation 11"),
+        ([], "no segmentation, a box is not enough (1): annotation 11"),
+        ([[]], "polygon with fewer than 6 numbers, or an odd number (1): annotation 11: []"),
+        ("1 1 5 1 5 5", "segmentation is neither a list of polygons nor an RLE (1): annotation 11: '1 1 5 1 5 5'"),
+    ],
+)
+def test_the_shape_of_a_segmentation_is_named_with_the_way_out(folder, segmentation, message):
+    folder.annotation(11)["segmentation"] = segmentation
+    assert f"own/instances.json: {message}" in folder.error()
+
+
 def test_everything_wrong_is_named_at_once(folder):
     folder.lines += ["13,cup,train", "11,,train", *(f"{number},cup,train" for number in range(100, 120))]
     folder.annotation(21)["segmentation"] = [[1, 1, 5, 5]]
@@ -291,7 +377,9 @@ def test_a_tenth_of_the_images_is_val_and_a_tenth_test_with_every_category_in_it
     generator = np.random.default_rng(0)
     names = generator.choice(["cup", "dog", "tree"], (400, 3), p=[0.6, 0.3, 0.1])
     table = instances_of(names.tolist())
-    table["split"] = table["image_id"].map(own.split_by_image(table, 0))
+    splits, parts = own.split_by_image(table, 0)
+    assert parts == 10
+    table["split"] = table["image_id"].map(splits)
     counts = table.groupby(["split", "category"]).size().unstack()
     assert table.groupby("split")["image_id"].nunique().to_dict() == {"test": 40, "train": 320, "val": 40}
     assert ((counts.T / counts.sum(axis=1)).T - table["category"].value_counts(normalize=True)).abs().max().max() < 0.02
@@ -311,7 +399,7 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
         tables = folder.read(seed=seed)
         assert tables.notes == [
             "only what is referred to is annotated: other things of the same category are not counted",
-            f"split by image, a tenth for val and a tenth for test, stratified by category, seed {seed}",
+            f"split by image, one of 10 parts for val and one for test, stratified by category, seed {seed}",
         ]
         assert (tables.expressions.groupby("image_id")["split"].nunique() == 1).all()
         return tables.expressions.set_index("image_id")["split"].to_dict()
@@ -331,8 +419,36 @@ def test_few_images_and_rare_categories_fill_every_split_without_a_word():
         table = instances_of([[f"category {number}" for number in found] for found in names])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            splits = own.split_by_image(table, seed=trial)
+            splits, _ = own.split_by_image(table, seed=trial)
         assert set(splits.values()) == {"train", "val", "test"} and len(splits) == images
+
+
+@pytest.mark.parametrize(
+    ("images", "parts"),
+    [
+        (10, 10),
+        (3 * FEWEST_IMAGES - 1, 10),
+        (3 * FEWEST_IMAGES, 3),
+        (5 * FEWEST_IMAGES - 1, 4),
+        (10 * FEWEST_IMAGES, 10),
+        (1000, 10),
+    ],
+)
+def test_val_and_test_have_enough_images_for_an_interval_where_there_are_enough(images, parts):
+    table = instances_of([["cup"]] * images)
+    splits, found = own.split_by_image(table, 0)
+    assert found == parts
+    counts = pd.Series(splits).value_counts()
+    assert (counts[["val", "test"]].min() >= FEWEST_IMAGES) == (images >= 3 * FEWEST_IMAGES)
+    assert counts["train"] >= counts["val"]
+
+
+def test_images_of_many_annotations_leave_enough_in_val_and_test():
+    generator = np.random.default_rng(0)
+    for trial in range(20):
+        counts = generator.integers(1, 40, int(generator.integers(4 * FEWEST_IMAGES, 12 * FEWEST_IMAGES)))
+        splits, _ = own.split_by_image(instances_of([["cup"] * count for count in counts]), trial)
+        assert pd.Series(splits).value_counts()[["val", "test"]].min() >= FEWEST_IMAGES
 
 
 def test_too_few_images_to_split_are_named(folder):

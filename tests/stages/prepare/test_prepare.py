@@ -14,6 +14,10 @@ from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
 from stages.data import prepared
+from stages.prepare import sources, tables
+from stages.prepare.problems import DatasetError
+from stages.runtime.params import CocoSource
+from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 
 
 @pytest.fixture
@@ -95,9 +99,15 @@ def test_less_than_the_published_set_is_an_error_unless_allowed(tmp_path, prepar
     assert result.returncode == 0
     summary = prepared.read(tmp_path / "data" / "refcoco").summary
     assert summary["partial"]
+    images = {split: counts["images"] for split, counts in summary["counts"].items() if split != "train"}
+    assert max(images.values()) < FEWEST_IMAGES
     assert summary["warnings"] == [
         "not the whole refcoco (unc): train 36 of 42,404 refs, val 14 of 3,811 refs, testA 6 of 1,975 refs, "
-        "testB 6 of 1,810 refs"
+        "testB 6 of 1,810 refs",
+        *(
+            f"{split} has {number} images, fewer than {FEWEST_IMAGES}: its values get no interval and no verdict"
+            for split, number in images.items()
+        ),
     ]
     assert f"warning: {summary['warnings'][0]}" in result.stderr
 
@@ -146,6 +156,55 @@ def test_the_fingerprint_changes_with_annotations_and_images(tmp_path, prepare, 
     refs.unlink()
     result = prepare("refer_true", "--fingerprint", root=str(root))
     assert result.returncode == 1 and "refs(unc).p: No such file" in result.stderr
+
+
+@pytest.fixture
+def linked(tmp_path) -> CocoSource:
+    """Own data whose images lie behind a link, without suffixes."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "kitchen").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "images")
+    listed = [{"id": number, "file_name": f"kitchen/{number}"} for number in range(3)]
+    for entry in listed:
+        (tmp_path / "images" / entry["file_name"]).write_bytes(bytes(7))
+    (tmp_path / "instances.json").write_text(json.dumps({"images": listed}))
+    (tmp_path / "expressions.csv").write_text("ann_id,expression\n")
+    files = {name: str(tmp_path / name) for name in ("instances.json", "expressions.csv", "images")}
+    return CocoSource(
+        kind="coco", instances=files["instances.json"], expressions=files["expressions.csv"], images=files["images"]
+    )
+
+
+def test_the_fingerprint_is_of_what_prepare_reads(tmp_path, linked):
+    first = sources.external(linked)
+    (found,) = first["images"].values()
+    assert (found["files"], found["bytes"]) == (3, 21)
+    (tmp_path / "images" / "notes.txt").write_text("nothing lists it")
+    assert sources.external(linked) == first
+    (tmp_path / "elsewhere" / "2").write_bytes(b"broken")
+    assert sources.external(linked) != first
+    for path in (tmp_path / "elsewhere").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="images: holds none of the 3 images of the source, such as kitchen/0"):
+        sources.external(linked)
+
+
+def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    (tmp_path / "a").write_text("")
+
+    def fingerprint(**sizes: int) -> str:
+        named = {f"{folder}/1.png": size for folder, size in sizes.items()}
+        return sources.fingerprint(tables.Tables(*[pd.DataFrame()] * 3, [tmp_path / "a"], named, []))
+
+    assert fingerprint(kitchen=5, hall=6) != fingerprint(kitchen=6, hall=5)
+
+
+def test_small_splits_are_a_warning_or_a_note():
+    counts = {"train": 5, "val": FEWEST_IMAGES - 1, "testA": FEWEST_IMAGES, "testB": FEW_IMAGES - 1, "test": FEW_IMAGES}
+    warnings, notes = tables.few_images({split: {"images": number} for split, number in counts.items()})
+    assert [line.split()[0] for line in warnings] == ["val"]
+    assert [line.split()[0] for line in notes] == ["testA", "testB"]
 
 
 def test_a_rendered_dataset_has_a_fingerprint_too(prepare, tmp_path):

@@ -222,10 +222,13 @@ def repeat(key):
         (change_ref("sentences", [{"sent_id": 7, "sent": " "}]), "refs(unc).p: empty sent (1): sentence 7 of ref 101"),
         (
             change_ref("sentences", [{"sent_id": 7, "sent": "\ud800"}]),
-            "(1): ref 101: sent is '\\ud800'",
+            "(1): number 0 of ref 101: sent is '\\ud800'",
         ),
         (change_ref("sentences", [{"sent_id": 1020, "sent": "cup"}]), "refs(unc).p: sent_id not unique (1): 1020"),
-        (change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]), "malformed sentence (1): ref 101: no sent"),
+        (
+            change_ref("sentences", [{"sent_id": 7, "raw": "cup"}]),
+            "malformed sentence (1): number 0 of ref 101: no sent",
+        ),
         (repeat("annotations"), "instances.json: annotations id not unique (1): 11"),
         (repeat("images"), "instances.json: images id not unique (1): 1"),
         (lambda folder: folder.instances["images"].append({"id": None}), "images without a sound id (1): number 3: id"),
@@ -248,10 +251,10 @@ def test_wrong_tables_are_named(folder, change, message):
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        (None, "neither a list of polygons nor an RLE"),
-        ([], "neither a list of polygons nor an RLE"),
+        (None, "no segmentation, a box is not enough (1): annotation 11"),
+        ([], "no segmentation, a box is not enough"),
         ([[1, 1, 5, 5]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1, 5, 5]"),
-        ([[1, 1, 5, 5, 1, 5], [1, 1]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1]"),
+        ([[1, 1, 5, 5], [1, 1]], "fewer than 6 numbers, or an odd number (1): annotation 11: [1, 1, 5, 5]"),
         ([[1, 1, 5, 5, 1, 5, 7]], "fewer than 6 numbers, or an odd number"),
         ([[1, 1, 5, 5, 1, "5"]], "a coordinate that is not a number"),
         ([[1, 1, 5, 5, 1, float("nan")]], "not JSON: "),
@@ -298,7 +301,7 @@ def test_images_that_are_not_what_the_source_says_are_named(folder):
         refer.read(files, "sent")
     assert str(caught.value).splitlines() == [
         f"{folder.images}: image missing (1): image 1, 1.jpg",
-        f"{folder.images}: image broken (1): image 2, 2.jpg: not an image",
+        f"{folder.images}: image cannot be read (1): image 2, 2.jpg: it is not an image",
         f"{folder.images}: image of another size than stated (1): image 3, 3.jpg: 12 x 16, stated 16 x 12",
     ]
     tables = refer.read(files, "sent", check_images=False)
@@ -314,7 +317,7 @@ def test_a_jpeg_cut_off_after_its_header_is_named(folder):
     (folder.images / "2.jpg").write_bytes(whole + b"trailing")
     assert len(refer.read(files, "sent").sizes) == 3
     (folder.images / "2.jpg").write_bytes(whole[:-100])
-    assert "image broken (1): image 2, 2.jpg: " in folder.error()
+    assert "image cannot be read (1): image 2, 2.jpg: " in folder.error()
 
 
 @pytest.mark.parametrize("name", ["images/train2014", "train2014", "coco/train2014", "images"])
@@ -340,7 +343,7 @@ def test_every_kind_is_told_at_once_with_its_first_ten_and_their_number(folder):
     first = "; ".join(f"annotation {n} of ref {n}" for n in range(1000, 1010))
     assert missing.endswith("refs(unc).p: empty sent (1): sentence 1011 of ref 101")
     assert any(line.endswith(f"instances.json: annotation missing (30): {first} and 20 more") for line in others)
-    kinds = ["segmentation is neither", "unknown split", "image in two splits (15): image 500 in train and val; image"]
+    kinds = ["no segmentation", "unknown split", "image in two splits (15): image 500 in train and val; image"]
     assert all(any(kind in line for line in others) for kind in kinds)
 
 

@@ -22,6 +22,7 @@ from stages.runtime.params import Params
 from stages.runtime.params import read as read_params
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import PROTOCOLS
+from stages.statistics import evidence
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 WHAT = {
@@ -59,29 +60,34 @@ def files(
     missing: dict[str, list[int]] | None = None,
     supported: float = 0.02,
     summary: dict | None = None,
+    images: dict[str, int] | None = None,
 ) -> dict[str, bytes]:
     """The files as `reports/data` keeps them.
 
     Args:
         means: variant -> its mean; intervals are 3 points to either side.
         missing: variant -> seeds without scores.
-        supported: a difference of at least so much is.
+        supported: a difference of at least so much is, where seeds and images allow a verdict.
+        images: split -> number of its images; by default 400 and more.
     """
     experiment, splits, missing = settings.experiment, list(splits), missing or {}
     (name,) = experiment.datasets
     described = {"dataset": name, "protocol": settings.evaluation.protocol}
     gone = {variant for variant in experiment.variants if len(missing.get(variant, [])) == len(experiment.seeds)}
 
-    def difference(variant: str, against: str) -> dict:
+    sizes = {split: 400 + place for place, split in enumerate(splits)} | (images or {})
+
+    def difference(variant: str, against: str, split: str) -> dict:
+        nothing = dict.fromkeys(DIFFERENCES, math.nan) | {"supported": False, "no_verdict": ""}
         if variant == against or {variant, against} & gone:
-            return dict.fromkeys(DIFFERENCES, math.nan) | {
-                "difference": 0.0 if variant == against else math.nan,
-                "supported": False,
-            }
+            return nothing | {"difference": 0.0 if variant == against else math.nan}
         change = means[variant] - means[against]
+        reason = evidence.no_verdict(sizes[split], len(experiment.seeds) - 1)
         p = 0.01 if abs(change) >= supported else 0.5
-        values = (change, change - 0.03, change + 0.03, p, min(1.0, 2 * p))
-        return {**dict(zip(DIFFERENCES, values, strict=True)), "supported": abs(change) >= supported}
+        p_values = (math.nan, math.nan) if reason else (p, min(1.0, 2 * p))
+        ends = (math.nan, math.nan) if sizes[split] < evidence.FEWEST_IMAGES else (change - 0.03, change + 0.03)
+        values = dict(zip(DIFFERENCES, (change, *ends, *p_values), strict=True))
+        return {**values, "supported": not reason and abs(change) >= supported, "no_verdict": reason}
 
     comparison = [
         {
@@ -92,10 +98,10 @@ def files(
             "seeds": len(experiment.seeds) - len(missing.get(variant, [])),
             "missing": " ".join(map(str, missing.get(variant, []))),
             "expressions": 1000 + place,
-            "images": 400 + place,
+            "images": sizes[split],
             **dict.fromkeys(("mean", "low", "high", "std", "min", "max"), math.nan),
-            **({} if variant in gone else around(means[variant])),
-            **difference(variant, experiment.reference),
+            **({} if variant in gone else around(means[variant], sizes[split])),
+            **difference(variant, experiment.reference, split),
             **dict.fromkeys(dataset_numbers.IMPROVEMENT, math.nan),
             **({} if variant in {*gone, experiment.reference} else BETTER),
         }
@@ -110,7 +116,7 @@ def files(
             "metric": metric,
             **pair,
             "seeds": 0 if {pair["variant"], pair["against"]} & gone else len(experiment.seeds),
-            **difference(pair["variant"], pair["against"]),
+            **difference(pair["variant"], pair["against"], split),
         }
         for pair in pairs(settings)
         for split in splits
@@ -128,7 +134,7 @@ def files(
             "images": 8 if few else 120,
             **dict.fromkeys(("mean", "low", "high", *DIFFERENCES[:3]), math.nan),
             **({} if few or variant in gone else {key: around(means[variant])[key] for key in ("mean", "low", "high")}),
-            **({} if few else {key: difference(variant, experiment.reference)[key] for key in DIFFERENCES[:3]}),
+            **({} if few else {key: difference(variant, experiment.reference, split)[key] for key in DIFFERENCES[:3]}),
         }
         for split in splits
         for family, names in {"length": ("1 to 2", "3 and more"), "distractors": ("0", "1", "2 and more")}.items()
@@ -157,8 +163,9 @@ def files(
     }
 
 
-def around(mean: float) -> dict[str, float]:
-    values = (mean, mean - 0.03, mean + 0.03, 0.01, mean - 0.01, mean + 0.01)
+def around(mean: float, images: int = 400) -> dict[str, float]:
+    ends = (math.nan, math.nan) if images < evidence.FEWEST_IMAGES else (mean - 0.03, mean + 0.03)
+    values = (mean, *ends, 0.01, mean - 0.01, mean + 0.01)
     return dict(zip(("mean", "low", "high", "std", "min", "max"), values, strict=True))
 
 

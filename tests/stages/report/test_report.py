@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import math
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,13 +16,14 @@ import yaml
 from PIL import Image
 
 from stages.data import prepared
-from stages.report import dataset_results
+from stages.report import assemble, dataset_results, writing
 from stages.report.__main__ import main as report
 from stages.report.figures import gallery
 from stages.report.tables import latex
 from stages.runtime import layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
+from stages.tracking import live
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
@@ -376,6 +380,68 @@ def test_files_of_datasets_that_are_no_longer_listed_go(project):
     assert kept.exists()
 
 
+def test_tracked_reports_on_other_datasets_do_not_go_without_a_word(project, monkeypatch, capsys):
+    """DVC removes what the stage makes before it runs it."""
+    monkeypatch.setattr(live, "log_report", lambda *arguments: None)
+
+    def write(*datasets: str) -> str:
+        files = {
+            Path(path.format(name)): name.encode()
+            for name in datasets
+            for path in ("data/{}/comparison.csv", "tables/{}.md", "figures/{}-curves.svg")
+        }
+        monkeypatch.setattr(assemble, "of_results", lambda settings: files)
+        shutil.rmtree(layout.REPORTS, ignore_errors=True)
+        writing.write(report_inputs.params(project, datasets=list(datasets)))
+        return capsys.readouterr().out
+
+    said = (
+        "reports is about scenes alone now; its tracked files about refcoco, refcocog are removed. Git keeps them. To "
+        "have them back, list refcoco, refcocog in experiment.datasets again and run: git restore reports dvc.lock\n"
+    )
+    assert write("scenes", "refcoco", "refcocog") == write("scenes") == ""  # no repository
+    write("scenes", "refcoco", "refcocog")
+    before = read_report()
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *command], check=True)
+    assert write("scenes", "refcoco", "refcocog") == ""
+    assert write("scenes") == said
+    subprocess.run(["git", "restore", "reports"], check=True)
+    assert read_report() == before
+    monkeypatch.setenv("PATH", "")
+    assert write("scenes") == ""  # no git
+
+
+@pytest.mark.parametrize(
+    ("path", "column", "value"),
+    [
+        (layout.history("scenes", "alignformer", 0), "val_mIoU", math.nan),
+        (layout.history("scenes", "baseline", 0), "mask_loss", math.inf),
+        (layout.scores("scenes", "alignformer", 0), "iou", math.nan),
+        (layout.diagnosis("scenes", "baseline", 0) / "thresholds.csv", "mIoU", math.nan),
+        (layout.diagnosis("scenes", "alignformer", 0) / "attention.parquet", "share", math.nan),
+        (layout.diagnosis("scenes", "alignformer", 0) / "embedding.parquet", "x", -math.inf),
+    ],
+)
+def test_what_is_no_number_is_refused_where_it_is_read(project, path, column, value):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    table.loc[table.index[1], column] = value
+    write_table(table, path)
+    where = rf"{path}: {column} is no finite number in 1 of {len(table)} rows, the first of them row 2\."
+    with pytest.raises(SystemExit, match=rf"{where} .*dvc repro -f -s \w+@scenes-\w+-0"):
+        report([])
+    assert not layout.REPORTS.exists()
+
+
+def test_a_summary_with_nan_is_refused(project):
+    build(project, {"scenes": (40, 40)}, [0], per_split=2)
+    path = layout.diagnosis("scenes", "alignformer", 0) / "summary.json"
+    path.write_text(path.read_text().replace('"brier": 0.05', '"brier": NaN'))
+    with pytest.raises(SystemExit, match=r"summary.json holds NaN.*dvc repro -f -s diagnose@scenes-alignformer-0"):
+        report([])
+
+
 def test_images_keep_the_image_s_proportions(project):
     build(project, {"scenes": (90, 60)}, [0])
     for example in gallery.examples(dataset_results.read("scenes", read_params())):
@@ -497,5 +563,5 @@ def test_an_image_of_another_size_is_refused(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     for path in Path("data/scenes/images").iterdir():
         Image.new("RGB", (30, 40)).save(path)
-    with pytest.raises(SystemExit, match="is 30 x 40 pixels, the dataset says 40 x 40"):
+    with pytest.raises(SystemExit, match="it is 30 x 40 pixels, prepared as 40 x 40"):
         report([])

@@ -112,6 +112,13 @@ def test_changed_and_missing_files_are_stale(project):
     assert len(found) == len(names) and all("is missing" in line for line in found)
 
 
+@pytest.mark.parametrize("name", ["provenance.json", "data/scenes/dataset.json", "tables/scenes.md"])
+def test_a_merge_conflict_in_the_report_is_named(project, name):
+    path = layout.REPORTS / name
+    path.write_text(f"<<<<<<< HEAD\n{path.read_text()}=======\n{path.read_text()}>>>>>>> theirs\n")
+    assert f"reports/{name} holds a merge conflict: dvc repro report" in stale()
+
+
 def test_a_file_of_no_dataset_is_stale(project):
     (layout.REPORTS / "data" / "old").mkdir()
     (layout.REPORTS / "data" / "old" / "comparison.csv").write_text("")

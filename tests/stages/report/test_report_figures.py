@@ -32,6 +32,7 @@ from stages.statistics.slices import Family
 from tests.stages.diagnose import diagnosis_inputs
 
 VARIANTS = ["baseline", "vlba", "alignformer"]
+OVER, TITLES = "images and seeds", {"val": "val (chose the epoch)", "testA": "testA"}
 HOSTILE = 'a "quoted" <b> & $x_1$ thing'
 FAMILIES = {
     "length": Family("Length", "words", "", ("1 to 2", "3 and more")),
@@ -48,6 +49,7 @@ def comparison(missing: str = "") -> pd.DataFrame:
             "difference": np.nan if variant == missing else 0.02 * place,
             "difference_low": np.nan if variant == missing else 0.02 * place - 0.03,
             "difference_high": np.nan if variant == missing else 0.02 * place + 0.03,
+            "no_verdict": "",
             "supported": variant != missing and place == 2,
         }
         for place, variant in enumerate(VARIANTS)
@@ -73,7 +75,7 @@ def slices_of_val() -> Slices:
             | dict(zip(dot_plots.DIFFERENCE, (0.01 * place, 0.01 * place - 0.02, 0.01 * place + 0.02), strict=True))
         ]
     ]
-    return Slices(pd.DataFrame(rows), FAMILIES, VARIANTS, "val", "mIoU")
+    return Slices(pd.DataFrame(rows), FAMILIES, VARIANTS, "val", "mIoU", OVER)
 
 
 def aligned(expressions: int = 60, images: int = 20) -> pd.DataFrame:
@@ -119,10 +121,10 @@ def every_figure() -> list[Figure]:
     history = pd.DataFrame({"epoch": [1, 2], "val_mIoU": [0.3, 0.4], "mask_loss": [1.0, 0.5]})
     of_val = slices_of_val()
     return [
-        differences.figure(comparison(), "baseline", "mIoU"),
+        differences.figure(comparison(), "baseline", "mIoU", OVER, TITLES),
         slice_plots.means(of_val, ["baseline", "alignformer"]),
         slice_plots.differences(of_val, "alignformer", "baseline"),
-        alignment_plots.figure(alignment.summarise(aligned()), VARIANTS, "val"),
+        alignment_plots.figure(alignment.summarise(aligned()), VARIANTS, "val", OVER),
         calibration_curves.figure(*calibrated(), VARIANTS, "val", "mIoU"),
         embedding_maps.figure({"baseline": points, "vlba": points}, {"baseline": sample, "vlba": sample}),
         attention.figure(words(), "alignformer"),
@@ -143,10 +145,17 @@ def digests() -> str:
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
-def test_another_process_draws_the_same_bytes():
-    """Whatever Python's hashes of strings are, and whatever the time is."""
-    there = "from tests.stages.report.test_report_figures import digests; print(digests())"
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
+def test_another_process_draws_the_same_bytes(tmp_path):
+    """Whatever Python's hashes of strings are, whatever the time is, and in a notebook of a user with own settings."""
+    style = "font.family: monospace\nfont.size: 20\nlines.linewidth: 9\nsavefig.dpi: 33\naxes.grid: True\n"
+    (tmp_path / "matplotlibrc").write_text(f"{style}xtick.direction: in\nfigure.facecolor: red\npath.snap: False\n")
+    there = (
+        "from stages.runtime.startup import start; start(); "
+        "from tests.stages.report.test_report_figures import digests; print(digests())"
+    )
+    own = {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "module://matplotlib_inline.backend_inline_of_nobody"}
+    own |= {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "PYTHONUTF8": "0", "COLUMNS": "20"}
+    environment = {**os.environ, **own, "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "0"}
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", there], cwd=root, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == digests(), done.stderr
@@ -175,7 +184,7 @@ def test_a_figure_in_the_page_follows_its_theme_and_is_named(figure):
 
 
 def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
-    (panel, _) = differences.figure(comparison(missing="vlba"), "baseline", "mIoU").panels
+    (panel, _) = differences.figure(comparison(missing="vlba"), "baseline", "mIoU", OVER, TITLES).panels
     axes = Canvas().add_subplot()
     panel.draw(axes)
     dots = {
@@ -191,6 +200,20 @@ def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
     assert panel.alt == "Difference in mIoU to baseline on val: vlba no result; alignformer 4.0"
 
 
+def test_nothing_is_filled_without_a_verdict():
+    reason = "a verdict needs something"
+    nowhere = differences.figure(
+        comparison().assign(supported=False, no_verdict=reason), "baseline", "mIoU", "images alone", TITLES
+    )
+    assert [mark.label for mark in nowhere.legend] == ["no verdict"]
+    assert "upported" not in nowhere.caption and f"No verdict on a split: {reason}." in nowhere.caption
+    assert "over images alone" in nowhere.caption
+    table = comparison()
+    table.loc[table["split"] == "val", "no_verdict"] = reason
+    partly = differences.figure(table, "baseline", "mIoU", OVER, TITLES)
+    assert [mark.label for mark in partly.legend] == ["supported", "not supported", "no verdict"]
+
+
 def test_small_slices_have_no_dot():
     (length, _) = slice_plots.differences(slices_of_val(), "alignformer", "baseline").panels
     axes = Canvas().add_subplot()
@@ -201,7 +224,7 @@ def test_small_slices_have_no_dot():
 
 def test_a_measure_that_is_nowhere_defined_is_drawn_without_dots():
     summary = alignment.summarise(aligned().assign(ap_distractors=np.nan))
-    assert rendering.inline(alignment_plots.figure(summary, VARIANTS, "val"), "a")
+    assert rendering.inline(alignment_plots.figure(summary, VARIANTS, "val", OVER), "a")
 
 
 def test_bins_of_seeds_are_pooled_by_their_pixels():

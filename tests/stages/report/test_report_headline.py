@@ -3,6 +3,7 @@
 import pytest
 
 from stages.report.page import headline
+from stages.statistics.evidence import FEWEST_IMAGES
 from tests.stages.report import report_inputs
 
 MINUS = "\N{MINUS SIGN}"
@@ -28,23 +29,36 @@ def here(tmp_path, monkeypatch):
 def test_the_parts_of_the_method_one_after_the_other(tmp_path):
     results = numbers(tmp_path)
     assert headline.headline(results) == (
-        "Bidirectional VLBA: +3.1 mIoU over the variant without it [0.1, 6.1], supported; "
-        f"instance contrast: +0.2 [{MINUS}2.8, 3.2], not supported (val, 2 seeds)."
+        "Bidirectional VLBA: +3.1 mIoU over the variant without it on testA [0.1, 6.1], supported. "
+        f"Instance contrast: +0.2 on testA [{MINUS}2.8, 3.2], not supported (2 seeds)."
     )
     details = headline.details(results)
     assert details.startswith(
-        f"Text-to-pixel VLBA: +1.0 [{MINUS}2.0, 4.0], not supported; pixel-to-text VLBA: 0.0 [{MINUS}3.0, 3.0], not "
-        f"supported; pixel contrast: {MINUS}3.1 [{MINUS}6.1, {MINUS}0.1], a loss, supported. On testA: "
+        f"Text-to-pixel VLBA: +1.0 on testA [{MINUS}2.0, 4.0], not supported. Pixel-to-text VLBA: 0.0 on testA "
+        f"[{MINUS}3.0, 3.0], not supported. Pixel contrast: {MINUS}3.1 on testA [{MINUS}6.1, {MINUS}0.1], a loss, "
+        "supported. Where the epoch was chosen: Bidirectional VLBA: +3.1 on val [0.1, 6.1], supported. Instance"
     )
-    assert "alignformer has the highest mean on val: 58.3 [55.3, 61.3]." in details
+    assert "Highest mean: alignformer on testA, 58.3 [55.3, 61.3]." in details
     assert "One seed" not in details
+
+
+def test_the_headline_is_about_all_splits_that_chose_nothing(tmp_path):
+    said = headline.headline(numbers(tmp_path, splits=("val", "testA", "testB")))
+    assert said.startswith(
+        "Bidirectional VLBA: +3.1 mIoU over the variant without it on testA [0.1, 6.1], supported; +3.1 on testB "
+        "[0.1, 6.1], supported. Instance contrast: +0.2 on testA"
+    )
+    alone = numbers(tmp_path, splits=("val",))
+    chosen = "(2 seeds). The best epoch of each run was chosen on val, so numbers there are a little too good."
+    assert headline.headline(alone).endswith(chosen)
+    assert "Where the epoch was chosen" not in headline.details(alone)
 
 
 def test_a_loss_is_called_one(tmp_path):
     results = numbers(tmp_path, {**MEANS, "vlba": 0.50, "alignformer": 0.45})
     assert headline.headline(results) == (
-        f"Bidirectional VLBA: {MINUS}5.0 mIoU over the variant without it [{MINUS}8.0, {MINUS}2.0], a loss, supported; "
-        f"instance contrast: {MINUS}5.0 [{MINUS}8.0, {MINUS}2.0], a loss, supported (val, 2 seeds)."
+        f"Bidirectional VLBA: {MINUS}5.0 mIoU over the variant without it on testA [{MINUS}8.0, {MINUS}2.0], a loss, "
+        f"supported. Instance contrast: {MINUS}5.0 on testA [{MINUS}8.0, {MINUS}2.0], a loss, supported (2 seeds)."
     )
     details = headline.details(results)
     assert f"Below baseline, supported: vlba on val ({MINUS}5.0), vlba on testA ({MINUS}5.0), alignformer on" in details
@@ -52,7 +66,7 @@ def test_a_loss_is_called_one(tmp_path):
 
 def test_nothing_changes(tmp_path):
     results = numbers(tmp_path, dict.fromkeys(MEANS, 0.5))
-    assert f"instance contrast: 0.0 [{MINUS}3.0, 3.0], not supported" in headline.headline(results)
+    assert f"Instance contrast: 0.0 on testA [{MINUS}3.0, 3.0], not supported" in headline.headline(results)
     assert "does not mean that there is no difference" in headline.details(results)
 
 
@@ -63,22 +77,41 @@ def test_an_interval_without_zero_that_is_not_supported_is_explained(tmp_path):
     assert "the adjustment for several" not in headline.details(numbers(tmp_path))
 
 
-def test_one_seed_cannot_say_what_another_would(tmp_path):
+def test_one_seed_gives_no_verdict_and_says_what_is_needed(tmp_path):
     results = numbers(tmp_path, seeds=[3])
-    assert headline.headline(results).endswith("(val, one seed).")
-    assert "One seed cannot show which differences another seed would repeat" in headline.details(results)
+    said, details = headline.headline(results), headline.details(results)
+    assert said == (
+        "Bidirectional VLBA: +3.1 mIoU over the variant without it on testA [0.1, 6.1]. Instance contrast: +0.2 on "
+        f"testA [{MINUS}2.8, 3.2] (one seed). No verdict on testA: a verdict needs two or more seeds that the variants "
+        "share; the interval is of the images alone."
+    )
+    assert "One seed cannot show which differences another seed would repeat" in details
+    assert "upported" not in said + details and "Highest" not in details
+
+
+def test_too_few_images_give_no_verdict(tmp_path):
+    settings = report_inputs.params(tmp_path)
+    results = report_inputs.numbers(settings, MEANS, ("val", "testA", "testB"), images={"testA": 1})
+    said = headline.headline(results)
+    assert said.startswith(
+        "Bidirectional VLBA: +3.1 mIoU over the variant without it on testA; +3.1 on testB [0.1, 6.1], "
+    )
+    assert f"No verdict on testA: a verdict needs {FEWEST_IMAGES} or more images (here 1)." in said
+    assert "Highest mean: alignformer on testB, 58.3 [55.3, 61.3]." in headline.details(results)
 
 
 def test_without_pairs_it_is_the_difference_to_the_reference(tmp_path):
     results = numbers(tmp_path, variants=["baseline", "alignformer"])
-    assert headline.headline(results) == "alignformer: +3.3 mIoU over baseline [0.3, 6.3], supported (val, 2 seeds)."
-    assert "On testA: alignformer: +3.3 [0.3, 6.3], supported." in headline.details(results)
+    assert (
+        headline.headline(results) == "alignformer: +3.3 mIoU over baseline on testA [0.3, 6.3], supported (2 seeds)."
+    )
+    assert "Where the epoch was chosen: alignformer: +3.3 on val [0.3, 6.3], supported." in headline.details(results)
 
 
 def test_one_variant_alone(tmp_path):
     results = numbers(tmp_path, variants=["baseline"], highlight="baseline")
     assert headline.headline(results) == (
-        "baseline: 55.0 mIoU [52.0, 58.0] on val; no other variant is listed, so there is no difference."
+        "baseline: mIoU of 55.0 [52.0, 58.0] on testA; no other variant is listed, so there is no difference."
     )
     assert headline.details(results) == ""
 
@@ -97,9 +130,10 @@ def test_params_choose_the_variant_and_not_its_place_in_the_list(tmp_path):
     results = numbers(tmp_path, highlight="text_to_pixel")
     assert results.highlight == "text_to_pixel"
     assert headline.headline(results) == (
-        f"Text-to-pixel VLBA: +1.0 mIoU over the variant without it [{MINUS}2.0, 4.0], not supported (val, 2 seeds)."
+        f"Text-to-pixel VLBA: +1.0 mIoU over the variant without it on testA [{MINUS}2.0, 4.0], not supported "
+        "(2 seeds)."
     )
-    assert "On testA: text-to-pixel VLBA: +1.0" in headline.details(results)
+    assert "chosen: Text-to-pixel VLBA: +1.0" in headline.details(results)
     assert headline.details(results).startswith("Pixel-to-text VLBA: 0.0")
 
 
@@ -107,19 +141,19 @@ def test_without_scores_of_the_highlighted_variant_it_is_the_reference_and_says_
     results = numbers(tmp_path, missing={"alignformer": [0, 1]})
     assert results.highlight == "baseline"
     assert headline.headline(results) == (
-        "The highlighted variant alignformer has no scores, so this is about the reference baseline: 55.0 mIoU "
-        "[52.0, 58.0] on val. alignformer has no scores: seeds 0, 1 failed or did not run."
+        "The highlighted variant alignformer has no scores, so this is about the reference baseline: mIoU of "
+        "55.0 [52.0, 58.0] on testA. alignformer has no scores: seeds 0, 1 failed or did not run."
     )
     details = headline.details(results)
-    assert details.startswith("Text-to-pixel VLBA: +1.0") and "bidirectional VLBA: +3.1" in details
-    assert "On testA" not in details and "nan" not in details
+    assert details.startswith("Text-to-pixel VLBA: +1.0") and "Bidirectional VLBA: +3.1" in details
+    assert "Where the epoch" not in details and "nan" not in details
 
 
 def test_the_reference_may_be_highlighted(tmp_path):
     said = headline.headline(numbers(tmp_path, highlight="baseline"))
     assert said == (
-        "baseline: 55.0 mIoU [52.0, 58.0] on val; it is both the highlighted variant and the reference, so there is no "
-        "difference."
+        "baseline: mIoU of 55.0 [52.0, 58.0] on testA; it is both the highlighted variant and the reference, so "
+        "there is no difference."
     )
 
 
@@ -134,7 +168,7 @@ def test_a_part_that_several_pairs_share_names_them(tmp_path):
         }
     )
     said = headline.headline(report_inputs.numbers(settings, {**MEANS, "hot": 0.6}))
-    assert "instance contrast, hot over vlba: +1.9" in said
+    assert "Instance contrast, hot over vlba: +1.9" in said
 
 
 def test_the_metric_is_the_protocols(tmp_path):

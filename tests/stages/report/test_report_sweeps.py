@@ -73,7 +73,7 @@ def test_the_plot_has_a_place_a_value_and_the_reference_as_a_level(reference):
         for name, mean in (("baseline", 0.4), ("a", 0.5), ("b", np.nan), ("c", 0.6))
         for split in ("val", "testA")
     ]
-    figure = sweep_plots.figure(sweep, pd.DataFrame(rows), reference, "mIoU", 1)
+    figure = sweep_plots.figure(sweep, pd.DataFrame(rows), reference, "mIoU", 1, "images and seeds")
     assert len(figure.panels) == 2
     axes = Canvas().add_subplot()
     figure.panels[0].draw(axes)

@@ -22,6 +22,7 @@ from stages.report.tables import (
     slice_tables,
 )
 from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Table, interval, signed
+from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 from tests.stages.report import report_inputs
 
 MEANS = {
@@ -60,7 +61,8 @@ def test_the_main_table_has_means_and_differences_with_intervals(results):
     table = comparison_tables.main_table(results)
     (block,) = table.blocks
     assert block.headings == ["variant", "mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
-    assert [group.title for group in block.groups] == ["val, 1,000 expressions", "testA, 1,001 expressions"]
+    titles = ["val (chose the epoch), 1,000 expressions", "testA, 1,001 expressions"]
+    assert [group.title for group in block.groups] == titles
     assert cells(table)[:3] == [
         ["baseline", "55.0 [52.0, 58.0]", REFERENCE_MARK, "55.0 [52.0, 58.0]", REFERENCE_MARK],
         ["text_to_pixel", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]"],
@@ -103,7 +105,8 @@ def test_the_footer_says_all_that_a_reader_needs(results):
         "Brackets: 95 % interval over images and seeds; images are resampled with all their expressions, and the "
         "spread between seeds is added.",
         "Δ: difference to baseline",
-        "Holm's adjustment for the other variants, within a split and metric.",
+        "The best epoch of each run was chosen on val, so numbers there are a little too good.",
+        "Holm's adjustment for all pairs of variants that the report compares, within a split and metric.",
         "mIoU: mean over expressions of the intersection over union (IoU)",
         "Made by: dvc repro report.",
     ):
@@ -112,11 +115,47 @@ def test_the_footer_says_all_that_a_reader_needs(results):
         assert "dvc repro report" in " ".join(table.footer), table.key
 
 
-def test_one_seed_is_said_to_be_one(tmp_path, settings):
-    one = report_inputs.params(tmp_path, seeds=[3])
-    footer = " ".join(comparison_tables.main_table(report_inputs.numbers(one, MEANS)).footer)
-    assert "One seed (3): what another training would give is not known." in footer
-    assert "the luck of the seed is left out" in footer and "spread between seeds" not in footer
+def test_with_one_seed_nothing_is_bold_and_brackets_are_of_the_images_alone(tmp_path, settings):
+    results = report_inputs.numbers(report_inputs.params(tmp_path, seeds=[3]), MEANS)
+    reason = "a verdict needs two or more seeds that the variants share; the interval is of the images alone."
+    for table in assemble.all_tables(results):
+        text = markdown.to_markdown(table)
+        assert "**" not in text and "images and seeds" not in text and "upported" not in text, table.key
+        if table.key in ("main", "contrasts", "differences", "full"):
+            assert "One seed (3): what another training would give is not known." in text
+            assert "Brackets: 95 % interval over images alone" in text and "spread between seeds" not in text
+            assert f"Nothing is bold on val and testA: {reason}" in text
+    (row,) = rows_of(comparison_tables.difference_table(results), "vlba")[:1]
+    assert [str(cell) for cell in row[1:4]] == ["+6.0 [3.0, 9.0]", "—¹", "—¹"]
+    assert comparison_tables.difference_table(results).notes == [f"¹ A{reason[1:]}"]
+    found = pd.read_csv(io.StringIO(comparison_csv.to_csv(results)))
+    assert set(found["intervals over"]) == {"images alone"} and set(found["no verdict"]) == {reason.removesuffix(".")}
+    assert (
+        not found["mIoU supported"].any() and found["mIoU p adjusted"].isna().all() and found["mIoU low"].notna().all()
+    )
+
+
+def test_few_images_are_said_beside_their_numbers(settings):
+    """Too few have neither interval nor verdict, few have a note."""
+    results = report_inputs.numbers(settings, MEANS, images={"val": FEWEST_IMAGES - 1, "testA": FEWEST_IMAGES})
+    main = comparison_tables.main_table(results)
+    assert [group.title.partition(",")[0] for group in main.blocks[0].groups][-1] == "testA (few images)"
+    assert main.blocks[0].groups[0].title == "val (chose the epoch, too few images), 1,000 expressions"
+    for row in rows_of(main, "vlba"):
+        assert [cell.text for cell in row[1:3]] == ["61.0", "+6.0"]
+    few, enough = rows_of(main, "vlba")
+    assert [(cell.note, cell.bold) for cell in few[1:3]] == [("", False)] * 2
+    assert [(cell.note, cell.bold) for cell in enough[1:3]] == [("[58.0, 64.0]", False), ("[3.0, 9.0]", True)]
+    footer = " ".join(main.footer)
+    assert (
+        f"Nothing is bold on val: a verdict needs {FEWEST_IMAGES} or more images (here {FEWEST_IMAGES - 1})." in footer
+    )
+    assert f"No brackets on val: fewer than {FEWEST_IMAGES} images" in footer
+    assert f"Few images on testA: with fewer than {FEW_IMAGES}, only large differences can be supported." in footer
+    few, enough = rows_of(comparison_tables.difference_table(results), "vlba")
+    assert few[2].text.startswith("—") and enough[2].text == "0.010"
+    every = "".join(map(markdown.to_markdown, assemble.all_tables(results)))
+    assert "nan" not in every and "nan" not in comparison_csv.to_csv(results)
 
 
 def test_partial_data_are_warned_of_in_caption_and_footer(settings):
@@ -219,9 +258,10 @@ def test_a_mix_of_sets_has_a_block_and_a_table_for_each_set(tmp_path, settings):
     results = report_inputs.numbers(mix, MEANS, MIXED)
     main, full = comparison_tables.main_table(results), comparison_tables.full_tables(results)
     by_set = [list(MIXED[:3]), list(MIXED[3:6]), list(MIXED[6:])]
-    assert [[group.title.split(",")[0] for group in block.groups] for block in main.blocks] == by_set
+    assert [[re.split("[ ,]", group.title)[0] for group in block.groups] for block in main.blocks] == by_set
     assert [table.key for table in full] == ["full-refcoco", "full-refcoco+", "full-refcocog"]
-    assert [[group.title.split(",")[0] for group in table.blocks[0].groups] for table in full] == by_set
+    assert [[re.split("[ ,]", group.title)[0] for group in table.blocks[0].groups] for table in full] == by_set
+    assert "chosen on refcoco_val, refcoco+_val and refcocog_val, so" in " ".join(main.footer)
 
 
 def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
@@ -239,7 +279,7 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
         *("1 to 2", "300", "55.0 [52.0, 58.0]", "+6.0 [3.0, 9.0]"),
     ]
     assert [str(cell) for cell in first.groups[1].rows[2]] == ["2 and more", "8", "—¹", "—¹", "—¹", "—¹"]
-    assert table.notes == ["¹ Fewer than 10 images: 2 and more (distractors)."]
+    assert table.notes == [f"¹ Fewer than {FEWEST_IMAGES} images: 2 and more (distractors)."]
     assert not any(cell.bold for block in table.blocks for group in block.groups for row in group.rows for cell in row)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.dvc import remote
 from stages.runtime import dvc_internals
 from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, RWLOCK, SKIPPED, UNREACHABLE, DvcError
 
@@ -135,6 +136,21 @@ def test_dvc_data_hashes_files_and_folders_as_the_lock_file_does(project):
         assert tree.hash("nothing") is None
 
 
+def test_dvc_hashes_no_file_that_file_managers_and_editors_leave(project, root):
+    with dvc_internals.working_tree() as tree:
+        before = tree.hash("folder")
+    shutil.copy(root / ".dvcignore", project)
+    for name in (".DS_Store", "._a.txt", "Thumbs.db", "desktop.ini", "a.txt~", ".a.txt.swp", ".nfs0001", "._b"):
+        (project / "folder" / name).write_text("of somebody")
+    (project / "folder" / ".ipynb_checkpoints").mkdir()
+    (project / "folder" / ".ipynb_checkpoints" / "a.txt").write_text("of somebody")
+    with dvc_internals.working_tree() as tree:
+        assert tree.hash("folder") == before
+        (project / "folder" / "b.txt").write_text("words")
+    with dvc_internals.working_tree() as tree:
+        assert tree.hash("folder") != before
+
+
 def test_dvc_cache_knows_what_it_has(project):
     (recorded,) = entries()["last"]["outs"]
     with dvc_internals.working_tree() as tree:
@@ -147,6 +163,23 @@ def test_dvc_config_names_the_default_remote(project):
     assert dvc_internals.default_remote() is None
     dvc("remote", "add", "--default", "storage", "/nowhere")
     assert dvc_internals.default_remote() == "storage"
+    dvc("remote", "add", "--local", "--default", "nearby", "/nearby")
+    assert dvc_internals.default_remote() == "nearby"
+
+
+def test_dvc_config_of_the_user_is_told_apart_from_that_of_the_clone(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path))
+    dvc("remote", "add", "--global", "--default", "team", "/team")
+    assert "team" in (tmp_path / "config").read_text()
+    assert dvc_internals.default_remote() is None
+    assert dvc_internals.default_remote(("global", "system")) == "team"
+    said = []
+    remote.say_unused(said.append)
+    assert len(said) == 1 and "'team' of your own DVC settings is not used" in said[0]
+    dvc("remote", "default", "--local", "team")  # as the line says
+    assert dvc_internals.default_remote() == "team"
+    remote.say_unused(said.append)
+    assert len(said) == 1
 
 
 def test_dvc_refusals_are_of_one_kind(tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from contextlib import suppress
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.params import __main__ as params_command
 from stages.runtime import params
+from stages.runtime.run import Run
 
 TRAINING = ("recipes", "small", "training")
 SCENES = ("datasets", "scenes")
@@ -24,6 +27,13 @@ SWIN = {
     "window_size": 4,
     "drop_path": 0.0,
     "absolute_positions": True,
+}
+SCENES_ENTRY = {
+    "kind": "scenes",
+    "seed": 0,
+    "image_size": 64,
+    "image_counts": {"train": 8, "val": 4, "testA": 4, "testB": 4},
+    "sentence": "sent",
 }
 REMOVED = object()
 
@@ -152,6 +162,14 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: lists something twice"),
         (("experiment", "outside"), ["refcoco"], "experiment.outside: unknown key; allowed: datasets, variants, seeds"),
         (
+            ("datasets", "Scenes-night"),
+            SCENES_ENTRY,
+            "datasets: Scenes-night goes on from scenes by a dash, which joins names in stages and files, so those of "
+            "one may be taken for the other's: rename one, to Scenes_night for example",
+        ),
+        (("datasets", "SCENES"), SCENES_ENTRY, "datasets: SCENES, scenes: alike but for case, - and _"),
+        (("variants", "Alignformer"), {"vlba": "none"}, "variants: Alignformer, alignformer: alike but for case"),
+        (
             ("evaluation", "protocol"),
             "lav",
             "evaluation.protocol: expected one of 'original', 'lavt', 'caris', 'cris', 'cgformer'",
@@ -164,6 +182,24 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
 )
 def test_an_error_names_its_key_and_what_is_allowed(tmp_path, small_params, keys, value, message):
     assert message in error_after(tmp_path, small_params, (keys, value))
+
+
+def test_accepted_names_never_join_into_one(small_params):
+    """Every pair of datasets, with every variant, of up to three letters."""
+    names = ["".join(letters) for n in (1, 2, 3) for letters in product("ab-", repeat=n) if letters[0] != "-"]
+    refused, accepted = 0, 0
+    for pair in combinations(names, 2):
+        given = params.Params.model_construct(datasets=dict.fromkeys(pair), recipes={}, variants={})
+        runs = {Run(dataset, variant, 0).name for dataset in pair for variant in names}
+        if len(runs) < 2 * len(names):
+            refused += 1
+            with pytest.raises(ValueError, match="rename"):
+                given._names_stay_apart()
+        else:
+            with suppress(ValueError):
+                given._names_stay_apart()
+                accepted += 1
+    assert refused and accepted > 2 * refused
 
 
 def test_all_errors_are_named_at_once(tmp_path, small_params):
@@ -190,7 +226,13 @@ def test_a_key_given_twice_is_named_with_its_line(tmp_path, root):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: b: c", "is not YAML"), ("", "expected a section"), ("[1]", "a list")]
+    ("text", "message"),
+    [
+        ("a: b: c", "is not YAML"),
+        ("a:\n<<<<<<< HEAD\n  b: 1\n=======\n  b: 2\n>>>>>>> other\n", "line 2: a merge conflict of git"),
+        ("", "expected a section"),
+        ("[1]", "a list"),
+    ],
 )
 def test_a_file_that_holds_no_sections(tmp_path, text, message):
     assert message in error_of_text(tmp_path, text)
@@ -218,7 +260,11 @@ def test_command_line(tmp_path, root, monkeypatch, capsys):
     params_command.main([])
     written = (tmp_path / "params.schema.json").read_text()
     assert json.loads(written)["properties"].keys() == params.Params.model_fields.keys()
+    assert capsys.readouterr().out == (
+        "params.yaml is right: 12 runs of recipe small; params.schema.json is new\n"  # 1 x 6 x 2
+    )
     params_command.main(["--check"])
+    assert capsys.readouterr().out.endswith("params.schema.json is up to date\n")
 
     (tmp_path / "params.schema.json").write_text(written + " ")
     with pytest.raises(SystemExit) as stale:

@@ -1,5 +1,6 @@
 """Pretrained encoders: loaded completely or not at all, and frozen as the recipe asks."""
 
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,21 @@ def test_a_pretrained_model_is_saved_whole_and_needs_its_sources_no_more(folders
         type(processor).from_pretrained(tmp_path / "saved").tokenizer(WORDS)["input_ids"]
         == (processor.tokenizer(WORDS)["input_ids"])
     )
+
+
+@pytest.mark.parametrize("kind", ["small", "dinov2", "swin"])
+def test_variants_of_a_recipe_start_from_the_same_weights(folders, small_params, kind):
+    listed = params.Params.model_validate(small_params)
+    chosen = listed.recipes["small"] if kind == "small" else recipe(small_params, folders[kind], folders["text"])
+    tokenizer = build.processor(chosen.model, WORDS).tokenizer
+    weights = []
+    for variant in listed.variants.values():
+        torch.manual_seed(3)
+        weights.append(build.model(chosen, variant, tokenizer).state_dict())
+    assert len(weights) == 6
+    for one, other in combinations(weights, 2):
+        common = [name for name in one if name in other]
+        assert [name for name in common if not torch.equal(one[name], other[name])] == []
 
 
 def test_the_tokenizer_is_the_text_encoders_and_cuts_at_the_recipes_words(folders, small_params):

@@ -98,6 +98,32 @@ def test_one_seed_has_the_images_interval_alone():
     expected = stats.bootstrap((values[1] - values[0],), np.mean, n_resamples=20_000, method="percentile", rng=1)
     interval = expected.confidence_interval
     assert (found.low, found.high) == pytest.approx(tuple(interval), abs=0.04 * (interval.high - interval.low))
+    assert math.isnan(found.p)
+
+
+@pytest.mark.parametrize("values", [[0.95, 0.85, 0.2, 0.6], [0.1, 0.9, 0.9, 0.1], [0.0, 1.0, 1.0, 0.0]])
+def test_intervals_end_where_shares_do(values):
+    """With two seeds of two variants, Student's t alone would go far beyond."""
+    found = of(runs_of(["a", "b"], 2), np.repeat(np.array(values)[:, None], 40, axis=1))
+    mean, difference = found.mean("a"), found.difference("b", "a")
+    assert 0 <= mean.low <= mean.value <= mean.high <= 1
+    assert -1 <= difference.low <= difference.value <= difference.high <= 1
+    half = stats.t.ppf(0.975, 2) * math.sqrt((np.var(values[:2], ddof=1) + np.var(values[2:], ddof=1)) / 4)
+    assert (mean.low, mean.high) == pytest.approx(
+        (max(0, mean.value - half), min(1, mean.value + half)), abs=0.002 * half
+    )
+
+
+def test_a_difference_the_other_way_round_has_the_opposite_sign():
+    found = of(runs_of(["a", "b"], 3), np.random.default_rng(4).random((6, 30)))
+    forth, back = found.difference("b", "a"), found.difference("a", "b")
+    assert (back.value, back.low, back.high, back.p) == (-forth.value, -forth.high, -forth.low, forth.p)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="metric: sums over images must be finite"):
+        of(runs_of(["a", "b"], 2), np.array([[0.5, 0.5]] * 3 + [[0.5, value]]))
 
 
 def test_runs_that_are_missing_leave_the_others_comparable():

@@ -242,6 +242,12 @@ def test_an_experiment_that_was_deleted_comes_back_with_its_runs(migrated):
     assert set(read_runs()) == {"vlba-0", "scenes small"}
 
 
+def test_names_that_differ_are_metrics_that_differ():
+    names = ["a+/val/Pr@0.5", "a_/val/Pr@0.5", "a++/val/Pr@0.5", "a-/val/Pr@0.5", "a+_/val/Pr@0.5", "a_+/val/Pr@0.5"]
+    assert len({store.legal(name) for name in names}) == len(names)
+    assert store.legal("refcoco+_val/Pr@0.5") == "refcoco plus_val/Pr_0.5"
+
+
 def test_no_password_of_an_address_is_printed():
     shown = store.in_words(OSError("API request to https://me:secret@host:5000/api failed\nand more"))
     assert shown == "OSError: API request to https://***@host:5000/api failed"
@@ -249,9 +255,60 @@ def test_no_password_of_an_address_is_printed():
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_status_after_an_exception(migrated, error, status):
+    with live.training_run("scenes", "vlba", 1, SETTINGS):
+        pass
     with pytest.raises(error), live.training_run("scenes", "vlba", 0, SETTINGS):
+        assert read_runs()["scenes small"].info.status == "RUNNING"
         raise error
-    assert read_runs()["vlba-0"].info.status == status
+    runs = read_runs()
+    assert runs["vlba-0"].info.status == runs["scenes small"].info.status == status
+
+
+def test_a_parent_runs_as_long_as_one_of_its_trainings(migrated):
+    def status() -> str:
+        return read_runs()["scenes small"].info.status
+
+    with live.training_run("scenes", "vlba", 0, SETTINGS):
+        with pytest.raises(KeyboardInterrupt), live.training_run("scenes", "vlba", 1, SETTINGS):
+            raise KeyboardInterrupt
+        assert status() == "RUNNING"
+    assert status() == "KILLED"
+    with live.training_run("scenes", "vlba", 1, SETTINGS), live.training_run("scenes", "vlba", 2, SETTINGS) as killed:
+        with store.opened() as opened:  # the process of the second is dead
+            store.send_tags(opened, killed.run_id, {owner.STARTED: "0"})
+        killed.end = lambda status: None
+    assert (read_runs()["vlba-2"].info.status, status()) == ("KILLED", "KILLED")
+    live.log_evaluation("scenes", "baseline", 0, {"val": {"mIoU": 0.5}})
+    assert status() == "KILLED"
+
+
+def test_the_database_lies_in_the_project(tmp_path, monkeypatch):
+    """Also where the stage of another DVC pipeline runs this one: DVC_ROOT is then that project."""
+    outer, inner = tmp_path, tmp_path / "alignformer"
+    copied = inner / ".dvc" / "tmp" / "exps" / "standalone" / "x"
+    copied.mkdir(parents=True)
+    for root, here, expected in ((outer, inner, inner), (inner, copied, inner), (inner, inner, inner)):
+        monkeypatch.chdir(here)
+        monkeypatch.setenv("DVC_ROOT", str(root))
+        assert store.own_database() == expected / "mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("that's it", "apostrophe"), ("/".join(["long" * 50] * 3), "500 bytes")]
+)
+def test_a_folder_in_which_no_database_can_be_made(tmp_path, monkeypatch, folder, reason):
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(store.StoreError, match=reason), store.opened():
+        pass
+
+
+def test_the_own_database_named_in_the_environment_is_the_own(migrated, monkeypatch):
+    """`export MLFLOW_TRACKING_URI=sqlite:///mlflow.db`, for `mlflow models serve`."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    with store.opened() as (client, experiment_id):
+        assert client.get_experiment(experiment_id).artifact_location == (migrated / "mlartifacts").as_uri()
 
 
 def test_status_after_sigterm(migrated):
