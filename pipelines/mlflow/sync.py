@@ -176,10 +176,10 @@ class _Sync:
         """The file of the comparison, and those of its report. Returns whether some were missing."""
         files = [(layout.comparison(dataset), mlruns.COMPARISON)]
         tags = {mlruns.COMPARED: mlruns.md5(layout.comparison(dataset))}
-        entry, datasets = self.entries.get("report"), mlruns.reported(dataset, parent.data.tags["key"])
-        if entry and datasets and self.tree.holds(*entry["outs"]):
+        entry = self.entries.get("report")
+        if entry and mlruns.is_reported(dataset, parent.data.tags["key"]) and self.tree.holds(*entry["outs"]):
             there = filter(Path.is_file, sorted(layout.REPORTS.rglob("*")))
-            files += mlruns.report_files(dataset, datasets, there)
+            files += mlruns.report_files(dataset, there)
             tags |= {mlruns.REPORTED: keys.key("report", keys.inputs_of(entry))}
         again = not tags.items() <= parent.data.tags.items()
         sent = complete_run.send_files(opened, parent, files, again)

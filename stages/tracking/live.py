@@ -161,8 +161,7 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
             parent = _parent(opened, dataset, inputs)
         run_id = parent.info.run_id
         mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
-        of_report = mlruns.report_files(dataset, experiment.datasets, files)
-        for path, folder in [(Path(comparison), mlruns.COMPARISON), *of_report]:
+        for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
             with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)
         if not lost.what:

@@ -7,7 +7,7 @@ result is the same.
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,31 +153,24 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def reported(dataset: str, key: str) -> list[str]:
-    """The datasets of the report in the working tree, if it was made from the ablation's run of this key.
+def is_reported(dataset: str, key: str) -> bool:
+    """Whether the report in the working tree was made from the ablation's run of this key.
 
-    Empty if it is about other datasets, another recipe or other data, or if the comparison has changed since.
+    It was not if it is about other datasets, another recipe or other data, or if the comparison has changed since.
     """
     kept = layout.REPORTS / "data" / dataset / "comparison.csv"
     if not PROVENANCE.exists() or not kept.exists():
-        return []
-    ablations = json.loads(PROVENANCE.read_text(encoding="utf-8"))["mlflow"]
-    own = dataset in ablations and ablations[dataset]["ablation"] == key
-    return list(ablations) if own and kept.read_bytes() == layout.comparison(dataset).read_bytes() else []
+        return False
+    ablation = json.loads(PROVENANCE.read_text(encoding="utf-8"))["mlflow"].get(dataset, {}).get("ablation")
+    return ablation == key and kept.read_bytes() == layout.comparison(dataset).read_bytes()
 
 
-def report_files(dataset: str, datasets: Sequence[str], files: Iterable[Path]) -> list[tuple[Path, str]]:
+def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
     """The page and, among the files of `reports/`, those of the dataset; each with its folder among the artifacts.
 
-    Args:
-        datasets: all datasets of the report: `ten-b-curves.svg` is of `ten-b` if there is one, and not of `ten`.
+    No other dataset's name goes on from this one's by a dash: `params.yaml` may not have such names.
     """
-
-    def dataset_of(path: Path) -> str | None:
-        named = [name for name in datasets if path.stem == name or path.stem.startswith(f"{name}-")]
-        return max(named, key=len, default=None)
-
-    own = [path for path in files if path == PAGE or dataset_of(path) == dataset]
+    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == PAGE]
     return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 
