@@ -20,7 +20,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 6), "red").save(tmp_path / "photos" / "red.png")
     (folder / "own").mkdir(parents=True)
-    (folder / "own" / "instances.json").write_text("{}")
+    (folder / "own" / "instances.json").write_text('{"images": [{"id": 1, "file_name": "red.png"}]}')
     (folder / "own" / "expressions.csv").write_text("ann_id,expression\n")
     monkeypatch.chdir(folder)
     return folder
