@@ -1,9 +1,15 @@
-"""Nothing of the project connects, sends, looks a name up or listens beyond loopback: refused and written down."""
+"""Nothing of the project connects, sends, looks a name up or listens beyond loopback: refused and written down.
+
+Every page that it serves or writes is opened in headless Chromium, which may ask this machine alone.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -11,6 +17,7 @@ import pytest
 from benchmarks import servers
 from benchmarks.clones import ENVIRONMENT, tiny
 from benchmarks.servers import free_port
+from stages.runtime import layout
 from tests.project import clone
 
 PYTHON_M = (sys.executable, "-m")
@@ -45,6 +52,46 @@ class Watched:
         return [f"{lines[0]}: {call}" for lines in said for call in lines[1:]]
 
 
+class Pages:
+    """Headless Chromium. `asked` has every request of a page, its frames and workers that would leave this machine."""
+
+    def __init__(self, browser):
+        self.asked: list[str] = []
+        self.context = browser.new_context()
+        self.context.on("request", lambda request: self._note(request.url))
+        self.context.on("page", lambda page: page.on("websocket", lambda socket: self._note(socket.url)))
+
+    def _note(self, url: str) -> None:
+        if urlsplit(url).hostname not in ("127.0.0.1", None):  # None: file, data and blob
+            self.asked.append(url)
+
+    def open(self, url: str, shows: str):
+        """The page at a URL, a second after a selector finds something: what reports on the user begins late."""
+        page = self.context.new_page()
+        page.goto(url)
+        page.locator(shows).first.wait_for(timeout=60_000)
+        page.wait_for_timeout(1000)
+        return page
+
+    def asked_by(self, url: str, shows: str) -> list[str]:
+        """What a page asks of other machines."""
+        self.asked.clear()
+        self.open(url, shows).close()
+        return self.asked
+
+
+@pytest.fixture(scope="module")
+def pages():
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium")
+    away = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # what leaves is noted, and fails
+    with (
+        playwright.sync_playwright() as player,
+        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox", away])) as browser,
+    ):
+        yield Pages(browser)
+
+
 @pytest.fixture(scope="module")
 def watched(root, tmp_path_factory):
     return Watched(tiny(clone(root, tmp_path_factory.mktemp("project"))), tmp_path_factory.mktemp("log") / "calls")
@@ -74,6 +121,24 @@ with socket.create_server(("127.0.0.1", 0)) as server:
     assert len(watched.tried()) == 5
 
 
+def test_the_browser_notes_what_would_leave(pages, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("""<!DOCTYPE html><meta charset="utf-8">
+<link rel="stylesheet" href="https://style.invalid/a.css">
+<img src="https://image.invalid/a.png"><iframe src="https://frame.invalid/"></iframe>
+<script src="https://script.invalid/a.js"></script>
+<script>
+fetch("https://fetch.invalid/").catch(() => 0);
+navigator.sendBeacon("https://beacon.invalid/", "x");
+new WebSocket("wss://socket.invalid/");
+new Worker(URL.createObjectURL(new Blob(['fetch("https://worker.invalid/")'])));
+</script>
+<p>shown""")
+    kinds = ("style", "image", "frame", "script", "fetch", "beacon", "socket", "worker")
+    found = {urlsplit(url).hostname for url in pages.asked_by(page.as_uri(), "text=shown")}
+    assert found == {f"{kind}.invalid" for kind in kinds}
+
+
 def test_dvc_repro(watched):
     watched.run(*PYTHON_M, "dvc", "repro", "evaluate@scenes-baseline-0")
     assert watched.tried("dvc repro", "stages.prepare", "stages.train", "stages.evaluate") == []
@@ -88,22 +153,97 @@ def test_a_flow_and_a_sync(watched):
     )
 
 
-def test_the_ui_of_mlflow(watched):
+@pytest.fixture(scope="module")
+def mlflow_url(watched):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     store = ("--backend-store-uri", "sqlite:///mlflow.db", "--host", "127.0.0.1")
     with watched.running(*PYTHON_M, "mlflow", "ui", *store, "--port", str(port), "--workers", "1", url=url):
-        assert "<html" in httpx.get(url).text
-        found = httpx.get(f"{url}/api/2.0/mlflow/experiments/search", params={"max_results": 5}).json()
-        assert "alignformer" in {experiment["name"] for experiment in found["experiments"]}
+        yield url
+
+
+@pytest.fixture(scope="module")
+def prefect_url(watched):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    watched.environment["PREFECT_SERVER_UI_API_URL"] = f"{url}/api"  # what its page asks
+    with watched.running(*PYTHON_M, "prefect", "server", "start", "--port", str(port), url=f"{url}/api/health"):
+        yield url
+
+
+def test_the_server_of_mlflow(watched, mlflow_url):
+    assert "<html" in httpx.get(mlflow_url).text
+    found = httpx.get(f"{mlflow_url}/api/2.0/mlflow/experiments/search", params={"max_results": 5}).json()
+    assert "alignformer" in {experiment["name"] for experiment in found["experiments"]}
     assert watched.tried("mlflow ui", "mlflow.server") == []
 
 
-def test_the_ui_of_prefect(watched):
+def test_the_pages_of_mlflow(watched, mlflow_url, pages):
+    address = f"{mlflow_url}/api/2.0/mlflow"
+    found = httpx.get(f"{address}/experiments/get-by-name", params={"experiment_name": "alignformer"}).json()
+    experiment = found["experiment"]["experiment_id"]
+    runs = httpx.post(f"{address}/runs/search", json={"experiment_ids": [experiment]}).json()["runs"]
+    (run,) = [run["info"]["run_id"] for run in runs if run["info"]["run_name"] == "baseline-0"]
+    of_run = f"#/experiments/{experiment}/runs/{run}"
+    for page, shows in {
+        "": "text=alignformer",
+        f"#/experiments/{experiment}/runs": "text=scenes small",
+        of_run: "text=baseline-0",
+        f"{of_run}/model-metrics": "text=Pr_0.5",
+        f"{of_run}/artifacts": "text=baseline-0",
+        "#/models": "text=Registered Models",
+    }.items():
+        assert pages.asked_by(f"{mlflow_url}/{page}", shows) == []
+    assert watched.tried("mlflow ui") == []
+
+
+def test_the_server_of_prefect(watched, prefect_url):
+    assert "<html" in httpx.get(prefect_url, follow_redirects=True).text
+    found = httpx.post(f"{prefect_url}/api/flow_runs/filter", json={"limit": 5}).json()
+    assert [run["state"]["type"] for run in found] == ["COMPLETED"]
+    assert watched.tried("prefect server start", "uvicorn") == []
+
+
+def test_the_pages_of_prefect(watched, prefect_url, pages):
+    (run,) = httpx.post(f"{prefect_url}/api/flow_runs/filter", json={"limit": 5}).json()
+    for page, shows in {
+        "": "text=Flow Runs",
+        "runs": f"text={run['name']}",
+        f"runs/flow-run/{run['id']}": f"text={run['name']}",
+        "flows": "text=experiment",
+        "deployments": "text=Deployments",
+        "artifacts": "text=Artifacts",
+        "concurrency-limits": "text=Concurrency",
+        "settings": "text=Settings",
+    }.items():
+        assert pages.asked_by(f"{prefect_url}/{page}", shows) == []
+    assert watched.tried("prefect server start") == []
+
+
+def test_the_page_of_the_demo(watched, pages):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with watched.running(*PYTHON_M, "prefect", "server", "start", "--port", str(port), url=f"{url}/api/health"):
-        assert "<html" in httpx.get(url, follow_redirects=True).text
-        found = httpx.post(f"{url}/api/flow_runs/filter", json={"limit": 5}).json()
-        assert [run["state"]["type"] for run in found] == ["COMPLETED"]
-    assert watched.tried("prefect server start", "uvicorn") == []
+    with watched.running(*PYTHON_M, "stages.demo", "--port", str(port), url=url):
+        assert pages.asked_by(url, "text=Mask: score") == []
+    assert watched.tried("stages.demo") == []
+
+
+def test_the_page_of_the_plots_is_drawn_offline(watched, pages, root):
+    for table in ("comparison", "slices"):
+        (watched.folder / "results" / table).mkdir(exist_ok=True)
+        shutil.copy(root / "reports/data/scenes" / f"{table}.csv", watched.folder / "results" / table / "scenes.csv")
+    watched.run(*PYTHON_M, "dvc", "plots", "show")
+    page = watched.folder / "dvc_plots" / "index.html"
+    pages.asked.clear()
+    drawn = pages.open(page.as_uri(), "canvas").locator("canvas")
+    heights = drawn.evaluate_all("all => all.map(one => one.height)")
+    assert len(heights) >= 3 and min(heights) > 50
+    assert pages.asked == []
+    assert watched.tried("dvc plots") == []
+
+
+def test_pages_that_are_files(watched, pages, root):
+    watched.run(*PYTHON_M, "stages.prepare", "--inspect", "scenes")
+    assert pages.asked_by((watched.folder / layout.inspection("scenes")).as_uri(), "img") == []
+    assert pages.asked_by((root / layout.REPORTS / "index.html").as_uri(), "text=scenes") == []
+    assert watched.tried("--inspect") == []
