@@ -347,6 +347,8 @@ def test_the_summary_of_a_run(project, squares, monkeypatch):
     run_command(monkeypatch, "alignformer")
     folder = layout.diagnosis("scenes", "alignformer", 0)
     summary, model = json.loads((folder / "summary.json").read_text()), squares.model()
+    nothing = dict.fromkeys(["train", *squares.prepared.evaluation_splits], 0)
+    assert summary["cut_expressions"] == summary["vanished_masks"] == nothing
     assert (summary["protocol"], summary["image_size"], summary["words"]) == ("original", 32, 8)
     assert (summary["grid"], summary["ring_width"]) == ([8, 8], 1)
     assert summary["parameters"] == sum(parameter.numel() for parameter in model.parameters())
