@@ -38,10 +38,17 @@ class AlignFormerOutput(ModelOutput):
     similarity: torch.Tensor | None = None
 
 
+class LevelsError(ValueError):
+    """A setting names vision levels that the encoder does not have."""
+
+
 class AlignFormer(PreTrainedModel):
     """A referring image segmentation model: an image and an expression -> the mask of the object it refers to.
 
     Under one seed, all variants start with the same weights in the tensors that they have in common, by name and shape.
+
+    Raises:
+        LevelsError: VLBA is to follow more levels than the vision encoder has.
     """
 
     config_class = AlignFormerConfig
@@ -53,6 +60,7 @@ class AlignFormer(PreTrainedModel):
         vision_config, text_config = config.encoders
         self.vision = vision_encoder(vision_config)
         dims, word_dim = self.vision.dims, text_config.hidden_size
+        self._require_levels("vlba_levels", config.vlba_levels or 0)
         self.text = text_encoder(text_config)
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
         self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
@@ -109,8 +117,17 @@ class AlignFormer(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
+    def _require_levels(self, key: str, count: int) -> None:
+        if count > len(self.vision.dims):
+            raise LevelsError(f"{key} is {count}, but the vision encoder has {len(self.vision.dims)} levels")
+
     def freeze(self, vision_levels: int = 0, text: bool = False) -> None:
-        """Freeze the first vision levels and, if `text`, the text encoder: no gradient, no dropout."""
+        """Freeze the first vision levels and, if `text`, the text encoder: no gradient, no dropout.
+
+        Raises:
+            LevelsError: there are not so many levels.
+        """
+        self._require_levels("frozen", vision_levels)
         self.frozen = [part for level in range(vision_levels) for part in self.vision.parts(level)]
         self.frozen += [self.text] if text else []
         for part in self.frozen:

@@ -17,6 +17,7 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
         bce_weight: weight of the binary cross-entropy of the mask.
         dice_weight: weight of the dice loss of the mask.
         positive_weight: weight of the pixels inside the mask in the binary cross-entropy.
+        trained_with: variables of the environment that the training rounded by, by name; changes nothing.
     """
 
     model_type = "alignformer"
@@ -28,6 +29,7 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
     bce_weight: float = 1.0
     dice_weight: float = 1.0
     positive_weight: float = 1.1
+    trained_with: dict | None = None
 
     def __post_init__(self, **kwargs):
         self.vision_config = _sub_config(self.vision_config, "swin")

@@ -30,6 +30,7 @@ def segment(
     images: Sequence[Image.Image],
     text: Sequence[str],
     threshold: float = 0.5,
+    truncation: bool = False,
 ) -> list[Prediction]:
     """Segment the object that each expression refers to.
 
@@ -39,15 +40,16 @@ def segment(
         images: one per expression, or one for all.
         text: B expressions.
         threshold: probability above which a pixel is inside.
+        truncation: cut expressions that are longer than the model reads, as in training and evaluation.
 
     Returns:
         B predictions.
 
     Raises:
-        ValueError: an expression is empty or longer than the model reads, or the numbers of images and expressions do
-            not match.
+        ValueError: an expression is empty, or longer than the model reads while `truncation` is off, or the numbers
+            of images and expressions do not match.
     """
-    inputs = processor(images, text)
+    inputs = processor(images, text, truncation=truncation)
     outputs = model(**inputs.to(model.device))
     sizes = [(image.height, image.width) for image in images] * (len(text) // len(images))
     masks = processor.post_process_referring_segmentation(outputs, sizes, threshold)

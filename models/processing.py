@@ -15,6 +15,10 @@ from models.images import rgb
 from models.postprocessing import masks_at_original_size
 
 
+class TooLongError(ValueError):
+    """An expression has more tokens than the model reads."""
+
+
 class AlignFormerProcessor(ProcessorMixin):
     """Images and expressions -> inputs of `AlignFormer.forward`; its outputs -> masks at the original size."""
 
@@ -68,7 +72,7 @@ class AlignFormerProcessor(ProcessorMixin):
         return BatchFeature(inputs)
 
     def check(self, expression: str, truncation: bool = False) -> None:
-        """Raise ValueError if an expression is empty or, without `truncation`, longer than the model reads.
+        """Raise ValueError if an expression is empty, and TooLongError if the model reads less, without `truncation`.
 
         Empty is also one whose characters the tokenizer drops, such as zero-width spaces.
         """
@@ -78,7 +82,7 @@ class AlignFormerProcessor(ProcessorMixin):
             raise ValueError(f"the expression is empty: the tokenizer drops all of {expression!a}")
         tokens, most = len(self.tokenizer(expression, verbose=False)["input_ids"]), self.tokenizer.model_max_length
         if tokens > most and not truncation:
-            raise ValueError(
+            raise TooLongError(
                 f"the expression has {tokens} tokens and the model reads {most}, start and end token included: "
                 f"{expression!r}"
             )

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from stages.card import model_facts
 from stages.card.model_facts import ModelFacts
 from stages.data import prepared
+from stages.data.lost import sentences
 from stages.data.prepared import PreparedDataset
 from stages.runtime import layout
 from stages.runtime.atomic_write import atomic_write
@@ -96,6 +97,8 @@ def card(
         training=recipe.training,
         source=_described(source),
         data=dataset.summary,
+        lost=sentences(model.lost, model.max_tokens, model.image_size),
+        trained_with=model.trained_with,
         protocol=protocol.name,
         metrics=METRICS,
         found=found,

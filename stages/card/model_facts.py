@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.data.lost import CUT, VANISHED
 from stages.runtime import layout
 from stages.runtime.run import Run
 
@@ -17,6 +18,8 @@ class ModelFacts(NamedTuple):
         image_size: pixels, height = width.
         max_tokens: maximal tokens of an expression, special tokens included.
         vocabulary: how many tokens the tokenizer knows.
+        lost: `lost.CUT` and `lost.VANISHED` -> split -> how many.
+        trained_with: variables of the environment that the training rounded by.
     """
 
     vision: str
@@ -25,6 +28,8 @@ class ModelFacts(NamedTuple):
     image_size: int
     max_tokens: int
     vocabulary: int
+    lost: dict[str, dict[str, int]]
+    trained_with: dict[str, str]
 
 
 def read(run: Run) -> ModelFacts:
@@ -47,6 +52,8 @@ def read(run: Run) -> ModelFacts:
         image_size=processor["image_processor"]["size"]["height"],
         max_tokens=tokenizer_config["model_max_length"],
         vocabulary=len(added | set(tokenizer["model"]["vocab"])),
+        lost={kind: diagnosis[kind] for kind in (CUT, VANISHED)},
+        trained_with=config.get("trained_with") or {},
     )
 
 

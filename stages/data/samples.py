@@ -4,7 +4,7 @@
 nothing but tensors, so that all processes share one copy: forked ones by its memory pages, others by shared memory.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, Sequent
 from models.frames import Frame
 from models.parallel import BatchPart
 from models.processing import AlignFormerProcessor
+from stages.data.lost import CUT, VANISHED
 from stages.data.prepared import PreparedDataset, decode_mask, read_image
 from stages.data.samplers import BatchParts, PartRows, WholeImages
 from stages.runtime.errors import UserError
@@ -163,6 +164,22 @@ class Expressions(Dataset):
     def _images(self) -> np.ndarray:
         """Which image each row is about: (N,)."""
         return self.reader.image_index[self.reader.instance_index].numpy()
+
+
+def lost(splits: Mapping[str, Expressions]) -> dict[str, dict[str, int]]:
+    """What the model does not get to see of some splits: `CUT` and `VANISHED` of `stages.data.lost` -> split -> count.
+
+    Decodes the masks of images that are larger than the model's input.
+    """
+    counts: dict[str, dict[str, int]] = {CUT: {}, VANISHED: {}}
+    for split, expressions in splits.items():
+        rows, reader, tokenizer = expressions.rows, expressions.reader, expressions.processor.tokenizer
+        tokens = tokenizer(rows["text"].tolist(), verbose=False)["input_ids"]
+        counts[CUT][split] = sum(len(ids) > tokenizer.model_max_length for ids in tokens)
+        shrunk = reader.sizes.max(dim=1).values[expressions._images] > expressions.frame.size  # (N,)
+        masks = rows.loc[shrunk.numpy(), "ann_id"].drop_duplicates()  # no other loses a pixel
+        counts[VANISHED][split] = sum(not reader.mask(row).any() for row in masks.index)
+    return counts
 
 
 @dataclass(frozen=True)

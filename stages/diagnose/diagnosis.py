@@ -8,7 +8,8 @@ It is written to `results/diagnosis/D/V/S`:
 - `calibration.csv` and `thresholds.csv`, on the protocol's grid, one row for each split and bin of probability, or
   threshold.
 - `samples.csv`, `embedding.parquet`, `attention.parquet`: a few samples of val, the same for all variants and seeds.
-- `summary.json`: means by split, the best threshold on val, parameters and FLOPs by part.
+- `summary.json`: means by split, the best threshold on val, parameters and FLOPs by part, and by split how many
+  expressions are cut and how many masks vanish.
 """
 
 import json
@@ -22,7 +23,7 @@ from models import costs
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.attention.shares import attention_table, look_inside
-from stages.data import prepared
+from stages.data import prepared, samples
 from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
 from stages.diagnose import alignment, closeup
@@ -57,6 +58,7 @@ def diagnose(run: Run, settings: Params) -> None:
         summary = {
             **write_splits(folder, subject, settings.evaluation.batch_size, settings.machine.workers),
             **cost(subject),
+            **lost(subject),
         }
         (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
     print(*told(summary), sep="\n")
@@ -124,6 +126,14 @@ def write_splits(folder: Path, subject: Subject, batch_size: int, workers: int) 
             for split, found in calibrations.items()
         },
     }
+
+
+def lost(subject: Subject) -> dict[str, dict[str, int]]:
+    """What the model did not get to see of each split: of `train` in its own frame, of the others in the protocol's."""
+    dataset = subject.dataset
+    train = Expressions(dataset, dataset.split("train"), subject.processor)
+    evaluated = {split: subject.expressions(dataset.split(split)) for split in dataset.evaluation_splits}
+    return samples.lost({"train": train, **evaluated})
 
 
 def at(curve: pd.DataFrame, threshold: float) -> float:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from models import images
 from models.alignformer import AlignFormer
 from models.prediction import Prediction, segment
-from models.processing import AlignFormerProcessor
+from models.processing import AlignFormerProcessor, TooLongError
 from stages.data import prepared
 from stages.drawing import overlays
 from stages.runtime import processes
@@ -82,7 +82,7 @@ def from_csv(path: Path) -> list[Request]:
 
 
 def check(asked: Sequence[Request], processor: AlignFormerProcessor) -> None:
-    """Check every text before any work, and print which words the model's vocabulary lacks. Raises RequestError."""
+    """Check every text before any work, and print what the model does not read of them. Raises RequestError."""
     places: dict[str, dict[str, None]] = {}
     for request in asked:
         places.setdefault(request.text, {})[request.place] = None
@@ -90,6 +90,8 @@ def check(asked: Sequence[Request], processor: AlignFormerProcessor) -> None:
     for text in places:
         try:
             processor.check(text)
+        except TooLongError as error:
+            print(f"warning: {error}: its end is not read, as in training and in the scores", file=sys.stderr)
         except ValueError as error:
             problems += [f"{place}: {error}" for place in places[text]]
             continue
@@ -129,7 +131,8 @@ def predict(
                     tqdm.write(f"error: {error}", file=sys.stderr)
                     failed += len(batch)
                 else:
-                    found = segment(model, processor, [image], [request.text for _, request in batch], threshold)
+                    texts = [request.text for _, request in batch]
+                    found = segment(model, processor, [image], texts, threshold, truncation=True)
                     for (number, request), prediction in zip(batch, found, strict=True):
                         entries.append(written(out, number, request, image, prediction))
                         tqdm.write(described(entries[-1], out))

@@ -86,12 +86,12 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
                 )
             problems.add(folder, kind, stated)
         if found.orientation in images.TURNED:
-            turned[name] = found.orientation
+            turned[name] = None
         for change in found.changes:
             changed[change][name] = None
     warnings = [
         f"{len(turned):,} images are turned by their EXIF orientation, such as {name}: masks that were drawn on the "
-        "pixels as stored do not lie on them"
+        "pixels as stored lie elsewhere, until the orientation is removed from the files"
         for name in list(turned)[:1]
     ]
     notes = [f"{len(names):,} images {change}, such as {next(iter(names))}" for change, names in changed.items()]

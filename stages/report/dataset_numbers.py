@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.data.lost import CUT, VANISHED, sentences
 from stages.report.provenance import COMMAND
 from stages.runtime import layout
 from stages.runtime.errors import UserError
@@ -146,6 +147,18 @@ class DatasetNumbers:
     def warnings(self) -> list[str]:
         """What a reader must know about the data before comparing numbers."""
         return self.summary.get("warnings", [])
+
+    @property
+    def lost(self) -> list[str]:
+        """What the models did not get to see of the data, in sentences: the same in every run of a recipe."""
+        if not any(name.startswith(CUT) for name in self.diagnosis) or self.diagnosis.empty:
+            return []
+        first = self.diagnosis.iloc[0]
+        counts = {
+            kind: {name.removeprefix(f"{kind}."): int(first[name]) for name in first.index if name.startswith(kind)}
+            for kind in (CUT, VANISHED)
+        }
+        return sentences(counts, int(first["words"]), int(first["image_size"]))
 
     @cached_property
     def missing(self) -> dict[str, list[int]]:

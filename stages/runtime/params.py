@@ -150,6 +150,10 @@ class SwinVision(Section):
     drop_path: Fraction
     absolute_positions: bool = Field(description="learn a position embedding for each patch")
 
+    @property
+    def levels(self) -> int:
+        return len(self.depths)
+
     @model_validator(mode="after")
     def _heads_divide_widths(self):
         if len(self.num_heads) != len(self.depths):
@@ -168,6 +172,10 @@ class ResNetVision(Section):
     stem: Annotated[int, Field(gt=0, description="channels of the stem")]
     channels: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="of each level")]
     depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="blocks of each level")]
+
+    @property
+    def levels(self) -> int:
+        return len(self.depths)
 
     @model_validator(mode="after")
     def _levels_agree(self):
@@ -322,6 +330,21 @@ class Params(Section):
             for name in self.datasets
             for longer in self.datasets
             if longer.lower().startswith(f"{name.lower()}-")
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _levels_exist(self):
+        """The levels of a pretrained encoder are known once its files are read, when a training starts."""
+        recipe = self.experiment.recipe
+        vision = self.recipes[recipe].model.vision
+        what = f"but the vision encoder of recipe {recipe!r} has"
+        wrong = [
+            f"variants.{name}.vlba_levels: {count}, {what} {vision.levels} levels"
+            for name in self.experiment.variants
+            if vision.kind != "pretrained" and (count := self.variants[name].vlba_levels or 0) > vision.levels
         ]
         if wrong:
             raise ValueError("\n".join(wrong))

@@ -9,9 +9,21 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import GradientAccumulationPlugin, parse_flag_from_env
 
 from stages.runtime.errors import UserError
+
+ENGINES = {  # variables that accelerate's own settings turn into, and what trains then instead of this project
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}
+ROUNDING = (  # beginnings of variables by which torch and its libraries choose kernels and precision
+    *("ATEN_", "CUBLAS", "CUDNN_", "DISABLE_ADDMM_", "DNNL_", "MKL_", "NVIDIA_TF32_OVERRIDE", "ONEDNN_", "OPENBLAS_"),
+    *("PYTORCH_TUNABLEOP_", "TORCH_ALLOW_TF32_", "TORCH_BLAS_", "TORCH_CUDNN_", "TORCHDYNAMO_", "TORCHINDUCTOR_"),
+)
+NOT_ROUNDING = ("_NUM_THREADS", "_VERBOSE", "_CACHE_DIR")  # ends of others; `training.threads` sets the threads
 
 
 class ProcessShare(NamedTuple):
@@ -23,6 +35,10 @@ class ProcessShare(NamedTuple):
 
 class NotOneRunError(UserError):
     """Several processes were started but do not form one group; the message says how to start them."""
+
+
+class AccelerateSettingsError(UserError):
+    """Settings of accelerate ask for what a run here cannot do; the message names them."""
 
 
 class OtherEndedError(UserError):
@@ -38,7 +54,13 @@ def here() -> PartialState:
 
     Raises:
         NotOneRunError: `WORLD_SIZE` processes were started, but another number found each other.
+        AccelerateSettingsError: accelerate is set to train by one of `ENGINES`.
     """
+    if engines := [f"{name} ({engine})" for name, engine in ENGINES.items() if parse_flag_from_env(name)]:
+        raise AccelerateSettingsError(
+            f"accelerate is set to {' and '.join(engines)}, which this project does not train with. Unset it, or take "
+            "it out of the file that `accelerate env` names, or start with `accelerate launch --config_file` another"
+        )
     started = int(os.environ.get("WORLD_SIZE", 1))
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (started > 1 and not torch.accelerator.is_available())
     state = PartialState(cpu=on_cpu)
@@ -60,14 +82,28 @@ def share() -> ProcessShare | None:
 
 
 def accelerator(precision: str) -> Accelerator:
-    """An `Accelerator` for this process and a precision: no, bf16 or fp16."""
-    here()
+    """An `Accelerator` for this process and a precision: no, bf16 or fp16. The user's settings change nothing.
+
+    Raises:
+        AccelerateSettingsError: fp16 without a GPU.
+    """
+    if precision == "fp16" and str(here().device) == "cpu":
+        raise AccelerateSettingsError("precision: fp16 needs a GPU, and this process has none: take bf16 or no")
     warnings.filterwarnings(
         "ignore", "Grad strides do not match bucket view strides"
     )  # costs a copy of a few small weights
     return Accelerator(
-        mixed_precision=precision, kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
+        mixed_precision=precision,
+        dynamo_backend="no",  # `training.compile` compiles
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
+
+
+def rounding_settings() -> dict[str, str]:
+    """The user's variables by which torch and its libraries round otherwise, see `ROUNDING`, by name."""
+    names = sorted(name for name in os.environ if name.startswith(ROUNDING) and not name.endswith(NOT_ROUNDING))
+    return {name: os.environ[name] for name in names}
 
 
 @contextmanager

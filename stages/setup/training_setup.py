@@ -5,18 +5,23 @@ from typing import NamedTuple
 import torch
 from accelerate.utils import set_seed
 
-from models.alignformer import AlignFormer
+from models.alignformer import AlignFormer, LevelsError
 from models.processing import AlignFormerProcessor
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
 from stages.runtime import layout
+from stages.runtime.errors import UserError
 from stages.runtime.params import Params, Recipe, Variant
 from stages.runtime.processes import here
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.scoring.score import frame
 from stages.setup import build
+
+
+class OtherEncoderError(UserError):
+    """Variant or recipe names levels that the vision encoder does not have; the message names all three."""
 
 
 class TrainingSetup(NamedTuple):
@@ -38,6 +43,7 @@ def assemble(run: Run, settings: Params) -> TrainingSetup:
     Raises:
         FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
         WeightsError: pretrained weights are missing.
+        OtherEncoderError: the vision encoder has fewer levels than the variant or the recipe names.
     """
     recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[run.variant]
     dataset = prepared.read(layout.prepared(run.dataset))
@@ -48,7 +54,11 @@ def assemble(run: Run, settings: Params) -> TrainingSetup:
     set_seed(run.seed, deterministic=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # takes 2.5 % of a step
     processor = build.processor(recipe.model, train_rows["text"].tolist())
-    model = build.model(recipe, variant, processor.tokenizer)
+    try:
+        model = build.model(recipe, variant, processor.tokenizer)
+    except LevelsError as error:
+        where = f"variant {run.variant!r} with recipe {settings.experiment.recipe!r}"
+        raise OtherEncoderError(f"params.yaml, {where}: {error}") from error
     train = Expressions(dataset, train_rows, processor)
     val = Expressions(dataset, val_rows, processor, frame(protocol))
     set_seed(run.seed + here().process_index, deterministic=True)  # each process draws other dropout

@@ -131,8 +131,9 @@ def _experiment_id(client: "MlflowClient") -> str:
     if existing := client.get_experiment_by_name(name):
         if existing.lifecycle_stage == "deleted":
             client.restore_experiment(existing.experiment_id)
-        if files and existing.artifact_location != files:
-            _repoint(own_database(), existing.artifact_location, files)
+        now = existing.artifact_location
+        if files and now != files and now.startswith(("file:", "/")):  # a bucket is somebody's choice
+            _repoint(own_database(), now, files)
         return existing.experiment_id
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=files, tags=kind)

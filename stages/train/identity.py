@@ -10,7 +10,7 @@ import transformers
 
 from stages.runtime import layout
 from stages.runtime.params import Model, Recipe, Variant
-from stages.runtime.processes import here
+from stages.runtime.processes import here, rounding_settings
 from stages.runtime.run import Run
 from stages.scoring.protocols import Protocol
 
@@ -41,7 +41,7 @@ COMMANDS = "__main__.py"  # .dvcignore leaves these files out
 
 
 def key(run: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
-    """A hash of parameters, data, code, pretrained weights, versions, number of processes and kind of device.
+    """A hash of parameters, data, code, pretrained weights, versions, processes, kind of device, rounding settings.
 
     Returns:
         16 hexadecimal digits.
@@ -57,6 +57,7 @@ def key(run: Run, recipe: Recipe, variant: Variant, protocol: Protocol) -> str:
         "versions": [torch.__version__, transformers.__version__],
         "processes": here().num_processes,
         "device": here().device.type,
+        "rounding": rounding_settings(),
     }
     return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -8,13 +8,14 @@ from safetensors import SafetensorError
 
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
+from stages.data import lost, samples
 from stages.runtime import layout, processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.runtime.run_lock import only_trainer
-from stages.setup.training_setup import assemble
+from stages.setup.training_setup import TrainingSetup, assemble
 from stages.tracking import live, mlruns
 from stages.train.checkpoints import Checkpoints
 from stages.train.identity import key
@@ -43,6 +44,9 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
         checkpoints = Checkpoints(folder, key(run, setup.recipe, setup.variant, setup.protocol), checkpoint_seconds)
         params = mlruns.flatten(recipe=setup.recipe, variant=setup.variant)
         main = process.is_main_process
+        if main:
+            say(setup)
+        setup.model.config.trained_with = processes.rounding_settings() or None
         with live.training_run(*run, params=params) if main else nullcontext() as tracked:
             model, history = fit(
                 setup.model,
@@ -59,6 +63,16 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
                 return
             write(run, model, setup.processor, pd.DataFrame(history).assign(protocol=setup.protocol.name))
             tracked.log_folder(layout.model(*run), "model")
+
+
+def say(setup: TrainingSetup) -> None:
+    """Print what changes the result and is easily overlooked: data that the model does not see, the user's settings."""
+    counts = samples.lost({"train": setup.train, "val": setup.val})
+    lines = lost.sentences(counts, setup.recipe.model.max_words, setup.val.frame.size)
+    if settings := processes.rounding_settings():
+        lines.append(f"Set in the environment and recorded, since results follow from it: {settings}.")
+    if lines:
+        print("note:", *lines, flush=True)
 
 
 def write(run: Run, model: AlignFormer, processor: AlignFormerProcessor, history: pd.DataFrame) -> None:

@@ -88,7 +88,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "counts": _counts(results),
         "source": _source(results.source),
         "protocol": results.protocol.name,
-        "notes": results.summary.get("notes", []),
+        "notes": [*results.summary.get("notes", []), *results.lost],
         "fingerprint": plain(results.fingerprint),
         "checks": [check.replace("_", " ") for check in results.summary.get("checks", [])],
     }

@@ -26,7 +26,17 @@ from stages.statistics.evidence import FEWEST_IMAGES
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 RUN = Run("scenes", "alignformer", 0)
-FACTS = ModelFacts("swin", "bert", parameters=1234, image_size=32, max_tokens=8, vocabulary=11)
+LOST = {"cut_expressions": {"train": 1200, "val": 0}, "vanished_masks": {"train": 0, "val": 3}}
+FACTS = ModelFacts(
+    "swin",
+    "bert",
+    parameters=1234,
+    image_size=32,
+    max_tokens=8,
+    vocabulary=11,
+    lost=LOST,
+    trained_with={"MKL_CBWR": "AVX2"},
+)
 SOURCES = {
     "refer": {"kind": "refer", "name": "refcoco", "split_by": "unc", "root": "refer", "sentence": "sent"},
     "mix": {"kind": "mix", "mix": ["refcoco", "refcocog"], "root": "refer", "sentence": "sent"},
@@ -91,6 +101,13 @@ def test_hubs_read_its_metrics(written, scores):
     }
     assert found == pytest.approx(numbers)
     assert data.datasets == ["scenes"]
+
+
+def test_what_the_model_did_not_see_and_what_it_was_trained_with_are_said(written):
+    said = written()
+    assert "- Expressions of more than 8 tokens, whose end the model does not read: 1,200 in train.\n" in said
+    assert "- Masks without a pixel at the model's input size, 32 x 32: 3 in val.\n" in said
+    assert "| environment of the training | `MKL_CBWR=AVX2` |\n" in said
 
 
 def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, monkeypatch):
@@ -171,7 +188,7 @@ def test_the_facts_in_the_files_are_those_of_the_loaded_model(squares, tmp_path,
     with pytest.raises(FileNotFoundError, match=r"summary\.json is missing: make it with: dvc repro diagnose@scenes"):
         model_facts.read(RUN)
     summary.parent.mkdir(parents=True)
-    summary.write_text(json.dumps({"parameters": 77}))
+    summary.write_text(json.dumps({"parameters": 77, **LOST}))
     loaded, processor = trained.load(folder)
     expected = ModelFacts(
         loaded.config.vision_config.model_type,
@@ -180,5 +197,7 @@ def test_the_facts_in_the_files_are_those_of_the_loaded_model(squares, tmp_path,
         image_size=processor.frame.size,
         max_tokens=processor.tokenizer.model_max_length,
         vocabulary=len(processor.tokenizer),
+        lost=LOST,
+        trained_with={},
     )
     assert model_facts.read(RUN) == expected

@@ -30,7 +30,7 @@ from models.processing import AlignFormerProcessor
 from stages.data import samples
 from stages.data.prepared import INSTANCE_COLUMNS, PreparedDataset, encode_mask
 from stages.data.samplers import OneExpressionPerRef, WholeImages
-from stages.data.samples import Batch, Expressions, ImageError
+from stages.data.samples import Batch, Expressions, ImageError, lost
 from stages.setup.build import word_tokenizer
 
 
@@ -476,3 +476,13 @@ def test_a_worker_reads_the_table_without_a_copy_of_it(tmp_path):
     loader = DataLoader(objects, batch_size=None, sampler=lists, num_workers=1, persistent_workers=True)
     assert private_memory_grown(loader) > 50 * megabyte
     assert len(ForkingPickler.dumps(expressions.reader)) < 20_000  # to spawned workers: names of shared memory
+
+
+def test_what_the_model_does_not_see_is_counted(squares):
+    """With the special ones, "the red one" is 5 tokens. Of 60 columns, a mask keeps the 32 in the middle of pixels."""
+    squares.processor.tokenizer.model_max_length = 4
+    fence = np.ones((40, 60), dtype=bool)
+    fence[:, [(2 * column + 1) * 60 // 64 for column in range(32)]] = False
+    squares.prepared.instances.loc[squares.prepared.instances.index[0], "mask"] = encode_mask(fence)
+    found = lost({split: squares.expressions(split) for split in ("train", "val")})
+    assert found == {"cut_expressions": {"train": 4, "val": 4}, "vanished_masks": {"train": 1, "val": 1}}

@@ -89,7 +89,9 @@ def test_sizes_are_those_of_the_upright_image_and_turned_images_are_a_warning(tm
     turned = (
         "1 images are turned by their EXIF orientation, such as 1.jpg: masks that were drawn on the pixels as stored"
     )
-    assert found.warnings == ([] if orientation == 1 else [f"{turned} do not lie on them"])
+    assert found.warnings == (
+        [] if orientation == 1 else [f"{turned} lie elsewhere, until the orientation is removed from the files"]
+    )
     if orientation >= 5:
         message = error(tmp_path, width=WIDTH, height=HEIGHT)
         assert message.startswith("size as stored, but the image is turned by its EXIF orientation; if the masks are")

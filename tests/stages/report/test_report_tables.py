@@ -171,6 +171,15 @@ def test_partial_data_are_warned_of_in_caption_and_footer(settings):
         assert "Partial data, not comparable with published results." in table.footer
 
 
+def test_what_the_models_did_not_see_is_told(settings):
+    files = report_inputs.files(settings, MEANS)
+    table = pd.read_csv(io.BytesIO(files["diagnosis.csv"]))
+    counts = {"cut_expressions.train": 7, "cut_expressions.val": 0, "vanished_masks.train": 0, "vanished_masks.val": 0}
+    files["diagnosis.csv"] = table.assign(words=20, image_size=64, **counts).to_csv(index=False).encode()
+    found = dataset_numbers.from_files("scenes", settings, files)
+    assert found.lost == ["Expressions of more than 20 tokens, whose end the model does not read: 7 in train."]
+
+
 def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
     results = report_inputs.numbers(settings, MEANS, missing={"vlba": [0, 1], "alignformer": [1]})
     assert results.scored == ["baseline", "text_to_pixel", "pixel_to_text", "vlba_pixel", "alignformer"]

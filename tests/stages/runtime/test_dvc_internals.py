@@ -189,6 +189,14 @@ def test_dvc_refusals_are_of_one_kind(tmp_path, monkeypatch):
             refused()
 
 
+def test_dvc_refuses_a_project_without_git_and_the_ways_out_are_named(project):
+    Path(".dvc/config").write_text("")  # as in a zip of a clone
+    with pytest.raises(DvcError, match="is not a git repository: `git init` makes it one, or `dvc config --local core"):
+        dvc_internals.stages()
+    dvc("config", "--local", "core.no_scm", "true")
+    assert len(dvc_internals.stages()) == 3
+
+
 def test_dvc_load_yaml_reads_yaml_1_2_and_refuses_what_is_none(tmp_path):
     (tmp_path / "file.yaml").write_text("a: no\nb: [1, 0o7]\n")
     content = dvc_internals.read_yaml(tmp_path / "file.yaml")

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DynamoBackend
 from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
@@ -435,3 +437,42 @@ def test_an_error_in_one_process_ends_all(project):
     assert done.returncode != 0
     assert f"{image.name}, image_id" in done.stderr and "it does not exist" in done.stderr
     assert "Connection closed" not in done.stderr
+
+
+# Accelerate's own settings
+
+
+@pytest.fixture
+def fresh_accelerate(monkeypatch):
+    """accelerate without the state that other tests left, on the CPU."""
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_the_users_settings_of_accelerate_change_nothing(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    accelerator = processes.accelerator("no")
+    assert accelerator.gradient_accumulation_steps == 1
+    assert accelerator.state.dynamo_plugin.backend == DynamoBackend.NO
+    assert accelerator.mixed_precision == "no"
+    model = nn.Linear(2, 2)
+    assert accelerator.prepare(model) is model
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("engine", ["DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG"])
+def test_another_engine_of_accelerate_is_refused(monkeypatch, engine):
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(processes.AccelerateSettingsError, match=f"ACCELERATE_USE_{engine}"):
+        processes.here()
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_fp16_without_a_gpu_is_refused():
+    with pytest.raises(processes.AccelerateSettingsError, match="fp16 needs a GPU"):
+        processes.accelerator("fp16")

@@ -17,8 +17,11 @@ from transformers import (
     SwinModel,
 )
 
-from stages.runtime import params
-from stages.setup import build
+from stages.data import prepared
+from stages.runtime import layout, params
+from stages.runtime.errors import UserError
+from stages.runtime.run import Run
+from stages.setup import build, training_setup
 from stages.setup.optimizer import build_optimizer
 from stages.setup.pretrained import WeightsError
 
@@ -118,6 +121,23 @@ def test_variants_of_a_recipe_start_from_the_same_weights(folders, small_params,
     for one, other in combinations(weights, 2):
         common = [name for name in one if name in other]
         assert [name for name in common if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize(("levels", "frozen", "message"), [
+    (9, 0, "variant 'alignformer' with recipe 'small': vlba_levels is 9, but the vision encoder has 4 levels"),
+    (4, 5, "variant 'alignformer' with recipe 'small': frozen is 5, but the vision encoder has 4 levels"),
+])  # fmt: skip
+def test_levels_that_a_pretrained_encoder_lacks_are_an_error(
+    folders, small_params, squares, tmp_path, monkeypatch, levels, frozen, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training_setup, "set_seed", lambda *arguments, **options: None)
+    recipe(small_params, folders["dinov2"], folders["text"], frozen)
+    small_params["variants"]["alignformer"]["vlba_levels"] = levels
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
+    with pytest.raises(UserError, match=message):
+        training_setup.assemble(Run("scenes", "alignformer", 0), params.Params.model_validate(small_params))
 
 
 def test_the_tokenizer_is_the_text_encoders_and_cuts_at_the_recipes_words(folders, small_params):

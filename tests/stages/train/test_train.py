@@ -1,6 +1,7 @@
 """Training: optimizer, schedule and the loop."""
 
 import copy
+import json
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 import yaml
 
 from stages.data import prepared
-from stages.runtime import layout, params
+from stages.runtime import layout, params, processes
 from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS
@@ -19,6 +20,7 @@ from stages.setup.optimizer import build_optimizer, schedule
 from stages.tracking import live
 from stages.train import loop
 from stages.train import training as stage
+from stages.train.identity import key
 from stages.train.loop import fit
 from stages.train.loss_meter import NonFiniteLossError
 
@@ -242,6 +244,42 @@ def torch_as_it_was():
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("contrastive", ["none", "instance"])
+def test_variants_draw_the_same_dropout(squares, training, contrastive):
+    """Every variant has drawn as much from torch's generator after an epoch, so the next step drops the same."""
+    states = []
+    for vlba in ("none", "bidirectional"):
+        model = squares.model(vlba=vlba, contrastive=contrastive)
+        model.frozen = [model.vision]  # drop path draws for each sample, and samples share images only before VLBA
+        fit_squares(squares, training, model)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+@pytest.mark.usefixtures("torch_as_it_was")
+def test_the_stage_says_and_keeps_what_is_easily_overlooked(squares, small_params, tmp_path, monkeypatch, capsys):
+    """Expressions that are cut, and a setting of the user's that changes rounding."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(live.store, "opened", None)
+    for name in processes.rounding_settings():
+        monkeypatch.delenv(name)
+    small_params["recipes"]["small"]["model"]["max_words"] = 4
+    Path("params.yaml").write_text(yaml.safe_dump(small_params))
+    instances = squares.prepared.instances.reset_index()
+    prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
+    run, settings = Run("scenes", "baseline", 0), params.read()
+    determined_by = run, settings.recipes["small"], settings.variants["baseline"], PROTOCOLS["original"]
+    without = key(*determined_by)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    stage.train(run, settings, 300.0)
+    (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert "more than 4 tokens, whose end the model does not read: 4 in train, 4 in val." in note
+    assert "ONEDNN_MAX_CPU_ISA" in note
+    config = json.loads((layout.model(*run) / "config.json").read_text())
+    assert config["trained_with"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert key(*determined_by) != without
 
 
 @pytest.mark.usefixtures("torch_as_it_was")
