@@ -235,9 +235,8 @@ def test_the_page_of_the_plots_is_drawn_offline(watched, pages, root):
     watched.run(*PYTHON_M, "dvc", "plots", "show")
     page = watched.folder / "dvc_plots" / "index.html"
     pages.asked.clear()
-    drawn = pages.open(page.as_uri(), "canvas").locator("canvas")
-    heights = drawn.evaluate_all("all => all.map(one => one.height)")
-    assert len(heights) >= 3 and min(heights) > 50
+    opened = pages.open(page.as_uri(), "canvas:visible")
+    assert opened.locator("canvas:visible").count() == 3  # one history, comparison, slices; the other is not trained
     assert pages.asked == []
     assert watched.tried("dvc plots") == []
 
