@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.runtime import dvc_internals, keys, merge_conflicts
+from stages.runtime import dvc_internals, keys, layout, merge_conflicts
 from stages.runtime.dvc_internals import DvcStage
 
 Dag = dict[str, set[str]]  # stage -> the stages it waits for, in an order in which they can run
@@ -64,7 +64,8 @@ def _stages(*arguments: str) -> list[DvcStage]:
     command = [sys.executable, "-m", "pipelines.dvc.read_dag", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        reason = merge_conflicts.named(Path("dvc.yaml")) or done.stderr.strip()
+        conflicts = filter(None, map(merge_conflicts.named, (Path("dvc.yaml"), layout.PARAMS)))
+        reason = next(conflicts, done.stderr.strip())
         raise DagError(f"DVC cannot read the pipeline: {reason}")
     if not (stages := json.loads(done.stdout)):
         raise DagError("DVC finds no stage: dvc.yaml is missing, empty, or ignored by git or .dvcignore")

@@ -256,6 +256,7 @@ def files_held() -> Iterator[None]:
     from dvc.lock import make_lock
     from dvc.rwlock import RWLOCK_LOCK
 
+    RWLOCK.parent.mkdir(parents=True, exist_ok=True)  # a new clone has none
     names = ("lock", RWLOCK_LOCK)
     project, rwlock = (make_lock(str(RWLOCK.with_name(name)), str(RWLOCK.parent), wait=True) for name in names)
     with project, rwlock:

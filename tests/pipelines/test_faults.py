@@ -5,6 +5,7 @@ The long ones, on the real stages, are injected by `python -m benchmarks.faults`
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,18 @@ def test_a_merge_conflict_in_the_lock_file_is_named_and_left_to_the_user(project
     Path("dvc.yaml").write_text(f"<<<<<<< HEAD\n{PIPELINE}=======\n>>>>>>> theirs\n")
     with pytest.raises(DagError, match=r"DVC cannot read the pipeline: dvc\.yaml: line 1: a merge conflict of git"):
         dag.read()
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("params.yaml").write_text("a: 1\n<<<<<<< HEAD\nb: 2\n=======\nb: 3\n>>>>>>> theirs\n")
+    with pytest.raises(DagError, match=r"DVC cannot read the pipeline: params\.yaml: line 2: a merge conflict of git"):
+        dag.read()
+
+
+def test_a_lock_file_that_is_cut_off_is_put_aside_where_dvc_never_ran(project):
+    """As in a new clone: there is no folder `.dvc/tmp` yet."""
+    LOCK.write_bytes(LOCK.read_bytes()[:20])
+    shutil.rmtree(RWLOCK.parent)
+    repair()
+    assert DAMAGED.exists() and not LOCK.exists()
 
 
 @pytest.mark.parametrize("content", ["", '{"write": {"', None], ids=["empty", "cut off", "another program's"])
