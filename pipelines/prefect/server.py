@@ -105,7 +105,7 @@ def why_not_started(log: Path, since: int) -> str:
         aside = database.with_name("aside")
         lines.append(
             f"{database} holds the history of flow runs and nothing else. If it is damaged, or of a newer Prefect, put "
-            f"it aside: mkdir {aside} && mv {database}* {aside}"
+            f"it aside: mkdir -p {aside} && mv {database}* {aside}"
         )
     return "\n".join(lines)
 
