@@ -155,6 +155,8 @@ def test_few_images_are_said_beside_their_numbers(settings):
     assert f"Few images on testA: with fewer than {FEW_IMAGES}, only large differences can be supported." in footer
     few, enough = rows_of(comparison_tables.difference_table(results), "vlba")
     assert few[2].text.startswith("—") and enough[2].text == "0.010"
+    every = "".join(map(markdown.to_markdown, assemble.all_tables(results)))
+    assert "nan" not in every and "nan" not in comparison_csv.to_csv(results)
 
 
 def test_where_nothing_has_an_interval_none_is_explained(settings):
@@ -163,8 +165,6 @@ def test_where_nothing_has_an_interval_none_is_explained(settings):
     said = " ".join([main.caption, *main.footer])
     assert "No brackets on val and testA" in said and "Brackets:" not in said and "95 %" not in said
     assert "interval" not in headline.details(few)
-    every = "".join(map(markdown.to_markdown, assemble.all_tables(results)))
-    assert "nan" not in every and "nan" not in comparison_csv.to_csv(results)
 
 
 def test_partial_data_are_warned_of_in_caption_and_footer(settings):
