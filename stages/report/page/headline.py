@@ -62,8 +62,12 @@ def details(results: DatasetNumbers) -> str:
         )
     if results.over == "images alone":
         sentences.append(
-            "One seed cannot show which differences another seed would repeat: its intervals cover the luck of the "
-            "images alone."
+            "One seed cannot show which differences another seed would repeat"
+            + (
+                ": its intervals cover the luck of the images alone."
+                if captions.has_intervals(results, results.splits)
+                else "."
+            )
         )
     return " ".join(sentences)
 

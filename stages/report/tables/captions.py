@@ -81,9 +81,17 @@ def listing(names: list[str]) -> str:
 
 def caption(results: DatasetNumbers, title: str) -> str:
     """The title with its dataset, what the data warn of, and the unit."""
-    return " ".join(
-        [f"{title} on {results.name}.", *_warnings(results), f"In percent, with 95 % intervals over {results.over}."]
+    unit = (
+        f"In percent, with 95 % intervals over {results.over}."
+        if has_intervals(results, results.splits)
+        else "In percent."
     )
+    return " ".join([f"{title} on {results.name}.", *_warnings(results), unit])
+
+
+def has_intervals(results: DatasetNumbers, splits: list[str]) -> bool:
+    """Whether one of some splits has enough images for an interval."""
+    return any(results.images[split] >= FEWEST_IMAGES for split in splits)
 
 
 def meanings(results: DatasetNumbers, metrics: list[str]) -> list[str]:
@@ -113,8 +121,10 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
         *([f"{data_warning(results)}."] if data_warning(results) else []),
         f"{counts}.",
         *limits(results, splits),
-        f"Brackets: 95 % interval over {results.over}; images are resampled with all their expressions, and {seeds}.",
     ]
+    if has_intervals(results, splits):
+        drawn = "images are resampled with all their expressions"
+        sentences.append(f"Brackets: 95 % interval over {results.over}; {drawn}, and {seeds}.")
     if differences and len(results.variants) > 1:
         sentences += [
             f"Δ: difference to {results.reference} on the same expressions and seeds, taken before rounding.",

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from stages.report import assemble, dataset_numbers
+from stages.report.page import headline
 from stages.report.tables import (
     comparison_csv,
     comparison_tables,
@@ -156,6 +157,14 @@ def test_few_images_are_said_beside_their_numbers(settings):
     assert few[2].text.startswith("—") and enough[2].text == "0.010"
     every = "".join(map(markdown.to_markdown, assemble.all_tables(results)))
     assert "nan" not in every and "nan" not in comparison_csv.to_csv(results)
+
+
+def test_where_nothing_has_an_interval_none_is_explained(settings):
+    few = report_inputs.numbers(settings, MEANS, images={"val": FEWEST_IMAGES - 1, "testA": FEWEST_IMAGES - 1})
+    main = comparison_tables.main_table(few)
+    said = " ".join([main.caption, *main.footer])
+    assert "No brackets on val and testA" in said and "Brackets:" not in said and "95 %" not in said
+    assert "interval" not in headline.details(few)
 
 
 def test_partial_data_are_warned_of_in_caption_and_footer(settings):
