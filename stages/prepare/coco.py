@@ -79,8 +79,8 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
         if dropped := len(segmentation) - len(_polygons(segmentation)):
             fragments[ann_id] = dropped
     notes = [
-        f"{sum(fragments.values()):,} polygons of fewer than 6 numbers, which are no area, were left out of "
-        f"{len(fragments):,} masks, such as that of annotation {ann_id}"
+        f"polygons left out, as fewer than 6 numbers are no area: {sum(fragments.values()):,}; masks that had them: "
+        f"{len(fragments):,}, such as that of annotation {ann_id}"
         for ann_id in list(fragments)[:1]
     ]
     return pd.DataFrame(rows, columns=INSTANCE_COLUMNS), notes

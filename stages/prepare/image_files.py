@@ -90,11 +90,11 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
         for change in found.changes:
             changed[change][name] = None
     warnings = [
-        f"{len(turned):,} images are turned by their EXIF orientation, such as {name}: masks that were drawn on the "
-        "pixels as stored lie elsewhere, until the orientation is removed from the files"
+        f"images that are turned by their EXIF orientation: {len(turned):,}, such as {name}. Masks that were drawn on "
+        "the pixels as stored lie elsewhere, until the orientation is removed from the files"
         for name in list(turned)[:1]
     ]
-    notes = [f"{len(names):,} images {change}, such as {next(iter(names))}" for change, names in changed.items()]
+    notes = [f"images that {change}: {len(names):,}, such as {next(iter(names))}" for change, names in changed.items()]
     return Checked(sizes, warnings, notes)
 
 

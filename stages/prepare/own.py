@@ -64,8 +64,9 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
     if not given:
         splits, parts = split_by_image(found, seed)
         table["split"] = table["image_id"].map(splits)
-        shares = f"one of {parts} parts for val and one for test"
-        notes.append(f"split by image, {shares}, stratified by category, seed {seed}")
+        notes.append(
+            f"split by image into {parts} parts, one of them val and one test, stratified by category, seed {seed}"
+        )
     found["image"] = [image_files.join(images, name) for name in found["image"]]
     checks = [
         "every line refers to an annotation, none twice with the same words",
@@ -88,9 +89,10 @@ def read(instances: Path, expressions: Path, images: Path, seed: int) -> Tables:
 def split_by_image(instances: pd.DataFrame, seed: int) -> tuple[dict[int, str], int]:
     """The split of every image, and the number of parts, of which one is val, one test and the others train.
 
-    There are 10 parts, or as many fewer, at least 3, as val and test need to have `FEWEST_IMAGES` images each; 10 where
-    nothing helps. Categories have about equal shares in each. It depends on which annotations there are, not on the
-    order of lines or on how many expressions each has.
+    There are 10 parts, or as many fewer, at least 3, as val and test need to have `FEWEST_IMAGES` images each. Parts
+    are not quite equal: where one of the two is a little short, images of train fill it up. Categories have about equal
+    shares in each. It depends on which annotations there are, not on the order of lines or on how many expressions each
+    has.
 
     Args:
         instances: image_id and category of every annotation in use.
@@ -104,17 +106,17 @@ def split_by_image(instances: pd.DataFrame, seed: int) -> tuple[dict[int, str], 
             f"{images} images are too few to be split by themselves, {MOST_FOLDS} are needed; "
             "add a column split to the CSV, or more images"
         )
-    for folds in range(min(MOST_FOLDS, images // FEWEST_IMAGES), LEAST_FOLDS - 1, -1):
-        held_out = _held_out(instances, seed, folds)
-        if min(map(len, held_out)) >= FEWEST_IMAGES:
-            break
-    else:
-        folds = MOST_FOLDS
-        held_out = _held_out(instances, seed, folds)
-    splits = dict.fromkeys(instances["image_id"].tolist(), "train")
+    parts = min(MOST_FOLDS, images // FEWEST_IMAGES)
+    enough = parts >= LEAST_FOLDS
+    held_out = _held_out(instances, seed, parts if enough else MOST_FOLDS)
+    splits = dict.fromkeys(sorted(instances["image_id"].tolist()), "train")
     for split, image_ids in zip(("val", "test"), held_out, strict=False):
         splits |= dict.fromkeys(image_ids, split)
-    return splits, folds
+    train = [image_id for image_id, split in splits.items() if split == "train"]
+    for split, image_ids in zip(("val", "test"), held_out, strict=False):
+        for _ in range(FEWEST_IMAGES - len(image_ids) if enough else 0):
+            splits[train.pop()] = split
+    return splits, parts if enough else MOST_FOLDS
 
 
 def _held_out(instances: pd.DataFrame, seed: int, folds: int) -> list[list[int]]:

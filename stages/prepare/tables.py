@@ -49,12 +49,12 @@ def few_images(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[str]]
     """Warnings and notes on the splits that are too small to say much about other images, given `count`."""
     images = {split: number["images"] for split, number in counts.items() if split != "train"}
     warnings = [
-        f"{split} has {number} images, fewer than {FEWEST_IMAGES}: its values get no interval and no verdict"
+        f"images of {split}: {number}, fewer than {FEWEST_IMAGES}, so its values get no interval and no verdict"
         for split, number in images.items()
         if number < FEWEST_IMAGES
     ]
     notes = [
-        f"{split} has {number} images: with fewer than {FEW_IMAGES}, only large differences can be supported"
+        f"images of {split}: {number}; with fewer than {FEW_IMAGES}, only large differences can be supported"
         for split, number in images.items()
         if FEWEST_IMAGES <= number < FEW_IMAGES
     ]

@@ -87,7 +87,8 @@ def test_sizes_are_those_of_the_upright_image_and_turned_images_are_a_warning(tm
         width, height = ImageOps.exif_transpose(image).size
     found = check(tmp_path, width=width, height=height)
     turned = (
-        "1 images are turned by their EXIF orientation, such as 1.jpg: masks that were drawn on the pixels as stored"
+        "images that are turned by their EXIF orientation: 1, such as 1.jpg. Masks that were drawn on the pixels as "
+        "stored"
     )
     assert found.warnings == (
         [] if orientation == 1 else [f"{turned} lie elsewhere, until the orientation is removed from the files"]
@@ -119,9 +120,9 @@ def test_exif_data_before_or_behind_the_pixels_of_a_png_turn_it(tmp_path, behind
 
 def test_what_reading_changes_is_noted_once_an_image(tmp_path):
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(tmp_path / "1.png")
-    assert check(tmp_path, "1.png").notes == ["1 images have more than 8 bits and are scaled to 8, such as 1.png"]
+    assert check(tmp_path, "1.png").notes == ["images that have more than 8 bits and are scaled to 8: 1, such as 1.png"]
     NOISE.convert("RGBA").save(tmp_path / "2.png")
-    assert check(tmp_path, "2.png").notes == ["1 images may be transparent and are put on white, such as 2.png"]
+    assert check(tmp_path, "2.png").notes == ["images that may be transparent and are put on white: 1, such as 2.png"]
     Image.new("F", (WIDTH, HEIGHT)).save(tmp_path / "3.tif")
     assert "its values have 32 bits (mode F)" in error(tmp_path, "3.tif")
 

@@ -105,7 +105,7 @@ def test_less_than_the_published_set_is_an_error_unless_allowed(tmp_path, prepar
         "not the whole refcoco (unc): train 36 of 42,404 refs, val 14 of 3,811 refs, testA 6 of 1,975 refs, "
         "testB 6 of 1,810 refs",
         *(
-            f"{split} has {number} images, fewer than {FEWEST_IMAGES}: its values get no interval and no verdict"
+            f"images of {split}: {number}, fewer than {FEWEST_IMAGES}, so its values get no interval and no verdict"
             for split, number in images.items()
         ),
     ]
@@ -203,8 +203,8 @@ def test_images_of_one_name_in_two_folders_are_told_apart(tmp_path):
 def test_small_splits_are_a_warning_or_a_note():
     counts = {"train": 5, "val": FEWEST_IMAGES - 1, "testA": FEWEST_IMAGES, "testB": FEW_IMAGES - 1, "test": FEW_IMAGES}
     warnings, notes = tables.few_images({split: {"images": number} for split, number in counts.items()})
-    assert [line.split()[0] for line in warnings] == ["val"]
-    assert [line.split()[0] for line in notes] == ["testA", "testB"]
+    assert [line.split(":")[0] for line in warnings] == ["images of val"]
+    assert [line.split(":")[0] for line in notes] == ["images of testA", "images of testB"]
 
 
 def test_a_rendered_dataset_has_a_fingerprint_too(prepare, tmp_path):
