@@ -41,10 +41,8 @@ def test_dvc_sees_a_change_outside_the_project_and_copies_no_image(root, shared_
     images = sorted((release / "images").rglob("*.jpg"))
     assert sum(path.stat().st_size for path in (folder / ".dvc" / "cache").rglob("*")) < images[0].stat().st_size
 
-    prepared = (folder / "data/refer_true/dataset.json").read_bytes()
     (images[0].parent / "unused.jpg").write_bytes(b"an image")
-    assert ran(run(folder, "dvc", "repro", prepare)) == {look, prepare}
-    assert (folder / "data/refer_true/dataset.json").read_bytes() == prepared
+    assert ran(run(folder, "dvc", "repro", prepare)) == {look}
 
     images[0].unlink()
     done = subprocess.run(
