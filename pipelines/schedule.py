@@ -38,9 +38,10 @@ from pipelines.prefect import daemons, deployments, internals, server
 from pipelines.prefect.deployments import DeploymentError
 from pipelines.prefect.server import ServerError, without_secrets
 from stages.runtime.parent import alive
+from stages.runtime.ports import HOST
 
 POOL = "experiments"
-HOST, PORT = "127.0.0.1", 4200
+PORT = 4200
 START, CANCEL = 120, 20  # seconds to wait: for the start of server and worker, for the end of flow runs
 UNDERWAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
 

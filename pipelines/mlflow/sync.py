@@ -165,7 +165,8 @@ class _Sync:
             numbers = mlruns.send_new(opened, parent, mlruns.compared(layout.comparison(comparison.dataset)))
             lacked = [RUN] * (parent.info.run_id in self.made) + ["numbers"] * bool(numbers)
             lacked += ["report"] * self.report(opened, parent, comparison.dataset)
-            if parent.info.status != "FINISHED" and "RUNNING" not in _statuses_of_children(opened, parent):
+            trained = {child.info.status for child in mlruns.children(opened, parent.info.run_id)}
+            if parent.info.status != "FINISHED" and "RUNNING" not in trained:
                 opened.client.set_terminated(parent.info.run_id, "FINISHED")
                 lacked.append("end")
         self.tell(comparison.stage, lacked)
@@ -261,7 +262,7 @@ class _Sync:
         """The run with a key. Two machines may each have made one: the finished one stays, or the latest."""
         found = sorted(store.find(opened, key), key=lambda one: one.info.status not in ("RUNNING", "FINISHED"))
         for other in found[1:]:
-            for child in _children(opened, other):
+            for child in mlruns.children(opened, other.info.run_id):
                 store.send_tags(opened, child.info.run_id, {mlruns.PARENT: found[0].info.run_id})
             store.delete(opened, other)
         return found[0] if found else None
@@ -301,14 +302,6 @@ class _Sync:
         champions = self.done[CHAMPION]
         told += [f"{champions} {CHAMPION}{'s' * (champions > 1)}"] * bool(champions)
         return "MLflow: " + ", ".join(told + [f"{absent} stages absent"] * bool(absent))
-
-
-def _children(opened: Store, mlflow_run: "MlflowRun") -> list["MlflowRun"]:
-    return store.search(opened, f"tags.`{mlruns.PARENT}` = '{mlflow_run.info.run_id}'")
-
-
-def _statuses_of_children(opened: Store, mlflow_run: "MlflowRun") -> set[str]:
-    return {child.info.status for child in _children(opened, mlflow_run)}
 
 
 def _prepared(training: RecordedTraining) -> Mapping:

@@ -32,6 +32,7 @@ from prefect.settings import (
 
 from pipelines.prefect import internals
 from stages.runtime import parent, startup
+from stages.runtime.ports import HOST
 
 PATIENCE = 10  # seconds for the server's end
 ANSWER = 1  # second for an answer; one that a dead server does not give would be waited for, as the socket stays
@@ -170,8 +171,8 @@ class _Server:
     def __init__(self):
         self._log = log_file()
         self._before = self._log.stat().st_size if self._log.exists() else 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        self._listening = socket.create_server((HOST, 0))
+        self.url = f"http://{HOST}:{self._listening.getsockname()[1]}/api"
         self._ended = False
         self._process = self._started()
 

@@ -111,13 +111,18 @@ def make_child(
     return opened.client.create_run(opened.experiment_id, tags=tags, run_name=f"{variant}-{seed}")
 
 
+def children(opened: Store, parent_id: str) -> "list[MlflowRun]":
+    """The runs of an ablation's trainings."""
+    return store.search(opened, f"tags.`{PARENT}` = '{parent_id}'")
+
+
 def end_parent(opened: Store, parent_id: str) -> None:
     """End the run of an ablation where none of its trainings runs any more, with the worst of their states.
 
     A training whose process has died without a word is KILLED.
     """
     states = set()
-    for child in store.search(opened, f"tags.`{PARENT}` = '{parent_id}'"):
+    for child in children(opened, parent_id):
         status = child.info.status
         if status == "RUNNING" and owner.fate(child.data.tags) == "dead":
             status = "KILLED"
