@@ -264,7 +264,7 @@ def _become(
     for name in list(sys.modules):
         if name.partition(".")[0] in ("stages", "models", "pipelines"):
             del sys.modules[name]
-    sys.argv, sys.path[0] = arguments, folder
+    sys.argv, sys.orig_argv, sys.path[0] = arguments, [sys.executable, "-m", stage, *arguments[1:]], folder
     importlib.invalidate_caches()
     runpy.run_module(stage, run_name="__main__", alter_sys=True)
 
