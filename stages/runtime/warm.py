@@ -89,7 +89,16 @@ def _stage() -> str | None:
     asked = name in LIBRARIES and "DVC_STAGE" in os.environ and os.environ.get(FORKED) != str(os.getpid())
     plain = not (sys.warnoptions or sys._xoptions or sys.gettrace() or sys.getprofile())
     able = sys.platform == "linux" and FOLDER.is_dir() and not any(map(os.path.exists, GPUS))
-    return name if asked and plain and able else None
+    return name if asked and plain and able and _can_be_waited_for() else None
+
+
+def _can_be_waited_for() -> bool:
+    """Whether the kernel has descriptors of processes: Linux 5.3 or newer."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
 
 
 def _connected(owner: int) -> socket.socket:
