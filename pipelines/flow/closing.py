@@ -28,10 +28,9 @@ def up_to_date(stages: Collection[str], what: str) -> str:
     """What was done, the headline of the report where it is one of the stages, and where to look."""
     lines = [what]
     if "report" in stages and (said := headlines()):
-        if sys.stdout.isatty():
-            said = [textwrap.fill(line, shutil.get_terminal_size().columns) for line in said]
-        lines += ["", *said, "", f"report: {REPORT}"]
-    lines.append("models and runs: " + os.environ.get("MLFLOW_TRACKING_URI", "make ui"))
+        lines += ["", *map(_filled, said), "", f"report: {REPORT}"]
+    elsewhere = "MLFLOW_TRACKING_URI" in os.environ  # which may hold a password
+    lines.append(f"models and runs: {'the MLflow that MLFLOW_TRACKING_URI names' if elsewhere else 'make ui'}")
     return "\n".join(lines)
 
 
@@ -39,22 +38,29 @@ def failed(progress: Progress, again: str) -> str:
     """Each stage that failed, with its own words, and the command to go on with."""
     lines = []
     for stage in progress.in_state("failed"):
-        lines += [f"{stage} failed:", *(f"  {line}" for line in progress.cause(stage)), ""]
+        lines += [f"{stage} failed:", *(_filled(f"  {line}") for line in progress.cause(stage)), ""]
     lines.append(f"{counts(progress)} in {span(progress.seconds)}. What is up to date stays.")
     return "\n".join([*lines, f"Once the cause is gone, go on with: {again}"])
 
 
 def interrupted(progress: Progress | None, again: str) -> str:
     """What stays, and the command to go on with."""
-    stays = f"{counts(progress)} in {span(progress.seconds)}. What is up to date stays" if progress else "Nothing ran"
-    return f"{stays}, and a training goes on from its last checkpoint.\nGo on with: {again}"
+    ran = f"{counts(progress)} in {span(progress.seconds)}" if progress else "Nothing had begun"
+    stays = "What is up to date stays, and a training goes on from its last checkpoint."
+    return f"{ran}. {stays}\nGo on with: {again}"
 
 
 def counts(progress: Progress) -> str:
     """`12 stages ran, 39 unchanged, 1 failed`."""
     counted = Counter(each.state for _, each in progress.items())
-    words = [f"{counted[state]} {word}" for state, word in COUNTED.items() if counted[state]]
-    return ", ".join(words).replace(" ", " stages " if not words[0].startswith("1 ") else " stage ", 1)
+    (number, what), *others = [(counted[state], word) for state, word in COUNTED.items() if counted[state]]
+    noun = "stage" if number == 1 else "stages"
+    return ", ".join([f"{number} {noun} {what}", *(f"{number} {word}" for number, word in others)])
+
+
+def _filled(line: str) -> str:
+    """A long line broken between words, on a terminal."""
+    return textwrap.fill(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line
 
 
 def headlines() -> list[str]:
