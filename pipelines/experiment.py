@@ -61,17 +61,18 @@ def _is_up_to_date(options: argparse.Namespace, began: float) -> bool:
 
 def _run(options: argparse.Namespace, again: str, began: float) -> None:
     print("starting Prefect", flush=True)
-    from pipelines.flow import view
+    from pipelines.flow import view as views
     from pipelines.flow.experiment import experiment
     from pipelines.flow.flow_run import EXPECTED
     from pipelines.prefect import internals, server
     from pipelines.prefect.server import ServerError
 
+    view = views.made()
     try:
         server.leave_out_unusable_proxies()
         repair()
-        with view.shown() as shown, _server():
-            internals.show_only_warnings(shown.note, EXPECTED)
+        with views.shown(view), _server():
+            internals.show_only_warnings(view.note, EXPECTED)
             state = experiment(
                 options.targets, options.set, options.jobs, options.keep_going, keep=True, return_state=True
             )
@@ -79,13 +80,13 @@ def _run(options: argparse.Namespace, again: str, began: float) -> None:
         sys.exit(f"error: {error}")
     except SystemExit as error:
         if error.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-            print(closing.interrupted(shown.progress, again), file=sys.stderr)
+            print(closing.interrupted(view.progress, again), file=sys.stderr)
         raise
     if state.is_completed():
-        what = f"Done in {span(time.monotonic() - began)}: {closing.counts(shown.progress)}."
-        print(closing.up_to_date(dict(shown.progress.items()), what))
-    elif shown.progress and shown.progress.in_state("failed"):
-        sys.exit(closing.failed(shown.progress, again))
+        what = f"Done in {span(time.monotonic() - began)}: {closing.counts(view.progress)}."
+        print(closing.up_to_date(dict(view.progress.items()), what))
+    elif view.progress and view.progress.in_state("failed"):
+        sys.exit(closing.failed(view.progress, again))
     else:
         sys.exit(f"error: {state.message}")
 

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from rich.console import Console, Group
@@ -62,7 +62,8 @@ class Lines(View):
         self.note(f"{stage}: {line}")
 
     def note(self, line: str) -> None:
-        print(line, flush=True)
+        with suppress(OSError):  # nobody reads the pipe any more, or the disk is full: the run goes on
+            print(f"{line}\n", end="", flush=True)  # in one piece, as other stages print too
 
 
 class Screen(View):
@@ -96,8 +97,9 @@ class Screen(View):
         self._print(Text(line))
 
     def end(self) -> None:
-        if self._live:
-            self._live.stop()
+        with suppress(OSError):
+            if self._live:
+                self._live.stop()
 
     def render(self) -> Group:
         """The running stages, one in each row, and a line about the whole."""
@@ -119,9 +121,10 @@ class Screen(View):
         ]
 
     def _print(self, line: Text) -> None:
-        if self._live:
-            self._live.refresh()  # else the rows from before are drawn again below the line
-        self._console.print(line)
+        with suppress(OSError):  # the terminal was closed: the run goes on
+            if self._live:
+                self._live.refresh()  # else the rows from before are drawn again below the line
+            self._console.print(line)
 
 
 _shown: ContextVar[View] = ContextVar("shown")
@@ -132,14 +135,18 @@ def current() -> View:
     return _shown.get(View())
 
 
-@contextmanager
-def shown() -> Iterator[View]:
-    """While the block runs, a flow that it starts shows its progress on standard output."""
+def made() -> View:
+    """The view for standard output."""
     is_terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-    view = Screen(Console(force_terminal=True, highlight=False)) if is_terminal else Lines()
+    return Screen(Console(force_terminal=True, highlight=False)) if is_terminal else Lines()
+
+
+@contextmanager
+def shown(view: View) -> Iterator[None]:
+    """While the block runs, a flow that it starts shows its progress in the view."""
     token = _shown.set(view)
     try:
-        yield view
+        yield
     finally:
         _shown.reset(token)
         view.end()

@@ -1,5 +1,6 @@
 """The flow in this process, on a temporary Prefect server, with stages that are not DVC's."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from contextvars import copy_context
 import httpx
 import psutil
 import pytest
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.settings import (
@@ -151,6 +153,23 @@ def test_every_line_of_prefects_log_names_its_stage(stages, monkeypatch):
             break
         time.sleep(0.2)
     assert {"prepare: epoch 1/2", "train@a: epoch 1/2"} <= set(logged())
+
+
+def test_only_warnings_and_what_nobody_expected_reach_the_terminal(stages, monkeypatch):
+    def warn():
+        get_run_logger().warning("few images")
+        return Outcome.RAN
+
+    def bug():
+        raise KeyError("colour")
+
+    said = []
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    internals.show_only_warnings(said.append, flow_run.EXPECTED)
+    stages.update({"prepare": warn, "train@a": fail, "train@b": bug})
+    assert experiment(return_state=True).is_failed()
+    assert said[0] == "few images" and "Traceback" in said[1] and said[1].endswith("KeyError: 'colour'")
+    assert len(said) == 2
 
 
 def test_a_failed_training_is_not_tried_again_and_stops_only_what_waits_for_it(stages):

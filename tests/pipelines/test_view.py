@@ -121,6 +121,16 @@ def test_a_terminal_shows_what_runs_and_how_long_it_will_take(clock, width):
     assert above.rindex("\x1b[?25h") > above.rindex("\x1b[?25l")  # the cursor is there
 
 
+@pytest.mark.parametrize(("view", "error"), [(Lines, BrokenPipeError), (Screen, OSError)])
+def test_a_pipe_or_terminal_that_is_gone_fails_no_stage(clock, monkeypatch, view, error):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise error
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    view(*[Console(force_terminal=True)] if view is Screen else []).note("a line")
+
+
 def test_nothing_is_estimated_where_nothing_is_known(clock):
     shown = begun()
     assert shown.left_of_all() is None and shown.left("prepare@d") is None
