@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from stages.runtime.atomic_write import atomic_write
 
-VARIABLE = "STAGE_PROGRESS"  # names the file; without it, a stage writes none
+VARIABLE = "STAGES_PROGRESS"  # names the file; without it, a stage writes none
 EVERY = 1.0  # seconds between two writes
 
 Item = TypeVar("Item")
