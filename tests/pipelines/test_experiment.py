@@ -59,22 +59,6 @@ open("pid", "w").write(str(os.getpid()))
 time.sleep(600)
 """
 
-EACH_TIME = """
-stages:
-  look:
-    cmd: cat source.txt > seen.txt
-    always_changed: true
-    outs:
-      - seen.txt:
-          cache: false
-  prepare:
-    cmd: cp seen.txt prepared.txt
-    deps:
-      - seen.txt
-    outs:
-      - prepared.txt
-"""
-
 SIDE_BY_SIDE = """
 stages:
   long:
@@ -185,26 +169,6 @@ def test_flow_runs_the_dag_and_names_what_failed_whatever_the_settings_of_the_us
     assert "1 stage ran, 1 unchanged, 1 failed, 1 skipped in " in done.stderr
     assert "\ntrain@good: training good\n" in done.stdout and "\ntrain@good: ran in " in done.stdout
     assert (project / "good.txt").exists() and not (project / "report.txt").exists()
-
-
-def test_a_stage_that_runs_each_time_is_unchanged_where_its_outputs_are(project):
-    def summary() -> str:
-        command = [sys.executable, "-m", "pipelines.experiment"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        (said,) = (line for line in done.stdout.splitlines() if line.startswith(("Done in", "2 stages are up")))
-        return said
-
-    (project / "dvc.yaml").write_text(EACH_TIME)
-    (project / "source.txt").write_text("words")
-    assert summary().endswith(": 2 stages ran.")
-    commands, outputs = {"look": "cat source.txt > seen.txt"}, {"look": dag.recorded_outputs("look")}
-    assert dag.look() == ({"look": set(), "prepare": {"look"}}, {"prepare"}, outputs, commands)
-    assert summary().startswith("2 stages are up to date: nothing to do")
-    (project / "source.txt").write_text("other words")
-    assert summary().endswith(": 2 stages ran.")
-    (project / "seen.txt").write_text("changed by hand")
-    assert summary().endswith(": 1 stage ran, 1 unchanged.")
-    assert (project / "seen.txt").read_text() == "other words"
 
 
 def test_order_and_ancestors(project):

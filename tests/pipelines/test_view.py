@@ -215,6 +215,7 @@ def test_a_span_of_time_in_words(seconds, said):
     assert progress.span(seconds) == said
 
 
+@pytest.mark.programs
 def test_where_nothing_is_to_do_prefect_is_not_even_imported(tmp_path, root):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
 
