@@ -19,7 +19,6 @@ help:  ## list the targets
 install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
 repro: $(INSTALLED)  ## run all stale stages of the experiment, JOBS at a time (default: one per core)
-	@python -m stages.params --check
 	@python -m pipelines.experiment --jobs $(JOBS)
 
 test: $(INSTALLED)  ## run all tests, JOBS + 1 files at a time, since some wait for servers
@@ -60,10 +59,16 @@ $(INSTALLED): requirements.lock stages/runtime/startup.py
 .PHONY: locked-install
 locked-install:
 	@if [ ! $(INSTALLED) -nt requirements.lock ] || [ ! $(INSTALLED) -nt stages/runtime/startup.py ]; then \
-		set -e; echo "installing into $(VENV), once"; \
+		set -e; echo "installing the packages of requirements.lock into $(VENV), once"; \
 		rm -f $(INSTALLED); \
 		$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock; \
+		( $(BIN)/python -u -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock \
+			|| echo failed ) | while read -r step what; do case "$$step $$what" in \
+				"Collecting "*|"Processing "*) number=$$((number + 1)); [ $$((number % 50)) -ne 0 ] || echo "  $$number packages found";; \
+				"Downloading "*MB\)|"Using cached "*MB\)) echo "  $$what";; \
+				"Installing collected "*) echo "  $$number packages found; unpacking them takes a minute or two";; \
+				"failed "*) exit 1;; \
+			esac; done; \
 		$(BIN)/python -m pip check; \
 		$(BIN)/python -c 'import sysconfig; from pathlib import Path; from stages.runtime.startup import SWITCHES; \
 			line = f"import os; [os.environ.setdefault(*pair) for pair in {list(SWITCHES.items())}]\n"; \

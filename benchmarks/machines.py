@@ -42,7 +42,7 @@ IN_THE_MIDDLE = (
     "epoch 2/"  # in the output of a training; at its second occurrence, the worker is in its second training
 )
 PATIENCE = 1200  # seconds for the whole ablation
-RUNNING = re.compile(r"^Running stage '(.+)':$")
+RUNNING = re.compile(r"^\S+: Running stage '(.+)':$")
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ TARGET = "train@scenes-alignformer-0"
 AT_MOST = 10  # seconds that a process may outlive its parent
 REACH, FINISH = 300, 400  # seconds
 RESUMED = re.compile(r"resuming at (epoch \d+|the end)")
-TRAINING = re.compile(r"^.*Running stage '(train@[^']*)'", re.MULTILINE)
+TRAINING = re.compile(r"^(?:.*Running stage ')?(train@[^\s':]+)(?:'|: ran in )", re.MULTILINE)  # of DVC, of the flow
 
 
 class InjectionError(Exception):
@@ -239,7 +239,7 @@ class Scene:
 
 
 def trained(text: str) -> list[str]:
-    """The trainings that a command started, from DVC's output."""
+    """The trainings that a command ran, from its output."""
     return TRAINING.findall(text)
 
 

@@ -21,11 +21,13 @@ class Pipeline(NamedTuple):
         unchanged: the stages that `dvc repro` would skip.
         outputs: stage -> path -> hash: the outputs of those that DVC runs each time (`always_changed`), where they lie
             there as `dvc.lock` records them.
+        commands: the commands of these stages.
     """
 
     dag: Dag
     unchanged: set[str]
     outputs: dict[str, dict[str, str]]
+    commands: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
 
 class DagError(Exception):
@@ -57,6 +59,7 @@ def look() -> Pipeline:
         _dag(stages),
         unchanged={stage.name for stage in stages if stage.unchanged},
         outputs={stage.name: stage.outputs for stage in stages if stage.outputs is not None},
+        commands={stage.name: stage.command for stage in stages if stage.command is not None},
     )
 
 

@@ -1,6 +1,5 @@
 """One run of the flow: what its tasks share."""
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -8,14 +7,18 @@ from contextlib import nullcontext
 from pipelines.dvc import dag, remote
 from pipelines.dvc.dag import Dag, Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
+from pipelines.flow import progress
 from pipelines.flow.gpus import Gpus
+from pipelines.flow.progress import Progress, Viewer
 from pipelines.flow.scheduler import ClosedError, StageScheduler
-from pipelines.prefect import artifacts, claims, server
+from pipelines.prefect import claims, server
 from pipelines.prefect.claims import ClaimedError
+from stages.runtime.progress import VARIABLE
 
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 FAULTS = 20  # tries of a stage while a storage or a server is away, about 18 minutes
 TO_TRY_AGAIN = (LockedError, ClaimedError, StorageError)
+EXPECTED = (StageFailedError, ClaimedError)  # what the task of a stage may fail with
 
 Say = Callable[[str], None]
 
@@ -32,9 +35,10 @@ class FlowRun:
         cancelled: whether the run was cancelled in Prefect.
     """
 
-    def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool):
+    def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool, viewer: Viewer):
         self.stages = stages
-        self.progress = artifacts.Progress(list(stages))
+        settled = pipeline.unchanged | set(pipeline.outputs)  # as far as the look can tell
+        self.progress = Progress(stages, progress.stale(stages, settled), jobs, viewer)
         self.scheduler = StageScheduler(stages, jobs)
         self.cancelled = False
         self._pipeline = pipeline
@@ -50,6 +54,9 @@ class FlowRun:
     def do(self, stage: str, say: Say) -> Outcome:
         """Bring one stage up to date.
 
+        Args:
+            say: gets every line of DVC, and of what is done about the stage.
+
         Raises:
             LockedError, ClaimedError, StorageError: to be tried again now: the pause is over, and the stage has a slot.
             StageFailedError: the stage failed.
@@ -57,8 +64,6 @@ class FlowRun:
             EndedError: the stage was ended with the flow.
         """
         self.scheduler.check(stage)
-        self.progress.set(stage, "running")
-        started = time.monotonic()
         try:
             outcome = self._up_to_date(stage, say)
         except TO_TRY_AGAIN as error:
@@ -69,14 +74,13 @@ class FlowRun:
                 raise EndedError("stopped with the flow") from None
             raise
         self._outcomes[stage] = outcome
-        took = "" if outcome is Outcome.UNCHANGED else f", {time.monotonic() - started:.0f} s"
-        self.progress.set(stage, f"{outcome}{took}")
+        self.progress.end(stage, outcome)
         return outcome
 
     def ended(self, stage: str, outcome: str) -> None:
         """The task of a stage is over, with an `Outcome` or as failed, skipped or stopped."""
         if outcome not in set(Outcome):
-            self.progress.set(stage, outcome)
+            self.progress.end(stage, outcome)
         if outcome == "failed" and not self._keep_going:
             self.scheduler.close(f"{stage} failed")
         self.scheduler.ended(stage, outcome in set(Outcome))
@@ -110,8 +114,14 @@ class FlowRun:
         return outcome
 
     def _reproduce(self, stage: str, say: Say, pull: bool = False) -> Outcome:
-        with self._gpus.one() as environment:
-            outcome = reproduce(stage, say, pull=pull, environment=environment)
+        def passed_on(line: str) -> None:
+            say(line)
+            self.progress.said(stage, line)
+
+        self.progress.start(stage)
+        with self._gpus.one() as gpu:
+            environment = {**gpu, VARIABLE: str(self.progress.file(stage))}
+            outcome = reproduce(stage, passed_on, pull=pull, environment=environment)
         before = self._pipeline.outputs.get(stage)
         if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
             say(f"Stage '{stage}' runs each time, and its outputs didn't change")
@@ -128,5 +138,5 @@ class FlowRun:
         self._tries[stage] += 1
         reason = str(error).strip().splitlines()[-1]
         say(f"{stage} is tried again in {pause} s: {reason}")
-        self.progress.set(stage, f"waits: {reason}")
+        self.progress.wait(stage, reason)
         self.scheduler.pause(stage, pause)

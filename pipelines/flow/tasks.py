@@ -47,7 +47,7 @@ def _is_to_be_tried_again(task, task_run, state: State) -> bool:
 def stage(name: str, flow_run: FlowRun) -> State:
     """One DVC stage. Completed as what DVC did, failed where DVC fails, cancelled where it must not run."""
     try:
-        outcome = flow_run.do(name, get_run_logger().info)
+        outcome = flow_run.do(name, partial(get_run_logger().info, "%s: %s", name))
     except EndedError as error:
         return Cancelled(name="Stopped", message=str(error))
     except ClosedError as error:
@@ -61,10 +61,10 @@ def mlflow() -> State:
     try:
         from pipelines.mlflow.sync import sync
 
-        return Completed(message=sync(get_run_logger().info))
+        return Completed(message=sync(partial(get_run_logger().info, "mlflow: %s")))
     except Exception as error:
         get_run_logger().warning(
-            "MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
+            "mlflow: MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
         )
         return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
 

@@ -5,7 +5,7 @@ The keys of the artifacts are the same in every run, so that the UI has a histor
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from pipelines.dvc.reproduce import Outcome
 from pipelines.prefect.server import without_secrets
 from stages.runtime import layout
 
@@ -27,25 +26,23 @@ REPORT = layout.REPORTS / "index.html"
 TABLES = layout.REPORTS / "tables"
 
 
-class Progress:
-    """The state of every stage. `show` writes it to Prefect, as a percentage and as a table."""
+class StagesPage:
+    """The state of every stage, as a percentage and as a table."""
 
-    def __init__(self, stages: Sequence[str]):
-        self._states = dict.fromkeys(stages, "waiting")
+    def __init__(self):
         self._shown: dict[str, str] = {}
         self._ids: tuple = ()
 
-    def set(self, stage: str, state: str) -> None:
-        """What a stage does now, or what became of it: an `Outcome`, perhaps with more after a comma, or a phrase."""
-        self._states[stage] = state
+    def show(self, states: dict[str, str], done: int) -> None:
+        """Call it from one thread at a time. Does nothing where no state is new.
 
-    def show(self) -> None:
-        """Call it from one thread at a time. Does nothing where no state is new."""
-        states = dict(self._states)
+        Args:
+            states: stage -> its state in words.
+            done: how many are up to date.
+        """
         if states == self._shown:
             return
         with _or_warn():
-            done = sum(state.split(",")[0] in set(Outcome) for state in states.values())
             percent = 100 * done / len(states)
             if self._ids:
                 progress, table = self._ids

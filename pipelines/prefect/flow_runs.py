@@ -84,6 +84,12 @@ def own(run: UUID, flow_name: str) -> None:
         get_run_logger().warning("Prefect may show runs as running whose process has ended: %s", error)
 
 
+def rename(run: UUID, name: str) -> None:
+    """Give a run a name that was not known when it began; it keeps the old one where the server does not answer."""
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_name(run, name)
+
+
 def settle() -> None:
     """Wait, a few seconds at most, until the server has recorded how the tasks of this process ended."""
     unsettled = {"name": {"any_": ["Pending", "Running", "Retrying"]}}

@@ -6,7 +6,7 @@ documented is used where it is needed.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -63,6 +63,34 @@ def keep_events_in_outages() -> None:
 def hide_links() -> None:
     """Do not print the addresses of pages that a server without a UI does not have."""
     logging.getLogger("prefect.flow_runs").addFilter(lambda record: not record.getMessage().startswith(LINK))
+
+
+class _Warnings(logging.Handler):
+    """Passes on warnings, and what is not expected to fail.
+
+    Of a task that fails, and of a run that is ended, the engine logs an error, or several. Only those of an unexpected
+    exception are passed on, with its traceback.
+    """
+
+    def __init__(self, say: Callable[[str], None], expected: tuple[type[Exception], ...]):
+        super().__init__(logging.WARNING)
+        self._say, self._expected = say, expected
+
+    def emit(self, record: logging.LogRecord) -> None:
+        of_engine = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
+        error = record.exc_info[1] if record.exc_info else None
+        if of_engine and record.levelno > logging.WARNING and (error is None or isinstance(error, self._expected)):
+            return
+        self._say(self.format(record))
+
+
+def show_only_warnings(say: Callable[[str], None], expected: tuple[type[Exception], ...]) -> None:
+    """Pass warnings of this process on to `say`, and print nothing else. Prefect's log of a run keeps every line.
+
+    Args:
+        expected: what a task may fail with. The flow reports it.
+    """
+    logging.getLogger().handlers = [_Warnings(say, expected)]
 
 
 def hide_connections_that_end_with_the_server() -> None:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from stages.data.samples import Expressions
+from stages.runtime.progress import bar
 
 
 class GridPrediction(NamedTuple):
@@ -45,7 +45,7 @@ def predictions(
     hook = model.grouping.register_forward_hook(lambda module, arguments, logits: grouped.append(logits))
     try:
         batches = expressions.by_image(batch_size, workers)
-        for batch in tqdm(batches, desc=progress, disable=not progress or None, leave=False):
+        for batch in bar(batches, progress or "", len(batches), hidden=not progress):
             output = model(**batch.inputs(model.device))
             maps = output.similarity, grouped.pop()  # (B, h, w) each
             similarity, grouping = (values.float().cpu().numpy() for values in maps)

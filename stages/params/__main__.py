@@ -4,7 +4,7 @@ import argparse
 
 from stages.runtime import layout
 from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import SCHEMA, ParamsError, exit_with, read_or_exit, schema
+from stages.runtime.params import SCHEMA, check_or_exit, has_schema, read_or_exit, schema
 from stages.runtime.startup import start
 
 
@@ -15,11 +15,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help=f"write nothing; fail if {SCHEMA} is stale")
     options = parser.parse_args(arguments)
 
-    settings = read_or_exit()
-    current = SCHEMA.exists() and SCHEMA.read_text(encoding="utf-8") == schema()
-    if options.check and not current:
-        exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))
-    if not current:
+    settings = check_or_exit() if options.check else read_or_exit()
+    if not (current := has_schema()):
         with atomic_write(SCHEMA) as partial:
             partial.write_text(schema(), encoding="utf-8")
     experiment = settings.experiment

@@ -9,11 +9,11 @@ import numpy as np
 import orjson
 import pandas as pd
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from stages.data.prepared import INSTANCE_COLUMNS
 from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.runtime import layout
+from stages.runtime.progress import bar
 
 LARGEST_SIDE = 65535  # pixels, of a JPEG
 LONGEST_OUTLINE = 2**22  # pixels, of all polygons of a mask; drawing takes 50 bytes and 0.2 microseconds for each
@@ -69,7 +69,7 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
     """
     rows, images, fragments = [], {}, {}
     pairs = referred[["who", "ann_id", "image_id"]].drop_duplicates(["ann_id", "image_id"])
-    for who, ann_id, image_id in tqdm(pairs.itertuples(index=False, name=None), "masks", len(pairs), disable=None):
+    for who, ann_id, image_id in bar(pairs.itertuples(index=False, name=None), "masks", len(pairs)):
         try:
             rows.append(_instance(source, images, who, ann_id, image_id))
         except Wrong as error:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
-from tqdm import tqdm
 
 from models import images
 from stages.prepare.problems import Problems
 from stages.runtime import layout
+from stages.runtime.progress import bar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
@@ -62,9 +62,7 @@ def check(instances: pd.DataFrame, folder: Path, problems: Problems) -> Checked:
     rows = instances[["image", "image_id", "width", "height"]].drop_duplicates()
     located = layout.source(folder)
     sizes, turned, changed = {}, {}, defaultdict(dict)
-    for name, image_id, width, height in tqdm(
-        rows.itertuples(index=False, name=None), "image headers", len(rows), disable=None
-    ):
+    for name, image_id, width, height in bar(rows.itertuples(index=False, name=None), "image headers", len(rows)):
         path = join(located, name)
         what = f"image {image_id}, {name}"
         try:

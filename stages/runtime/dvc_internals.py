@@ -26,6 +26,19 @@ RWLOCK = Path(".dvc/tmp/rwlock")  # JSON: which process reads or writes which pa
 # Words in a line of `dvc`.
 SKIPPED = "didn't change, skipping"
 CACHED = "is cached - skipping run"
+CHATTER = (  # begin a line of `dvc repro` that says what the flow says itself, or how to use git and DVC by hand
+    "Running stage '",
+    "> ",
+    "Stage '",
+    "Verifying data sources",
+    "Generating lock file '",
+    "Updating lock file '",
+    "To track the changes with git",
+    "\tgit add ",
+    "To enable auto staging",
+    "\tdvc config core.autostage",
+    "Use `dvc push`",
+)
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 ERROR = "ERROR"  # begins the line of an error
 UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
@@ -51,12 +64,14 @@ class DvcStage(NamedTuple):
         unchanged: `dvc repro` would skip it.
         outputs: of a stage that is `always_changed`: path -> hash, where its outputs lie there as `dvc.lock` records
             them. None where they do not, and for every other stage.
+        command: of such a stage.
     """
 
     name: str
     needs: list[str]
     unchanged: bool = False
     outputs: dict[str, str] | None = None
+    command: str | None = None
 
 
 class WorkingTree:
@@ -110,6 +125,11 @@ def _project() -> Iterator["Repo"]:
             yield repo
 
 
+def is_chatter(line: str) -> bool:
+    """Whether a line of `dvc` is neither of the stage that it runs nor a warning or an error."""
+    return line.startswith(CHATTER)
+
+
 def command_line() -> int:
     """DVC's command line, with the arguments of this process; its exit code."""
     from dvc.cli import main
@@ -151,7 +171,8 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
             return known._replace(unchanged=not stage.changed())
         if not any(output.workspace_status() for output in stage.outs):
             return known._replace(
-                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info}
+                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info},
+                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd),
             )
     return known
 

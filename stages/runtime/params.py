@@ -418,6 +418,19 @@ def read_or_exit(path: Path = layout.PARAMS) -> Params:
         exit_with(error)
 
 
+def check_or_exit() -> Params:
+    """`read_or_exit`, and the same exit where the schema beside the file is not that of this code."""
+    settings = read_or_exit()
+    if not has_schema():
+        exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))
+    return settings
+
+
+def has_schema() -> bool:
+    """Whether the schema beside the file is that of this code."""
+    return SCHEMA.exists() and SCHEMA.read_text(encoding="utf-8") == schema()
+
+
 def schema() -> str:
     """The JSON schema of `params.yaml`; its text depends on the code only."""
     content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}

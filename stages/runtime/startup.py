@@ -36,14 +36,15 @@ def start() -> None:
     """Prepare the process, and what it starts, once.
 
     It hears signals, ends with DVC, has `SWITCHES`, and is forked from a process with warm libraries where that can be.
-    It opens no window, prints what the terminal cannot show as escapes, asks servers of this machine directly, collects
-    garbage rarely, and hides MLflow's password.
+    It opens no window, shows no bars of transformers, prints what the terminal cannot show as escapes, asks servers of
+    this machine directly, collects garbage rarely, and hides MLflow's password.
     """
     _hear_signals()
     if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
         exit_with_parent()
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers shows one for each file of a model
     warm.hand_over()
     os.environ["MPLBACKEND"] = "agg"  # a notebook hands on its own, which may not be installed here
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -5,13 +5,13 @@ from collections import ChainMap
 import pandas as pd
 import torch
 from accelerate.utils import gather_object
-from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from models.frames import Frame, Letterbox, Stretch
 from stages.data.prepared import encode_mask
 from stages.data.samples import Expressions
 from stages.runtime import processes
+from stages.runtime.progress import bar
 from stages.scoring.grid import cuts, on_grid
 from stages.scoring.metrics import iou
 from stages.scoring.protocols import Protocol
@@ -56,7 +56,7 @@ def score(
     counted, cut = {}, cuts(protocol.threshold, protocol).item()
     quiet = not progress or not processes.here().is_main_process
     batches = expressions.by_image(batch_size, workers, processes.share())
-    for batch in tqdm(batches, desc=progress, disable=quiet or None, leave=False):
+    for batch in bar(batches, progress or "", len(batches), hidden=quiet):
         logits = model(**batch.inputs(model.device)).logits.float().cpu()  # (B, S, S)
         for row, sample in zip(batch.rows, logits, strict=True):
             values, truth = on_grid(sample, expressions.true_mask(row), expressions.frame, protocol)

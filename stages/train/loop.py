@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
 from models.alignformer import AlignFormer
 from models.parallel import convert_batch_norm, set_part
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Expressions
-from stages.runtime import processes
+from stages.runtime import processes, progress
 from stages.runtime.params import Training
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import Protocol
@@ -74,15 +73,15 @@ def fit(
     while state.epoch <= training.epochs:
         sampler.epoch, sampler.done = state.epoch, state.step * training.batch_size
         model.train()
-        bar = tqdm(
+        steps = progress.bar(
             batches,
-            desc=f"epoch {state.epoch}/{training.epochs}",
-            initial=state.step,
-            total=len(batches),
-            disable=not accelerator.is_main_process or None,
-            leave=False,
+            f"epoch {state.epoch}/{training.epochs}",
+            len(batches),
+            done=state.step,
+            part=(state.epoch - 1, training.epochs),
+            hidden=not accelerator.is_main_process,
         )
-        for batch in bar:
+        for batch in steps:
             set_part(model, batch.part)
             output = prepared_model(**batch.inputs(accelerator.device))
             losses.add(output, batch)

@@ -59,22 +59,6 @@ open("pid", "w").write(str(os.getpid()))
 time.sleep(600)
 """
 
-EACH_TIME = """
-stages:
-  look:
-    cmd: cat source.txt > seen.txt
-    always_changed: true
-    outs:
-      - seen.txt:
-          cache: false
-  prepare:
-    cmd: cp seen.txt prepared.txt
-    deps:
-      - seen.txt
-    outs:
-      - prepared.txt
-"""
-
 SIDE_BY_SIDE = """
 stages:
   long:
@@ -179,28 +163,12 @@ def test_flow_runs_the_dag_and_names_what_failed_whatever_the_settings_of_the_us
         text=True,
     )
     assert done.returncode == 1
-    summary = "1 ran, 0 cached, 1 unchanged, 1 failed, 1 skipped; failed: train@bad; skipped: report"
-    assert f"error: {summary}" in done.stderr
-    assert "Task run 'train@good' - training good" in done.stdout + done.stderr
+    assert "\ntrain@bad failed:\n" in done.stderr
+    noise = ("\x1b", "\t", "dvc push", "Updating lock file", "Task run", "Flow run", "Traceback")
+    assert not [word for word in noise if word in done.stdout + done.stderr]
+    assert "1 stage ran, 1 unchanged, 1 failed, 1 skipped in " in done.stderr
+    assert "\ntrain@good: training good\n" in done.stdout and "\ntrain@good: ran in " in done.stdout
     assert (project / "good.txt").exists() and not (project / "report.txt").exists()
-
-
-def test_a_stage_that_runs_each_time_is_unchanged_where_its_outputs_are(project):
-    def summary() -> str:
-        command = [sys.executable, "-m", "pipelines.experiment"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()[-1]
-
-    (project / "dvc.yaml").write_text(EACH_TIME)
-    (project / "source.txt").write_text("words")
-    assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
-    assert dag.look() == ({"look": set(), "prepare": {"look"}}, {"prepare"}, {"look": dag.recorded_outputs("look")})
-    assert summary() == "0 ran, 0 cached, 2 unchanged, 0 failed, 0 skipped"
-    (project / "source.txt").write_text("other words")
-    assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
-    (project / "seen.txt").write_text("changed by hand")
-    assert summary() == "1 ran, 0 cached, 1 unchanged, 0 failed, 0 skipped"
-    assert (project / "seen.txt").read_text() == "other words"
 
 
 def test_order_and_ancestors(project):

@@ -1,5 +1,6 @@
 """The flow in this process, on a temporary Prefect server, with stages that are not DVC's."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -12,8 +13,9 @@ from contextvars import copy_context
 import httpx
 import psutil
 import pytest
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowRunFilter, LogFilter
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -26,8 +28,8 @@ from prefect.states import Cancelling, Running
 from pipelines.dvc import dag, remote, reproduce
 from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
-from pipelines.experiment import experiment
 from pipelines.flow import flow_run
+from pipelines.flow.experiment import experiment
 from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
@@ -108,11 +110,67 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
     assert {name: found for name, found in tasks(state).items() if name != "mlflow"} == dict.fromkeys(DAG, "Ran")
     shown = artifacts(state)
     assert shown["progress"] == "100.0" or shown["progress"] == "100"
-    assert "| train@a | ran, 0 s |" in shown["stages"]
+    assert "| train@a | ran in 0 s |" in shown["stages"]
     assert "| vlba | 61.2 |" in shown["comparison-refcoco-plus"]
     assert str(tmp_path / "reports/index.html") in shown["links"]
     assert "https://mlflow.example:5000/" in shown["mlflow"] and "https://mlflow.example:5000/" in shown["links"]
     assert not any(secret in text for text in shown.values() for secret in ("word", "user:", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "deployment", "name"),
+    [
+        (None, "", "experiment: d, 4 stages"),
+        (["train"], "", "experiment: train"),
+        (None, "nightly", "nightly: d, 4 stages"),
+    ],
+)
+def test_a_flow_run_is_named_for_what_it_does(stages, monkeypatch, targets, deployment, name):
+    named = {"prepare@d": set(), "train@a": {"prepare@d"}, "train@b": {"prepare@d"}, "report": {"train@a", "train@b"}}
+    monkeypatch.setattr(dag, "look", lambda: Pipeline(named, set(), {}))
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
+    state = experiment(targets, return_state=True)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == name
+
+
+def test_every_line_of_prefects_log_names_its_stage(stages, monkeypatch):
+    def run(stage, say, pull=False, environment=None):
+        say("epoch 1/2")
+        return Outcome.RAN
+
+    monkeypatch.setattr(flow_run, "reproduce", run)
+    state = experiment(["train@a"], return_state=True)
+
+    def logged() -> list[str]:
+        with get_client(sync_client=True) as client:
+            logs = client.read_logs(LogFilter.model_validate({"flow_run_id": {"any_": [run_id]}}))
+        return [log.message for log in logs]
+
+    run_id = state.state_details.flow_run_id
+    for _ in range(100):  # they are sent in batches
+        if "train@a: epoch 1/2" in logged():
+            break
+        time.sleep(0.2)
+    assert {"prepare: epoch 1/2", "train@a: epoch 1/2"} <= set(logged())
+
+
+def test_only_warnings_and_what_nobody_expected_reach_the_terminal(stages, monkeypatch):
+    def warn():
+        get_run_logger().warning("few images")
+        return Outcome.RAN
+
+    def bug():
+        raise KeyError("colour")
+
+    said = []
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    internals.show_only_warnings(said.append, flow_run.EXPECTED)
+    stages.update({"prepare": warn, "train@a": fail, "train@b": bug})
+    assert experiment(return_state=True).is_failed()
+    warning, crash, of_mlflow = sorted(said, key=lambda line: (line.startswith("mlflow:"), "\n" in line))
+    assert warning == "few images" and of_mlflow.startswith("mlflow: MLflow is not in step")
+    assert "Traceback" in crash and crash.endswith("KeyError: 'colour'")
 
 
 def test_a_failed_training_is_not_tried_again_and_stops_only_what_waits_for_it(stages):

@@ -149,7 +149,8 @@ def test_up_again_changes_nothing_and_mends_what_was_killed(project):
 def test_the_night_comes_by_itself(project):
     wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"], 100)
     assert (project.folder / "words.txt").read_text() == "words\n"
-    assert project.runs("nightly")[-1]["created_by"]["type"] == "SCHEDULE"
+    first = project.runs("nightly")[-1]
+    assert first["created_by"]["type"] == "SCHEDULE" and first["name"] == "nightly: quick"
 
 
 def test_the_page_shows_it_and_asks_nobody_else(project):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
 from stages.prepare.scenes import arrangement, rendering, wording
 from stages.prepare.scenes.arrangement import Scene
 from stages.prepare.scenes.grammar import Expression, Finder, Kind
 from stages.prepare.scenes.shapes import SHAPES
 from stages.runtime.params import ScenesSource
+from stages.runtime.progress import bar
 
 NAME = "scenes"
 IMAGES = Path("images/mscoco/images/train2014")
@@ -69,7 +69,7 @@ def write(source: ScenesSource, root: Path, progress: bool = True) -> None:
     (root / IMAGES).mkdir(parents=True, exist_ok=True)
     refs, images, annotations = [], [], []
     jobs = [(split, index) for split in SPLITS for index in range(getattr(source.image_counts, split))]
-    for split, index in tqdm(jobs, desc=NAME, unit="image", disable=None if progress else True):
+    for split, index in bar(jobs, "images", len(jobs), hidden=not progress):
         image = draw(source, split, index)
         image_id = (SPLITS.index(split) + 1) * 1_000_000 + index + 1
         images.append(_image(image_id, source.image_size))

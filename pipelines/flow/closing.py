@@ -1,0 +1,72 @@
+"""The last words of a run that was started by hand: the result and where it lies, or what failed and how to go on."""
+
+import html
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Collection
+
+from pipelines.dvc.reproduce import Outcome
+from pipelines.flow.progress import Progress, span
+from stages.runtime import layout
+
+REPORT = layout.REPORTS / "index.html"
+COUNTED = {
+    Outcome.RAN: "ran",
+    Outcome.CACHED: "came from DVC's cache",
+    Outcome.UNCHANGED: "unchanged",
+    "failed": "failed",
+    "skipped": "skipped",
+    "stopped": "stopped",
+}
+
+
+def up_to_date(stages: Collection[str], what: str) -> str:
+    """What was done, the headline of the report where it is one of the stages, and where to look."""
+    lines = [what]
+    if "report" in stages and (said := headlines()):
+        lines += ["", *map(_filled, said), "", f"report: {REPORT}"]
+    elsewhere = "MLFLOW_TRACKING_URI" in os.environ  # which may hold a password
+    lines.append(f"models and runs: {'the MLflow that MLFLOW_TRACKING_URI names' if elsewhere else 'make ui'}")
+    return "\n".join(lines)
+
+
+def failed(progress: Progress, again: str) -> str:
+    """Each stage that failed, with its own words, and the command to go on with."""
+    lines = []
+    for stage in progress.in_state("failed"):
+        lines += [f"{stage} failed:", *(_filled(f"  {line}") for line in progress.cause(stage)), ""]
+    lines.append(f"{counts(progress)} in {span(progress.seconds)}. What is up to date stays.")
+    return "\n".join([*lines, f"Once the cause is gone, go on with: {again}"])
+
+
+def interrupted(progress: Progress | None, again: str) -> str:
+    """What stays, and the command to go on with."""
+    ran = f"{counts(progress)} in {span(progress.seconds)}" if progress else "Nothing had begun"
+    stays = "What is up to date stays, and a training goes on from its last checkpoint."
+    return f"{ran}. {stays}\nGo on with: {again}"
+
+
+def counts(progress: Progress) -> str:
+    """`12 stages ran, 39 unchanged, 1 failed`."""
+    counted = Counter(each.state for _, each in progress.items())
+    (number, what), *others = [(counted[state], word) for state, word in COUNTED.items() if counted[state]]
+    noun = "stage" if number == 1 else "stages"
+    return ", ".join([f"{number} {noun} {what}", *(f"{number} {word}" for number, word in others)])
+
+
+def _filled(line: str) -> str:
+    """A long line broken between words, on a terminal."""
+    return textwrap.fill(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line
+
+
+def headlines() -> list[str]:
+    """What the report says first about each dataset; nothing where there is no report."""
+    if not REPORT.exists():
+        return []
+    top = re.search(r'<ul class="headlines">(.*?)</ul>', REPORT.read_text(encoding="utf-8"), re.DOTALL)
+    items = re.findall(r"<li>(.*?)</li>", top[1], re.DOTALL) if top else []
+    return [html.unescape(re.sub(r"<[^>]*>", "", item)).strip() for item in items]

@@ -1,0 +1,139 @@
+"""The flow `experiment`: every stage of `dvc.yaml` as a task, in the order of the DAG.
+
+The same stages and the same outputs as `dvc repro`, with a log, a state and a duration of every stage in Prefect.
+"""
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+from prefect import flow, get_run_logger, runtime
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
+
+from pipelines.dvc import dag, remote
+from pipelines.dvc.dag import DagError
+from pipelines.dvc.repair import repair
+from pipelines.dvc.reproduce import Outcome
+from pipelines.flow import param_overrides, view
+from pipelines.flow.flow_run import FlowRun
+from pipelines.flow.param_overrides import OverrideError
+from pipelines.flow.tasks import run_stages
+from pipelines.prefect import artifacts, flow_runs, internals
+from stages.runtime import parent, startup
+
+STORAGE = Path(".prefect/storage")  # Prefect needs one, although no result is written there
+ENDING = 30  # seconds between Ctrl-C or SIGTERM and the end, where Prefect's server is away
+
+
+def _name(stages: Collection[str] = ()) -> str:
+    """`experiment: scenes, 39 stages`, `on-demand: train`: who started the run, and what it is about."""
+    about = ", ".join(runtime.flow_run.parameters.get("targets") or [])
+    if stages and not about:
+        datasets = [name.removeprefix("prepare@") for name in stages if name.startswith("prepare@")]
+        about = ", ".join([*datasets, f"{len(stages)} stages"])
+    return ": ".join(filter(None, [runtime.deployment.name or runtime.flow_run.flow_name, about]))
+
+
+@flow(  # what is named here, no PREFECT_ variable of the user changes
+    name="experiment",
+    flow_run_name=_name,
+    persist_result=False,
+    result_storage=STORAGE,
+    retries=0,
+    task_runner=ThreadPoolTaskRunner(max_workers=sys.maxsize),
+)
+def experiment(
+    targets: list[str] | None = None,
+    overrides: list[str] | None = None,
+    jobs: Annotated[int, Field(ge=1)] = 1,
+    keep_going: bool = True,
+    keep: bool = False,
+) -> State:
+    """Bring the experiment up to date, as `dvc repro` does.
+
+    Args:
+        targets: stages, or all of a matrix by its name, as `train`, with what they are made from; default: everything.
+        overrides: keys of params.yaml to change for this run, as `experiment.seeds=[0,1,2]`. At its end the file is put
+            back. `results` and `reports` then hold this run; the next run brings the old ones back from DVC's cache.
+        jobs: stages that run at once.
+        keep_going: after a stage failed, still run what does not wait for it.
+        keep: where the run succeeds, leave the overrides in params.yaml for good, for all later runs and every night.
+    """
+    startup.start()
+    if internals.flow_run_of(os.environ):  # a worker started this process
+        parent.exit_with_parent()
+    internals.keep_events_in_outages()
+    flow_runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
+    try:
+        dag.check_root()
+        with param_overrides.held(overrides or [], _say) as keep_overrides:
+            repair(_say)
+            remote.say_unused(_say)
+            pipeline = dag.look()
+            stages = dag.restrict(pipeline.dag, targets or [])
+            flow_runs.rename(UUID(runtime.flow_run.id), _name(stages))
+            flow_run = FlowRun(stages, pipeline, jobs, keep_going, view.current())
+            outcomes = _shown_in_prefect(flow_run)
+            dag.sort_lock(pipeline.dag)
+            state = _summary(outcomes, flow_run.cancelled)
+            if keep and state.is_completed():
+                keep_overrides()
+            return state
+    except (OverrideError, DagError) as error:
+        return Failed(message=str(error))
+
+
+def _say(line: str) -> None:
+    get_run_logger().info(line)
+    view.current().note(line)
+
+
+def _shown_in_prefect(flow_run: FlowRun) -> dict[str, str]:
+    """Run the stages, while Prefect shows how far they are and may cancel them. What became of each."""
+    artifacts.show_links()
+    page = artifacts.StagesPage()
+
+    def show() -> None:
+        page.show({stage: each.described for stage, each in flow_run.progress.items()}, len(flow_run.progress.done))
+
+    with flow_runs.watched(UUID(runtime.flow_run.id), flow_run.cancel, show):
+        try:
+            outcomes = run_stages(flow_run)
+        except BaseException as error:  # Ctrl-C, SIGTERM, cancelled by a worker: Prefect would wait for every task
+            flow_run.end()
+            _exit_later(error)
+            raise
+    show()
+    if outcomes.get("report") in set(Outcome):
+        artifacts.show_results()
+    return outcomes
+
+
+def _exit_later(error: BaseException) -> None:
+    """End the process in any case: Prefect would try for minutes to tell a server that is away."""
+    if isinstance(error, SystemExit | TerminationSignal):
+        code = error.code if isinstance(error, SystemExit) else 128 + error.signal
+        deadline = threading.Timer(ENDING, os._exit, [code])
+        deadline.daemon = True
+        deadline.start()
+
+
+def _summary(outcomes: Mapping[str, str], cancelled: bool) -> State:
+    """Completed only where every stage is up to date."""
+    counted = Counter(outcomes.values())
+    shown = [*Outcome, "failed", "skipped", *(["stopped"] if counted["stopped"] else [])]
+    message = ", ".join(f"{counted[kind]} {kind}" for kind in shown)
+    for kind in ("failed", "skipped", "stopped"):
+        if counted[kind]:
+            message += f"; {kind}: {', '.join(name for name, outcome in outcomes.items() if outcome == kind)}"
+    if cancelled:
+        return Cancelled(message=message)
+    return Completed(message=message) if set(outcomes.values()) <= set(Outcome) else Failed(message=message)

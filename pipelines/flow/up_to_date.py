@@ -1,0 +1,47 @@
+"""Whether a run would find nothing to do: known without Prefect, whose start takes longer than the look itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.dvc import dag, remote
+from pipelines.dvc.dag import Dag, DagError
+from stages.runtime import keys
+
+
+def stages(targets: Sequence[str]) -> Dag | None:
+    """The targets and what they are made from, where all of them are up to date; None where one is not.
+
+    Also None where only a run can tell: DVC cannot read its files, or a DVC remote may lack outputs.
+    """
+    if not keys.LOCK.exists() or remote.name():
+        return None
+    try:
+        pipeline = dag.look()
+    except DagError:
+        return None
+    wanted = dag.restrict(pipeline.dag, targets)
+    changed = set(wanted) - pipeline.unchanged - set(pipeline.outputs)
+    return None if changed or not all(_gives_the_same(pipeline, stage) for stage in wanted) else wanted
+
+
+def _gives_the_same(pipeline: dag.Pipeline, stage: str) -> bool:
+    """Whether a stage that DVC runs each time still writes what its outputs hold; others are looked at already."""
+    if stage not in pipeline.outputs:
+        return True
+    before = _contents(pipeline.outputs[stage])
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        pipeline.commands[stage], shell=True, env={**os.environ, "PATH": path}, capture_output=True, check=False
+    )
+    return done.returncode == 0 and before is not None and _contents(pipeline.outputs[stage]) == before
+
+
+def _contents(paths: Sequence[str]) -> list[bytes] | None:
+    """The bytes of files; None where one is a folder or missing."""
+    try:
+        return [Path(path).read_bytes() for path in paths]
+    except OSError:
+        return None
