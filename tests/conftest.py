@@ -1,14 +1,18 @@
 """Fixtures of all tests: the project's root, the data beside it, a valid `params.yaml` as a dict."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
+
+from benchmarks.clones import tiny
+from tests.project import Watched, clone
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
@@ -84,18 +88,50 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_database(programs, tmp_path_factory) -> Path:
-    """An empty database of Prefect, to copy into a home. Creating it takes 10 s, so all tests share one."""
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A folder by its name, which all processes of this run share. It is filled for the first one that asks."""
     base = tmp_path_factory.getbasetemp()
-    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # shared by all processes
-    home.mkdir(exist_ok=True)
-    with FileLock(home / "lock"):
-        if not (home / "done").exists():
-            environment = {**os.environ, "PREFECT_HOME": str(home)}
-            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-            (home / "done").touch()
-    return home / "prefect.db"
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        path, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                path.mkdir()
+                fill(path)
+                done.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_database(programs, once) -> Path:
+    """An empty database of Prefect, to copy into a home. Creating it takes 10 s."""
+
+    def create(home: Path) -> None:
+        environment = {**os.environ, "PREFECT_HOME": str(home)}
+        command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+
+    return once("prefect", create) / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def reproduced(programs, root, once) -> Watched:
+    """The tiny experiment in a clone, after `dvc repro` and `dvc plots show`. Leave it as it is: work in a copy.
+
+    In `repro.log` is what `dvc repro` printed.
+    """
+
+    def reproduce(folder: Path) -> None:
+        watched = Watched(tiny(clone(root, folder / "project")), folder / "calls")
+        (folder / "repro.log").write_text(watched.run(sys.executable, "-m", "dvc", "repro"))
+        watched.run(sys.executable, "-m", "dvc", "plots", "show")
+
+    folder = once("reproduced", reproduce)
+    return Watched(folder / "project", folder / "calls")
 
 
 @pytest.fixture
