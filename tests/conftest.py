@@ -20,17 +20,20 @@ os.environ.setdefault(
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-LONG = ("test_end_to_end.py", "test_processes.py", "test_samples.py", "test_photographs.py", "test_machines.py")
+LONG = (
+    *("test_end_to_end.py", "test_photographs.py", "test_machines.py", "test_no_calls_home.py", "test_sync.py"),
+    *("test_processes.py", "test_report_check.py", "test_report.py", "test_own_data.py", "test_samples.py"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel runs, start the files that take a minute first, so that none is left for the end."""
+    """Mark what starts programs. In parallel runs, start the longest files first, so that none is left for the end."""
     for item in items:
         if isinstance(item, pytest.Function) and "programs" in item.fixturenames:
             item.add_marker("programs")
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: item.path.name not in LONG)
+        items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 unmarked: pytest.Item | None = None  # the test that runs, if it may start no program
