@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks import clones, servers
+from benchmarks import clones
 
 PARAMS = Path(__file__).with_name("params.yaml")
 LOOPBACK = Path(__file__).with_name("loopback")
@@ -38,10 +38,6 @@ class Watched:
         )
         assert done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout + done.stderr
-
-    def running(self, *command: str, url: str):
-        """A server, from when it answers."""
-        return servers.running(url, list(command), self.environment, self.log.with_name("server.log"), cwd=self.folder)
 
     def tried(self, *needed: str) -> list[str]:
         """What was refused so far; each of the needed words is in the command of a process that was watched."""

@@ -5,12 +5,13 @@ Every page that it serves or writes is opened in headless Chromium, which may as
 
 import shutil
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from benchmarks import servers
 from benchmarks.clones import VARIANTS
 from benchmarks.servers import free_port
 from stages.runtime import layout
@@ -134,12 +135,18 @@ def test_a_flow_and_a_sync(watched):
     )
 
 
+def running(watched: Watched, *command: str, url: str) -> AbstractContextManager:
+    """A server, from when it answers."""
+    log = watched.log.with_name("server.log")
+    return servers.running(url, list(command), watched.environment, log, cwd=watched.folder)
+
+
 @pytest.fixture(scope="module")
 def mlflow_url(watched):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     store = ("--backend-store-uri", "sqlite:///mlflow.db", "--host", "127.0.0.1")
-    with watched.running(*PYTHON_M, "mlflow", "ui", *store, "--port", str(port), "--workers", "1", url=url):
+    with running(watched, *PYTHON_M, "mlflow", "ui", *store, "--port", str(port), "--workers", "1", url=url):
         yield url
 
 
@@ -148,7 +155,7 @@ def prefect_url(watched):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     watched.environment["PREFECT_SERVER_UI_API_URL"] = f"{url}/api"  # what its page asks
-    with watched.running(*PYTHON_M, "prefect", "server", "start", "--port", str(port), url=f"{url}/api/health"):
+    with running(watched, *PYTHON_M, "prefect", "server", "start", "--port", str(port), url=f"{url}/api/health"):
         yield url
 
 
@@ -208,7 +215,7 @@ def test_the_pages_of_prefect(watched, prefect_url, pages):
 def test_the_page_of_the_demo(watched, pages):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with watched.running(*PYTHON_M, "stages.demo", "--port", str(port), url=url):
+    with running(watched, *PYTHON_M, "stages.demo", "--port", str(port), url=url):
         assert pages.asked_by(url, "text=Mask: score") == []
     assert watched.tried("stages.demo") == []
 
