@@ -197,20 +197,22 @@ def test_a_killed_holder_loses_its_claim_when_the_lease_ends(project, server):
 
 
 def test_a_lease_that_ended_while_the_server_was_away_is_taken_again(project, server, monkeypatch):
-    renew, away = claims.internals.renew_slot, threading.Event()
+    renew, away = claims.internals.renew_slot, threading.Lock()
 
     def renew_unless_away(*arguments) -> None:
-        if away.is_set():
+        if not away.acquire(blocking=False):
             raise httpx.ConnectError("away")
-        renew(*arguments)
+        try:
+            renew(*arguments)
+        finally:
+            away.release()
 
     monkeypatch.setattr(claims, "RENEWAL", 0.2)
     monkeypatch.setattr(claims.internals, "renew_slot", renew_unless_away)
     with claims.claimed("train"):
-        away.set()
-        end_every_lease(server)
-        assert processes.within(60, lambda: not leases(server))
-        away.clear()
+        with away:
+            end_every_lease(server)
+            assert processes.within(60, lambda: not leases(server))
         assert processes.within(60, lambda: leases(server))
         assert is_held()
     assert limits() == []
