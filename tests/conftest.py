@@ -21,8 +21,8 @@ os.environ.setdefault(
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LONG = (
-    *("test_end_to_end.py", "test_photographs.py", "test_machines.py", "test_no_calls_home.py", "test_sync.py"),
-    *("test_processes.py", "test_report_check.py", "test_report.py", "test_own_data.py", "test_samples.py"),
+    *("test_end_to_end.py", "test_own_data.py", "test_machines.py", "test_no_calls_home.py", "test_sync.py"),
+    *("test_processes.py", "test_report_check.py", "test_report.py", "test_schedule.py", "test_samples.py"),
 )
 
 

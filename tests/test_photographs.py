@@ -1,9 +1,7 @@
-"""Real photographs through the real commands: to a report page, and what DVC sees of files outside the project."""
+"""What DVC sees of photographs outside the project. To a report they go in tests/test_own_data.py."""
 
-import pickle
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -11,37 +9,6 @@ from benchmarks.clones import ENVIRONMENT, ran, run, set_params, tiny
 from tests.project import clone
 
 pytestmark = pytest.mark.programs
-
-
-def few(release: Path, folder: Path) -> Path:
-    """A release with a few refs of each split; its other files are links."""
-    shutil.copytree(release / "refcoco", folder / "refcoco", copy_function=shutil.copyfile)
-    (folder / "images").symlink_to(release / "images")
-    file = folder / "refcoco" / "refs(unc).p"
-    refs = pickle.loads(file.read_bytes())
-    kept = [ref for split in ("train", "val", "testA", "testB") for ref in refs if ref["split"] == split]
-    kept = [ref for number, ref in enumerate(kept) if number % 50 == 0]
-    file.write_bytes(pickle.dumps(kept, protocol=2))
-    return folder
-
-
-def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_path):
-    roots = {"refer_true": shared_data / "refer_true", "refer_mini": few(shared_data / "refer_mini", tmp_path / "few")}
-    folder = tiny(clone(root, tmp_path / "project"))
-    set_params(
-        folder,
-        experiment__datasets=list(roots),
-        experiment__variants=["alignformer"],
-        experiment__reference="alignformer",
-        **{f"datasets__{name}__root": str(path) for name, path in roots.items()},
-    )
-    run(folder, "dvc", "repro")
-    page = (folder / "reports/index.html").read_text()
-    assert page.count("not the whole refcoco (unc)") >= 2
-    for name in roots:
-        table = (folder / f"reports/tables/{name}.md").read_text()
-        assert "alignformer" in table and "not the whole refcoco (unc)" in table
-        assert name in page
 
 
 def test_dvc_sees_a_change_outside_the_project_and_copies_no_image(root, shared_data, tmp_path):
