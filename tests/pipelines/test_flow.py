@@ -207,7 +207,8 @@ def test_a_stage_of_dvc_that_runs_each_time_is_unchanged_where_its_outputs_are(p
     (tmp_path / "dvc.yaml").write_text(EACH_TIME)
     (tmp_path / "source.txt").write_text("words")
     assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
-    assert dag.look() == ({"look": set(), "prepare": {"look"}}, {"prepare"}, {"look": dag.recorded_outputs("look")})
+    seen = {"look": dag.recorded_outputs("look")}
+    assert dag.look()[:3] == ({"look": set(), "prepare": {"look"}}, {"prepare"}, seen)
     assert summary() == "0 ran, 0 cached, 2 unchanged, 0 failed, 0 skipped"
     (tmp_path / "source.txt").write_text("other words")
     assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
