@@ -1,12 +1,47 @@
-"""A clone of the project with the tests' own parameters, so that a user's `params.yaml` does not matter."""
+"""Clones of the project with the tests' own parameters, so that a user's `params.yaml` does not matter."""
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 from benchmarks import clones
 
 PARAMS = Path(__file__).with_name("params.yaml")
+LOOPBACK = Path(__file__).with_name("loopback")
 
 
 def clone(root: Path, folder: Path) -> Path:
     """`benchmarks.clones.clone` with tests/params.yaml as the `params.yaml` of the clone."""
     return clones.clone(root, folder, PARAMS)
+
+
+class Watched:
+    """A folder whose processes may use loopback alone; what they try beyond it is written into a folder of logs."""
+
+    def __init__(self, folder: Path, log: Path):
+        self.folder, self.log = folder, log
+        log.mkdir(exist_ok=True)
+        path = os.pathsep.join(filter(None, (str(LOOPBACK), os.environ.get("PYTHONPATH"))))
+        own = {
+            name: value for name, value in clones.ENVIRONMENT.items() if not name.startswith(("PREFECT_API", "MLFLOW_"))
+        }
+        self.environment = {**own, "PYTHONPATH": path, "LOOPBACK_LOG": str(log)}
+
+    def copied_to(self, folder: Path) -> Path:
+        """A copy of the folder, to work in."""
+        return shutil.copytree(self.folder, folder, symlinks=True)
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=540
+        )
+        assert done.returncode == 0, f"{command} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def tried(self, *needed: str) -> list[str]:
+        """What was refused so far; each of the needed words is in the command of a process that was watched."""
+        said = [file.read_text().splitlines() for file in self.log.iterdir()]
+        for words in needed:
+            assert any(words in lines[0] for lines in said), f"no process {words!r} was watched"
+        return [f"{lines[0]}: {call}" for lines in said for call in lines[1:]]

@@ -1,5 +1,6 @@
 """One flow on all the servers, each with a password: refused without, done with, and the passwords found nowhere.
 
+MLflow and Prefect are on PostgreSQL where it is installed, or else on SQLite.
 Every secret is a mark that is looked for afterwards in all that was written: both databases, the store, the clone, what
 the programs printed.
 """
@@ -21,11 +22,11 @@ import psutil
 import pytest
 
 from benchmarks import servers
-from benchmarks.clones import run, set_params, tiny
+from benchmarks.clones import VARIANTS, run, tiny
 from tests.project import clone
 
 SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
-pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine")
+pytestmark = pytest.mark.programs
 
 
 @dataclass
@@ -44,14 +45,18 @@ def machines(root, tmp_path_factory) -> Iterator[Machines]:
     marks = {name: f"marked{name.replace('_', '')}{secrets.token_hex(6)}" for name in SECRETS}
     s3 = {name: marks.get(name, value) for name, value in servers.S3_KEYS.items()}
     with ExitStack() as stack:
-        database = stack.enter_context(servers.postgres("mlflow", "prefect", password=marks["POSTGRES"]))
-        driven = database.url.replace("postgresql:", "postgresql+{}:", 1)
+        running = {}
+        databases = {"mlflow": f"sqlite:///{folder}/mlflow.db", "prefect": None}
+        if servers.postgres_installed():
+            running["postgres"] = stack.enter_context(servers.postgres("mlflow", "prefect", password=marks["POSTGRES"]))
+            url = running["postgres"].url.removeprefix("postgresql")
+            databases = {"mlflow": f"postgresql+psycopg{url}/mlflow", "prefect": f"postgresql+asyncpg{url}/prefect"}
         store = stack.enter_context(servers.s3(folder, "dvc", "mlflow"))
         s3["AWS_ENDPOINT_URL"] = store.url
         mlflow = stack.enter_context(
             servers.mlflow(
                 folder,
-                f"{driven.format('psycopg')}/mlflow",
+                databases["mlflow"],
                 "s3://mlflow",
                 *("--app-name", "basic-auth"),
                 **s3,
@@ -64,7 +69,7 @@ def machines(root, tmp_path_factory) -> Iterator[Machines]:
         prefect = stack.enter_context(
             servers.prefect(
                 folder,
-                f"{driven.format('asyncpg')}/prefect",
+                databases["prefect"],
                 PREFECT_SERVER_API_AUTH_STRING=f"admin:{marks['PREFECT']}",
             )
         )
@@ -74,15 +79,14 @@ def machines(root, tmp_path_factory) -> Iterator[Machines]:
             "PREFECT_API_URL": prefect.url,
             "PREFECT_API_AUTH_STRING": f"admin:{marks['PREFECT']}",
         }
-        running = {"postgres": database, "store": store, "mlflow": mlflow, "prefect": prefect}
+        running |= {"store": store, "mlflow": mlflow, "prefect": prefect}
         yield Machines(running, variables, marks, folder)
 
 
 @pytest.fixture(scope="module")
 def flow(root, machines, tmp_path_factory) -> tuple[Path, str]:
-    """The whole experiment with one training, in a clone that knows servers and secrets from its environment alone."""
+    """The tiny experiment from nothing, in a clone that knows servers and secrets from its environment alone."""
     folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
-    set_params(folder, experiment__variants=["baseline"], experiment__highlight="baseline")
     run(folder, "dvc", "remote", "add", "--quiet", "--local", "--default", "store", "s3://dvc/alignformer")
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
@@ -142,7 +146,7 @@ def test_the_flow_tells_mlflow_and_the_store_all_it_made(machines, flow):
         for each in httpx.get(f"{url}/experiments/search?max_results=9", auth=auth).json()["experiments"]
     ]
     runs = httpx.post(f"{url}/runs/search", json={"experiment_ids": ids}, auth=auth).json()["runs"]
-    assert sorted(each["info"]["status"] for each in runs) == ["FINISHED"] * 2, output[-3000:]
+    assert sorted(each["info"]["status"] for each in runs) == ["FINISHED"] * (1 + len(VARIANTS)), output[-3000:]
     names = {name.split("/")[0] for bucket, name, _ in stored(machines) if bucket == "dvc"}
     assert names == {"alignformer"}
     assert any(name.endswith("model.safetensors") for bucket, name, _ in stored(machines) if bucket == "mlflow")
@@ -151,6 +155,13 @@ def test_the_flow_tells_mlflow_and_the_store_all_it_made(machines, flow):
         json={},
         auth=("admin", machines.marks["PREFECT"]),
     ).json(), "a claim is left"
+
+
+def test_it_makes_what_dvc_repro_makes(flow, reproduced):
+    """With other servers, and two stages at once."""
+    folder, _ = flow
+    for name in ("dvc.lock", "reports/index.html"):
+        assert (folder / name).read_bytes() == (reproduced.folder / name).read_bytes()
 
 
 def test_no_secret_is_written_anywhere(machines, flow):
@@ -198,7 +209,9 @@ def stored(machines: Machines) -> Iterator[tuple[str, str, bytes]]:
 
 
 def dump(machines: Machines, database: str) -> bytes:
-    """A whole database as SQL."""
+    """A whole database: as SQL, or the files of SQLite."""
+    if "postgres" not in machines.running:
+        return b"".join(path.read_bytes() for path in machines.folder.rglob(f"{database}.db*"))
     command = [servers.postgres_program("pg_dump"), f"{machines.running['postgres'].url}/{database}"]
     return subprocess.run(command, env=dict(os.environ), check=True, capture_output=True).stdout
 

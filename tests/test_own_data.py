@@ -1,16 +1,19 @@
-"""docs/own_data.md, followed to the letter on a dozen generated images."""
+"""docs/own_data.md, followed to the letter on a dozen generated images; then real photographs beside them."""
 
 import csv
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
-from benchmarks.clones import run, set_params
+from benchmarks.clones import ran, run, set_params
 from tests.project import clone
+
+pytestmark = pytest.mark.programs
 
 SIDE = 48  # pixels
 COLOURS = ("red", "blue")
@@ -47,9 +50,12 @@ def write_cups(folder, example: dict, header: str) -> None:
         csv.writer(file).writerows([header.split(","), *lines])
 
 
-def test_the_page_leads_to_a_report(blocks, root, tmp_path):
-    project = clone(root, tmp_path / "project")
-    write_cups(tmp_path / "cups", json.loads(blocks["json"][0]), blocks["csv"][0].splitlines()[0])
+@pytest.fixture(scope="module")
+def project(programs, blocks, root, tmp_path_factory) -> Path:
+    """The project after all that the page says."""
+    folder = tmp_path_factory.mktemp("own_data")
+    project = clone(root, folder / "project")
+    write_cups(folder / "cups", json.loads(blocks["json"][0]), blocks["csv"][0].splitlines()[0])
     for block in blocks["yaml"]:
         for section, entries in YAML(typ="safe").load(block).items():
             set_params(project, **{f"{section}__{key}": value for key, value in entries.items()})
@@ -59,7 +65,10 @@ def test_the_page_leads_to_a_report(blocks, root, tmp_path):
     assert blocks["sh"] == ["dvc repro prepare@cups\npython -m stages.prepare --inspect cups\n", "dvc repro\n"]
     for command in "".join(blocks["sh"]).splitlines():
         run(project, *command.split())
+    return project
 
+
+def test_the_page_leads_to_a_report(project):
     expressions = pd.read_parquet(project / "data/cups/expressions.parquet")
     assert len(expressions) == 48 and set(expressions["split"]) == {"train", "val", "test"}
     inspection = (project / "results/inspection/cups.html").read_text(encoding="utf-8")
@@ -67,3 +76,15 @@ def test_the_page_leads_to_a_report(blocks, root, tmp_path):
     report = (project / "reports/index.html").read_text(encoding="utf-8")
     assert "cups" in report and "the cup, " in report
     assert "alignformer" in (project / "reports/tables/cups.md").read_text(encoding="utf-8")
+
+
+def test_photographs_beside_them_go_to_the_report_and_nothing_else_runs(project, shared_data):
+    name = "refer_true"
+    set_params(project, experiment__datasets=["cups", name], **{f"datasets__{name}__root": str(shared_data / name)})
+    of_photographs = {f"{stage}@{name}" for stage in ("fingerprint", "prepare", "ablate")}
+    of_photographs |= {f"{stage}@{name}-alignformer-0" for stage in ("train", "evaluate", "diagnose", "card")}
+    assert ran(run(project, "dvc", "repro")) == {"fingerprint@cups", *of_photographs, "report"}
+    page = (project / "reports/index.html").read_text(encoding="utf-8")
+    assert page.count("not the whole refcoco (unc)") >= 2 and name in page and "cups" in page
+    table = (project / f"reports/tables/{name}.md").read_text(encoding="utf-8")
+    assert "alignformer" in table and "not the whole refcoco (unc)" in table

@@ -1,4 +1,4 @@
-"""The pinned packages work together: every one imports, is content, and every server starts and answers a read."""
+"""The pinned packages work together: every one imports and is content. The servers: tests/test_no_calls_home.py."""
 
 import importlib
 import os
@@ -16,11 +16,18 @@ def test_imports(package):
     importlib.import_module(package)
 
 
+def test_a_test_that_starts_a_program_needs_the_mark():
+    with pytest.raises(pytest.fail.Exception, match=f"{__name__.rpartition('.')[2]}.* needs the mark `programs`"):
+        subprocess.run([sys.executable, "-c", ""])
+
+
+@pytest.mark.programs
 def test_pip_is_content():
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.programs
 def test_no_switch_against_calls_home_is_missing():
     script = (
         "import os; from stages.runtime import startup; startup.start(); "
@@ -31,6 +38,7 @@ def test_no_switch_against_calls_home_is_missing():
     assert done.stdout.strip() == "True", done.stderr
 
 
+@pytest.mark.programs
 def test_importing_the_project_does_nothing():
     script = (
         "import gc, os, threading; before = gc.get_threshold(), dict(os.environ), threading.active_count(); "
@@ -42,6 +50,7 @@ def test_importing_the_project_does_nothing():
     assert done.stdout.strip() == "True", done.stderr
 
 
+@pytest.mark.programs
 def test_a_password_in_the_address_of_mlflow_is_taken_out_of_it():
     """MLflow prints the address at the end of a run, and in errors."""
     script = (
@@ -57,43 +66,6 @@ def test_make_finds_the_packages_where_the_users_python_does_not_look_into_the_f
     probe = "--eval=probe:;@python3 -c 'import stages.runtime.layout'"
     environment = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}
     done = subprocess.run(["make", probe, "probe"], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_mlflow_server_reads_its_store(tmp_path):
-    script = """
-import os
-os.environ["_MLFLOW_SERVER_FILE_STORE"] = "sqlite:///mlflow.db"
-os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = "mlartifacts"
-from fastapi.testclient import TestClient
-from mlflow.server.fastapi_app import app
-with TestClient(app, base_url="http://127.0.0.1") as client:
-    assert client.get("/health").text == "OK"
-    found = client.get("/api/2.0/mlflow/experiments/search", params={"max_results": 5})
-    assert found.json()["experiments"][0]["name"] == "Default", found.text
-"""
-    _run(script, tmp_path)
-
-
-def test_prefect_server_answers_filtered_reads(tmp_path):
-    script = """
-from fastapi.testclient import TestClient
-from prefect.server.api.server import create_app
-with TestClient(create_app(ephemeral=True)) as client:
-    assert client.get("/api/health").json() is True
-    for kind in ("flows", "flow_runs", "task_runs", "deployments"):
-        found = client.post(f"/api/{kind}/filter", json={"limit": 5})
-        assert (found.status_code, found.json()) == (200, []), (kind, found.text)
-"""
-    _run(script, tmp_path)
-
-
-def _run(script, folder):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PREFECT_API"))}
-    environment |= {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
     assert done.returncode == 0, done.stderr
 
 

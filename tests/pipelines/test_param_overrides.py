@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 
+from benchmarks.faults import processes
 from pipelines.flow import param_overrides
 from pipelines.flow.param_overrides import OverrideError
 from stages.runtime import params
@@ -134,7 +135,7 @@ def test_the_file_is_put_back_unless_it_is_to_be_kept_or_was_edited(clone, end):
 
 
 @pytest.fixture
-def flow(root):
+def flow(programs, root):
     """A flow in another process, which holds the clone until it is killed."""
     started = []
 
@@ -192,10 +193,9 @@ def test_a_flow_waits_for_the_end_of_one_that_changed_the_file(clone, flow):
 
     waiting = threading.Thread(target=nightly)
     waiting.start()
-    waiting.join(0.5)
-    assert waiting.is_alive() and len(said) == 1
+    assert processes.within(60, lambda: said) and waiting.is_alive() and not read
     holder.communicate("\n")
-    waiting.join(30)
+    waiting.join(60)
     assert read == [[0, 1]]
 
 

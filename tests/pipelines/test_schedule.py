@@ -17,6 +17,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PIPELINE = """
@@ -78,7 +80,7 @@ class Project:
         """Start a target as the UI does; the id of the flow run, once its command runs."""
         deployment = self.ask("GET", "deployments/name/experiment/on-demand")["id"]
         run = self.ask("POST", f"deployments/{deployment}/create_flow_run", parameters={"targets": [target]})["id"]
-        wait_for(lambda: self.processes("sleep", "600"), 60)
+        wait_for(lambda: self.processes("sleep", "600"))
         return run
 
     def state(self, run: str) -> str:
@@ -94,10 +96,10 @@ class Project:
         return found
 
 
-def wait_for(done: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
     while not done():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
@@ -127,16 +129,16 @@ def test_a_flow_by_hand_uses_the_server(project):
 def test_cancel_in_the_ui_ends_everything(project):
     run = project.on_demand("long")
     project.ask("POST", f"flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
-    wait_for(lambda: not project.processes("pipelines.dvc") and not project.processes("sleep"), 10)
-    wait_for(lambda: not project.processes("prefect.engine"), 30)  # it tells Prefect how its tasks ended
-    wait_for(lambda: project.state(run) == "Cancelled", 10)
+    wait_for(lambda: not project.processes("pipelines.dvc") and not project.processes("sleep"))
+    wait_for(lambda: not project.processes("prefect.engine"))  # it tells Prefect how its tasks ended
+    wait_for(lambda: project.state(run) == "Cancelled")
 
 
 def test_up_again_changes_nothing_and_mends_what_was_killed(project):
     (server,), (worker,) = project.processes("prefect server start"), project.processes("prefect worker start")
     run = project.on_demand("long")
     worker.kill()
-    wait_for(lambda: not project.processes("prefect.engine") and not project.processes("sleep"), 10)
+    wait_for(lambda: not project.processes("prefect.engine") and not project.processes("sleep"))
     assert project.state(run) == "Crashed"
     project.schedule("status", code=1)
     project.schedule("up")
@@ -147,7 +149,7 @@ def test_up_again_changes_nothing_and_mends_what_was_killed(project):
 
 
 def test_the_night_comes_by_itself(project):
-    wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"], 100)
+    wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"])
     assert (project.folder / "words.txt").read_text() == "words\n"
     first = project.runs("nightly")[-1]
     assert first["created_by"]["type"] == "SCHEDULE" and first["name"] == "nightly: quick"
@@ -156,7 +158,7 @@ def test_the_night_comes_by_itself(project):
 def test_the_page_shows_it_and_asks_nobody_else(project):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or pytest.skip("no chromium")
-    wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"], 100)
+    wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"])
     name = project.runs("nightly")[-1]["name"]
     asked = set()
     with (
@@ -166,8 +168,8 @@ def test_the_page_shows_it_and_asks_nobody_else(project):
         page = browser.new_page()
         page.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
         page.goto(f"{project.url}/runs")
-        page.get_by_text(name).first.wait_for(timeout=60_000)
-        page.get_by_text("Completed").first.wait_for(timeout=20_000)
+        page.get_by_text(name).first.wait_for(timeout=120_000)
+        page.get_by_text("Completed").first.wait_for(timeout=120_000)
     assert asked - {None} == {"127.0.0.1"}
 
 

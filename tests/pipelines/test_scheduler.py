@@ -1,7 +1,6 @@
 """Which stage starts when."""
 
 import threading
-import time
 
 import pytest
 
@@ -21,15 +20,19 @@ def test_one_after_the_other_in_the_order_of_the_dag():
 def test_no_more_than_so_many_and_none_before_what_it_waits_for():
     stages = {"prepare": set(), **{f"train{i}": {"prepare"} for i in range(8)}}
     scheduler, running, most = StageScheduler(stages, 3), set(), []
+    three = threading.Event()
 
     def work(stage):
-        time.sleep(0.02)
+        if stage != "prepare":
+            three.wait(60)
         running.remove(stage)
         scheduler.ended(stage, succeeded=True)
 
     for stage in scheduler.order():
         running.add(stage)
         most.append((stage, len(running)))
+        if len(running) >= 3:
+            three.set()
         threading.Thread(target=work, args=(stage,)).start()
     assert most[1][1] == 1  # nothing beside prepare
     assert max(count for _, count in most) == 3
@@ -58,7 +61,7 @@ def test_a_stage_that_pauses_leaves_its_slot_to_others_and_comes_back():
     assert next(order) == "b"
     assert not back.wait(0.2)
     scheduler.ended("b", succeeded=True)
-    assert back.wait(5)
+    assert back.wait(60)
 
 
 def test_close_wakes_everybody():
@@ -74,7 +77,7 @@ def test_close_wakes_everybody():
 
     threading.Thread(target=pause).start()
     scheduler.close("a failed")
-    assert raised.wait(5)
+    assert raised.wait(60)
     assert next(order) == "b"
     with pytest.raises(ClosedError, match="a failed"):
         scheduler.check("b")

@@ -7,13 +7,9 @@ import itertools
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +17,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks import servers
 from pipelines.mlflow import champion
 from pipelines.mlflow.sync import SyncError, sync
 from stages.runtime import keys, params
@@ -168,7 +165,7 @@ if asked.stage == "report":
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory) -> Path:
+def computed(programs, tmp_path_factory) -> Path:
     """A project whose stages ran under DVC, and told MLflow nothing."""
     folder = tmp_path_factory.mktemp("computed")
     (folder / "dvc.yaml").write_text(PIPELINE)
@@ -698,7 +695,7 @@ def test_settings_of_the_user_for_other_work_change_nothing(project, synced_once
 
 def test_two_syncs_at_once_on_no_database(project):
     syncs = [python("-m", "pipelines.sync", stdout=subprocess.PIPE) for _ in range(2)]
-    printed = [process.communicate(timeout=120)[0] for process in syncs]
+    printed = [process.communicate(timeout=540)[0] for process in syncs]
     assert [process.returncode for process in syncs] == [0, 0]
     assert sum(lines.count(": made") for lines in printed) == 7
     assert said() == UNCHANGED
@@ -727,16 +724,10 @@ def test_a_server_that_is_gone(project, monkeypatch):
 
 
 def test_a_server(project, monkeypatch):
-    port = free_port()
-    (project.parent / "server").mkdir()
-    address = f"http://127.0.0.1:{port}"
-    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{project.parent}/server/mlflow.db"]
-    command += ["--artifacts-destination", str(project.parent / "server" / "artifacts")]
-    server = python(*command, start_new_session=True, cwd=project.parent / "server")
-    try:
-        wait_for(f"{address}/health")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    folder = project.parent / "server"
+    folder.mkdir()
+    with servers.mlflow(folder, f"sqlite:///{folder}/mlflow.db", str(folder / "artifacts")) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
         assert said()[-1].startswith("MLflow: 7 runs made")
         assert said() == UNCHANGED
         held = mlflow_state.contents()
@@ -744,22 +735,3 @@ def test_a_server(project, monkeypatch):
         monkeypatch.delenv("MLFLOW_TRACKING_URI")
         said()
         assert mlflow_state.contents() == held
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-def wait_for(address: str) -> None:
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(address).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError(address)
