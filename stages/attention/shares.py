@@ -75,7 +75,7 @@ def attention_table(found: Activations, sample: int, words: list[str]) -> pd.Dat
         sample: its position in the batch.
         words: its tokens, without padding.
     """
-    parts = [pd.DataFrame({name: [] for name in COLUMNS})]
+    parts = []
     for level, directions in found.attention.items():
         for direction, shares in directions.items():
             values = shares[sample, :, : len(words)].T.numpy()  # (L, N)
@@ -83,4 +83,5 @@ def attention_table(found: Activations, sample: int, words: list[str]) -> pd.Dat
             word_index, row, column = np.indices((len(words), side, side)).reshape(3, -1)
             table = pd.DataFrame({"word_index": word_index, "row": row, "column": column, "share": values.ravel()})
             parts.append(table.assign(level=level, direction=direction, word=np.array(words)[word_index]))
-    return pd.concat([part.astype(COLUMNS)[list(COLUMNS)] for part in parts], ignore_index=True)
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return table.astype(COLUMNS)[list(COLUMNS)]

@@ -58,7 +58,7 @@ def regions_by_row(dataset: PreparedDataset, expressions: Expressions) -> Callab
 
 def regions(truth: np.ndarray, boxes: np.ndarray, frame: Frame, grid: tuple[int, int]) -> Regions:
     """The regions for a true mask and the area of the distractors' boxes: bool, (height, width) of the image."""
-    inside, image = cells(truth, frame, grid), cells(np.ones_like(truth), frame, grid)
+    inside, image = cells(truth, frame, grid), cells_of_image(truth.shape, frame, grid)
     outside = image & ~inside
     width = ring_width(grid)
     ring = (inside & near(outside, width)) | (outside & near(inside, width))
@@ -69,6 +69,12 @@ def cells(area: np.ndarray, frame: Frame, grid: tuple[int, int]) -> np.ndarray:
     """An area of the image, bool (height, width) -> the cells of the grid that it covers, bool (h, w)."""
     at_input = torch.from_numpy(frame.mask(area)).float()  # (S, S)
     return (F.adaptive_avg_pool2d(at_input[None], grid)[0] >= INSIDE).numpy()
+
+
+@lru_cache(maxsize=256)
+def cells_of_image(size: tuple[int, int], frame: Frame, grid: tuple[int, int]) -> np.ndarray:
+    """The cells of the grid that an image of a size (height, width) covers, bool (h, w)."""
+    return cells(np.ones(size, dtype=bool), frame, grid)
 
 
 def ring_width(grid: tuple[int, int]) -> int:

@@ -93,6 +93,28 @@ def test_dvc_stage_says_whether_repro_would_skip_it(project):
     assert not any(stage.unchanged for stage in dvc_internals.stages())
 
 
+def test_dvc_stages_that_share_a_file_each_have_their_own_record_of_it(project):
+    Path("words.txt").write_text("other words")
+    dvc("repro", "--single-item", "last")
+    changed = {stage.name for stage in dvc_internals.stages(look=True) if not stage.unchanged}
+    assert changed == set(json.loads(dvc("status", "--json"))) == {"first", "each_time"}
+
+
+def test_dvc_lock_is_written_as_dvc_itself_writes_it(project, tmp_path, root):
+    values = {"text": "no", "sign": "é: 'x' # y", "none": None, "long": "word " * 40, "flags": [True, "1.0", "1e3"]}
+    numbers = {"numbers": [1e-05, 0.002, 1.0, 1e22, -0.0, 3], "empty": [{}, [], ""]}
+    Path("params.yaml").write_text(json.dumps({"words": values | numbers}))
+    dvc("repro")
+    Path("input.txt").write_text("other words")
+    shutil.copytree(project, tmp_path / "other", symlinks=True)
+    dvc("repro")
+    ours = [sys.executable, "-m", "pipelines.dvc", "repro"]
+    path = {"PYTHONPATH": str(root)}
+    done = subprocess.run(ours, cwd=tmp_path / "other", env=os.environ | path, start_new_session=True)
+    assert done.returncode == 0 and entries()["last"]["params"]["params.yaml"]["words"] == values | numbers
+    assert (tmp_path / "other" / LOCK).read_bytes() == LOCK.read_bytes()
+
+
 def test_dvc_stage_that_always_changed_has_outputs_as_recorded(project):
     def outputs() -> dict:
         return {stage.name: stage.outputs for stage in dvc_internals.stages(look=True)}
