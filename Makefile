@@ -11,10 +11,10 @@ export PATH := $(abspath $(BIN)):$(PATH)
 unexport PYTHONSAFEPATH # with it, `python -m` does not find the packages of this folder
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test lint check ui demo schedule unschedule
+.PHONY: help install repro test test-fast lint check ui demo schedule unschedule
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
@@ -24,6 +24,9 @@ repro: $(INSTALLED)  ## run all stale stages of the experiment, JOBS at a time (
 
 test: $(INSTALLED)  ## run all tests, JOBS + 1 files at a time, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
+
+test-fast: $(INSTALLED)  ## run the tests that start no server, no clone and no other program, in about a minute
+	@python -m pytest --numprocesses $(JOBS) -m "not programs"
 
 lint: $(INSTALLED)  ## check style, types, import layers and params.yaml
 	@ruff check .

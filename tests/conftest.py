@@ -15,13 +15,42 @@ os.environ.setdefault(
 )  # there are more test processes than cores, so threads would slow each other down
 
 ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
 LONG = ("test_end_to_end.py", "test_processes.py", "test_samples.py", "test_photographs.py", "test_machines.py")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In parallel runs, start the files that take a minute first, so that none is left for the end."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "programs" in item.fixturenames:
+            item.add_marker("programs")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: item.path.name not in LONG)
+
+
+unmarked: pytest.Item | None = None  # the test that runs, if it may start no program
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that starts a server or a command needs the mark or the fixture `programs`: `make test-fast` omits it."""
+    global unmarked
+    unmarked = None if item.get_closest_marker("programs") else item
+    try:
+        return (yield)
+    finally:
+        unmarked = None
+
+
+def _fail_what_starts_a_program(event: str, arguments: tuple) -> None:
+    if event == "subprocess.Popen" and unmarked:
+        program = Path(os.fsdecode(arguments[0])).name
+        if (BIN / program).exists():
+            pytest.fail(f"{unmarked.nodeid} starts {program}: it needs the mark `programs`", pytrace=False)
+
+
+sys.addaudithook(_fail_what_starts_a_program)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,6 +61,11 @@ def prefect_lets_go() -> Iterator[None]:
         from prefect.events.worker import EventsWorker
 
         EventsWorker.drain_all(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def programs() -> None:
+    """For fixtures that start programs: every test that uses one gets the mark `programs`."""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +84,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_database(tmp_path_factory) -> Path:
+def prefect_database(programs, tmp_path_factory) -> Path:
     """An empty database of Prefect, to copy into a home. Creating it takes 10 s, so all tests share one."""
     base = tmp_path_factory.getbasetemp()
     home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"  # shared by all processes

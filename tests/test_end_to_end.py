@@ -15,6 +15,8 @@ from benchmarks import clones
 from benchmarks.clones import ENVIRONMENT, VARIANTS, ran, run, set_params, tiny
 from tests.project import clone
 
+pytestmark = pytest.mark.programs
+
 SYNC = ("-m", "pipelines.sync")
 OTHER_VALUES = {
     "experiment.highlight": "baseline",

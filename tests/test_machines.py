@@ -25,7 +25,10 @@ from benchmarks.clones import run, set_params, tiny
 from tests.project import clone
 
 SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
-pytestmark = pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine")
+pytestmark = [
+    pytest.mark.programs,
+    pytest.mark.skipif(not servers.postgres_installed(), reason="no PostgreSQL server on this machine"),
+]
 
 
 @dataclass

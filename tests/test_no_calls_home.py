@@ -20,6 +20,8 @@ from benchmarks.servers import free_port
 from stages.runtime import layout
 from tests.project import clone
 
+pytestmark = pytest.mark.programs
+
 PYTHON_M = (sys.executable, "-m")
 
 

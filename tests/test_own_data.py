@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from benchmarks.clones import run, set_params
 from tests.project import clone
 
+pytestmark = pytest.mark.programs
+
 SIDE = 48  # pixels
 COLOURS = ("red", "blue")
 

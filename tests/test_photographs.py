@@ -3,8 +3,12 @@
 import shutil
 import subprocess
 
+import pytest
+
 from benchmarks.clones import ENVIRONMENT, ran, run, set_params, tiny
 from tests.project import clone
+
+pytestmark = pytest.mark.programs
 
 
 def test_photographs_go_from_prepare_to_a_report_page(root, shared_data, tmp_path):

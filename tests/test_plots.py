@@ -9,6 +9,8 @@ import pytest
 from benchmarks.clones import run
 from tests.project import clone
 
+pytestmark = pytest.mark.programs
+
 SHOWN = {
     "results/history/scenes/vlba/0.csv": {"epoch": [1, 2], "val_mIoU": [0.3, 0.4]},
     "results/comparison/scenes.csv": {

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks import servers
 
+pytestmark = pytest.mark.programs
+
 CONFIG = """
 [core]
     no_scm = True

@@ -16,11 +16,18 @@ def test_imports(package):
     importlib.import_module(package)
 
 
+def test_a_test_that_starts_a_program_needs_the_mark():
+    with pytest.raises(pytest.fail.Exception, match=f"{__name__.rpartition('.')[2]}.* needs the mark `programs`"):
+        subprocess.run([sys.executable, "-c", ""])
+
+
+@pytest.mark.programs
 def test_pip_is_content():
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.programs
 def test_no_switch_against_calls_home_is_missing():
     script = (
         "import os; from stages.runtime import startup; startup.start(); "
@@ -31,6 +38,7 @@ def test_no_switch_against_calls_home_is_missing():
     assert done.stdout.strip() == "True", done.stderr
 
 
+@pytest.mark.programs
 def test_importing_the_project_does_nothing():
     script = (
         "import gc, os, threading; before = gc.get_threshold(), dict(os.environ), threading.active_count(); "
@@ -42,6 +50,7 @@ def test_importing_the_project_does_nothing():
     assert done.stdout.strip() == "True", done.stderr
 
 
+@pytest.mark.programs
 def test_a_password_in_the_address_of_mlflow_is_taken_out_of_it():
     """MLflow prints the address at the end of a run, and in errors."""
     script = (
@@ -60,6 +69,7 @@ def test_make_finds_the_packages_where_the_users_python_does_not_look_into_the_f
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.programs
 def test_mlflow_server_reads_its_store(tmp_path):
     script = """
 import os
@@ -75,6 +85,7 @@ with TestClient(app, base_url="http://127.0.0.1") as client:
     _run(script, tmp_path)
 
 
+@pytest.mark.programs
 def test_prefect_server_answers_filtered_reads(tmp_path):
     script = """
 from fastapi.testclient import TestClient

@@ -25,6 +25,8 @@ from pipelines.dvc import remote
 from pipelines.dvc.reproduce import StorageError
 from pipelines.prefect import claims
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 [core]

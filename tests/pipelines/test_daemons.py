@@ -4,9 +4,12 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from pipelines.prefect import daemons
 from stages.runtime.parent import alive
+
+pytestmark = pytest.mark.programs
 
 STUBBORN = """
 import signal, subprocess, sys, time

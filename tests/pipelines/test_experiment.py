@@ -18,6 +18,8 @@ from pipelines.dvc import dag
 from pipelines.dvc.reproduce import Outcome, StageFailedError, reproduce
 from pipelines.experiment import main
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PIPELINE = """

@@ -49,7 +49,7 @@ def dvc(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def reproduced(tmp_path_factory):
+def reproduced(programs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduced")
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "input.txt").write_text("words")
@@ -178,6 +178,7 @@ def test_a_lock_file_that_dvc_is_just_writing_is_left_alone(project):
     assert said == [] and LOCK.read_bytes() == whole
 
 
+@pytest.mark.programs
 def test_a_process_whose_end_takes_for_ever_is_killed_soon_after_its_parent(tmp_path):
     """Python stops other threads when it ends; here it hangs in that very moment."""
     orphan = """
@@ -212,6 +213,7 @@ time.sleep(60)
         processes.end(mark)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("after", [False, True])
 def test_the_hook_of_the_benchmark_stops_one_process_at_the_moment(tmp_path, after):
     moment = replace(Moment("", "textwrap:shorten", "-c", call=2, mentions="two"), after=after)

@@ -318,7 +318,8 @@ def test_a_proxy_that_prefect_cannot_use_is_left_out(monkeypatch, capsys, name, 
     server.leave_out_unusable_proxies()
     assert (name in os.environ) == stays
     assert capsys.readouterr().err.startswith("" if stays else f"{name} is left out")
-    get_client(sync_client=True)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        get_client(sync_client=True)
 
 
 def test_the_temporary_server_is_on_loopback_and_ends_with_its_flow(prefect):

@@ -134,7 +134,7 @@ def test_the_file_is_put_back_unless_it_is_to_be_kept_or_was_edited(clone, end):
 
 
 @pytest.fixture
-def flow(root):
+def flow(programs, root):
     """A flow in another process, which holds the clone until it is killed."""
     started = []
 

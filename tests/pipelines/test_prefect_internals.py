@@ -128,6 +128,7 @@ def test_prefect_logs_the_address_of_a_flow_run_as_view_at(server, caplog):
         log.filters = before
 
 
+@pytest.mark.programs
 def test_prefect_create_app_gives_a_server_without_ui(tmp_path, prefect_database):
     """In a process of its own: it is the last app that a process makes."""
     shutil.copy(prefect_database, tmp_path)

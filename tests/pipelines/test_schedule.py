@@ -17,6 +17,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PIPELINE = """

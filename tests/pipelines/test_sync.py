@@ -168,7 +168,7 @@ if asked.stage == "report":
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory) -> Path:
+def computed(programs, tmp_path_factory) -> Path:
     """A project whose stages ran under DVC, and told MLflow nothing."""
     folder = tmp_path_factory.mktemp("computed")
     (folder / "dvc.yaml").write_text(PIPELINE)
