@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
-import time
 from collections import Counter
 from dataclasses import dataclass, fields
 from multiprocessing.reduction import ForkingPickler
@@ -289,19 +287,6 @@ def test_workers_change_no_batch(squares, workers):
         assert equal(one, two)
 
 
-@pytest.fixture(params=["forkserver", "spawn"])
-def not_forked(request):
-    multiprocessing.set_start_method(request.param, force=True)
-    yield
-    multiprocessing.set_start_method(None, force=True)
-
-
-def test_workers_that_are_not_forked_serve_the_same(squares, not_forked):
-    expressions = squares.expressions("train")
-    for one, two in zip(expressions.by_image(5), expressions.by_image(5, 1), strict=True):
-        assert equal(one, two)
-
-
 def test_workers_live_from_epoch_to_epoch(squares):
     expressions = squares.expressions("train")
     loader = expressions.loader(3, workers=2)
@@ -364,45 +349,54 @@ def test_an_image_that_cannot_be_read_is_named(squares, reason, workers):
         assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_an_interrupt_leaves_no_worker(tmp_path, method):
-    script = tmp_path / "endless.py"
-    script.write_text(
-        textwrap.dedent(f"""
-        import itertools, multiprocessing, signal, sys
-        import test_samples
+# What workers import is `stages.data.samples`: it is all that a reader needs.
+ENDLESS = """
+import multiprocessing, signal, sys
+from itertools import cycle
+from pathlib import Path
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
-        if __name__ == "__main__":
-            multiprocessing.set_start_method({method!r})
-            expressions = test_samples.large(50, sys.argv[1])
-            loader = expressions.loader(5, workers=2)
-            for epoch in itertools.count():
-                for batch in loader:
-                    if epoch == 0 and batch.rows[0] == 5:  # the second one: both workers have their imports done
-                        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-        """)
-    )
-    root = Path(__file__).parents[3]
+def main():
+    from tests.stages.conftest import squares_in
+    from tests.stages.data.test_samples import equal
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
+    expressions = squares_in(Path(sys.argv[1])).expressions("train")
+    loaders = []
+    for method, workers in (("fork", 2), ("forkserver", 1), ("spawn", 1)):
+        multiprocessing.set_start_method(method, force=True)
+        loaders.append(expressions.loader(3, workers=workers))
+        pairs = list(zip(expressions.loader(3), loaders[-1], strict=True))
+        print(method, len(pairs), all(equal(*pair) for pair in pairs))
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    for loader in cycle(loaders):
+        list(loader)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.programs
+def test_workers_of_every_kind_serve_the_same_and_an_interrupt_leaves_none(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
     process = subprocess.Popen(
-        [sys.executable, script, tmp_path],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(Path(__file__).parent)])},
+        [sys.executable, tmp_path / "endless.py", tmp_path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    workers = [int(pid) for pid in process.stdout.readline().split()]
+    said = [process.stdout.readline().split() for _ in range(4)]
+    workers = [psutil.Process(int(pid)) for pid in said[-1]]
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert len(workers) == 2
+    _, errors = process.communicate()
+    assert said[:-1] == [[method, "3", "True"] for method in ("fork", "forkserver", "spawn")], errors
+    assert len(workers) == 4
     assert process.returncode != 0
     assert errors.rstrip().endswith("KeyboardInterrupt")
-    deadline = time.monotonic() + 10
-    while any(map(psutil.pid_exists, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(psutil.pid_exists, workers))
+    _, alive = psutil.wait_procs(workers, timeout=120)
+    assert not alive
 
 
 # Memory
@@ -468,13 +462,13 @@ def private_memory_grown(loader: DataLoader) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, and private memory is measured, on Linux")
 def test_a_worker_reads_the_table_without_a_copy_of_it(tmp_path):
-    count, megabyte = 150_000, 2**20
+    count, megabyte = 50_000, 2**20
     expressions = large(count, tmp_path)
-    assert private_memory_grown(expressions.loader(1000, workers=1)) < 5 * megabyte
+    assert private_memory_grown(expressions.loader(1000, workers=1)) < 10 * megabyte
     objects = Objects(expressions)
     lists = [list(range(start, start + 1000)) for start in range(0, count, 1000)]
     loader = DataLoader(objects, batch_size=None, sampler=lists, num_workers=1, persistent_workers=True)
-    assert private_memory_grown(loader) > 50 * megabyte
+    assert private_memory_grown(loader) > 20 * megabyte
     assert len(ForkingPickler.dumps(expressions.reader)) < 20_000  # to spawned workers: names of shared memory
 
 

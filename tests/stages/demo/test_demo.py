@@ -20,6 +20,8 @@ from stages.runtime import layout
 from stages.scoring import trained
 from tests.stages.conftest import squares_in, teach
 
+pytestmark = pytest.mark.programs
+
 MODELS = ("squares/baseline/0", "squares/alignformer/0")
 
 
@@ -50,9 +52,10 @@ def page(project, root):
         closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
     ):
         opened = browser.new_page()
+        opened.set_default_timeout(300_000)
         opened.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
         opened.goto(url)
-        opened.locator("#right img.mask").wait_for(timeout=60_000)
+        opened.locator("#right img.mask").wait_for()
         yield opened
     assert asked - {None} == {"127.0.0.1"}
 

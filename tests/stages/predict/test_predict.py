@@ -90,17 +90,19 @@ def test_every_text_of_every_image(taught, images):
     assert 0 not in sizes and len(sizes) > 3  # otherwise all of this would show little
 
 
-def test_the_real_command_answers_and_says_what_it_wrote(taught, images, root):
-    arguments = ["--model", str(taught), "--image", str(images[0]), "--text", "the red zebra"]
+@pytest.mark.programs
+def test_the_real_command_answers_and_says_what_it_wrote_in_signs_that_the_terminal_can_show(taught, images, root):
+    arguments = ["--model", str(taught), "--image", str(images[0]), "--text", "the red zebra", "the red caf\u00e9"]
     done = subprocess.run(
         [sys.executable, "-m", "stages.predict", *arguments, "--out", "a folder"],
-        env=servers.environment(PYTHONPATH=str(root)),
+        env=servers.environment(PYTHONPATH=str(root), PYTHONIOENCODING="ascii"),
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert "note: not in the model's vocabulary, read as unknown words: 'zebra'" in done.stderr
     assert "1.png: 'the red zebra': score 0." in done.stdout
+    assert "caf\\xe9" in done.stdout
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").exists()
     assert Path("a folder", "0001-1-the-red-zebra.overlay.png").name in done.stdout
 
@@ -134,16 +136,6 @@ def test_files_of_names_that_are_alike_stay_apart(taught, images):
     overlays = {unicodedata.normalize("NFC", entry["overlay"]).casefold() for entry in found}
     assert len(overlays) == len(found) == 12
     assert {Path(entry["image"]) for entry in found} == set(map(Path, names))
-
-
-def test_what_the_terminal_cannot_show_is_escaped(taught, images, root):
-    environment = servers.environment(PYTHONPATH=str(root), PYTHONIOENCODING="ascii")
-    command = ["--model", str(taught), "--image", str(images[0]), "--text", "the red caf\u00e9"]
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.predict", *command], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "caf\\xe9" in done.stdout
 
 
 def test_a_csv_names_images_beside_it(taught, images, monkeypatch):
@@ -319,6 +311,7 @@ def test_the_command_line_takes_it_by_its_alias(registered, taught, images):
     assert source.folder("models:/alignformer-squares/1").parts[-2:] == Path(flavour.FOLDER).parts
 
 
+@pytest.mark.programs
 def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, taught, images, tmp_path):
     expected = [by_hand(taught, path, text) for path in images for text in TEXTS]
     assert min(mask.sum() for mask in expected) > 0
@@ -328,16 +321,16 @@ def test_python_command_line_pyfunc_and_server_give_the_same_mask(registered, ta
     encoded = [{**row, "image": base64.b64encode(row["image"]).decode()} for row in rows]
     with servers.mlflow_model(tmp_path, registered, store.address()) as server:
         url = server.url
-        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded}, timeout=60)
+        answer = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded}, timeout=300)
         assert answer.status_code == 200, answer.text
         by_server = answer.json()["predictions"]
         strict = {"dataframe_records": encoded[:1], "params": {"threshold": 0.95}}
-        (certain,) = httpx.post(f"{url}/invocations", json=strict, timeout=60).json()["predictions"]
+        (certain,) = httpx.post(f"{url}/invocations", json=strict, timeout=300).json()["predictions"]
         encoded[1]["image"] = base64.b64encode(b"no image").decode()
-        wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded[:2]}, timeout=60)
+        wrong = httpx.post(f"{url}/invocations", json={"dataframe_records": encoded[:2]}, timeout=300)
         assert wrong.status_code == 400
         assert "row 1: it is not an image" in wrong.text
-        missing = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"text": "red"}]}, timeout=60)
+        missing = httpx.post(f"{url}/invocations", json={"dataframe_records": [{"text": "red"}]}, timeout=300)
         assert missing.status_code == 400
     for place, mask in enumerate(expected):
         for segmentation in (

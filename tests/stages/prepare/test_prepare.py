@@ -4,8 +4,7 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,27 +13,40 @@ from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
 from stages.data import prepared
+from stages.prepare import __main__ as command
 from stages.prepare import sources, tables
 from stages.prepare.problems import DatasetError
 from stages.runtime.params import CocoSource
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 
 
-@pytest.fixture
-def prepare(tmp_path, root, small_params):
-    """Runs the command in an empty project folder with the parameters given."""
+@dataclass
+class Ended:
+    """What a command left: its exit code and what it printed."""
 
-    def run(dataset: str, task: str = "--dataset", **changes) -> subprocess.CompletedProcess:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def prepare(tmp_path, small_params, monkeypatch, capsys):
+    """Runs the command in an empty project folder with the parameters given."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(dataset: str, task: str = "--dataset", **changes) -> Ended:
         small_params["datasets"].get(dataset, {}).update(changes)
         with (tmp_path / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(small_params, file)
-        return subprocess.run(
-            [sys.executable, "-m", "stages.prepare", task, dataset],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-        )
+        code = None
+        try:
+            command.main([task, dataset])
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        if isinstance(code, str):  # as Python ends a program
+            return Ended(1, printed.out, f"{printed.err}{code}\n")
+        return Ended(code or 0, printed.out, printed.err)
 
     return run
 

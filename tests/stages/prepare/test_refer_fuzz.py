@@ -12,7 +12,6 @@ import pickle
 import pickletools
 import struct
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def fuzzed(examples: int):
         max_examples=CAMPAIGN or examples,
         derandomize=not CAMPAIGN,
         database=None,
-        deadline=30_000,  # milliseconds; against a hang, not a slow machine
+        deadline=None,  # a hang is ended by the test's own timeout
         suppress_health_check=list(HealthCheck),
     )
 
@@ -229,13 +228,13 @@ def damaged(draw, sources: list[bytes]) -> bytes:
 
 
 @given(damaged(list(PICKLED.values())))
-@fuzzed(250)
+@fuzzed(100)
 def test_damaged_refs(files, content):
     read_anything(files, refs=content)
 
 
 @given(damaged([WRITTEN]))
-@fuzzed(250)
+@fuzzed(100)
 def test_damaged_instances(files, content):
     read_anything(files, instances=content)
 
@@ -316,19 +315,19 @@ def restructured(draw, original: list | dict, values: list) -> list | dict:
 
 
 @given(restructured(REFS, PICKLE_VALUES), st.sampled_from(PROTOCOLS))
-@fuzzed(250)
+@fuzzed(100)
 def test_restructured_refs(files, refs, protocol):
     read_anything(files, refs=pickle.dumps(refs, protocol))
 
 
 @given(restructured(INSTANCES, JSON_VALUES))
-@fuzzed(250)
+@fuzzed(100)
 def test_restructured_instances(files, instances):
     read_anything(files, instances=json.dumps(instances, default=repr).encode())
 
 
 @given(restructured(REFS, JSON_VALUES), restructured(INSTANCES, JSON_VALUES))
-@fuzzed(60)
+@fuzzed(30)
 def test_restructured_both(files, refs, instances):
     read_anything(files, pickle.dumps(refs, 4), json.dumps(instances).encode())
 
@@ -393,7 +392,7 @@ def stream(draw) -> bytes:
 
 
 @given(stream())
-@fuzzed(1000)
+@fuzzed(400)
 @example(b"]r\xff\xff\xff\xff.")  # 64 GB, cleared
 @example(b"]p4294967295\n.")
 @example(b"\x80\x04]})" + b"\x85" * 200_000 + b"K\x01sa.")  # the interpreter's end: a tuple in a tuple in ... as a key
@@ -502,13 +501,14 @@ def test_json_that_is_none_is_named(files, content, message):
     assert message in str(caught.value)
 
 
-def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(files):
+def test_an_outline_without_end_is_refused_before_it_takes_gigabytes(files, monkeypatch):
     huge = copy.deepcopy(INSTANCES)
     huge["images"][0].update(width=65535, height=65535)
     huge["annotations"][0]["segmentation"] = [[0, 0, 65535, 65535] * 10_000]
-    started = time.perf_counter()
+    outlines, draw = [], coco_mask.frPyObjects
+    monkeypatch.setattr(coco_mask, "frPyObjects", lambda shape, *size: outlines.append(shape) or draw(shape, *size))
     assert not read_anything(files, instances=json.dumps(huge).encode())
-    assert time.perf_counter() - started < 5
+    assert outlines and huge["annotations"][0]["segmentation"] not in outlines, "it is not drawn, others are"
 
 
 @pytest.mark.parametrize("split", ["\n", "\0", "\x1b[31m", "y" * 5000])

@@ -145,6 +145,7 @@ def digests() -> str:
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
+@pytest.mark.programs
 def test_another_process_draws_the_same_bytes(tmp_path):
     """Whatever Python's hashes of strings are, whatever the time is, and in a notebook of a user with own settings."""
     style = "font.family: monospace\nfont.size: 20\nlines.linewidth: 9\nsavefig.dpi: 33\naxes.grid: True\n"

@@ -42,6 +42,7 @@ def test_a_failure_leaves_what_was_there(output):
     assert read(path) == "first" and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.programs
 def test_a_kill_leaves_a_rest_that_dvc_ignores_and_the_next_writer_removes(output, root):
     path, write, read = output
     killed = f"""

@@ -16,6 +16,8 @@ from pipelines.dvc import remote
 from stages.runtime import dvc_internals
 from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, RWLOCK, SKIPPED, UNREACHABLE, DvcError
 
+pytestmark = pytest.mark.programs
+
 LOCK = Path("dvc.lock")
 PIPELINE = """
 stages:

@@ -1,11 +1,14 @@
 """Several processes: the same batches, losses, gradients, weights and scores as one."""
 
+import io
 import json
+import multiprocessing
 import os
+import pickle
 import socket
 import subprocess
-import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,8 @@ from models.alignformer import AlignFormer
 from models.parallel import BatchPart, GlobalBatchNorm2d, PartAware, convert_batch_norm, gathered, set_part
 from stages.data.samplers import BatchParts, OneExpressionPerRef
 from stages.data.samples import Expressions
+from stages.evaluate import evaluation
+from stages.prepare import preparation
 from stages.runtime import layout, params, processes
 from stages.runtime.params import Training
 from stages.runtime.processes import ProcessShare
@@ -50,6 +55,7 @@ VARIANTS = {
     "vlba_pixel": {"vlba": "bidirectional", "contrastive": "pixel"},
     "alignformer": {"vlba": "bidirectional", "contrastive": "instance"},
 }
+RUN = Run("scenes", "alignformer", 0)
 CASES = [*((name, "resnet") for name in VARIANTS), ("alignformer", "swin")]
 
 # What is run, by one process and by several
@@ -164,19 +170,26 @@ def plain(found: dict) -> dict:
     return found | {"scores": [table.to_dict("list") for table in found["scores"]]}
 
 
-def one_of_several(index: int, count: int, port: int, job: Job, folder: Path) -> None:
+def one_of_several(index: int, count: int, port: int, job: bytes, project: Path, folder: Path) -> None:
     os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
-    with processes.group():
-        torch.save(plain(job()), folder / f"{index}.pt")
+    found = plain(pickle.loads(job)())
+    os.chdir(project)
+    live.store.opened = None
+    with redirect_stdout(io.StringIO()) as said:
+        evaluation.evaluate(RUN, params.read())
+    torch.save(found | {"evaluation": said.getvalue()}, folder / f"{index}.pt")
 
 
-def in_processes(count: int, job: Job, folder: Path) -> list[dict]:
+def in_processes(count: int, job: Job, project: Path, folder: Path) -> list[dict]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    start_processes(one_of_several, (count, port, job, folder), nprocs=count, start_method="spawn")
+    multiprocessing.set_forkserver_preload([stage.__name__, evaluation.__name__])  # so that they share the imports
+    start_processes(
+        one_of_several, (count, port, pickle.dumps(job), project, folder), nprocs=count, start_method="forkserver"
+    )
     found = [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(count)]
     return [part | {"scores": [pd.DataFrame(table) for table in part["scores"]]} for part in found]
 
@@ -220,17 +233,40 @@ def without_dropout(model: AlignFormer) -> AlignFormer:
 
 
 @pytest.fixture(scope="module")
-def two(job, tmp_path_factory) -> list[dict]:
-    return in_processes(2, job, tmp_path_factory.mktemp("two"))
+def project(root, tmp_path_factory) -> Path:
+    """A clone with a tiny prepared dataset."""
+    folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        preparation.prepare("scenes", params.read().datasets["scenes"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(project) -> pd.DataFrame:
+    """The history of a run that one process trained."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        patch.setattr(live.store, "opened", None)
+        stage.train(RUN, params.read(), 300.0)
+        history = pd.read_csv(layout.history(*RUN))
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    return history
+
+
+@pytest.fixture(scope="module")
+def two(job, project, alone, tmp_path_factory) -> list[dict]:
+    """What two processes find with the job, and then what they print while they evaluate the model of `alone`."""
+    return in_processes(2, job, project, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
 def one(job, two):
-    """After `two`, which has the models as they were; with the threads of both together."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield job()
-    torch.set_num_threads(threads)
+    """After `two`, which has the models as they were."""
+    return job()
 
 
 # One process and two
@@ -318,6 +354,16 @@ def test_batch_norm_keeps_its_names_and_is_an_ordinary_one_alone():
     assert torch.equal(ours[0].running_var, ordinary.running_var)
 
 
+def test_two_processes_evaluate_as_one_does_and_speak_with_one_voice(two, project, alone):
+    first, second = (process["evaluation"] for process in two)
+    assert first.count("protocol original") == 1 and second == ""
+    metrics = json.loads((project / layout.metrics(*RUN)).read_text())
+    assert metrics["val"]["mIoU"] == alone["val_mIoU"].max()
+    scores = pd.read_parquet(project / layout.scores(*RUN))
+    assert scores["sent_id"].is_unique
+    assert len(scores) == sum(values["expressions"] for name, values in metrics.items() if name != "protocol")
+
+
 # Which samples are whose
 
 
@@ -372,54 +418,29 @@ def test_processes_that_do_not_find_each_other_do_not_start(monkeypatch):
 
 # The real commands
 
-CELL = ["--dataset", "scenes", "--variant", "alignformer", "--seed", "0"]
-ALONE = [sys.executable, "-m"]
-TOGETHER = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
-ON_CPU = {**ENVIRONMENT, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+LAUNCHED = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
 
 
-@pytest.fixture(scope="module")
-def project(root, tmp_path_factory) -> Path:
-    folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
-    execute(folder, *ALONE, "stages.prepare", "--dataset", "scenes")
-    return folder
+def launched_training(project: Path) -> subprocess.CompletedProcess:
+    """The real command in two processes on the CPU, without MLflow."""
+    command = [*LAUNCHED, "stages.train", "--dataset", RUN.dataset, "--variant", RUN.variant, "--seed", str(RUN.seed)]
+    variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": os.devnull}
+    return subprocess.run(command, cwd=project, env={**ENVIRONMENT, **variables}, capture_output=True, text=True)
 
 
-def execute(folder: Path, *command: str) -> str:
-    done = subprocess.run(command, cwd=folder, env=ON_CPU, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout + done.stderr
-
-
-@pytest.fixture
-def alone(project, monkeypatch) -> pd.DataFrame:
-    """The history of the run, trained here."""
-    monkeypatch.chdir(project)
-    monkeypatch.setattr(live.store, "opened", None)
-    threads = torch.get_num_threads()
-    stage.train(Run("scenes", "alignformer", 0), params.read(), 300.0)
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-    return pd.read_csv(layout.history("scenes", "alignformer", 0))
-
-
+@pytest.mark.programs
 def test_a_launched_training_equals_a_plain_one_and_speaks_with_one_voice(project, alone):
-    output = execute(project, *TOGETHER, "stages.train", *CELL)
+    done = launched_training(project)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
     assert output.count("epoch 1/1: loss") == 1
     assert "Warning" not in output
-    two = pd.read_csv(project / layout.history("scenes", "alignformer", 0))
-    pd.testing.assert_frame_equal(two, alone, rtol=1e-3)
-    assert load_file(project / layout.model("scenes", "alignformer", 0) / "model.safetensors")
-
-    output = execute(project, *TOGETHER, "stages.evaluate", *CELL)
-    assert output.count("protocol original") == 1
-    metrics = json.loads((project / layout.metrics("scenes", "alignformer", 0)).read_text())
-    assert metrics["val"]["mIoU"] == two["val_mIoU"].max()
-    scores = pd.read_parquet(project / layout.scores("scenes", "alignformer", 0))
-    assert scores["sent_id"].is_unique
-    assert len(scores) == sum(values["expressions"] for name, values in metrics.items() if name != "protocol")
+    together = pd.read_csv(project / layout.history(*RUN))
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
+    assert load_file(project / layout.model(*RUN) / "model.safetensors")
 
 
+@pytest.mark.programs
 def test_an_error_in_one_process_ends_all(project):
     """The image is missing for one of them; the other one, which waits for it, says no more than that."""
     instances = pd.read_parquet(project / layout.prepared("scenes") / "instances.parquet")
@@ -429,9 +450,7 @@ def test_an_error_in_one_process_ends_all(project):
     content = image.read_bytes()
     image.unlink()
     try:
-        done = subprocess.run(
-            [*TOGETHER, "stages.train", *CELL], cwd=project, env=ON_CPU, capture_output=True, text=True, timeout=120
-        )
+        done = launched_training(project)
     finally:
         image.write_bytes(content)
     assert done.returncode != 0

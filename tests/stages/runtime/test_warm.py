@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.programs
+
 STAGE = """
 import json, os, signal, subprocess, sys, time
 from stages.runtime.startup import start

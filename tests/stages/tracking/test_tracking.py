@@ -9,10 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from requests.adapters import HTTPAdapter
 
 from stages.runtime import keys, params
 from stages.tracking import live, mlruns, owner, store
@@ -222,6 +222,7 @@ def test_evaluating_a_model_from_the_cache_makes_its_run(migrated):
     assert (child.info.status, child.data.metrics) == ("FINISHED", {"val/mIoU": 0.5})
 
 
+@pytest.mark.programs
 def test_a_run_names_its_process(migrated):
     with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         pass
@@ -311,19 +312,21 @@ def test_the_own_database_named_in_the_environment_is_the_own(migrated, monkeypa
         assert client.get_experiment(experiment_id).artifact_location == (migrated / "mlartifacts").as_uri()
 
 
+@pytest.mark.programs
 def test_status_after_sigterm(migrated):
     script = (
-        "import time; from stages.tracking import live\n"
+        "import signal; from stages.tracking import live\n"
         "with live.training_run('scenes', 'vlba', 0, {}):\n"
-        "    print('training', flush=True); time.sleep(60)\n"
+        "    print('training', flush=True); signal.pause()\n"
     )
     process = python("-c", script, stdout=subprocess.PIPE)
     assert process.stdout.readline() == "training\n"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143
+    assert process.wait() == 143
     assert read_runs()["vlba-0"].info.status == "KILLED"
 
 
+@pytest.mark.programs
 def test_processes_that_start_at_once_share_one_new_database_and_one_parent(project):
     script = (
         "import sys; from stages.tracking import live\n"
@@ -331,12 +334,12 @@ def test_processes_that_start_at_once_share_one_new_database_and_one_parent(proj
         "    run.log({'loss': 1.0}, step=0)\n"
         "assert not run.lost.what\n"
     )
-    processes = [python("-c", script, str(seed)) for seed in range(3)]
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    processes = [python("-c", script, str(seed)) for seed in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     with store.opened() as (client, experiment_id):
         runs = client.search_runs([experiment_id])
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
-    assert len(runs) == 4 and len(parents) == 2
+    assert len(runs) == 3 and len(parents) == 2
 
 
 def test_a_store_that_cannot_be_opened_stops_nothing_and_is_named(project, caplog):
@@ -353,10 +356,11 @@ def test_a_store_that_cannot_be_opened_stops_nothing_and_is_named(project, caplo
 def test_a_server_that_is_gone_stops_nothing(project, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    started = time.monotonic()
+    sent, send = [], HTTPAdapter.send
+    monkeypatch.setattr(HTTPAdapter, "send", lambda *given, **named: sent.append(given) or send(*given, **named))
     with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
         run.log({"loss": 1.0}, step=0)
-    assert time.monotonic() - started < 20
+    assert len(sent) == 1, "who is not there is asked once, not for each row"
     assert [record.name for record in caplog.records].count("stages.tracking") == 1
 
 
@@ -371,12 +375,13 @@ def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, capl
     assert [record.name for record in caplog.records].count("stages.tracking") == 1
 
 
+@pytest.mark.programs
 def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
     Path("dvc.yaml").write_text(PIPELINE)
     Path("train.py").write_text(TRAIN)
     subprocess.run([shutil.which("git"), "init", "-q"], check=True)
     assert python("-m", "dvc", "init", "-q").wait() == 0
-    assert python("-m", "dvc", "repro", "-q").wait(120) == 0
+    assert python("-m", "dvc", "repro", "-q").wait() == 0
 
     runs = read_runs()
     parent = runs["scenes small"].info.run_id
@@ -405,6 +410,7 @@ def test_no_key_outside_dvc(project):
     assert keys.key("train@scenes-vlba-0", None) == "train@scenes-vlba-0-undeclared"
 
 
+@pytest.mark.programs
 def test_nothing_heavy_is_imported_before_it_is_needed():
     script = "import sys, stages.tracking.live; print(sorted({'mlflow', 'dvc', 'torch', 'pandas'} & set(sys.modules)))"
     process = python("-c", script, stdout=subprocess.PIPE, cwd=ROOT)

@@ -486,6 +486,7 @@ def test_a_system_that_refuses_a_checkpoint_ends_the_command_with_code_1(place, 
     assert os.strerror(errno.EFBIG) in end.value.code
 
 
+@pytest.mark.programs
 def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
     """The real command, killed by the system in its third epoch or later."""
     folder, holder = layout.checkpoints(*place), Path("checkpoints/scenes-alignformer-0.holder")
@@ -507,7 +508,7 @@ def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
     assert not layout.model(*place).exists()
     assert any(folder.rglob("*.pt"))
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"^resuming at epoch [345], step \d of 4, from checkpoints/scenes-alignformer-0/", done.stdout, re.M
@@ -524,17 +525,18 @@ def test_a_killed_command_goes_on_and_a_second_trainer_is_refused(place, root):
 
 
 HOLDING = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from stages.runtime.run_lock import only_trainer
 with only_trainer(Path(sys.argv[1])):
     if os.fork() == 0:
-        time.sleep(60)
+        signal.pause()
     print("held", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 
+@pytest.mark.programs
 def test_a_lock_ends_with_the_process_that_took_it(tmp_path, root):
     """Also where a child lives on, as a loader's worker does for some seconds."""
     environment = os.environ | {"PYTHONPATH": str(root)}
