@@ -63,7 +63,6 @@ def _run(options: argparse.Namespace, again: str, began: float) -> None:
     print("starting Prefect", flush=True)
     from pipelines.flow import view as views
     from pipelines.flow.experiment import experiment
-    from pipelines.flow.flow_run import EXPECTED
     from pipelines.prefect import internals, server
     from pipelines.prefect.server import ServerError
 
@@ -72,7 +71,7 @@ def _run(options: argparse.Namespace, again: str, began: float) -> None:
         server.leave_out_unusable_proxies()
         repair()
         with views.shown(view), _server():
-            internals.show_only_warnings(view.note, EXPECTED)
+            internals.show_only_warnings(view.note)
             state = experiment(
                 options.targets, options.set, options.jobs, options.keep_going, keep=True, return_state=True
             )

@@ -1,5 +1,6 @@
 """One run of the flow: what its tasks share."""
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,7 +19,6 @@ from stages.runtime.progress import VARIABLE
 PAUSES = (5, 10, 20, 40, 60)  # seconds before a stage is tried again; the last one again and again
 FAULTS = 20  # tries of a stage while a storage or a server is away, about 18 minutes
 TO_TRY_AGAIN = (LockedError, ClaimedError, StorageError)
-EXPECTED = (StageFailedError, ClaimedError)  # what the task of a stage may fail with
 
 Say = Callable[[str], None]
 
@@ -64,14 +64,23 @@ class FlowRun:
             EndedError: the stage was ended with the flow.
         """
         self.scheduler.check(stage)
+
+        def tell(line: str) -> None:
+            say(line)
+            self.progress.said(stage, line)
+
         try:
-            outcome = self._up_to_date(stage, say)
+            outcome = self._up_to_date(stage, tell)
         except TO_TRY_AGAIN as error:
             self._pause(stage, error, say)
             raise
         except StageFailedError:
             if self._ended:
                 raise EndedError("stopped with the flow") from None
+            raise
+        except Exception as error:
+            if not isinstance(error, ClosedError):
+                self.progress.said(stage, traceback.format_exc())
             raise
         self._outcomes[stage] = outcome
         self.progress.end(stage, outcome)
@@ -114,14 +123,10 @@ class FlowRun:
         return outcome
 
     def _reproduce(self, stage: str, say: Say, pull: bool = False) -> Outcome:
-        def passed_on(line: str) -> None:
-            say(line)
-            self.progress.said(stage, line)
-
         self.progress.start(stage)
         with self._gpus.one() as gpu:
             environment = {**gpu, VARIABLE: str(self.progress.file(stage))}
-            outcome = reproduce(stage, passed_on, pull=pull, environment=environment)
+            outcome = reproduce(stage, say, pull=pull, environment=environment)
         before = self._pipeline.outputs.get(stage)
         if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
             say(f"Stage '{stage}' runs each time, and its outputs didn't change")
@@ -133,6 +138,7 @@ class FlowRun:
         if isinstance(error, StorageError):
             self._faults[stage] += 1
             if self._faults[stage] >= FAULTS:
+                self.progress.said(stage, f"error: tried {FAULTS} times: {error}")
                 raise StageFailedError(f"{stage} was tried {FAULTS} times: {error}") from error
         pause = PAUSES[min(self._tries[stage], len(PAUSES) - 1)]
         self._tries[stage] += 1

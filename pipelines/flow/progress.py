@@ -117,10 +117,11 @@ class Progress:
         self._set(stage, RUNNING)
 
     def said(self, stage: str, line: str) -> None:
-        """A line of `dvc` about the stage: what the stage printed, or DVC itself."""
-        if not dvc_internals.is_chatter(line):
-            self._each[stage].lines.append(line)
-            self._viewer.said(stage, line)
+        """A line about the stage: of the stage, of DVC, or of an error in the flow itself."""
+        for each in line.splitlines():
+            if not dvc_internals.is_chatter(each):
+                self._each[stage].lines.append(each)
+                self._viewer.said(stage, each)
 
     def wait(self, stage: str, reason: str) -> None:
         self._set(stage, f"waits: {reason}")

@@ -66,31 +66,21 @@ def hide_links() -> None:
 
 
 class _Warnings(logging.Handler):
-    """Passes on warnings, and what is not expected to fail.
+    """Passes on warnings, and errors but for those by which the engine reports that a task or a run has failed."""
 
-    Of a task that fails, and of a run that is ended, the engine logs an error, or several. Only those of an unexpected
-    exception are passed on, with its traceback.
-    """
-
-    def __init__(self, say: Callable[[str], None], expected: tuple[type[Exception], ...]):
+    def __init__(self, say: Callable[[str], None]):
         super().__init__(logging.WARNING)
-        self._say, self._expected = say, expected
+        self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
         of_engine = record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
-        error = record.exc_info[1] if record.exc_info else None
-        if of_engine and record.levelno > logging.WARNING and (error is None or isinstance(error, self._expected)):
-            return
-        self._say(self.format(record))
+        if record.exc_info or not (of_engine and record.levelno > logging.WARNING):
+            self._say(self.format(record))
 
 
-def show_only_warnings(say: Callable[[str], None], expected: tuple[type[Exception], ...]) -> None:
-    """Pass warnings of this process on to `say`, and print nothing else. Prefect's log of a run keeps every line.
-
-    Args:
-        expected: what a task may fail with. The flow reports it.
-    """
-    logging.getLogger().handlers = [_Warnings(say, expected)]
+def show_only_warnings(say: Callable[[str], None]) -> None:
+    """Pass warnings of this process on to `say`, and print nothing else. Prefect's log of a run keeps every line."""
+    logging.getLogger().handlers = [_Warnings(say)]
 
 
 def hide_connections_that_end_with_the_server() -> None:

@@ -28,7 +28,7 @@ from prefect.states import Cancelling, Running
 from pipelines.dvc import dag, remote, reproduce
 from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
-from pipelines.flow import flow_run
+from pipelines.flow import flow_run, view
 from pipelines.flow.experiment import experiment
 from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
@@ -171,7 +171,7 @@ def test_every_line_of_prefects_log_names_its_stage(stages, monkeypatch):
     assert {"prepare: epoch 1/2", "train@a: epoch 1/2"} <= set(logged())
 
 
-def test_only_warnings_and_what_nobody_expected_reach_the_terminal(stages, monkeypatch):
+def test_a_terminal_gets_warnings_and_what_nobody_expected(stages, monkeypatch):
     def warn():
         get_run_logger().warning("few images")
         return Outcome.RAN
@@ -181,12 +181,13 @@ def test_only_warnings_and_what_nobody_expected_reach_the_terminal(stages, monke
 
     said = []
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    internals.show_only_warnings(said.append, flow_run.EXPECTED)
+    internals.show_only_warnings(said.append)
     stages.update({"prepare": warn, "train@a": fail, "train@b": bug})
-    assert experiment(return_state=True).is_failed()
-    warning, crash, of_mlflow = sorted(said, key=lambda line: (line.startswith("mlflow:"), "\n" in line))
-    assert warning == "few images" and of_mlflow.startswith("mlflow: MLflow is not in step")
-    assert "Traceback" in crash and crash.endswith("KeyError: 'colour'")
+    with view.shown(shown := view.View()):
+        assert experiment(return_state=True).is_failed()
+    assert said[0] == "few images" and said[1].startswith("mlflow: MLflow is not in step") and len(said) == 2
+    cause = shown.progress.cause("train@b")
+    assert cause[0].startswith("Traceback") and cause[-1] == "KeyError: 'colour'"
 
 
 def test_a_failed_training_is_not_tried_again_and_stops_only_what_waits_for_it(stages):

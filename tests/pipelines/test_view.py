@@ -14,7 +14,7 @@ from rich.console import Console
 from pipelines.dvc.reproduce import Outcome
 from pipelines.flow import closing, progress, timings
 from pipelines.flow.progress import Progress
-from pipelines.flow.view import Lines, Screen, View
+from pipelines.flow.view import Lines, Screen, View, made
 from stages.runtime.progress import Position
 
 DAG = {"prepare@d": set(), "train@d-a-0": {"prepare@d"}, "train@d-b-0": {"prepare@d"}, "report": {"train@d-a-0"}}
@@ -238,3 +238,12 @@ def test_where_nothing_is_to_do_prefect_is_not_even_imported(tmp_path, root):
     (tmp_path / "copied.txt").write_text("changed by hand")
     assert command("-c", LOOP, "look").returncode == 0
     assert command("-c", LOOP).stderr == "Prefect is imported\n"
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "term", "view"), [(True, "xterm", Screen), (True, "dumb", Lines), (False, "xterm", Lines)]
+)
+def test_a_live_view_is_for_terminals_that_can_show_it(monkeypatch, is_terminal, term, view):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setenv("TERM", term)
+    assert type(made()) is view
