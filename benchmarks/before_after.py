@@ -4,9 +4,9 @@ BEFORE and AFTER are two folders in which the default experiment is finished: `d
 both are measured in turn, so that other load on the machine matters little. Seconds are CPU seconds of a command and of
 every process that it starts, also those that outlive it.
 
-- `evaluate`, `diagnose`, ...: all stages of that kind, run again by one `dvc repro`, per stage. `own work` is what the
-  stage computes, from a second call in the same process, without imports and without MLflow; `overhead` is the rest. A
-  training has one epoch.
+- `evaluate`, `diagnose`, ...: all stages of that kind, run again one after the other as a flow runs them, per stage.
+  `own work` is what a stage computes, from calls in one process, without imports and without MLflow; `overhead` is the
+  rest. A training has one epoch, and one variant is trained.
 - `all but train`: the sum over the stages of all other kinds: the default experiment without its training time.
 - `no-op dvc repro`, `no-op make repro`, `no-op make check`: nothing has changed.
 
@@ -22,17 +22,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from benchmarks import table
 from benchmarks.clones import ENVIRONMENT, set_params
+from stages.runtime.warm import OWNER
 
 RESULTS = Path("benchmarks/results/before_after.csv")
 KINDS = ("prepare", "evaluate", "diagnose", "card", "ablate", "report", "train")  # `train` changes params.yaml: last
-RUN = "--dataset scenes --variant alignformer --seed 0"
-ARGUMENTS = {"prepare": "--dataset scenes", "ablate": "--dataset scenes", "report": ""}  # of the others: `RUN`
 PYTHON = sys.executable
 DVC, FLOW = (PYTHON, "-m", "dvc", "repro"), (PYTHON, "-m", "pipelines.experiment", "--jobs", "2")
 NOOPS = {
@@ -41,19 +39,29 @@ NOOPS = {
     "no-op make check": [(PYTHON, "-m", "stages.report", "--check")],
 }
 OWN_WORK = """
-import importlib, shutil, sys, time
+import importlib, shlex, shutil, sys, time
 from unittest.mock import MagicMock
+from stages.runtime import keys
 from stages.runtime.startup import start
 import stages.tracking
 start()
 stages.tracking.live = MagicMock()
-main = importlib.import_module(f"stages.{sys.argv[1]}.__main__").main
-del sys.argv[1]
-main()
-shutil.rmtree("checkpoints", ignore_errors=True)  # a second training would resume
-begin = time.process_time()
-main()
-print("\\nown work", time.process_time() - begin)
+entries, spent = keys.locked_entries(), []
+for stage in [sys.argv[1], *sys.argv[1:]]:  # what the first call imports is not counted
+    _, _, module, *sys.argv[1:] = shlex.split(entries[stage]["cmd"])
+    main = importlib.import_module(f"{module}.__main__").main
+    shutil.rmtree("checkpoints", ignore_errors=True)  # a training would resume
+    begin = time.process_time()
+    main()
+    spent.append(time.process_time() - begin)
+print("\\nown work", sum(spent[1:]) / len(spent[1:]))
+"""
+AGAIN = f"""
+import os, subprocess, sys
+os.environ["{OWNER}"] = str(os.getpid())
+for stage in sys.argv[1:]:
+    command = [sys.executable, "-m", "pipelines.dvc", "repro", "--single-item", "--force", stage]
+    subprocess.run(command, check=True, start_new_session=True)
 """
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of Linux
 
@@ -73,12 +81,15 @@ def main() -> None:
             record(what, [statistics.median(times) for times in zip(*in_turn, strict=True)], options.rounds)
         rest = [0.0, 0.0]
         for kind in options.kinds:
-            totals, counts = zip(*(again(side, kind) for side in sides), strict=True)
-            whole = [total / count for total, count in zip(totals, counts, strict=True)]
-            own = [own_work(side, kind) for side in sides]
-            record(kind, whole, counts[0])
-            record(f"{kind}, own work", own, 1)
-            record(f"{kind}, overhead", [every - work for every, work in zip(whole, own, strict=True)], counts[0])
+            stages = of_kind(sides[0], kind)
+            for side in sides if kind == "train" else []:
+                set_params(side, recipes__small__training__epochs=1)
+            totals = [spent(side, PYTHON, "-c", AGAIN, *stages) for side in sides]
+            whole = [total / len(stages) for total in totals]
+            own = [float(output(side, PYTHON, "-c", OWN_WORK, *stages).rpartition("own work ")[2]) for side in sides]
+            record(kind, whole, len(stages))
+            record(f"{kind}, own work", own, len(stages))
+            record(f"{kind}, overhead", [every - work for every, work in zip(whole, own, strict=True)], len(stages))
             if kind != "train":
                 rest = [every + total for every, total in zip(rest, totals, strict=True)]
         if set(options.kinds) >= {*KINDS} - {"train"}:
@@ -94,25 +105,16 @@ def copied(project: Path, place: Path) -> Path:
     return place
 
 
-def again(side: Path, kind: str) -> tuple[float, int]:
-    """CPU seconds of all stages of a kind, which are run again, and how many stages that are."""
-    if kind == "train":
-        set_params(side, experiment__variants=["baseline"], recipes__small__training__epochs=1)
-    printed: list[str] = []
-    seconds = spent(side, *DVC, "--single-item", "--force", kind, keep=printed.append)
-    return seconds, printed[0].count("Running stage '")
+def of_kind(side: Path, kind: str) -> list[str]:
+    """The stages of a kind; of the trainings, those of one variant."""
+    listed = output(side, PYTHON, "-m", "dvc", "stage", "list", "--name-only").split()
+    return [name for name in listed if name.partition("@")[0] == kind and (kind != "train" or "-alignformer-" in name)]
 
 
-def own_work(side: Path, kind: str) -> float:
-    """CPU seconds of what one stage of a kind computes."""
-    arguments = ARGUMENTS.get(kind, RUN).split()
-    return float(output(side, PYTHON, "-c", OWN_WORK, kind, *arguments).rpartition("own work ")[2])
-
-
-def spent(side: Path, *command: str, keep: Callable[[str], object] = len) -> float:
-    """CPU seconds of a command and of all that it started, which it may leave running; `keep` gets its output."""
+def spent(side: Path, *command: str) -> float:
+    """CPU seconds of a command and of all that it started, which may end a little later."""
     before = _cpu()
-    keep(output(side, *command))
+    output(side, *command)
     with suppress(ChildProcessError):  # no process is left
         while True:
             os.wait()
