@@ -15,6 +15,7 @@ and on other systems than Linux, whose libraries do not.
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -185,8 +186,8 @@ class _Warm:
     def serve(self) -> Callable[[], None] | None:
         """Start stages until every owner has ended. In the process of a stage, returns what it has to do."""
         while self._running or any(map(alive, self._owners.values())):
-            for ready in select.select([self._listening, *self._running], [], [], EVERY)[0]:
-                if ready is self._listening:
+            for ready in select.select([self._listening.fileno(), *self._running], [], [], EVERY)[0]:
+                if ready == self._listening.fileno():
                     connection, _ = self._listening.accept()
                     if task := self._answer(connection):
                         return task
@@ -264,6 +265,7 @@ def _become(
         os.dup2(descriptor, number)
         os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty())
     os.chdir(folder)
     for name in os.environ.keys() - environment.keys():
