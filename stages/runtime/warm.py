@@ -264,6 +264,7 @@ def _become(
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # libraries may have put their own in place
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty())
