@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -264,10 +264,8 @@ def _become(
     for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # libraries may have put their own in place
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty())
+    sys.stdout = sys.__stdout__ = _text(1, line_buffering=os.isatty(1))
+    sys.stderr = sys.__stderr__ = _text(2, line_buffering=True, errors="backslashreplace")
     os.chdir(folder)
     for name in os.environ.keys() - environment.keys():
         if name.startswith(OF_ONE_STAGE):  # others have been set by a library
@@ -279,6 +277,11 @@ def _become(
     sys.argv, sys.orig_argv, sys.path[0] = arguments, [sys.executable, "-m", stage, *arguments[1:]], folder
     importlib.invalidate_caches()
     runpy.run_module(stage, run_name="__main__", alter_sys=True)
+
+
+def _text(descriptor: int, **how: Any) -> io.TextIOWrapper:
+    """A stream as Python makes it when it starts."""
+    return io.TextIOWrapper(io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)), **how)
 
 
 def main() -> None:
