@@ -173,7 +173,7 @@ class Progress:
 
 def span(seconds: float) -> str:
     """`48 s`, `12 min`, `2 h 5 min`."""
-    if seconds < 90:
+    if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -39,6 +39,7 @@ CHATTER = (  # begin a line of `dvc repro` that says what the flow says itself, 
     "\tdvc config core.autostage",
     "Use `dvc push`",
     "Everything is up to date.",
+    "Data and pipelines are up to date.",
 )
 LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 ERROR = "ERROR"  # begins the line of an error
