@@ -182,7 +182,7 @@ def test_a_failure_names_stage_cause_and_the_command_to_go_on(clock, case):
         "report failed:",
         *(f"  {line}" for line in cause),
         "",
-        "1 stage failed in 2 min. What is up to date stays.",
+        "1 stage failed in 100 s. What is up to date stays.",
         "Once the cause is gone, go on with: make repro",
     ]
 
@@ -209,7 +209,7 @@ def test_the_headline_is_that_of_the_report(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (45 * 60, "45 min"), (7500, "2 h 5 min")]
+    ("seconds", "said"), [(0.4, "0 s"), (119, "119 s"), (121, "2 min"), (45 * 60, "45 min"), (7500, "2 h 5 min")]
 )
 def test_a_span_of_time_in_words(seconds, said):
     assert progress.span(seconds) == said
