@@ -24,6 +24,9 @@ WORDS = {  # a word of each kind's command line; a shell, which has all words in
 }
 
 
+WARM = "stages.runtime.warm"
+
+
 def marked(mark: str) -> list[psutil.Process]:
     """All running processes with the mark, zombies excluded."""
     found = []
@@ -40,7 +43,14 @@ def of_kind(kind: str, mark: str) -> list[psutil.Process]:
     """The marked processes of a kind in `WORDS`; `everything` stands for all of them."""
     if kind == "everything":
         return marked(mark)
-    return [process for process in marked(mark) if WORDS[kind] in _command(process)]
+    found = [process for process in marked(mark) if WORDS[kind] in _command(process)]
+    return found + (_forked(mark) if found and WORDS[kind].startswith("stages.") else [])
+
+
+def _forked(mark: str) -> list[psutil.Process]:
+    """The stage that runs, where it is forked from a warm process: it has the command line of that."""
+    warm = [process for process in marked(mark) if WARM in _command(process)]
+    return [process for process in warm if process.ppid() in {parent.pid for parent in warm}]
 
 
 def family(heads: Iterable[psutil.Process]) -> list[psutil.Process]:

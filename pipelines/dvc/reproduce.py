@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+from stages.runtime.warm import OWNER
 
 PATIENCE = 6  # seconds between the interrupt and the kill
 
@@ -76,7 +77,7 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
         text=True,
         errors="replace",
         start_new_session=True,
-        env={**os.environ, "PATH": path, **(environment or {})},
+        env={**os.environ, "PATH": path, OWNER: str(os.getpid()), **(environment or {})},
     )
     _running.add(process)
     lines = []

@@ -19,10 +19,10 @@ def exit_with_parent(whole_group: bool = False) -> None:
     Args:
         whole_group: for this process and all others of its process group.
     """
-    threading.Thread(target=_end_after, args=(_parents(), whole_group), daemon=True).start()
+    threading.Thread(target=_end_after, args=(parents(), whole_group), daemon=True).start()
 
 
-def _parents() -> list[psutil.Process]:
+def parents() -> list[psutil.Process]:
     """The parent; where that is a shell, which waits for its command whatever happens above, its parent too."""
     parents = []
     for ancestor in psutil.Process().parents():

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-from stages.runtime import command_line
-from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
 SECONDS = 300.0  # between two checkpoints within an epoch
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    from stages.runtime import command_line
+    from stages.runtime.errors import exit_on_error
+
     command = command_line.parser("train", __doc__)
     command.add_argument(
         "--checkpoint-seconds",

@@ -16,6 +16,11 @@ from importlib.machinery import PathFinder
 PATIENCE = 300  # seconds
 
 
+def _is_meant(at: dict) -> bool:
+    """Whether this process is the one that waits. Asked at the place: a stage is forked from a process of others."""
+    return at["process"] in " ".join(sys.orig_argv)
+
+
 def _wait_here(at: dict) -> None:
     try:
         descriptor = os.open(at["reached"], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -42,7 +47,8 @@ def _stopping(function, at: dict):
     @functools.wraps(function)
     def wrapped(*arguments, **named):
         nonlocal calls
-        counts = not at["mentions"] or any(at["mentions"] in _shown(item) for item in (*arguments, *named.values()))
+        mentioned = not at["mentions"] or any(at["mentions"] in _shown(item) for item in (*arguments, *named.values()))
+        counts = mentioned and _is_meant(at)
         calls += counts
         due = counts and calls == at["call"]
         if due and not at["after"]:
@@ -70,7 +76,7 @@ class _Loader(Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module) -> None:
-        if self.at["place"].endswith(":"):
+        if self.at["place"].endswith(":") and _is_meant(self.at):
             _wait_here(self.at)
         self.loader.exec_module(module)
         _wrap(module, self.at)
@@ -94,8 +100,7 @@ class _Finder(MetaPathFinder):
 
 if "FAULTS_AT" in os.environ:
     _at = json.loads(os.environ["FAULTS_AT"])
-    if _at["process"] in " ".join(sys.orig_argv):
-        if _loaded := sys.modules.get(_at["place"].split(":")[0]):
-            _wrap(_loaded, _at)
-        else:
-            sys.meta_path.insert(0, _Finder(_at))
+    if _loaded := sys.modules.get(_at["place"].split(":")[0]):
+        _wrap(_loaded, _at)
+    else:
+        sys.meta_path.insert(0, _Finder(_at))
