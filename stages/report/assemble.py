@@ -94,8 +94,8 @@ def _figures(results: DatasetResults, shown: DatasetSection) -> Files:
     images = gallery_png.png(gallery.examples(results, gallery_png.EXPRESSIONS))
     files = {Path("figures") / f"{name}-gallery.png": images}
     for figure in shown.figures:
-        files[Path("figures") / f"{name}-{figure.key}.svg"] = rendering.svg(figure, name).encode()
-        files[Path("figures") / f"{name}-{figure.key}.pdf"] = rendering.pdf(figure)
+        for kind, content in zip(("svg", "pdf"), rendering.files(figure, name), strict=True):
+            files[Path("figures") / f"{name}-{figure.key}.{kind}"] = content
     return files
 
 

@@ -35,7 +35,7 @@ from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from stages.statistics import evidence
 from stages.statistics.evidence import FEWEST_IMAGES
@@ -241,7 +241,7 @@ def _estimates(
 def _errors(resamples: int, degrees: int) -> np.ndarray:
     """Student's t, each part of the distribution once, in the same random order always; (resamples,)."""
     shares = (np.arange(resamples) + 0.5) / resamples
-    return np.random.default_rng(1).permutation(stats.t.ppf(shares, degrees))
+    return np.random.default_rng(1).permutation(stdtrit(degrees, shares))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float) -> np.ndarray:

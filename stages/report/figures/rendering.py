@@ -7,12 +7,14 @@ The same panels give the same bytes: there is no date in them, ids are made from
 import html
 import io
 import re
+from contextlib import AbstractContextManager
 
 import matplotlib
 from matplotlib import style
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stages.report.figures.figure import INK, PAPER, RULE, THEME, Figure, Mark, Panel, css_colour
 
@@ -41,42 +43,47 @@ STYLE = {
 }
 
 
-def svg(figure: Figure, salt: str) -> str:
-    """The whole figure as an SVG file; its ids depend on `salt`."""
-    return _svg(figure.panels, figure, salt)
-
-
-def pdf(figure: Figure) -> bytes:
-    """The whole figure as a PDF file in which text stays text."""
-    with style.context(["default", STYLE]):
+def files(figure: Figure, salt: str) -> tuple[bytes, bytes]:
+    """The whole figure as an SVG file, whose ids depend on `salt`, and as a PDF file in which text stays text."""
+    with _style(salt):
         canvas = _compose(figure.panels, figure)
+        FigureCanvasSVG(canvas)
+        _lay_out(canvas)
+        as_svg = _svg(canvas).encode()
         FigureCanvasPdf(canvas)
+        _lay_out(canvas)
         stream = io.BytesIO()
         canvas.savefig(stream, format="pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})
-    return stream.getvalue()
+    return as_svg, stream.getvalue()
 
 
 def inline(figure: Figure, prefix: str) -> list[str]:
     """Every panel as an SVG element of the page; its ids begin with `prefix`, its colours follow the page's theme."""
-    return [
-        _element(_svg([panel], None, f"{prefix}-{number}"), f"{prefix}-{number}", panel.alt)
-        for number, panel in enumerate(figure.panels)
-    ]
+    return [_element(panel, f"{prefix}-{number}") for number, panel in enumerate(figure.panels)]
 
 
-def _svg(panels: list[Panel], figure: Figure | None, salt: str) -> str:
-    with style.context(["default", STYLE, {"svg.hashsalt": salt}]):
-        canvas = _compose(panels, figure)
-        FigureCanvasSVG(canvas)
-        stream = io.StringIO()
-        canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+def _style(salt: str) -> AbstractContextManager[None]:
+    return style.context(["default", STYLE, {"svg.hashsalt": salt}])
+
+
+def _lay_out(canvas: Canvas) -> None:
+    """Make room for the texts, whose widths depend on the format. A canvas that does it itself draws everything twice.
+
+    Every axes starts from where it was composed: what an earlier layout made of it must not count.
+    """
+    for axes in canvas.axes:
+        axes.set_subplotspec(axes.get_subplotspec())
+    ConstrainedLayoutEngine().execute(canvas)
+
+
+def _svg(canvas: Canvas) -> str:
+    stream = io.StringIO()
+    canvas.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
+def _compose(panels: list[Panel], figure: Figure | None = None) -> Canvas:
     """The panels in rows, with the legend below them if the whole figure is given."""
-    if not figure and panels[0].names:
-        return _alone(panels[0])
     columns = min(figure.columns, len(panels)) if figure else 1
     rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
     widths = [max(row[place].width for row in rows if place < len(row)) for place in range(columns)]
@@ -84,7 +91,7 @@ def _compose(panels: list[Panel], figure: Figure | None) -> Canvas:
     legend = figure.legend if figure else []
     per_row = max(1, min(len(legend), round(sum(widths) / 1.35)))
     below = LEGEND_HEIGHT * -(-len(legend) // per_row)
-    canvas = Canvas(figsize=(sum(widths), sum(heights) + below), layout="constrained", facecolor=PAPER)
+    canvas = Canvas(figsize=(sum(widths), sum(heights) + below), facecolor=PAPER)
     grid = canvas.add_gridspec(len(rows), columns, width_ratios=widths, height_ratios=heights)
     for number, panel in enumerate(panels):
         axes = canvas.add_subplot(grid[number // columns, number % columns])
@@ -116,8 +123,14 @@ def _handle(mark: Mark) -> matplotlib.lines.Line2D:
     )
 
 
-def _element(text: str, prefix: str, alt: str) -> str:
-    """An SVG file as an element: without prologue, namespaces, style sheet and size, and with ids of its own."""
+def _element(panel: Panel, prefix: str) -> str:
+    """A panel as an SVG file without prologue, namespaces, style sheet and size, and with ids of its own."""
+    with _style(prefix):
+        canvas = _alone(panel) if panel.names else _compose([panel])
+        FigureCanvasSVG(canvas)
+        if not panel.names:
+            _lay_out(canvas)
+        text = _svg(canvas)
     element = text[text.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", element, flags=re.DOTALL)
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element).replace("xlink:href", "href")
@@ -127,4 +140,4 @@ def _element(text: str, prefix: str, alt: str) -> str:
     element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
     for colour in THEME:
         element = element.replace(colour, css_colour(colour))
-    return element.strip().replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+    return element.strip().replace("<svg", f'<svg role="img" aria-label="{html.escape(panel.alt)}"', 1)

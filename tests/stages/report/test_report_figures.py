@@ -136,11 +136,7 @@ def digests() -> str:
     contents = [
         content
         for figure in every_figure()
-        for content in (
-            rendering.svg(figure, "salt").encode(),
-            rendering.pdf(figure),
-            *map(str.encode, rendering.inline(figure, "a")),
-        )
+        for content in (*rendering.files(figure, "salt"), *map(str.encode, rendering.inline(figure, "a")))
     ]
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
