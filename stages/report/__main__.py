@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from stages.runtime import params
+from stages.report import checked
+from stages.runtime import layout, params
 from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
@@ -12,6 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     settings = params.read_or_exit()
     with exit_on_error():
+        if options.check and (looked := checked.earlier(settings)):
+            print(f"{layout.REPORTS} is up to date: nothing has changed since it was last found so ({looked})")
+            return
         from stages.report import writing
 
         if options.check:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.report import assemble, check
+from stages.report import assemble, check, checked
 from stages.report.assemble import FOLDERS, Files
 from stages.runtime import keys, layout
 from stages.runtime.atomic_write import atomic_write
@@ -34,9 +34,11 @@ def write(settings: Params) -> None:
 
 def check_or_exit(settings: Params) -> None:
     """Print that the report is up to date; where it is not, exit with code 1 and name what is stale."""
-    stale, looked = check.check(settings)
-    if stale:
-        sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
+    with checked.remembered(settings) as remember:
+        stale, looked = check.check(settings)
+        if stale:
+            sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
+        remember(looked)
     print(f"{layout.REPORTS} is up to date: {looked}")
 
 

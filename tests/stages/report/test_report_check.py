@@ -1,6 +1,7 @@
 """Where a report comes from, and whether it is stale: with the outputs of all stages, and in a clone without them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from stages.report import checked
 from stages.report.__main__ import main as report
 from stages.runtime import keys, layout
 from stages.runtime.params import read as read_params
@@ -84,6 +86,36 @@ def without_outputs() -> None:
 def test_a_new_report_is_not_stale(project, capsys):
     assert stale() == ""
     assert "every file made again from the outputs of all stages" in capsys.readouterr().out
+
+
+def test_a_check_says_at_once_that_nothing_has_changed_since_the_last_and_only_then(project, capsys):
+    checked.MEMORY.parent.mkdir(parents=True)
+    assert stale() == ""
+    assert "nothing has changed" not in capsys.readouterr().out
+    assert stale() == ""
+    assert "nothing has changed since it was last found so (every file made again" in capsys.readouterr().out
+    opened = map(Path, json.loads(checked.MEMORY.read_text())["elsewhere"])
+    picture = next(path for path in opened if path.suffix == ".png" and path.exists())
+
+    def edits():
+        for path in ("reports/index.html", "results/slices/scenes.csv", "data/scenes/dataset.json", "dvc.lock"):
+            yield Path(path).write_text(f"{Path(path).read_text()} ")
+        yield Path("reports/tables/scenes.tex").unlink()
+        yield Path("reports/tables/notes.md").touch()
+        Path("benchmarks/results").mkdir(parents=True)
+        yield Path("benchmarks/results/steps.csv").touch()
+        Path("stages").mkdir()
+        yield Path("stages/new.py").touch()
+        yield os.utime(picture)
+        yield checked.MEMORY.write_text("{")
+
+    settings = read_params()
+    for _ in edits():
+        assert checked.earlier(settings) is None
+        with checked.remembered(settings) as remember:
+            picture.read_bytes()
+            remember("something")
+        assert checked.earlier(settings) == "something"
 
 
 def test_a_new_report_is_not_stale_in_a_clone(project, capsys):
