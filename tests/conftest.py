@@ -1,5 +1,6 @@
 """Fixtures of all tests: the project's root, the data beside it, a valid `params.yaml` as a dict."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # there are more test processes than cores, so threads would slow each other down
 
+gc.set_threshold(50_000, 10, 10)  # as in `stages.runtime.startup`: libraries make a million objects that stay
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 LONG = (
@@ -34,6 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("programs")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Python need not look again and again at what all test files have imported."""
+    gc.freeze()
 
 
 unmarked: pytest.Item | None = None  # the test that runs, if it may start no program

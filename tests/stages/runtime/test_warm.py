@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from stages.runtime.parent import alive
 
 pytestmark = pytest.mark.programs
 
@@ -89,9 +92,12 @@ def facts(process: subprocess.Popen) -> dict:
 
 
 def gone(*pids: int) -> bool:
-    """Whether the processes end within `PATIENCE`."""
+    """Whether the processes end within `PATIENCE`; where nobody collects the dead, they stay listed."""
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    return not psutil.wait_procs(processes, PATIENCE)[1]
+    deadline = time.monotonic() + PATIENCE
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, processes))
 
 
 def test_it_has_the_surroundings_and_the_code_of_its_own_and_the_libraries(start, shared):
