@@ -206,7 +206,7 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
         if not any(output.workspace_status() for output in stage.outs):
             return known._replace(
                 outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info},
-                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd),
+                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []),
             )
     return known
 
