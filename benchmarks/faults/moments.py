@@ -48,9 +48,13 @@ HISTORY = Moment("model written, history not", "pandas:DataFrame.to_csv", TRAINE
 WRITTEN = Moment("outputs written, trainer at its last lines", "stages.tracking.live:TrainingRun.log_folder", TRAINER)
 
 REPRO = "train@scenes-alignformer-0"  # of `dvc repro`, plain or as the flow starts it
-ENDED = Moment("trainer ended, outputs not yet hashed", "dvc.stage:Stage.save", REPRO)
-COMMIT = Moment("one output in the cache, the other not", "dvc.output:Output.commit", REPRO, call=2)
-CACHED = Moment("run-cache written, dvc.lock not", "dvc.stage.cache:StageCache.save", REPRO, after=True)
+ENDED = Moment("trainer ended, outputs not yet hashed", "dvc.stage:Stage.save", REPRO, mentions="train@")
+COMMIT = Moment(
+    "one output in the cache, the other not", "dvc.output:Output.commit", REPRO, call=2, mentions="results/"
+)
+CACHED = Moment(
+    "run-cache written, dvc.lock not", "dvc.stage.cache:StageCache.save", REPRO, after=True, mentions="train@"
+)
 LOCK = Moment("dvc.lock open and empty", "dvc.utils.serialize._yaml:_dump", REPRO, mentions="dvc.lock")
 LOCK_PART = Moment("dvc.lock partly written", "dvc.utils.serialize._yaml:_dump", REPRO, after=True, mentions="dvc.lock")
 RWLOCK = Moment(".dvc/tmp/rwlock open and empty", "json:dump", REPRO, call=4, mentions="rwlock")

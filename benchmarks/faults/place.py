@@ -50,7 +50,6 @@ class Places:
             run(place, sys.executable, "-c", SORTED)  # `dvc repro train` takes its seeds and variants in any order
             self._keep(state)
         self.lock = keys.locked_entries(place / keys.LOCK)
-        self.lock_bytes = (place / keys.LOCK).read_bytes()
         self.files = files(place)
 
     def _keep(self, state: str) -> None:

@@ -195,15 +195,13 @@ class Scene:
         """Check that dvc.lock and all output files are those of an undisturbed run, and that no other file is there.
 
         Args:
-            target: the target that ran; empty for everything, and then dvc.lock is compared byte by byte.
+            target: the target that ran; empty for everything.
             trained_again: stages whose runs keep their checkpoints, since their models came out the same and were not
                 evaluated again.
         """
         lock = keys.locked_entries(self.place / keys.LOCK)
-        if target:
-            wrong = [stage for stage in {*lock, target} if lock.get(stage) != self.made.lock[stage]]
-        else:
-            wrong = [] if (self.place / keys.LOCK).read_bytes() == self.made.lock_bytes else ["not the same bytes"]
+        ran = {*lock, target} if target else {*lock, *self.made.lock}
+        wrong = sorted(stage for stage in ran if lock.get(stage) != self.made.lock.get(stage))
         self.check("dvc.lock as of an undisturbed run", not wrong, ", ".join(wrong))
         files = {}
         for path in places.declared(lock):

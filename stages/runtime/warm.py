@@ -28,6 +28,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import psutil
@@ -41,7 +42,8 @@ LOCK = FOLDER / "warm.lock"
 OF_ONE_STAGE = ("DVC_", "STAGES_", "PWD", "OLDPWD", "SHLVL", "_")  # variables that no library reads begin so
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 EVERY = 1.0  # seconds between two looks whether an owner is alive
-PATIENCE = 10.0  # seconds for a request
+PATIENCE = 60.0  # seconds for an answer of the warm process, which may be importing for another stage, or stopped
+AGAIN = "Run the same command again"
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 TABLES = ("pandas", "pyarrow.parquet", "mlflow.store.tracking.sqlalchemy_store", "dvc.repo", "pycocotools.mask")
@@ -73,12 +75,15 @@ def hand_over() -> None:
     }
     is_open, held = os.pipe()  # when `held` is closed, by whatever ends this process, the kernel kills the stage
     with suppress(OSError), _connected(request["owner"]) as connection, connection.makefile("r") as answers:
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until they can be passed on
+        stand_in = _StandIn(connection)
+        connection.settimeout(PATIENCE)  # the warm process may be stopped
         socket.send_fds(connection, [b"\n"], [0, 1, 2, is_open])
         connection.sendall(json.dumps(request).encode() + b"\n")
         if pid := answers.readline():
-            _stand_for(int(pid), answers.readline)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+            connection.settimeout(None)
+            stand_in.stand_for(int(pid), answers.readline)
+    for number in (*PASSED_ON, signal.SIGTSTP):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.close(is_open)
     os.close(held)
 
@@ -144,34 +149,58 @@ def _start(owner: int) -> None:
         )
 
 
-def _stand_for(pid: int, end: Callable[[], str]) -> NoReturn:
-    """Pass signals on to a stage, and end as it ends.
+class _StandIn:
+    """This process, which stands for a stage: it passes signals on, and ends as the stage ends."""
 
-    Args:
-        end: waits, and returns the stage's exit code, a signal as a negative number; empty where nobody knows it.
-    """
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
+        self._pid: int | None = None
+        self._early: list[int] = []
+        for number in PASSED_ON:
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGTSTP, self._pause)
 
-    def pass_on(number: int, *_: object) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+    def stand_for(self, pid: int, end: Callable[[], str]) -> NoReturn:
+        """Wait for the end of a stage.
 
-    def pause(*_: object) -> None:  # Ctrl-Z
-        pass_on(signal.SIGSTOP)
+        Args:
+            end: waits, and returns the stage's exit code, a signal as a negative number; empty where nobody knows it.
+        """
+        self._pid = pid
+        for number in self._early:
+            self._pass_on(number)
+        if not (code := end()):
+            print(
+                f"error: the warm process, from which stages are forked, was ended, and this stage with it. {AGAIN}",
+                file=sys.stderr,
+            )
+            os._exit(1)
+        if int(code) < 0:
+            _end_by(-int(code))
+        os._exit(int(code))
+
+    def _pass_on(self, number: int, *_: object) -> None:
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+        elif select.select([self._connection], [], [], 0)[0]:  # the answer has come and is about to be read
+            self._early.append(number)
+        else:
+            _end_by(number)
+
+    def _pause(self, *_: object) -> None:  # Ctrl-Z
+        if self._pid:
+            self._pass_on(signal.SIGSTOP)
         signal.raise_signal(signal.SIGSTOP)
-        pass_on(signal.SIGCONT)
+        if self._pid:
+            self._pass_on(signal.SIGCONT)
 
-    for number in PASSED_ON:
-        signal.signal(number, pass_on)
-    signal.signal(signal.SIGTSTP, pause)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
-    if not (code := end()):
-        print("error: the process that stages start from was ended. Run the same command again", file=sys.stderr)
-        os._exit(1)
-    if int(code) < 0:
-        with suppress(OSError):  # SIGKILL has no handler
-            signal.signal(-int(code), signal.SIG_DFL)
-        os.kill(os.getpid(), -int(code))
-    os._exit(int(code))
+
+def _end_by(number: int) -> None:
+    """End this process by a signal."""
+    with suppress(OSError):  # SIGKILL has no handler
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 class _Warm:
@@ -212,7 +241,7 @@ class _Warm:
                     importlib.import_module(library)
             gc.freeze()
             pid = os.fork()
-        except (OSError, ValueError, psutil.Error):
+        except Exception:  # whatever it is, the stage starts as any program, and may say it
             connection.close()
             pid = None
         if pid == 0:
@@ -276,7 +305,15 @@ def _become(
             del sys.modules[name]
     sys.argv, sys.orig_argv, sys.path[0] = arguments, [sys.executable, "-m", stage, *arguments[1:]], folder
     importlib.invalidate_caches()
+    sys.excepthook = _shown_from_the_stage_on
     runpy.run_module(stage, run_name="__main__", alter_sys=True)
+
+
+def _shown_from_the_stage_on(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A traceback without the calls that lead to the stage."""
+    while trace and trace.tb_next and trace.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
 
 
 def _text(descriptor: int, **how: Any) -> io.TextIOWrapper:

@@ -18,8 +18,10 @@ pytestmark = pytest.mark.programs
 
 STAGE = """
 import json, os, signal, subprocess, sys, time
+from stages.runtime import warm
 from stages.runtime.startup import start
 
+warm.PATIENCE = float(os.environ.get("STAGES_PATIENCE", 60))
 if __name__ == "__main__":
     start()
     facts = {"pid": os.getpid(), "forked": "STAGES_FORKED" in os.environ, "arguments": sys.argv[1:]}
@@ -128,7 +130,9 @@ def test_one_warm_process_for_stages_that_start_together_and_its_end_with_the_ow
 
 def test_it_ends_as_a_stage_that_fails_or_is_killed(start):
     failed = start("fail")
-    assert failed.wait(PATIENCE) == 1 and "ValueError: of the stage" in failed.stderr.read()
+    assert failed.wait(PATIENCE) == 1
+    said = failed.stderr.read()
+    assert "ValueError: of the stage" in said and "warm.py" not in said
     assert start("signal").wait(PATIENCE) == -signal.SIGABRT
 
 
@@ -156,6 +160,27 @@ def test_it_ends_with_the_warm_process_and_the_next_one_starts_another(start):
     assert process.wait(PATIENCE) == 1 and "Run the same command again" in process.stderr.read()
     assert gone(pid)
     assert facts(start("0"))["forked"]
+
+
+def test_where_the_warm_process_is_stopped_a_signal_ends_it_at_once_and_patience_has_an_end(start):
+    warm = psutil.Process(facts(start("wait"))["pid"]).parent()
+    warm.suspend()
+    try:
+        waiting = start("wait")
+        while not catches(waiting, signal.SIGQUIT):
+            time.sleep(0.05)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(PATIENCE) == -signal.SIGINT
+        assert not facts(start("0", STAGES_PATIENCE="0.1"))["forked"]
+    finally:
+        warm.resume()  # which lets go of the streams that it was sent
+    assert not waiting.stderr.read()
+
+
+def catches(process: subprocess.Popen, number: int) -> bool:
+    """Whether the process has a handler for the signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << (number - 1))
 
 
 def test_what_it_leaves_running_is_ended(start):
