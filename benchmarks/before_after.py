@@ -102,6 +102,7 @@ def copied(project: Path, place: Path) -> Path:
     printed = output(place, *DVC) + output(place, *FLOW)  # the first flow makes Prefect's database
     if "Running stage 'train" in printed or "Running stage 'evaluate" in printed:
         sys.exit(f"error: {project} is not finished: dvc repro had something to run in it")
+    output(place, PYTHON, "-m", "stages.report", "--check")  # the first has no earlier one to remember
     return place
 
 
