@@ -16,7 +16,6 @@ Adds rows to `benchmarks/results/before_after.csv`. Takes 10 minutes for each fo
 import argparse
 import ctypes
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -114,12 +113,12 @@ def of_kind(side: Path, kind: str) -> list[str]:
 
 def spent(side: Path, *command: str) -> float:
     """CPU seconds of a command and of all that it started, which may end a little later."""
-    before = _cpu()
+    before = table.cpu_of_children()
     output(side, *command)
     with suppress(ChildProcessError):  # no process is left
         while True:
             os.wait()
-    return _cpu() - before
+    return table.cpu_of_children() - before
 
 
 def output(side: Path, *command: str) -> str:
@@ -146,11 +145,6 @@ def record(what: str, seconds: list[float], rounds: int) -> None:
     }
     print(f"{what}: {before:.2f} -> {after:.2f} CPU s, ratio {row['ratio']}", flush=True)
     table.append(RESULTS, [row])
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Adds one row per stage to `benchmarks/results/startup.csv`.
 
 import argparse
 import ast
-import resource
 import statistics
 import subprocess
 import sys
@@ -61,14 +60,9 @@ def imports(stage: str) -> str:
 
 def seconds(code: str) -> float:
     """CPU seconds of a Python process that runs the code."""
-    before = _spent()
+    before = table.cpu_of_children()
     subprocess.run([sys.executable, "-c", code], check=True)
-    return _spent() - before
-
-
-def _spent() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return table.cpu_of_children() - before
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import datetime
 import os
 import platform
+import resource
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
             [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in libraries)]
         ),
     }
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of the processes that this one has started and waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def append(path: Path, rows: list[dict[str, object]]) -> None:

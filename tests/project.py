@@ -10,6 +10,22 @@ from benchmarks import clones
 PARAMS = Path(__file__).with_name("params.yaml")
 LOOPBACK = Path(__file__).with_name("loopback")
 
+EACH_TIME = """
+stages:
+  look:
+    cmd: cat source.txt > seen.txt
+    always_changed: true
+    outs:
+      - seen.txt:
+          cache: false
+  prepare:
+    cmd: cp seen.txt prepared.txt
+    deps:
+      - seen.txt
+    outs:
+      - prepared.txt
+"""
+
 
 def clone(root: Path, folder: Path) -> Path:
     """`benchmarks.clones.clone` with tests/params.yaml as the `params.yaml` of the clone."""

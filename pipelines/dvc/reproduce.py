@@ -69,7 +69,6 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
     called = f"dvc {' '.join(arguments)}"
     if _stopping.is_set():
         raise StageFailedError(f"{called} not started: everything is being stopped")
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.dvc", *arguments],
         stdout=subprocess.PIPE,
@@ -77,7 +76,7 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
         text=True,
         errors="replace",
         start_new_session=True,
-        env={**os.environ, "PATH": path, OWNER: str(os.getpid()), **(environment or {})},
+        env={**with_own_programs(), OWNER: str(os.getpid()), **(environment or {})},
     )
     _running.add(process)
     lines = []
@@ -94,6 +93,11 @@ def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, s
     if code:
         raise _error(lines)(f"{called} ended with code {code}:\n" + "\n".join(lines[-10:]))
     return lines
+
+
+def with_own_programs() -> dict[str, str]:
+    """The environment of a stage's command: its `python` is the one that runs this."""
+    return {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
 
 
 def _error(lines: list[str]) -> type[StageFailedError]:

@@ -13,7 +13,6 @@ from pipelines.dvc.reproduce import Outcome
 from pipelines.flow.progress import Progress, span
 from stages.runtime import layout
 
-REPORT = layout.REPORTS / "index.html"
 COUNTED = {
     Outcome.RAN: "ran",
     Outcome.CACHED: "came from DVC's cache",
@@ -28,7 +27,7 @@ def up_to_date(stages: Collection[str], what: str) -> str:
     """What was done, the headline of the report where it is one of the stages, and where to look."""
     lines = [what]
     if "report" in stages and (said := headlines()):
-        lines += ["", *map(_filled, said), "", f"report: {REPORT}"]
+        lines += ["", *map(_filled, said), "", f"report: {layout.PAGE}"]
     elsewhere = "MLFLOW_TRACKING_URI" in os.environ  # which may hold a password
     lines.append(f"models and runs: {'the MLflow that MLFLOW_TRACKING_URI names' if elsewhere else 'make ui'}")
     return "\n".join(lines)
@@ -65,8 +64,8 @@ def _filled(line: str) -> str:
 
 def headlines() -> list[str]:
     """What the report says first about each dataset; nothing where there is no report."""
-    if not REPORT.exists():
+    if not layout.PAGE.exists():
         return []
-    top = re.search(r'<ul class="headlines">(.*?)</ul>', REPORT.read_text(encoding="utf-8"), re.DOTALL)
+    top = re.search(r'<ul class="headlines">(.*?)</ul>', layout.PAGE.read_text(encoding="utf-8"), re.DOTALL)
     items = re.findall(r"<li>(.*?)</li>", top[1], re.DOTALL) if top else []
     return [html.unescape(re.sub(r"<[^>]*>", "", item)).strip() for item in items]

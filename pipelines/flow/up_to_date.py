@@ -1,13 +1,12 @@
 """Whether a run would find nothing to do: known without Prefect, whose start takes longer than the look itself."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.dvc import dag, remote
 from pipelines.dvc.dag import Dag, DagError
+from pipelines.dvc.reproduce import with_own_programs
 from stages.runtime import keys
 
 
@@ -32,9 +31,8 @@ def _gives_the_same(pipeline: dag.Pipeline, stage: str) -> bool:
     if stage not in pipeline.outputs:
         return True
     before = _contents(pipeline.outputs[stage])
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        pipeline.commands[stage], shell=True, env={**os.environ, "PATH": path}, capture_output=True, check=False
+        pipeline.commands[stage], shell=True, env=with_own_programs(), capture_output=True, check=False
     )
     return done.returncode == 0 and before is not None and _contents(pipeline.outputs[stage]) == before
 

@@ -22,7 +22,6 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from pipelines.prefect.server import without_secrets
 from stages.runtime import layout
 
-REPORT = layout.REPORTS / "index.html"
 TABLES = layout.REPORTS / "tables"
 
 
@@ -74,7 +73,7 @@ def show_links() -> None:
             mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)})"
         else:
             mlflow = f"- MLflow: `make ui` in `{Path.cwd()}`"
-        report = f"- report: [{REPORT.resolve()}]({REPORT.resolve().as_uri()}), on the machine that ran it"
+        report = f"- report: [{layout.PAGE.resolve()}]({layout.PAGE.resolve().as_uri()}), on the machine that ran it"
         create_markdown_artifact(f"{mlflow}\n{report}\n", key="links", description="where to look")
 
 

@@ -7,6 +7,7 @@ PARAMS = Path("params.yaml")
 DATA = Path("data")
 RESULTS = Path("results")
 REPORTS = Path("reports")
+PAGE = REPORTS / "index.html"
 SOURCES = Path("sources")
 CHECKPOINTS = Path("checkpoints")
 MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json")

@@ -73,6 +73,7 @@ def hand_over() -> None:
         "environment": dict(os.environ),
         "owner": int(os.environ.get(OWNER) or parents()[-1].pid),
     }
+    before = {number: signal.getsignal(number) for number in (*PASSED_ON, signal.SIGTSTP)}
     is_open, held = os.pipe()  # when `held` is closed, by whatever ends this process, the kernel kills the stage
     with suppress(OSError), _connected(request["owner"]) as connection, connection.makefile("r") as answers:
         stand_in = _StandIn(connection)
@@ -82,8 +83,8 @@ def hand_over() -> None:
         if pid := answers.readline():
             connection.settimeout(None)
             stand_in.stand_for(int(pid), answers.readline)
-    for number in (*PASSED_ON, signal.SIGTSTP):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     os.close(is_open)
     os.close(held)
 

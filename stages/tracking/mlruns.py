@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 EVALUATION, COMPARISON, REPORT = "evaluation", "comparison", "report"  # artifact folders
-PAGE, PROVENANCE = layout.REPORTS / "index.html", layout.REPORTS / "provenance.json"
+PROVENANCE = layout.REPORTS / "provenance.json"
 PARENT = "mlflow.parentRunId"
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.lock that metrics and files belong to
 CARD, COMPARED = "md5.card", "md5.comparison"  # tags: the content of these files, as MLflow lists only their sizes
@@ -175,7 +175,7 @@ def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
 
     No other dataset's name goes on from this one's by a dash: `params.yaml` may not have such names.
     """
-    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == PAGE]
+    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == layout.PAGE]
     return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 

@@ -34,22 +34,7 @@ from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
 from stages.runtime import params
-
-EACH_TIME = """
-stages:
-  look:
-    cmd: cat source.txt > seen.txt
-    always_changed: true
-    outs:
-      - seen.txt:
-          cache: false
-  prepare:
-    cmd: cp seen.txt prepared.txt
-    deps:
-      - seen.txt
-    outs:
-      - prepared.txt
-"""
+from tests.project import EACH_TIME
 
 DAG = {"prepare": set(), "train@a": {"prepare"}, "train@b": {"prepare"}, "report": {"train@a", "train@b"}}
 

@@ -16,6 +16,7 @@ from pipelines.flow import closing, progress, timings
 from pipelines.flow.progress import Progress
 from pipelines.flow.view import Lines, Screen, View, made
 from stages.runtime.progress import Position
+from tests.project import EACH_TIME
 
 DAG = {"prepare@d": set(), "train@d-a-0": {"prepare@d"}, "train@d-b-0": {"prepare@d"}, "report": {"train@d-a-0"}}
 LOOP = """
@@ -29,21 +30,6 @@ class Prefect:
 sys.meta_path.insert(0, Prefect)
 from pipelines.experiment import main
 main(sys.argv[1:])
-"""
-PIPELINE = """
-stages:
-  look:
-    cmd: cat source.txt > seen.txt
-    always_changed: true
-    outs:
-      - seen.txt:
-          cache: false
-  copy:
-    cmd: cp seen.txt copied.txt
-    deps:
-      - seen.txt
-    outs:
-      - copied.txt
 """
 
 
@@ -223,7 +209,7 @@ def test_where_nothing_is_to_do_prefect_is_not_even_imported(tmp_path, root):
         variables = {**environment, "PYTHONPATH": str(root)}
         return subprocess.run([sys.executable, *arguments], cwd=tmp_path, env=variables, capture_output=True, text=True)
 
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "dvc.yaml").write_text(EACH_TIME)
     (tmp_path / "source.txt").write_text("words")
     assert command("-m", "dvc", "init", "-q", "--no-scm").returncode == 0
     assert command("-m", "dvc", "repro", "-q").returncode == 0
@@ -235,7 +221,7 @@ def test_where_nothing_is_to_do_prefect_is_not_even_imported(tmp_path, root):
     (tmp_path / "source.txt").write_text("other words")  # only the stage itself can notice it
     assert command("-c", LOOP).stderr == "Prefect is imported\n"
     assert command("-m", "dvc", "repro", "-q").returncode == 0
-    (tmp_path / "copied.txt").write_text("changed by hand")
+    (tmp_path / "prepared.txt").write_text("changed by hand")
     assert command("-c", LOOP, "look").returncode == 0
     assert command("-c", LOOP).stderr == "Prefect is imported\n"
 

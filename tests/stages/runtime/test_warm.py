@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.faults.processes import within
 from stages.runtime.parent import alive
 
 pytestmark = pytest.mark.programs
@@ -96,10 +97,7 @@ def facts(process: subprocess.Popen) -> dict:
 def gone(*pids: int) -> bool:
     """Whether the processes end within `PATIENCE`; where nobody collects the dead, they stay listed."""
     processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    deadline = time.monotonic() + PATIENCE
-    while any(map(alive, processes)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not any(map(alive, processes))
+    return within(PATIENCE, lambda: not any(map(alive, processes))) is not None
 
 
 def test_it_has_the_surroundings_and_the_code_of_its_own_and_the_libraries(start, shared):
