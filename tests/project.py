@@ -1,8 +1,10 @@
 """Clones of the project with the tests' own parameters, so that a user's `params.yaml` does not matter."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import clones
@@ -25,6 +27,14 @@ stages:
     outs:
       - prepared.txt
 """
+
+
+def forked(call: Callable, *arguments: object) -> list:
+    """What a function returns for each argument, in children of this process that start together."""
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(len(arguments))
+    with context.Pool(len(arguments), together.wait) as pool:
+        return pool.map(call, arguments, chunksize=1)
 
 
 def clone(root: Path, folder: Path) -> Path:
