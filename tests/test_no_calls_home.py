@@ -1,6 +1,7 @@
 """Nothing of the project connects, sends, looks a name up or listens beyond loopback: refused and written down.
 
-Every page that it serves or writes is opened in headless Chromium, which may ask this machine alone.
+Every page that it serves or writes is opened in headless Chromium, which may ask this machine alone. That of the demo
+is in tests/stages/demo.
 """
 
 import shutil
@@ -125,13 +126,12 @@ def test_dvc_repro(reproduced):
 
 
 def test_a_flow_and_a_sync(watched):
-    with (watched.folder / "stages/diagnose/diagnosis.py").open("a") as code:
+    with (watched.folder / "stages/card/card.py").open("a") as code:
         code.write("\n# another")
-    watched.run(*PYTHON_M, "pipelines.experiment", "diagnose@scenes-baseline-0")
+    watched.run(*PYTHON_M, "pipelines.experiment", "card@scenes-baseline-0")
     watched.run(*PYTHON_M, "pipelines.sync")
     assert (
-        watched.tried("pipelines.experiment", "pipelines.prefect.server", "pipelines.dvc", "stages.diagnose", "sync")
-        == []
+        watched.tried("pipelines.experiment", "pipelines.prefect.server", "pipelines.dvc", "stages.card", "sync") == []
     )
 
 
@@ -210,14 +210,6 @@ def test_the_pages_of_prefect(watched, prefect_url, pages):
     }.items():
         assert pages.asked_by(f"{prefect_url}/{page}", shows) == []
     assert watched.tried("prefect server start") == []
-
-
-def test_the_page_of_the_demo(watched, pages):
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with running(watched, *PYTHON_M, "stages.demo", "--port", str(port), url=url):
-        assert pages.asked_by(url, "text=Mask: score") == []
-    assert watched.tried("stages.demo") == []
 
 
 def test_the_page_of_the_plots_is_drawn_offline(reproduced, pages):
