@@ -201,9 +201,7 @@ def in_processes(count: int, called: Callable, *arguments: object) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.set_forkserver_preload(
-        [stage.__name__, evaluation.__name__, __name__]
-    )  # so that they share the imports
+    multiprocessing.set_forkserver_preload([stage.__name__, evaluation.__name__, __name__])  # imports that they share
     start_processes(called, (count, port, *arguments), nprocs=count, start_method="forkserver")
 
 
