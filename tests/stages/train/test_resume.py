@@ -130,7 +130,7 @@ def whole(bench, known):
 
 @pytest.fixture
 def broken_off(bench, known, tmp_path_factory, capsys) -> Checkpoints:
-    """The checkpoints of a training that broke off after the first step of its second epoch. Made once for all tests."""
+    """The checkpoints of a training that broke off after the first step of epoch 2. Made once for all tests."""
     if "broken off" not in known:
         bench.fit_until(loop.LossMeter, "add", STEPS + 2, bench.checkpoints(seconds=0))
         known["broken off"] = bench.folder.rename(tmp_path_factory.mktemp("broken") / "off")
