@@ -11,7 +11,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 unexport PYTHONSAFEPATH # with it, `python -m` does not find the packages of this folder
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast lint check ui demo schedule unschedule
+.PHONY: help install repro experiment test test-fast lint check ui demo schedule unschedule
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
 repro: $(INSTALLED)  ## run all stale stages of the experiment, JOBS at a time (default: one per core)
 	@python -m pipelines.experiment --jobs $(JOBS)
+
+experiment: $(INSTALLED)  ## make a folder experiments/NAME for an experiment of NAME=..., which begins as FROM=... is
+	@python -m stages.params --new '$(NAME)' $(if $(FROM),--from '$(FROM)')
 
 test: $(INSTALLED)  ## run all tests, JOBS + 1 files at a time, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder

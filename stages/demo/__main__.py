@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.ports import HOST, exit_if_taken
 from stages.runtime.startup import start
 
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "similarity of pixels and center, and the vision-language bidirectional attention (VLBA) word by word. It is "
         "served on 127.0.0.1, for this machine alone.",
     )
+    experiments.add_option(command)
     command.add_argument(
         "models",
         nargs="*",

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from stages.report import checked
-from stages.runtime import layout, params
+from stages.runtime import experiments, layout, params
 from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
@@ -29,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.report",
         description="Write reports/: tables, figures and one offline page about the datasets listed in params.yaml.",
     )
+    experiments.add_option(parser)
     parser.add_argument("--check", action="store_true", help="write nothing, exit with 1 where the report is stale")
     return parser
 

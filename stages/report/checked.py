@@ -15,13 +15,17 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 
-MEMORY = Path(".dvc/tmp/report.checked.json")
-READ = ("models", "stages", "sources", "results", "reports", "benchmarks/results", ".dvc/config", ".dvc/config.local")
-FILES = ("dvc.yaml", "dvc.lock", "params.yaml", ".dvcignore")
+READ = ("models", "stages", "sources", "results", "reports", "benchmarks/results")
+FILES = ("dvc.yaml", "dvc.lock", "params.yaml")
+FILES_OF_PROJECT = ("params.yaml", ".dvcignore", ".dvc/config", ".dvc/config.local")
+
+
+def _memory() -> Path:
+    return layout.root() / ".dvc" / "tmp" / f"report.{experiments.current()}.json"
 
 
 _opened: set[str] | None = None  # by the check that runs
@@ -36,9 +40,10 @@ def remembered(params: Params) -> Iterator[Callable[[str], None]]:
 
     def remember(looked: str) -> None:
         elsewhere = sorted(_opened or [])
-        if MEMORY.parent.is_dir() and _signature(params, []) == before:
+        memory = _memory()
+        if memory.parent.is_dir() and _signature(params, []) == before:
             content = {"signature": _signature(params, elsewhere), "elsewhere": elsewhere, "looked": looked}
-            with suppress(OSError), atomic_write(MEMORY) as path:
+            with suppress(OSError), atomic_write(memory) as path:
                 path.write_text(json.dumps(content), encoding="utf-8")
 
     try:
@@ -50,12 +55,13 @@ def remembered(params: Params) -> Iterator[Callable[[str], None]]:
 @cache
 def _listen() -> None:
     """Have Python tell which files it opens; nothing can end that."""
-    not_ours = [os.path.join(place, "") for place in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev")]
+    own = [os.path.abspath(_memory().parent), os.path.abspath(layout.root() / ".git")]
+    not_ours = [os.path.join(place, "") for place in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", *own)]
 
     def hear(event: str, arguments: tuple) -> None:
         if _opened is not None and event == "open" and isinstance(arguments[0], str):
             path = os.path.abspath(arguments[0])
-            if not path.startswith((*not_ours, os.path.abspath(MEMORY.parent), os.path.abspath(".git"))):
+            if not path.startswith(tuple(not_ours)):
                 _opened.add(path)
 
     sys.addaudithook(hear)
@@ -64,7 +70,7 @@ def _listen() -> None:
 def earlier(params: Params) -> str | None:
     """What was looked at when the report was found up to date, where nothing has changed since; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        memory = json.loads(MEMORY.read_text(encoding="utf-8"))
+        memory = json.loads(_memory().read_text(encoding="utf-8"))
         if memory["signature"] == _signature(params, memory["elsewhere"]):
             return str(memory["looked"])
     return None
@@ -73,7 +79,8 @@ def earlier(params: Params) -> str | None:
 def _signature(params: Params, elsewhere: Iterable[str]) -> str:
     packages = sorted(name for name in os.listdir(sysconfig.get_path("purelib")) if name.endswith(".dist-info"))
     roots = [*READ, *map(str, map(layout.prepared, params.experiment.datasets))]
-    files = sorted({path for root in roots for path in _files(root)} | {*FILES, *elsewhere})
+    of_project = [str(layout.root() / name) for name in FILES_OF_PROJECT]
+    files = sorted({path for root in roots for path in _files(root)} | {*FILES, *of_project, *elsewhere})
     seen = [sys.version, sys.prefix, os.getcwd(), packages, *((path, _state(path)) for path in files)]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 

@@ -7,6 +7,7 @@ Every import of DVC is inside a function: DVC takes a second to import, and few 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import chain
@@ -87,7 +88,7 @@ class WorkingTree:
         from dvc.fs import localfs
         from dvc_data.hashfile.build import build
 
-        cache, place = self._repo.cache.local, str(Path(self._repo.root_dir, path))
+        cache, place = self._repo.cache.local, os.path.abspath(path)
         with _refusals():
             try:
                 ignore: Any = self._repo.dvcignore  # DVC passes it itself; its type says otherwise
@@ -156,7 +157,7 @@ def _modified(path: str, fs: Any = None) -> Iterator[dict]:
 
 
 def stages(look: bool = False) -> list[DvcStage]:
-    """Every stage, in the order of `dvc repro`: each after those that it waits for.
+    """Every stage of the `dvc.yaml` in the current folder, in the order of `dvc repro`: each after those it waits for.
 
     Args:
         look: also say what is unchanged; otherwise, and where another DVC process is at work on the files of a stage,
@@ -165,12 +166,14 @@ def stages(look: bool = False) -> list[DvcStage]:
     Raises:
         DvcError: there is no DVC project, or its files are wrong.
     """
+    from dvc.dvcfile import PROJECT_FILE
     from dvc.exceptions import DvcException
+    from dvc.repo.index import Index
     from dvc.repo.reproduce import plan_repro
 
     with _project() as repo:
-        graph = repo.index.graph
-        found = {stage: DvcStage(stage.addressing, _names(graph.successors(stage))) for stage in plan_repro(graph)}
+        graph = Index.from_file(repo, os.path.abspath(PROJECT_FILE)).graph
+        found = {stage: DvcStage(stage.name, _names(graph.successors(stage))) for stage in plan_repro(graph)}
         if look:
             _read_once(found)
             with suppress(DvcException), repo.lock:
@@ -179,7 +182,7 @@ def stages(look: bool = False) -> list[DvcStage]:
 
 
 def _names(needed: Iterable["PipelineStage"]) -> list[str]:
-    return sorted(str(stage.addressing) for stage in needed)
+    return sorted(str(stage.name) for stage in needed)
 
 
 def _read_once(stages: Iterable["PipelineStage"]) -> None:

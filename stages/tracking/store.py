@@ -1,7 +1,8 @@
 """MLflow's store: open it, and write runs, logged models and files to it.
 
-`MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another experiment. Settings of the user
-that would split what belongs together, as `MLFLOW_REGISTRY_URI`, have no effect.
+Each experiment is an MLflow experiment: `alignformer`, and `alignformer-NAME` for one in `experiments/`.
+`MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another name than `alignformer`.
+Settings of the user that would split what belongs together, as `MLFLOW_REGISTRY_URI`, have no effect.
 """
 
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.tracking import flavour
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
 
-EXPERIMENT = "alignformer"
+PROJECT = "alignformer"
 LOCK_PATIENCE = 60  # seconds
 CLIENT = {  # MLflow's settings; an address that it prints may hold a password
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -126,7 +127,8 @@ def _check_writable(database: Path) -> None:
 
 
 def _experiment_id(client: "MlflowClient") -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    project, own = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT, experiments.current()
+    name = project if own == experiments.DEFAULT else f"{project}-{own}"
     files = (own_database().with_name("mlartifacts")).as_uri() if is_own() else None
     if existing := client.get_experiment_by_name(name):
         if existing.lifecycle_stage == "deleted":
