@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     experiments.add_option(parser)
     parser.add_argument("--check", action="store_true", help=f"write nothing; fail if {SCHEMA} is stale")
     parser.add_argument(
-        "--resolve", action="store_true", help=f"write {layout.ALL_PARAMS}, as the first stage of an experiment does"
+        "--resolve",
+        action="store_true",
+        help=f"write {layout.ALL_PARAMS} and {layout.LINKS}, as the first stage of an experiment does",
     )
     parser.add_argument("--new", metavar="NAME", help=f"make an experiment in {layout.EXPERIMENTS}/, or mend it")
     parser.add_argument("--from", dest="model", metavar="NAME", help="with --new: begin as that experiment is")
@@ -59,14 +61,15 @@ def _schema(writes: bool) -> str:
 
 
 def _resolve() -> None:
-    """The stage `params`: DVC compares what it writes, key by key, with what the other stages have been made from."""
+    """The stage `params`: DVC compares what it writes with what the other stages have been made from."""
     params.read(layout.PARAMS)
     if not experiments.is_in_step():
         name = experiments.current()
         raise ParamsError(f"dvc.yaml of experiment {name} is not the project's: `make experiment NAME={name}` mends it")
-    with atomic_write(layout.ALL_PARAMS) as partial:
-        text = json.dumps(params.whole(params.content()), indent=1, ensure_ascii=False)
-        partial.write_text(f"{text}\n", encoding="utf-8")
+    text = json.dumps(params.whole(params.content()), indent=1, ensure_ascii=False)
+    for path, content in ((layout.ALL_PARAMS, f"{text}\n"), (layout.LINKS, experiments.links())):
+        with atomic_write(path) as partial:
+            partial.write_text(content, encoding="utf-8")
 
 
 def _make(name: str, model: str | None) -> None:

@@ -1,5 +1,6 @@
 """Is the report in the working tree the one that would be written? Also in a clone without DVC's outputs."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from stages.report import assemble, provenance
 from stages.report.assemble import Files
 from stages.report.dataset_numbers import MissingInputError, ReportError
 from stages.report.provenance import COMMAND
-from stages.runtime import dvc_internals, keys, layout, merge_conflicts
+from stages.runtime import dvc_internals, experiments, keys, layout, merge_conflicts
 from stages.runtime.dvc_internals import DvcError
 from stages.runtime.params import Params
 
@@ -23,7 +24,7 @@ def check(params: Params) -> tuple[list[str], str]:
     """
     if conflicts := _merge_conflicts():
         return conflicts, f"the files of {layout.REPORTS}"
-    stale = [*_stages(params), *_recorded_outputs()]
+    stale = [*_stages(params), *_links(), *_recorded_outputs()]
     try:
         wanted, looked = assemble.of_results(params), "every file made again from the outputs of all stages"
     except (MissingInputError, FileNotFoundError) as absent:
@@ -62,6 +63,15 @@ def _stages(params: Params) -> list[str]:
             hashes = f"its entry in {keys.LOCK} is {now[stage]}, the report was made from {before[stage]}"
             stale.append(f"{stage}: {hashes}: {BY_FORCE}")
     return stale
+
+
+def _links() -> list[str]:
+    """Whether the page links to the reports of other experiments that git tracks now."""
+    locked = keys.locked_entries().get("report", {}).get("deps", [])
+    made_from = {dependency["path"]: dependency.get("md5") for dependency in locked}.get(str(layout.LINKS))
+    if made_from in (None, hashlib.md5(experiments.links().encode()).hexdigest()):
+        return []
+    return [f"{layout.PAGE} links to other reports than those that git tracks in {layout.EXPERIMENTS}: {COMMAND}"]
 
 
 def _recorded_outputs() -> list[str]:

@@ -83,7 +83,14 @@ def _signature(params: Params, elsewhere: Iterable[str]) -> str:
     roots = [*READ, *map(str, map(layout.prepared, params.experiment.datasets))]
     of_project = [str(layout.root() / name) for name in FILES_OF_PROJECT]
     files = sorted({path for root in roots for path in _files(root)} | {*FILES, *of_project, *elsewhere})
-    seen = [sys.version, sys.prefix, os.getcwd(), packages, *((path, _state(path)) for path in files)]
+    seen = [
+        sys.version,
+        sys.prefix,
+        os.getcwd(),
+        packages,
+        experiments.links(),
+        *((path, _state(path)) for path in files),
+    ]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 

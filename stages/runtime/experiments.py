@@ -7,9 +7,11 @@ DVC's run-cache gives to one what another has made in the same way.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from stages.runtime import layout
@@ -132,3 +134,31 @@ def is_in_step(place: Path = Path()) -> bool:
     """Whether the `dvc.yaml` in a folder is the project's."""
     copy, original = place / DAG, layout.root() / DAG
     return copy.exists() and copy.read_bytes() == original.read_bytes()
+
+
+def links() -> str:
+    """What the report of the current experiment says of others, as JSON.
+
+    `experiment` is its own name. `reports` are `name` and `about` of the others whose report git tracks, or, without
+    git, whose report is there; empty for another experiment than the default one, whose report links to the others.
+    """
+    own = current()
+    reports = [{"name": name, "about": _about(name)} for name in _reported()] if own == DEFAULT else []
+    return json.dumps({"experiment": own, "reports": reports}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _reported() -> list[str]:
+    pattern = f"{layout.EXPERIMENTS}/*/{layout.PAGE}"
+    command = ["git", "ls-files", "-z", "--", f":(glob){pattern}"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        found = list(map(str, Path().glob(pattern)))
+    return sorted(Path(path).parts[1] for path in found if path)
+
+
+def _about(name: str) -> str:
+    """The heading of its README.md; empty where it has none."""
+    readme = folder(name) / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines() if readme.exists() else []
+    return lines[0].removeprefix("#").strip() if lines else ""

@@ -11,6 +11,7 @@ PARAMS = Path("params.yaml")
 DATA = Path("data")
 RESULTS = Path("results")
 ALL_PARAMS = RESULTS / "params.json"
+LINKS = RESULTS / "links.json"
 REPORTS = Path("reports")
 PAGE = REPORTS / "index.html"
 SOURCES = Path("sources")
