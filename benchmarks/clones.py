@@ -41,14 +41,14 @@ def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
 
 
 def set_params(folder: Path, **changes) -> None:
-    """Change values in `params.yaml`; `experiment__seeds` stands for `experiment.seeds`."""
+    """Change values in `params.yaml`, or add them; `experiment__seeds` stands for `experiment.seeds`."""
     yaml = YAML()
     content = yaml.load(folder / "params.yaml")
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
         part = content
         for parent in parents:
-            part = part[parent]
+            part = part.setdefault(parent, {})
         part[last] = value
     yaml.dump(content, folder / "params.yaml")
 
