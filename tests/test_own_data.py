@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
 from benchmarks.clones import ran, run, set_params
-from tests.project import clone
+from tests import mlflow_state
 
 pytestmark = pytest.mark.programs
 
@@ -51,20 +51,25 @@ def write_cups(folder, example: dict, header: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(programs, blocks, root, tmp_path_factory) -> Path:
-    """The project after all that the page says."""
+def project(blocks, reproduced, tmp_path_factory) -> Path:
+    """The folder of the experiment that the page makes, after all that it says, beside the default experiment."""
     folder = tmp_path_factory.mktemp("own_data")
-    project = clone(root, folder / "project")
+    clone = reproduced.copied_to(folder / "project")
+    project = clone / "experiments" / "mine"
     write_cups(folder / "cups", json.loads(blocks["json"][0]), blocks["csv"][0].splitlines()[0])
+    assert blocks["sh"] == [
+        "python -m stages.params --new mine\n",
+        "dvc repro experiments/mine/dvc.yaml:prepare@cups\npython -m stages.prepare --experiment mine --inspect cups\n",
+        "dvc repro experiments/mine/dvc.yaml\n",
+    ]
+    run(clone, *blocks["sh"][0].split())
     for block in blocks["yaml"]:
         for section, entries in YAML(typ="safe").load(block).items():
             set_params(project, **{f"{section}__{key}": value for key, value in entries.items()})
     set_params(project, experiment__variants=["alignformer"], experiment__reference="alignformer")
-    set_params(project, experiment__seeds=[0], recipes__small__training__epochs=1)
-
-    assert blocks["sh"] == ["dvc repro prepare@cups\npython -m stages.prepare --inspect cups\n", "dvc repro\n"]
-    for command in "".join(blocks["sh"]).splitlines():
-        run(project, *command.split())
+    set_params(project, experiment__highlight="alignformer")
+    for command in "".join(blocks["sh"][1:]).splitlines():
+        run(clone, *command.split())
     return project
 
 
@@ -83,8 +88,25 @@ def test_photographs_beside_them_go_to_the_report_and_nothing_else_runs(project,
     set_params(project, experiment__datasets=["cups", name], **{f"datasets__{name}__root": str(shared_data / name)})
     of_photographs = {f"{stage}@{name}" for stage in ("fingerprint", "prepare", "ablate")}
     of_photographs |= {f"{stage}@{name}-alignformer-0" for stage in ("train", "evaluate", "diagnose", "card")}
-    assert ran(run(project, "dvc", "repro")) == {"fingerprint@cups", *of_photographs, "report"}
+    assert ran(run(project, "dvc", "repro")) == {"params", "fingerprint@cups", *of_photographs, "report"}
     page = (project / "reports/index.html").read_text(encoding="utf-8")
     assert page.count("not the whole refcoco (unc)") >= 2 and name in page and "cups" in page
     table = (project / f"reports/tables/{name}.md").read_text(encoding="utf-8")
     assert "alignformer" in table and "not the whole refcoco (unc)" in table
+
+
+def test_the_default_experiment_is_as_it_was_and_goes_on_at_once(project, reproduced, monkeypatch, tmp_path):
+    after, before = project.parents[1], reproduced.copied_to(tmp_path / "before")
+    assert ran(run(after, "dvc", "repro")) == {"params", "fingerprint@scenes"}
+    files = [path.relative_to(before) for path in (before / "reports").rglob("*") if path.is_file()]
+    for path in [Path("dvc.lock"), Path("params.yaml"), *files]:
+        assert (after / path).read_bytes() == (before / path).read_bytes(), path
+
+    def runs(folder: Path) -> set:
+        monkeypatch.chdir(folder)
+        return mlflow_state.ids()
+
+    assert runs(after) == runs(before)
+    assert len(mlflow_state.contents()["runs"]) == 3
+    monkeypatch.chdir(project)
+    assert "cups small" in mlflow_state.contents()["runs"]  # in an MLflow experiment of its own
