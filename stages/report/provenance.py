@@ -14,7 +14,7 @@ from stages.runtime import keys, layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 
-COMMAND = "dvc repro report"  # in the experiment's folder: two that are alike share a report
+COMMAND = "dvc repro report"  # makes the report again, in the folder of its experiment
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 NO_ENTRY = "no entry"

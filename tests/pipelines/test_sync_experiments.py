@@ -111,7 +111,7 @@ def test_each_has_its_runs_and_its_champion(synced, capsys):
             assert run["tags"]["key"] == keys.key(stage, keys.inputs_of(entries[stage]))
             assert run == found["default"]["runs"][f"{variant}-1"], "the same, made once for each experiment"
     best = {
-        name: [of for of, _, _ in found["more"]["registered"][title]["versions"].values()]
+        name: [of for of, _, _ in found[name]["registered"][title]["versions"].values()]
         for name, title in CHAMPIONS.items()
     }
     assert best == {"default": ["scenes-vlba-1-model"], "more": ["scenes-alignformer-1-model"]}
