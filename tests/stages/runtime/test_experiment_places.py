@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.runtime import experiments, layout
+from stages.runtime import experiments, layout, merge_conflicts
 from stages.runtime.run import Run, how_to_train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,4 +100,7 @@ def test_a_hint_names_the_experiment(tmp_path, monkeypatch):
         assert experiments.dvc("repro -f -s", "a", "b") == f"dvc repro -f -s {dag}a {dag}b"
         assert str(layout.from_root(Path("reports"))) == reports
         assert how_to_train(Run("scenes", "vlba", 1)) == f"`dvc repro {dag}train@scenes-vlba-1` trains it"
+        Path("dvc.lock").write_text("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> theirs\n")
+        lock = reports.replace("reports", "dvc.lock")
+        assert f"`git checkout --ours {lock}` keeps" in str(merge_conflicts.named(Path("dvc.lock")))
     assert experiments.dvc("pull", "a", of="default") == "dvc pull a"
