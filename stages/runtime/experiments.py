@@ -36,7 +36,7 @@ def folder(name: str) -> Path:
 def names() -> list[str]:
     """The experiments of the project, the default one first."""
     found = (layout.root() / layout.EXPERIMENTS).glob(f"*/{layout.PARAMS}")
-    return [DEFAULT, *sorted(path.parent.name for path in found)]
+    return [DEFAULT, *sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name))]
 
 
 def current() -> str:
@@ -57,6 +57,16 @@ def enter(name: str) -> None:
     """Make its folder the current one. Raises ExperimentError as `check`."""
     check(name)
     os.chdir(layout.root() / folder(name))
+
+
+def dvc(command: str, *stages: str, of: str | None = None) -> str:
+    """A command of DVC on stages of an experiment, the current one by default, as it is given in the project's folder.
+
+    `dvc("repro -f -s", "report")` may be `dvc repro -f -s experiments/NAME/dvc.yaml:report`.
+    """
+    name = of or current()
+    dag = "" if name == DEFAULT else f"{folder(name) / DAG}:"
+    return " ".join(["dvc", command, *(f"{dag}{stage}" for stage in stages)])
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
