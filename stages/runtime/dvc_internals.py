@@ -214,8 +214,8 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
     return known
 
 
-def lock_entry(stage: str) -> dict:
-    """Command, dependencies and parameters of a stage, as DVC would write them into `dvc.lock` now.
+def lock_entry(stage: str, folder: Path = Path()) -> dict:
+    """Command, dependencies and parameters of a stage, as DVC would write them into the `dvc.lock` of a folder now.
 
     Reads only; DVC's cache of hashes makes this about 0.3 s.
 
@@ -227,7 +227,7 @@ def lock_entry(stage: str) -> dict:
     from dvc.stage.serialize import to_single_stage_lockfile
 
     with _project() as repo:
-        file: Any = load_file(repo, PROJECT_FILE)
+        file: Any = load_file(repo, os.path.abspath(folder / PROJECT_FILE))
         loaded = StageLoader(file, file.contents)[stage]  # without dvc.lock, which takes longer to read than the rest
         loaded.outs.clear()
         loaded.save_deps()
