@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from pipelines.dvc import dag, remote
+from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import Dag, Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
 from pipelines.flow import progress
@@ -49,6 +49,7 @@ class FlowRun:
         self._tries: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
+        self._looked_after: set[str] = set()  # they have run, and then the state of all others was looked at again
         self._to_push: dict[str, Outcome] = {}
 
     def do(self, stage: str, say: Say) -> Outcome:
@@ -108,7 +109,7 @@ class FlowRun:
     def _up_to_date(self, stage: str, say: Say) -> Outcome:
         if self._has_remote:
             return self._shared(stage, say)
-        needed = {self._outcomes[name] for name in self.stages[stage]}
+        needed = {self._outcomes[name] for name in self.stages[stage] - self._looked_after}
         if stage in self._pipeline.unchanged and needed <= {Outcome.UNCHANGED}:
             say(f"Stage '{stage}' didn't change, skipping")
             return Outcome.UNCHANGED
@@ -128,10 +129,24 @@ class FlowRun:
             environment = {**gpu, VARIABLE: str(self.progress.file(stage))}
             outcome = reproduce(stage, say, pull=pull, environment=environment)
         before = self._pipeline.outputs.get(stage)
-        if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
-            say(f"Stage '{stage}' runs each time, and its outputs didn't change")
-            return Outcome.UNCHANGED
+        if outcome is Outcome.RAN and before is not None:
+            if before == dag.recorded_outputs(stage):
+                say(f"Stage '{stage}' runs each time, and its outputs didn't change")
+                return Outcome.UNCHANGED
+            if not self._has_remote:
+                self._look_again(stage)
         return outcome
+
+    def _look_again(self, ran: str) -> None:
+        """After a stage that runs each time, such as `params`, has made something new: whom that concerns, all at once.
+
+        `dvc repro` would take a second for each stage that needs it.
+        """
+        of = dict.fromkeys(stage_name.split(stage)[0] for stage in self._pipeline.dag)
+        self._pipeline = self._pipeline._replace(unchanged=dag.look(list(of)).unchanged)
+        self._looked_after.add(ran)
+        settled = self._pipeline.unchanged | set(self._pipeline.outputs)
+        self.progress.stale = progress.stale(self.stages, settled)
 
     def _pause(self, stage: str, error: Exception, say: Say) -> None:
         """Wait before Prefect tries the stage again. Its own pause would keep the slot, and ignore Ctrl-C."""

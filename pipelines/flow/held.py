@@ -70,11 +70,11 @@ def held(names: Sequence[str], overrides: Sequence[str], save_as: str | None, sa
         else:
             for name in names:
                 _hold(locks, name, lambda name=name: _changed(name, overrides), _write, say)
-        held = [save_as] if save_as else list(names)
-        for name in held:
+        to_run = [save_as] if save_as else list(names)
+        for name in to_run:
             if changed := experiments.bring_into_step(name):
                 say(f"{experiments.folder(name)}: {', '.join(changed)} brought into step with the project's")
-        yield held
+        yield to_run
 
 
 def _hold(
