@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+OF_EXPERIMENT = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -37,17 +38,17 @@ lint: $(INSTALLED)  ## check style, types, import layers and params.yaml
 	@lint-imports
 	@python -m stages.params --check
 
-check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.lock
-	@python -m stages.report --check
+check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.lock; of EXPERIMENT=... for another one
+	@python -m stages.report $(OF_EXPERIMENT) --check
 
-ui: $(INSTALLED)  ## sync MLflow with DVC and serve it on http://127.0.0.1:5000, or on PORT=...
+ui: $(INSTALLED)  ## sync MLflow with DVC, every experiment, and serve it on http://127.0.0.1:5000, or on PORT=...
 	@python -c 'from stages.runtime.ports import exit_if_taken as check; check($(PORT), "make ui")'
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
-demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...
-	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
+demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...; EXPERIMENT=... as for check
+	@python -m stages.demo $(OF_EXPERIMENT) $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
 schedule: $(INSTALLED)  ## start Prefect's server, on http://127.0.0.1:4200 or PORT=..., a worker and the schedules
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))

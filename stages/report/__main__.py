@@ -14,7 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = params.read_or_exit()
     with exit_on_error():
         if options.check and (looked := checked.earlier(settings)):
-            print(f"{layout.REPORTS} is up to date: nothing has changed since it was last found so ({looked})")
+            reports = layout.from_root(layout.REPORTS)
+            print(f"{reports} is up to date: nothing has changed since it was last found so ({looked})")
             return
         from stages.report import writing
 

@@ -24,26 +24,29 @@ FILES = ("dvc.yaml", "dvc.lock", "params.yaml")
 FILES_OF_PROJECT = ("params.yaml", ".dvcignore", ".dvc/config", ".dvc/config.local")
 
 
-def _memory() -> Path:
+def file() -> Path:
+    """Where the signature of the last check is kept."""
     return layout.root() / ".dvc" / "tmp" / f"report.{experiments.current()}.json"
 
 
 _opened: set[str] | None = None  # by the check that runs
+_own: tuple[str, ...] = ()  # folders of DVC and git, which it need not remember
 
 
 @contextmanager
 def remembered(params: Params) -> Iterator[Callable[[str], None]]:
     """Watches what a check reads while the block runs; to be told at its end, where the report was found up to date."""
-    global _opened
+    global _opened, _own
     _listen()
+    _own = (os.path.abspath(file().parent), os.path.abspath(layout.root() / ".git"))
     _opened, before = set(), _signature(params, [])
 
     def remember(looked: str) -> None:
         elsewhere = sorted(_opened or [])
-        memory = _memory()
-        if memory.parent.is_dir() and _signature(params, []) == before:
+        kept = file()
+        if kept.parent.is_dir() and _signature(params, []) == before:
             content = {"signature": _signature(params, elsewhere), "elsewhere": elsewhere, "looked": looked}
-            with suppress(OSError), atomic_write(memory) as path:
+            with suppress(OSError), atomic_write(kept) as path:
                 path.write_text(json.dumps(content), encoding="utf-8")
 
     try:
@@ -55,13 +58,12 @@ def remembered(params: Params) -> Iterator[Callable[[str], None]]:
 @cache
 def _listen() -> None:
     """Have Python tell which files it opens; nothing can end that."""
-    own = [os.path.abspath(_memory().parent), os.path.abspath(layout.root() / ".git")]
-    not_ours = [os.path.join(place, "") for place in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev", *own)]
+    not_ours = [os.path.join(place, "") for place in (sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev")]
 
     def hear(event: str, arguments: tuple) -> None:
         if _opened is not None and event == "open" and isinstance(arguments[0], str):
             path = os.path.abspath(arguments[0])
-            if not path.startswith(tuple(not_ours)):
+            if not path.startswith((*not_ours, *_own)):
                 _opened.add(path)
 
     sys.addaudithook(hear)
@@ -70,7 +72,7 @@ def _listen() -> None:
 def earlier(params: Params) -> str | None:
     """What was looked at when the report was found up to date, where nothing has changed since; else None."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        memory = json.loads(_memory().read_text(encoding="utf-8"))
+        memory = json.loads(file().read_text(encoding="utf-8"))
         if memory["signature"] == _signature(params, memory["elsewhere"]):
             return str(memory["looked"])
     return None

@@ -14,7 +14,7 @@ from stages.runtime import keys, layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 
-COMMAND = "dvc repro report"  # makes the report again
+COMMAND = "dvc repro report"  # makes the report again, in the folder of its experiment
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 NO_ENTRY = "no entry"

@@ -57,6 +57,16 @@ def enter(name: str) -> None:
     os.chdir(layout.root() / folder(name))
 
 
+def dvc(command: str, *stages: str, of: str | None = None) -> str:
+    """A command of DVC on stages of an experiment, the current one by default, as it is given in the project's folder.
+
+    `dvc("repro -f -s", "report")` may be `dvc repro -f -s experiments/NAME/dvc.yaml:report`.
+    """
+    name = of or current()
+    dag = "" if name == DEFAULT else f"{folder(name) / DAG}:"
+    return " ".join(["dvc", command, *(f"{dag}{stage}" for stage in stages)])
+
+
 def add_option(parser: argparse.ArgumentParser) -> None:
     """`--experiment NAME`, which makes that experiment's folder the current one when it is parsed."""
     parser.add_argument(

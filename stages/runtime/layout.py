@@ -38,6 +38,11 @@ def project() -> Path:
     return original if Path.cwd().is_relative_to(original / ".dvc" / "tmp") else root()
 
 
+def from_root(path: Path) -> Path:
+    """The same path, from the project's folder: for messages, as that is where commands are given."""
+    return Path(os.path.relpath(path, root()))
+
+
 def source(path: str | Path) -> Path:
     """Where a path that `params.yaml` names lies: in the current folder, or else in `root`, or else in `project`."""
     places = [Path(), root(), project()]

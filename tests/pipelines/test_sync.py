@@ -32,6 +32,11 @@ VARIANTS, SEEDS = ("baseline", "vlba", "alignformer"), (0, 1)
 
 PIPELINE = """
 stages:
+  params:
+    cmd: python -m stages.params --resolve
+    always_changed: true
+    outs:
+      - results/params.json
   prepare:
     matrix:
       dataset: ${experiment.datasets}
@@ -48,9 +53,10 @@ stages:
       seed: ${experiment.seeds}
     cmd: python work.py train --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
     params:
-      - recipes.${experiment.recipe}
-      - variants.${item.variant}
-      - evaluation.protocol
+      - results/params.json:
+          - recipes.${experiment.recipe}
+          - variants.${item.variant}
+          - evaluation.protocol
     deps:
       - data/${item.dataset}
     outs:
@@ -67,7 +73,8 @@ stages:
       seed: ${experiment.seeds}
     cmd: python work.py evaluate --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
     params:
-      - evaluation
+      - results/params.json:
+          - evaluation
     deps:
       - results/models/${item.dataset}/${item.variant}/${item.seed}/config.json
       - results/models/${item.dataset}/${item.variant}/${item.seed}/model.safetensors
@@ -83,9 +90,10 @@ stages:
       dataset: ${experiment.datasets}
     cmd: python work.py ablate --dataset ${item.dataset}
     params:
-      - experiment.variants
-      - experiment.seeds
-      - experiment.reference
+      - results/params.json:
+          - experiment.variants
+          - experiment.seeds
+          - experiment.reference
     deps:
       - results/scores/${item.dataset}
       - supported.txt
@@ -94,7 +102,8 @@ stages:
   report:
     cmd: python work.py report
     params:
-      - experiment
+      - results/params.json:
+          - experiment
     deps:
       - results/comparison
     outs:
@@ -473,7 +482,7 @@ def test_a_comparison_of_other_scores_is_left_out(synced):
     with Path("work.py").open("a") as script:
         script.write("\n# another\n")
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("epochs: 5", "epochs: 6", 1))
-    subprocess.run(dvc("repro", "-q", "--single-item", "train@scenes-vlba-0"), env=environment(), check=True)
+    subprocess.run(dvc("repro", "-q", "--single-item", "params", "train@scenes-vlba-0"), env=environment(), check=True)
     lines = said()
     assert any(line.startswith("ablate@scenes: its comparison is not of the trainings") for line in lines)
     assert mlflow_state.contents()["registered"] == before

@@ -89,12 +89,12 @@ def test_a_new_report_is_not_stale(project, capsys):
 
 
 def test_a_check_says_at_once_that_nothing_has_changed_since_the_last_and_only_then(project, capsys):
-    checked.MEMORY.parent.mkdir(parents=True)
+    checked.file().parent.mkdir(parents=True)
     assert stale() == ""
     assert "nothing has changed" not in capsys.readouterr().out
     assert stale() == ""
     assert "nothing has changed since it was last found so (every file made again" in capsys.readouterr().out
-    opened = map(Path, json.loads(checked.MEMORY.read_text())["elsewhere"])
+    opened = map(Path, json.loads(checked.file().read_text())["elsewhere"])
     picture = next(path for path in opened if path.suffix == ".png" and path.exists())
 
     def edits():
@@ -107,7 +107,7 @@ def test_a_check_says_at_once_that_nothing_has_changed_since_the_last_and_only_t
         Path("stages").mkdir()
         yield Path("stages/new.py").touch()
         yield os.utime(picture)
-        yield checked.MEMORY.write_text("{")
+        yield checked.file().write_text("{")
 
     settings = read_params()
     for _ in edits():
