@@ -272,7 +272,7 @@ def changed() -> Iterator[Injection]:
         def inject(scene: Scene) -> None:
             file = scene.place / "params.yaml"
             old = file.read_bytes()
-            new = old.replace(b"seeds: [0]", b"seeds: [1]")
+            new = old.replace(b"seeds:\n  - 0\n", b"seeds: [1]\n")
             process = scene.start(*command, moment=moment)
             scene.signal("flow", signal.SIGKILL)
             scene.ends(process, "the flow")

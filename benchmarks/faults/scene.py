@@ -225,8 +225,8 @@ class Scene:
         with closing(sqlite3.connect(self.place / "mlflow.db")) as connection:
             for table in ("runs", "metrics", "params", "tags"):
                 found[table] = connection.execute(
-                    f"select * from {table} where run_uuid in (select run_uuid from runs join experiments"
-                    " using (experiment_id) where name = 'alignformer') order by 1, 2, 3, 4"
+                    f"select * from {table} where run_uuid in (select run_uuid from runs join experiments e"
+                    " using (experiment_id) where e.name = 'alignformer') order by 1, 2, 3"
                 ).fetchall()
         return found
 

@@ -23,7 +23,7 @@ class Pipeline(NamedTuple):
         unchanged: the stages that `dvc repro` would skip.
         outputs: stage -> path -> hash: the outputs of those that DVC runs each time (`always_changed`), where they lie
             there as `dvc.lock` records them.
-        commands: the commands of these stages.
+        commands: stage -> command, of all that DVC runs each time.
     """
 
     dag: Dag

@@ -129,18 +129,17 @@ class FlowRun:
             environment = {**gpu, VARIABLE: str(self.progress.file(stage))}
             outcome = reproduce(stage, say, pull=pull, environment=environment)
         before = self._pipeline.outputs.get(stage)
-        if outcome is Outcome.RAN and before is not None:
-            if before == dag.recorded_outputs(stage):
-                say(f"Stage '{stage}' runs each time, and its outputs didn't change")
-                return Outcome.UNCHANGED
-            if not self._has_remote:
-                self._look_again(stage)
+        if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
+            say(f"Stage '{stage}' runs each time, and its outputs didn't change")
+            return Outcome.UNCHANGED
+        if outcome is Outcome.RAN and stage in self._pipeline.commands and self._pipeline.unchanged:
+            self._look_again(stage)
         return outcome
 
     def _look_again(self, ran: str) -> None:
-        """After a stage that runs each time, such as `params`, has made something new: whom that concerns, all at once.
+        """A stage that runs each time, such as `params`, has made something new: see for all stages whom that concerns.
 
-        `dvc repro` would take a second for each stage that needs it.
+        To ask DVC about each of those that need it would take a second for each.
         """
         of = dict.fromkeys(stage_name.split(stage)[0] for stage in self._pipeline.dag)
         self._pipeline = self._pipeline._replace(unchanged=dag.look(list(of)).unchanged)

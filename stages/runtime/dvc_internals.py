@@ -67,7 +67,7 @@ class DvcStage(NamedTuple):
         unchanged: `dvc repro` would skip it.
         outputs: of a stage that is `always_changed`: path -> hash, where its outputs lie there as `dvc.lock` records
             them. None where they do not, and for every other stage.
-        command: of such a stage.
+        command: of every stage that is `always_changed`.
     """
 
     name: str
@@ -206,11 +206,10 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
     with suppress(DvcException):
         if not stage.always_changed:
             return known._replace(unchanged=not stage.changed())
+        known = known._replace(command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []))
         if not any(output.workspace_status() for output in stage.outs):
-            return known._replace(
-                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info},
-                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []),
-            )
+            outputs = {output.def_path: output.hash_info.value for output in stage.outs if output.hash_info}
+            return known._replace(outputs=outputs)
     return known
 
 
