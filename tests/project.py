@@ -1,14 +1,22 @@
 """Clones of the project with the tests' own parameters, so that a user's `params.yaml` does not matter."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import clones
 
 PARAMS = Path(__file__).with_name("params.yaml")
 LOOPBACK = Path(__file__).with_name("loopback")
+
+PREPARED = {  # for a Prefect server on a copy of the fixture `prefect_database`: half of its start is for nothing
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 
 EACH_TIME = """
 stages:
@@ -27,9 +35,24 @@ stages:
 """
 
 
+def forked(call: Callable, *arguments: object) -> list:
+    """What a function returns for each argument, in children of this process that start together."""
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(len(arguments))
+    with context.Pool(len(arguments), together.wait) as pool:
+        return pool.map(call, arguments, chunksize=1)
+
+
 def clone(root: Path, folder: Path) -> Path:
     """`benchmarks.clones.clone` with tests/params.yaml as the `params.yaml` of the clone."""
     return clones.clone(root, folder, PARAMS)
+
+
+def dvc(*arguments: str) -> int:
+    """DVC's command on the project in the current folder, in this process, as its start takes longer. Its exit code."""
+    from dvc.cli import main
+
+    return main(list(arguments))
 
 
 class Watched:

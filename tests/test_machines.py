@@ -1,4 +1,6 @@
-"""One flow on all the servers, each with a password: refused without, done with, and the passwords found nowhere.
+"""Two machines on all the servers, each with a password: refused without, done with, and the passwords found nowhere.
+
+One machine runs a flow, and another, which has computed everything by itself, brings MLflow into step.
 
 MLflow and Prefect are on PostgreSQL where it is installed, or else on SQLite.
 Every secret is a mark that is looked for afterwards in all that was written: both databases, the store, the clone, what
@@ -22,10 +24,20 @@ import psutil
 import pytest
 
 from benchmarks import servers
-from benchmarks.clones import VARIANTS, run, tiny
+from benchmarks.clones import tiny
+from pipelines.mlflow.sync import sync
+from stages.runtime import keys
+from stages.tracking import flavour, store
 from tests.project import clone
 
 SECRETS = ("POSTGRES", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW", "FLASK", "PREFECT")
+TARGETS = ("evaluate@scenes-baseline-0", "diagnose@scenes-baseline-0")
+REMOTE = """
+[core]
+    remote = store
+['remote "store"']
+    url = s3://dvc/alignformer
+"""
 pytestmark = pytest.mark.programs
 
 
@@ -88,11 +100,11 @@ def machines(root, tmp_path_factory) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def flow(root, machines, tmp_path_factory) -> tuple[Path, str]:
-    """The tiny experiment from nothing, in a clone that knows servers and secrets from its environment alone."""
+    """A model with its scores, from nothing, in a clone that knows servers and secrets from its environment alone."""
     folder = tiny(clone(root, tmp_path_factory.mktemp("project")))
-    run(folder, "dvc", "remote", "add", "--quiet", "--local", "--default", "store", "s3://dvc/alignformer")
+    (folder / ".dvc" / "config.local").write_text(REMOTE)
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
+        [sys.executable, "-m", "pipelines.experiment", "--jobs", "2", *TARGETS],
         cwd=folder,
         env=servers.environment(**machines.variables),
         stdout=subprocess.PIPE,
@@ -149,10 +161,10 @@ def test_the_flow_tells_mlflow_and_the_store_all_it_made(machines, flow):
         for each in httpx.get(f"{url}/experiments/search?max_results=9", auth=auth).json()["experiments"]
     ]
     runs = httpx.post(f"{url}/runs/search", json={"experiment_ids": ids}, auth=auth).json()["runs"]
-    assert sorted(each["info"]["status"] for each in runs) == ["FINISHED"] * (1 + len(VARIANTS)), output[-3000:]
-    names = {name.split("/")[0] for bucket, name, _ in stored(machines) if bucket == "dvc"}
-    assert names == {"alignformer"}
-    assert any(name.endswith("model.safetensors") for bucket, name, _ in stored(machines) if bucket == "mlflow")
+    assert [each["info"]["status"] for each in runs] == ["FINISHED", "FINISHED"], output[-3000:]
+    names = [(bucket, name) for bucket, name, _ in stored(machines)]
+    assert {name.split("/")[0] for bucket, name in names if bucket == "dvc"} == {"alignformer"}
+    assert any(bucket == "mlflow" and name.endswith("model.safetensors") for bucket, name in names)
     assert not httpx.post(
         f"{machines.running['prefect'].url}/v2/concurrency_limits/filter",
         json={},
@@ -162,14 +174,35 @@ def test_the_flow_tells_mlflow_and_the_store_all_it_made(machines, flow):
 
 def test_it_makes_what_dvc_repro_makes(flow, reproduced):
     """With other servers, and two stages at once."""
-    folder, _ = flow
-    for name in ("dvc.lock", "reports/index.html"):
-        assert (folder / name).read_bytes() == (reproduced.folder / name).read_bytes()
+    made, alone = (keys.locked_entries(folder / "dvc.lock") for folder in (flow[0], reproduced.folder))
+    assert len(made) == 5
+    assert list(made.items()) == [(stage, entry) for stage, entry in alone.items() if stage in made]
 
 
-def test_no_secret_is_written_anywhere(machines, flow):
+@pytest.fixture(scope="module")
+def completed(machines, flow, reproduced, tmp_path_factory) -> Iterator[list[str]]:
+    """The other machine as the current folder, and what its sync with the servers said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(reproduced.copied_to(tmp_path_factory.mktemp("other") / "project"))
+        for name in ("MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_STAGE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_TRACKING_URI", machines.running["mlflow"].url)
+        patch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", machines.marks["MLFLOW"])
+        lines: list[str] = []
+        lines.append(sync(lines.append))
+        yield lines
+
+
+def test_a_sync_on_another_machine_completes_what_the_flow_told(completed):
+    assert completed[-1].startswith("MLflow: 1 runs made, 2 runs completed, 0 runs unchanged")
+    assert {"train@scenes-baseline-0: completed: model, card", "train@scenes-alignformer-0: made"} <= set(completed)
+    assert sync(print).startswith("MLflow: 0 runs made, 0 runs completed, 3 runs unchanged")
+
+
+def test_no_secret_is_written_anywhere(machines, flow, completed):
     folder, output = flow
-    written = {"what the flow printed": output.encode()}
+    written = {"what flow and sync printed": "\n".join([output, *completed]).encode()}
     written |= {f"log of {name}": server.log.read_bytes() for name, server in machines.running.items()}
     written |= {f"database {name}": dump(machines, name) for name in ("mlflow", "prefect")}
     written |= {f"s3://{bucket}/{name}": content for bucket, name, content in stored(machines)}
@@ -185,7 +218,7 @@ def test_no_secret_is_written_anywhere(machines, flow):
     assert b"train@scenes-baseline-0" in written["database prefect"]
 
 
-def test_no_artifact_is_a_pickle(machines, flow):
+def test_no_artifact_is_a_pickle(machines, flow, completed):
     folder, _ = flow
     made = {f"s3://{bucket}/{name}": content for bucket, name, content in stored(machines)}
     made |= {str(path): path.read_bytes() for path in (folder / "results").rglob("*") if path.is_file()}
@@ -194,6 +227,18 @@ def test_no_artifact_is_a_pickle(machines, flow):
         path.read_bytes() for path in (folder / "data").rglob("refs(*).p")
     ]  # REFER's, of plain lists: plain_pickle
     assert not [name for name, content in made.items() if is_pickle(name, content) and content not in release]
+
+
+def test_a_model_that_is_registered_there_is_found(completed):
+    """Last: the signed address of its file, by which the store gives it, names the key, and is in the store's log."""
+    with store.opened() as opened:
+        (made,) = store.search(opened, "tags.variant = 'alignformer'")
+        (model,) = store.models_of(opened, made)
+        opened.client.create_registered_model("best")
+        store.register(opened, "best", model)
+        opened.client.set_registered_model_alias("best", "champion", "1")
+    weights = store.downloaded("models:/best@champion") / flavour.FOLDER / "model.safetensors"
+    assert weights.read_bytes() == Path("results/models/scenes/alignformer/0/model.safetensors").read_bytes()
 
 
 def stored(machines: Machines) -> Iterator[tuple[str, str, bytes]]:

@@ -1,6 +1,7 @@
 """Nothing of the project connects, sends, looks a name up or listens beyond loopback: refused and written down.
 
-Every page that it serves or writes is opened in headless Chromium, which may ask this machine alone.
+Every page that it serves or writes is opened in headless Chromium, which may ask this machine alone. That of the demo
+is in tests/stages/demo.
 """
 
 import shutil
@@ -23,31 +24,32 @@ PYTHON_M = (sys.executable, "-m")
 
 
 class Pages:
-    """Headless Chromium. `asked` has every request of a page, its frames and workers that would leave this machine."""
+    """A tab of headless Chromium. `asked` has every request of its pages that would leave this machine.
+
+    Requests of frames and workers are among them.
+    """
 
     def __init__(self, browser):
         self.asked: list[str] = []
-        self.context = browser.new_context()
-        self.context.set_default_timeout(120_000)
-        self.context.on("request", lambda request: self._note(request.url))
-        self.context.on("page", lambda page: page.on("websocket", lambda socket: self._note(socket.url)))
+        context = browser.new_context()
+        context.set_default_timeout(120_000)
+        context.on("request", lambda request: self._note(request.url))
+        self.tab = context.new_page()
+        self.tab.on("websocket", lambda socket: self._note(socket.url))
 
     def _note(self, url: str) -> None:
         if urlsplit(url).hostname not in ("127.0.0.1", None):  # None: file, data and blob
             self.asked.append(url)
 
-    def open(self, url: str, shows: str):
-        """The page at a URL, a second after a selector finds something: what reports on the user begins late."""
-        page = self.context.new_page()
-        page.goto(url)
-        page.locator(shows).first.wait_for()
-        page.wait_for_timeout(1000)
-        return page
-
     def asked_by(self, url: str, shows: str) -> list[str]:
-        """What a page asks of other machines."""
+        """What a page asks of others until a second after a selector finds something: reports on the user begin late.
+
+        What it shows must not stand on the page before: where only the fragment of the URL is new, that stays a while.
+        """
         self.asked.clear()
-        self.open(url, shows).close()
+        self.tab.goto(url)
+        self.tab.locator(shows).first.wait_for()
+        self.tab.wait_for_timeout(1000)
         return self.asked
 
 
@@ -111,11 +113,11 @@ new Worker(URL.createObjectURL(new Blob(['fetch("https://worker.invalid/")'])));
 <p>shown""")
     kinds = ("style", "image", "frame", "script", "fetch", "beacon", "socket", "worker")
     expected = {f"{kind}.invalid" for kind in kinds}
-    opened = pages.open(page.as_uri(), "text=shown")
+    pages.asked_by(page.as_uri(), "text=shown")
     for _ in range(600):
         if expected <= (found := {urlsplit(url).hostname for url in pages.asked}):
             break
-        opened.wait_for_timeout(100)
+        pages.tab.wait_for_timeout(100)
     assert found == expected
 
 
@@ -125,13 +127,12 @@ def test_dvc_repro(reproduced):
 
 
 def test_a_flow_and_a_sync(watched):
-    with (watched.folder / "stages/diagnose/diagnosis.py").open("a") as code:
+    with (watched.folder / "stages/card/card.py").open("a") as code:
         code.write("\n# another")
-    watched.run(*PYTHON_M, "pipelines.experiment", "diagnose@scenes-baseline-0")
+    watched.run(*PYTHON_M, "pipelines.experiment", "card@scenes-baseline-0")
     watched.run(*PYTHON_M, "pipelines.sync")
     assert (
-        watched.tried("pipelines.experiment", "pipelines.prefect.server", "pipelines.dvc", "stages.diagnose", "sync")
-        == []
+        watched.tried("pipelines.experiment", "pipelines.prefect.server", "pipelines.dvc", "stages.card", "sync") == []
     )
 
 
@@ -175,11 +176,11 @@ def test_the_pages_of_mlflow(watched, mlflow_url, pages):
     of_run = f"#/experiments/{experiment}/runs/{run}"
     for page, shows in {
         "": "text=alignformer",
-        f"#/experiments/{experiment}/runs": "text=scenes small",
         of_run: "text=baseline-0",
-        f"{of_run}/model-metrics": "text=Pr_0.5",
-        f"{of_run}/artifacts": "text=baseline-0",
         "#/models": "text=Registered Models",
+        f"{of_run}/artifacts": "text=baseline-0",
+        f"#/experiments/{experiment}/runs": "text=scenes small",
+        f"{of_run}/model-metrics": "text=Pr_0.5",
     }.items():
         assert pages.asked_by(f"{mlflow_url}/{page}", shows) == []
     assert watched.tried("mlflow ui") == []
@@ -212,19 +213,9 @@ def test_the_pages_of_prefect(watched, prefect_url, pages):
     assert watched.tried("prefect server start") == []
 
 
-def test_the_page_of_the_demo(watched, pages):
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with running(watched, *PYTHON_M, "stages.demo", "--port", str(port), url=url):
-        assert pages.asked_by(url, "text=Mask: score") == []
-    assert watched.tried("stages.demo") == []
-
-
 def test_the_page_of_the_plots_is_drawn_offline(reproduced, pages):
-    pages.asked.clear()
-    opened = pages.open((reproduced.folder / "dvc_plots" / "index.html").as_uri(), "canvas:visible")
-    assert opened.locator("canvas:visible").count() == len(VARIANTS) + 2  # histories, comparison, slices
-    assert pages.asked == []
+    assert pages.asked_by((reproduced.folder / "dvc_plots" / "index.html").as_uri(), "canvas:visible") == []
+    assert pages.tab.locator("canvas:visible").count() == len(VARIANTS) + 2  # histories, comparison, slices
 
 
 def test_pages_that_are_files(watched, pages, root):

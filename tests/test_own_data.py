@@ -1,8 +1,11 @@
 """docs/own_data.md, followed to the letter on a dozen generated images; then real photographs beside them."""
 
 import csv
+import hashlib
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +13,9 @@ import pytest
 from PIL import Image, ImageDraw
 from ruamel.yaml import YAML
 
-from benchmarks.clones import ran, run, set_params
+from benchmarks.clones import ENVIRONMENT, ran, run, set_params
+from stages.runtime import dvc_internals
+from stages.runtime.params import read as read_params
 from tests.project import clone
 
 pytestmark = pytest.mark.programs
@@ -52,7 +57,7 @@ def write_cups(folder, example: dict, header: str) -> None:
 
 @pytest.fixture(scope="module")
 def project(programs, blocks, root, tmp_path_factory) -> Path:
-    """The project after all that the page says."""
+    """The project after all that the page says, with photographs as a second dataset where there are any."""
     folder = tmp_path_factory.mktemp("own_data")
     project = clone(root, folder / "project")
     write_cups(folder / "cups", json.loads(blocks["json"][0]), blocks["csv"][0].splitlines()[0])
@@ -63,8 +68,12 @@ def project(programs, blocks, root, tmp_path_factory) -> Path:
     set_params(project, experiment__seeds=[0], recipes__small__training__epochs=1)
 
     assert blocks["sh"] == ["dvc repro prepare@cups\npython -m stages.prepare --inspect cups\n", "dvc repro\n"]
-    for command in "".join(blocks["sh"]).splitlines():
+    for command in blocks["sh"][0].splitlines():
         run(project, *command.split())
+    if (photographs := root.parent / "shared" / "data" / "refer_true").is_dir():
+        shutil.copytree(photographs, folder / "release", copy_function=shutil.copyfile)
+        set_params(project, experiment__datasets=["cups", "refer_true"], datasets__refer_true__root="../release")
+    run(project, *blocks["sh"][1].split())
     return project
 
 
@@ -78,13 +87,39 @@ def test_the_page_leads_to_a_report(project):
     assert "alignformer" in (project / "reports/tables/cups.md").read_text(encoding="utf-8")
 
 
-def test_photographs_beside_them_go_to_the_report_and_nothing_else_runs(project, shared_data):
-    name = "refer_true"
-    set_params(project, experiment__datasets=["cups", name], **{f"datasets__{name}__root": str(shared_data / name)})
-    of_photographs = {f"{stage}@{name}" for stage in ("fingerprint", "prepare", "ablate")}
-    of_photographs |= {f"{stage}@{name}-alignformer-0" for stage in ("train", "evaluate", "diagnose", "card")}
-    assert ran(run(project, "dvc", "repro")) == {"fingerprint@cups", *of_photographs, "report"}
+@pytest.mark.usefixtures("shared_data")
+def test_photographs_beside_them_go_to_the_report(project):
     page = (project / "reports/index.html").read_text(encoding="utf-8")
-    assert page.count("not the whole refcoco (unc)") >= 2 and name in page and "cups" in page
-    table = (project / f"reports/tables/{name}.md").read_text(encoding="utf-8")
+    assert page.count("not the whole refcoco (unc)") >= 2 and "refer_true" in page and "cups" in page
+    table = (project / "reports/tables/refer_true.md").read_text(encoding="utf-8")
     assert "alignformer" in table and "not the whole refcoco (unc)" in table
+
+
+def test_another_dataset_makes_nothing_stale_but_the_report(project, monkeypatch):
+    monkeypatch.chdir(project)
+    listed = read_params().experiment.datasets
+    set_params(project, experiment__datasets=[*listed, "scenes"])
+    stages = dvc_internals.stages(look=True)
+    set_params(project, experiment__datasets=listed)
+    changed = {stage.name for stage in stages if not (stage.unchanged or stage.outputs)}
+    assert "report" in changed and "ablate@scenes" in changed
+    assert all("@scenes" in name for name in changed - {"report"})
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_dvc_sees_a_change_outside_the_project_and_copies_no_image(project):
+    release = project.with_name("release")
+    images = sorted((release / "images").rglob("*.jpg"))
+    hashes = {hashlib.md5(path.read_bytes()).hexdigest() for path in images}
+    kept = {"".join(path.parts[-2:]) for path in (project / ".dvc" / "cache" / "files").rglob("*") if path.is_file()}
+    assert kept and not hashes & kept
+
+    look, prepare = "fingerprint@refer_true", "prepare@refer_true"
+    (images[0].parent / "unused.jpg").write_bytes(b"an image")
+    assert ran(run(project, "dvc", "repro", prepare)) == {look}
+
+    images[0].unlink()
+    done = subprocess.run(
+        ["dvc", "repro", prepare], cwd=project, env=ENVIRONMENT, capture_output=True, text=True, timeout=540
+    )
+    assert done.returncode and "image missing (1): image" in done.stderr and images[0].name in done.stderr

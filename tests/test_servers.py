@@ -51,6 +51,12 @@ def clone(folder: Path, url: str) -> Path:
     return folder
 
 
+MADE_AND_PUSHED = """
+from dvc.repo import Repo
+with Repo() as repo:
+    repo.reproduce()
+    repo.push(run_cache=True)
+"""
 REPRODUCED = """
 import sys
 from pipelines.dvc import remote
@@ -66,9 +72,15 @@ for stage in sys.argv[1:]:
 
 
 def reproduced(folder: Path, root: Path, *stages: str) -> list[str]:
-    """Outcomes of the stages in a process of its own, which prints all that DVC says where the test fails."""
+    """Outcomes of the stages in a process of its own."""
+    lines = said(folder, root, REPRODUCED, *stages)
+    return [line.removeprefix("OUTCOME ") for line in lines if line.startswith("OUTCOME")]
+
+
+def said(folder: Path, root: Path, script: str, *arguments: str) -> list[str]:
+    """The lines of a script; all that DVC says is shown where the test fails."""
     done = subprocess.run(
-        [sys.executable, "-c", REPRODUCED, *stages],
+        [sys.executable, "-c", script, *arguments],
         cwd=folder,
         env=servers.environment(PYTHONPATH=str(root), **servers.S3_KEYS),
         capture_output=True,
@@ -76,12 +88,12 @@ def reproduced(folder: Path, root: Path, *stages: str) -> list[str]:
         timeout=200,
     )
     print(done.stdout, done.stderr)
-    return [line.removeprefix("OUTCOME ") for line in done.stdout.splitlines() if line.startswith("OUTCOME")]
+    return done.stdout.splitlines()
 
 
 def test_a_second_clone_takes_from_s3_what_the_first_made(root, tmp_path, store):
     first, second = clone(tmp_path / "first", store.url), clone(tmp_path / "second", store.url)
-    assert reproduced(first, root, "prepare", "train") == ["prepare ran", "train ran"]
+    said(first, root, MADE_AND_PUSHED)
     assert reproduced(second, root, "prepare", "train") == ["prepare cached", "train cached"]
     assert not (second / "ran.log").exists()
     assert (second / "model" / "weights").read_text() == "words\n"

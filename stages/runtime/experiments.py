@@ -34,7 +34,7 @@ def folder(name: str) -> Path:
 def names() -> list[str]:
     """The experiments of the project, the default one first."""
     found = (layout.root() / layout.EXPERIMENTS).glob(f"*/{layout.PARAMS}")
-    return [DEFAULT, *sorted(path.parent.name for path in found)]
+    return [DEFAULT, *sorted(path.parent.name for path in found if NAME.fullmatch(path.parent.name))]
 
 
 def current() -> str:

@@ -26,6 +26,7 @@ from benchmarks.faults import processes
 from pipelines.dvc import remote
 from pipelines.dvc.reproduce import StorageError
 from pipelines.prefect import claims
+from tests.project import PREPARED
 
 pytestmark = pytest.mark.programs
 
@@ -61,7 +62,7 @@ def server(tmp_path_factory, prefect_database):
     folder = tmp_path_factory.mktemp("server")
     (folder / "prefect").mkdir()
     shutil.copy(prefect_database, folder / "prefect")
-    with servers.prefect(folder, **often) as running:
+    with servers.prefect(folder, **often, **PREPARED) as running:
         yield running
 
 
@@ -235,7 +236,7 @@ def test_a_claim_outlasts_a_server_that_is_killed_and_started_again(project, ser
         server.end(signal.SIGKILL)
         renewed.clear()
         assert processes.within(60, lambda: renewed.count(False) > 1)  # tried while it was away, and again
-        with servers.prefect(server.log.parent, port=urlsplit(server.url).port):
+        with servers.prefect(server.log.parent, port=urlsplit(server.url).port, **PREPARED):
             renewed.clear()
             assert processes.within(60, lambda: True in renewed)
             assert is_held() and len(limits()) == 1

@@ -13,10 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
 from pipelines.dvc import dag
 from pipelines.dvc.reproduce import Outcome, StageFailedError, reproduce
 from pipelines.experiment import main
+from pipelines.prefect import server
+from pipelines.prefect.server import ServerError
+from tests.project import PREPARED, dvc
 
 pytestmark = pytest.mark.programs
 
@@ -73,6 +77,7 @@ stages:
 """
 
 
+COMMANDS = ["experiment", "schedule", "sync", "repair"]
 USERS = {  # what users have in their environment for other work, and no run may depend on
     "HTTP_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "socks://127.0.0.1:9/",
@@ -143,22 +148,27 @@ runpy.run_module("pipelines.{command}", run_name="__main__")
     assert done.stderr == "True\n"
 
 
-@pytest.mark.parametrize("command", ["experiment", "schedule", "sync", "repair"])
-def test_importing_a_command_does_nothing_and_each_has_help(command):
+def test_importing_a_command_does_nothing_and_each_has_help():
     script = f"""
-import os, threading
+import importlib, os, threading
 before = dict(os.environ)
-import pipelines.{command}
-print(dict(os.environ) == before, threading.active_count())
-pipelines.{command}.main(["--help"])
+for name in {COMMANDS}:
+    command = importlib.import_module(f"pipelines.{{name}}")
+    print(dict(os.environ) == before, threading.active_count())
+    try:
+        command.main(["--help"])
+    except SystemExit:
+        pass
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith(f"True 1\nusage: python -m pipelines.{command} "), done.stderr
+    assert re.findall(r"^True 1\nusage: python -m pipelines\.(\w+) ", done.stdout, re.MULTILINE) == COMMANDS, (
+        done.stderr
+    )
 
 
 def test_flow_runs_the_dag_and_names_what_failed_whatever_the_settings_of_the_user(project):
     (project.parent / "prefect.toml").write_text('[api]\nurl = "http://127.0.0.1:9/api"\n')
-    assert reproduce("prepare", print) is Outcome.RAN
+    assert dvc("repro", "prepare") == 0
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.experiment"],
         env={**os.environ, **USERS},
@@ -201,19 +211,21 @@ def test_no_project_is_an_error_with_a_reason(tmp_path, monkeypatch):
 
 
 def test_a_history_of_a_newer_prefect_is_named_at_once_with_the_way_out(project):
-    with closing(sqlite3.connect(project / ".prefect/prefect.db")) as database, database:
+    home = project / ".prefect"
+    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0123456789ab'")
-    done = subprocess.run([sys.executable, "-m", "pipelines.experiment"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: Prefect's temporary server did not start")
-    assert "Can't locate revision identified by '0123456789ab'" in done.stderr
-    (command,) = re.findall(r"put it aside: (.*)", done.stderr)
+    with temporary_settings({PREFECT_HOME: home}), pytest.raises(ServerError) as raised, server.temporary():
+        pass
+    said = str(raised.value)
+    assert said.startswith("Prefect's temporary server did not start")
+    assert "Can't locate revision identified by '0123456789ab'" in said
+    (command,) = re.findall(r"put it aside: (.*)", said)
     subprocess.run(command, shell=True, check=True)
-    assert not list(project.glob(".prefect/prefect.db*"))
+    assert not list(home.glob("prefect.db*"))
 
 
 def test_failure_names_the_stage(project):
-    reproduce("prepare", print)
+    assert reproduce("prepare", print) is Outcome.RAN
     with pytest.raises(StageFailedError, match="train@bad"):
         reproduce("train@bad", print)
 
@@ -234,6 +246,7 @@ def test_ending_the_flow_ends_every_stage_and_starts_no_other(project):
     (project / "dvc.yaml").write_text(SIDE_BY_SIDE)
     flow = subprocess.Popen(
         [sys.executable, "-m", "pipelines.experiment", "--jobs", "2"],
+        env={**os.environ, **PREPARED},
         start_new_session=True,
     )
     stages = [started(project / f"pid{index}") for index in (1, 2)]

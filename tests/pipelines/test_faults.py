@@ -25,6 +25,7 @@ from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import LOCK, RWLOCK, repair
 from stages.runtime import dvc_internals, keys
 from stages.runtime.dvc_internals import DvcError
+from tests.project import dvc
 
 ROOT = Path(__file__).resolve().parents[2]
 DAMAGED = Path("dvc.lock.damaged")
@@ -45,18 +46,14 @@ stages:
 """
 
 
-def dvc(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, **options)
-
-
 @pytest.fixture(scope="module")
-def reproduced(programs, tmp_path_factory):
+def reproduced(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduced")
     (folder / "dvc.yaml").write_text(PIPELINE)
     (folder / "input.txt").write_text("words")
-    for command in (["init", "-q", "--no-scm"], ["repro"]):
-        done = dvc(*command, cwd=folder)
-        assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert dvc("init", "-q", "--no-scm") == dvc("repro") == 0
     return folder
 
 
@@ -77,8 +74,7 @@ def test_a_lock_file_that_is_cut_off_is_made_again_from_the_run_cache(project, k
     repair(said.append)
     assert len(said) == 1 and "dvc.lock was cut off" in said[0]
     assert DAMAGED.read_bytes() == whole[:kept]
-    again = dvc("repro")
-    assert again.returncode == 0, again.stderr
+    assert dvc("repro") == 0
     assert LOCK.read_bytes() == whole
     assert len(Path("ran").read_text().splitlines()) == 2
 
@@ -94,6 +90,7 @@ def test_the_command_repairs_and_says_so(project, monkeypatch, tmp_path, capsys)
         repair_command.main([])
 
 
+@pytest.mark.programs
 def test_a_merge_conflict_in_the_lock_file_is_named_and_left_to_the_user(project):
     """Two branches, each with a run of its own, merged by git."""
 
@@ -105,7 +102,7 @@ def test_a_merge_conflict_in_the_lock_file_is_named_and_left_to_the_user(project
     for branch in ("theirs", "ours"):
         git("checkout", "-q", "-B", branch, "HEAD" if branch == "theirs" else "HEAD~1")
         Path("input.txt").write_text(f"words of {branch}")
-        assert dvc("repro").returncode == 0
+        assert dvc("repro") == 0
         assert git("commit", "-qam", branch) == 0
     whole = LOCK.read_bytes()
     assert git("merge", "theirs") == 1
@@ -143,13 +140,14 @@ def test_a_rwlock_that_blocks_dvc_for_ever_is_removed(project, content):
     held = json.dumps({"write": {str(project / "words.txt"): stranger}, "read": {}})
     RWLOCK.write_text(held if content is None else content)
     Path("words.txt").unlink()
-    assert dvc("repro").returncode != 0
+    assert dvc("repro") != 0
     said = []
     repair(said.append)
     assert len(said) == 1 and "rwlock" in said[0]
-    assert dvc("repro").returncode == 0
+    assert dvc("repro") == 0
 
 
+@pytest.mark.programs
 def test_nothing_is_repaired_where_all_is_well(project):
     holder = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "repro", "first"])
     try:

@@ -33,8 +33,8 @@ from pipelines.flow.experiment import experiment
 from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
-from stages.runtime import params
-from tests.project import EACH_TIME
+from stages.runtime import dvc_internals, params
+from tests.project import EACH_TIME, PREPARED
 
 DAG = {"prepare": set(), "train@a": {"prepare"}, "train@b": {"prepare"}, "report": {"train@a", "train@b"}}
 
@@ -44,7 +44,8 @@ def prefect(tmp_path_factory, prefect_database):
     home = tmp_path_factory.mktemp("prefect")
     shutil.copy(prefect_database, home)
     with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_HOME: home, PREFECT_API_URL: None}):
-        patch.setenv("PREFECT_HOME", str(home))
+        for name, value in {**PREPARED, "PREFECT_HOME": str(home)}.items():
+            patch.setenv(name, value)
         patch.delenv("PREFECT_API_URL", raising=False)
         with server.temporary():
             yield
@@ -242,7 +243,7 @@ def test_what_runs_each_time_is_unchanged_where_its_outputs_are(stages, monkeypa
 
 
 def test_a_stage_of_dvc_that_runs_each_time_is_unchanged_where_its_outputs_are(prefect, root, tmp_path, monkeypatch):
-    """So says the flow, and what looks before it whether anything is to do."""
+    """So says the flow, and what looks before it whether anything is to do. Here both look in this process."""
 
     def summary() -> str:
         assert not up_to_date.stages(["default"], [])
@@ -250,6 +251,7 @@ def test_a_stage_of_dvc_that_runs_each_time_is_unchanged_where_its_outputs_are(p
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(root))
+    monkeypatch.setattr(dag, "_stages", lambda of, *look: dvc_internals.stages(look=bool(look)))
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
     (tmp_path / "dvc.yaml").write_text(EACH_TIME)

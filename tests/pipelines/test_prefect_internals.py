@@ -24,6 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from benchmarks import servers
 from pipelines.prefect import internals
 from pipelines.prefect.internals import LeaseEndedError, SlotTakenError
+from tests.project import PREPARED
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTED = {
@@ -52,7 +53,7 @@ def server(tmp_path_factory, prefect_database):
     folder = tmp_path_factory.mktemp("server")
     (folder / "prefect").mkdir()
     shutil.copy(prefect_database, folder / "prefect")
-    with servers.prefect(folder) as running, temporary_settings({PREFECT_API_URL: running.url}):
+    with servers.prefect(folder, **PREPARED) as running, temporary_settings({PREFECT_API_URL: running.url}):
         yield running
 
 
@@ -140,7 +141,7 @@ with TestClient(internals.server_app()) as client:
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path)},
+        env={**os.environ, **PREPARED, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
     )

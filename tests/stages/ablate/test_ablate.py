@@ -20,6 +20,8 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]
 SPLITS = {"val": 100, "testA": 45}
 
+Runs = dict[tuple[str, int], pd.DataFrame]  # variant and seed -> scores
+
 
 def write_params(folder: Path, datasets: list[str], variants: list[str], seeds: list[int]) -> None:
     """The project's own params.yaml with another experiment."""
@@ -71,17 +73,54 @@ def write_prepared(dataset: str, splits: dict[str, int]) -> None:
     prepared.write(layout.prepared(dataset), expressions, instances, {"name": dataset})
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fewer_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "estimates", partial(bootstrap.estimates, resamples=1000))
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Runs]:
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_prepared("scenes", SPLITS)
+        write_params(folder, ["scenes"], VARIANTS, [0, 1, 2])
+        runs = [(variant, seed) for variant in VARIANTS for seed in range(3)]
+        return folder, {run: write_scores("scenes", *run, SPLITS) for run in runs}
+
+
+@pytest.fixture(scope="module")
+def comparison(written, tmp_path_factory) -> Path:
+    folder = shutil.copytree(written[0], tmp_path_factory.mktemp("compared"), dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        compare()
+    return folder
+
+
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
+def runs(written, tmp_path, monkeypatch) -> Runs:
+    """Scores, and their files in the working folder of the test."""
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bootstrap, "estimates", partial(bootstrap.estimates, resamples=1000))
-    write_prepared("scenes", SPLITS)
-    write_params(tmp_path, ["scenes"], VARIANTS, [0, 1, 2])
-    return {(variant, seed): write_scores("scenes", variant, seed, SPLITS) for variant in VARIANTS for seed in range(3)}
+    return written[1]
+
+
+@pytest.fixture
+def compared(written, comparison, monkeypatch) -> Runs:
+    """The same where they are compared already. Leave it as it is."""
+    monkeypatch.chdir(comparison)
+    return written[1]
 
 
 def compare() -> pd.DataFrame:
     main(["--dataset", "scenes"])
+    return found()
+
+
+def found() -> pd.DataFrame:
     return pd.read_csv(layout.comparison("scenes"), dtype={"missing": str})
 
 
@@ -95,14 +134,13 @@ def independent(scores: pd.DataFrame, split: str, metric: str) -> float:
     return sum(i / u >= float(metric.removeprefix("Pr@")) for i, u in pairs) / len(pairs)
 
 
-def test_numbers_agree_with_an_independent_computation(runs):
-    table = compare()
-
+def test_numbers_agree_with_an_independent_computation(compared):
+    table = found()
     assert len(table) == len(VARIANTS) * len(SPLITS) * len(METRICS)
     assert set(table["protocol"]) == {"original"}
     for row in table.itertuples():
-        values = [independent(runs[row.variant, seed], row.split, row.metric) for seed in range(3)]
-        of_reference = [independent(runs["baseline", seed], row.split, row.metric) for seed in range(3)]
+        values = [independent(compared[row.variant, seed], row.split, row.metric) for seed in range(3)]
+        of_reference = [independent(compared["baseline", seed], row.split, row.metric) for seed in range(3)]
         mean = math.fsum(values) / 3
         assert row.seeds == 3
         assert row.mean == pytest.approx(mean, abs=1e-12)
@@ -113,14 +151,14 @@ def test_numbers_agree_with_an_independent_computation(runs):
         assert (row.expressions, row.images) == {"val": (100, 50), "testA": (45, 23)}[row.split]
 
 
-def test_order_follows_the_experiment(runs):
-    table = compare()
+def test_order_follows_the_experiment(compared):
+    table = found()
     assert list(table["variant"].unique()) == VARIANTS
     assert list(table["split"].unique()) == list(SPLITS)
 
 
-def test_the_reference_differs_from_itself_by_exactly_zero(runs):
-    of_reference = compare().query("variant == 'baseline'")
+def test_the_reference_differs_from_itself_by_exactly_zero(compared):
+    of_reference = found().query("variant == 'baseline'")
     assert (of_reference["difference"] == 0).all()
     assert of_reference[["difference_low", "difference_high", "p", "p_holm", "improvement"]].isna().all(axis=None)
     assert not of_reference["supported"].any()
@@ -134,19 +172,12 @@ def test_one_seed_has_no_standard_deviation(runs, tmp_path):
     assert set(table["seeds"]) == {1}
 
 
-def test_only_listed_runs_count(runs, tmp_path):
-    expected = compare()
+def test_the_same_scores_give_the_same_bytes_and_only_listed_runs_count(runs, comparison):
     write_scores("scenes", "vlba", 7, SPLITS)
     write_scores("scenes", "pixel_to_text", 0, SPLITS)
-    pd.testing.assert_frame_equal(compare(), expected)
-
-
-def test_the_same_scores_give_the_same_bytes(runs):
     compare()
-    first = layout.comparison("scenes").read_bytes()
-    shutil.rmtree(layout.comparison("scenes").parent)
-    compare()
-    assert layout.comparison("scenes").read_bytes() == first
+    for path in (layout.comparison("scenes"), layout.contrasts("scenes"), layout.slices("scenes")):
+        assert path.read_bytes() == (comparison / path).read_bytes()
 
 
 def test_a_missing_run_is_warned_of_and_the_rest_is_compared(runs, caplog):
@@ -237,9 +268,8 @@ def test_scores_without_a_column_are_an_error(runs):
         compare()
 
 
-def test_pairs_that_differ_in_one_part_of_the_method(runs, tmp_path):
+def test_pairs_that_differ_in_one_part_of_the_method(compared):
     """Of params.yaml: alignformer has a contrast that vlba has not; vlba has an attention that baseline has not."""
-    compare()
     table = pd.read_csv(layout.contrasts("scenes"))
     pairs = table[["variant", "against", "aspect", "what"]].drop_duplicates().to_numpy().tolist()
     assert pairs == [
@@ -248,8 +278,8 @@ def test_pairs_that_differ_in_one_part_of_the_method(runs, tmp_path):
     ]
     for row in table.itertuples():
         differences = [
-            independent(runs[row.variant, seed], row.split, row.metric)
-            - independent(runs[row.against, seed], row.split, row.metric)
+            independent(compared[row.variant, seed], row.split, row.metric)
+            - independent(compared[row.against, seed], row.split, row.metric)
             for seed in range(3)
         ]
         assert row.difference == pytest.approx(math.fsum(differences) / 3, abs=1e-12)
@@ -336,14 +366,13 @@ def test_seeds_that_no_two_variants_share_give_no_verdict(runs, tmp_path):
     }
 
 
-def test_slices_are_the_comparison_of_their_expressions(runs):
-    compare()
+def test_slices_are_the_comparison_of_their_expressions(compared):
     table = pd.read_csv(layout.slices("scenes"))
     labels = slices.labels(prepared.read(layout.prepared("scenes")))
     assert set(table["family"]) == set(labels["family"]) and set(table["metric"]) == {"mIoU"}
     for row in table.itertuples():
         chosen = labels.loc[(labels["family"] == row.family) & (labels["slice"] == row.slice), "sent_id"]
-        of_slice = {run: scores[scores["sent_id"].isin(chosen)] for run, scores in runs.items()}
+        of_slice = {run: scores[scores["sent_id"].isin(chosen)] for run, scores in compared.items()}
         own = of_slice[row.variant, 0].query("split == @row.split")
         assert (row.expressions, row.images) == (len(own), own["image_id"].nunique())
         if row.images < FEWEST_IMAGES:

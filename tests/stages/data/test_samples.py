@@ -4,10 +4,11 @@ import gc
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, fields
+from itertools import cycle
+from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -349,52 +350,36 @@ def test_an_image_that_cannot_be_read_is_named(squares, reason, workers):
         assert len(message.splitlines()) == 1
 
 
-# What workers import is `stages.data.samples`: it is all that a reader needs.
-ENDLESS = """
-import multiprocessing, signal, sys
-from itertools import cycle
-from pathlib import Path
-
-def main():
-    from tests.stages.conftest import squares_in
-    from tests.stages.data.test_samples import equal
-
+def serve_without_end(expressions: Expressions, said: Connection, errors: Path) -> None:
+    """Tells what each kind of worker served and which workers there are, and goes on until it is interrupted."""
+    os.setsid()
+    sys.stderr = errors.open("w")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
-    expressions = squares_in(Path(sys.argv[1])).expressions("train")
     loaders = []
     for method, workers in (("fork", 2), ("forkserver", 1), ("spawn", 1)):
         multiprocessing.set_start_method(method, force=True)
         loaders.append(expressions.loader(3, workers=workers))
-        pairs = list(zip(expressions.loader(3), loaders[-1], strict=True))
-        print(method, len(pairs), all(equal(*pair) for pair in pairs))
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        said.send([method, *(equal(*pair) for pair in zip(expressions.loader(3), loaders[-1], strict=True))])
+    said.send([child.pid for child in multiprocessing.active_children()])
     for loader in cycle(loaders):
         list(loader)
 
-if __name__ == "__main__":
-    main()
-"""
-
 
 @pytest.mark.programs
-def test_workers_of_every_kind_serve_the_same_and_an_interrupt_leaves_none(tmp_path):
-    (tmp_path / "endless.py").write_text(ENDLESS)
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "endless.py", tmp_path],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    said = [process.stdout.readline().split() for _ in range(4)]
-    workers = [psutil.Process(int(pid)) for pid in said[-1]]
+def test_workers_of_every_kind_serve_the_same_and_an_interrupt_leaves_none(squares, tmp_path):
+    here, there = multiprocessing.Pipe()
+    arguments = squares.expressions("train"), there, tmp_path / "errors"
+    process = multiprocessing.get_context("fork").Process(target=serve_without_end, args=arguments)
+    process.start()
+    there.close()
+    served = [here.recv() for _ in range(3)]
+    workers = [psutil.Process(pid) for pid in here.recv()]
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate()
-    assert said[:-1] == [[method, "3", "True"] for method in ("fork", "forkserver", "spawn")], errors
+    process.join()
+    assert served == [[method, True, True, True] for method in ("fork", "forkserver", "spawn")]
     assert len(workers) == 4
-    assert process.returncode != 0
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert process.exitcode != 0
+    assert (tmp_path / "errors").read_text().rstrip().endswith("KeyboardInterrupt")
     _, alive = psutil.wait_procs(workers, timeout=120)
     assert not alive
 
@@ -462,13 +447,13 @@ def private_memory_grown(loader: DataLoader) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked, and private memory is measured, on Linux")
 def test_a_worker_reads_the_table_without_a_copy_of_it(tmp_path):
-    count, megabyte = 50_000, 2**20
+    count, megabyte = 15_000, 2**20
     expressions = large(count, tmp_path)
-    assert private_memory_grown(expressions.loader(1000, workers=1)) < 10 * megabyte
+    assert private_memory_grown(expressions.loader(1000, workers=1)) < 3 * megabyte
     objects = Objects(expressions)
     lists = [list(range(start, start + 1000)) for start in range(0, count, 1000)]
     loader = DataLoader(objects, batch_size=None, sampler=lists, num_workers=1, persistent_workers=True)
-    assert private_memory_grown(loader) > 20 * megabyte
+    assert private_memory_grown(loader) > 6 * megabyte
     assert len(ForkingPickler.dumps(expressions.reader)) < 20_000  # to spawned workers: names of shared memory
 
 

@@ -1,11 +1,13 @@
-"""The page of `make demo` in a browser: samples, a dropped image, words, two models; no other host is asked."""
+"""The page of `make demo` in a browser: samples, a dropped image, words, two models; nobody else is asked."""
 
 import base64
 import io
+import os
 import shutil
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -15,9 +17,11 @@ from PIL import Image
 from benchmarks import servers
 from models.prediction import segment
 from stages.data import prepared
+from stages.demo import __main__ as command
 from stages.drawing import overlays
 from stages.runtime import layout
 from stages.scoring import trained
+from tests.project import Watched
 from tests.stages.conftest import squares_in, teach
 
 pytestmark = pytest.mark.programs
@@ -39,25 +43,27 @@ def project(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(project, root):
-    """The page in headless Chromium, and the hosts that it asked."""
+    """The page in headless Chromium, which asks this machine alone, as does who serves it."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or pytest.skip("no chromium")
     port, asked = servers.free_port(), set()
-    command = [sys.executable, "-m", "stages.demo", *MODELS, "--port", str(port)]
-    variables = servers.environment(PYTHONPATH=str(root))
-    url = f"http://127.0.0.1:{port}"
+    watched, url = Watched(project, project / "calls"), f"http://127.0.0.1:{port}"
+    watched.environment["PYTHONPATH"] += f"{os.pathsep}{root}"
+    started = [sys.executable, "-m", "stages.demo", *MODELS, "--port", str(port)]
     with (
-        servers.running(url, command, variables, project / "log", cwd=project),
+        servers.running(url, started, watched.environment, project / "log", cwd=project),
         playwright.sync_playwright() as player,
         closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
     ):
         opened = browser.new_page()
         opened.set_default_timeout(300_000)
-        opened.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+        opened.context.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+        opened.on("websocket", lambda socket: asked.add(urlsplit(socket.url).hostname))
         opened.goto(url)
         opened.locator("#right img.mask").wait_for()
         yield opened
     assert asked - {None} == {"127.0.0.1"}
+    assert watched.tried("stages.demo") == []
 
 
 def say(page, text: str) -> None:
@@ -77,6 +83,14 @@ def expected(project: Path, model: str, image: Image.Image, text: str) -> tuple[
     overlay = overlays.overlay(image, found.mask)
     size = (320, round(320 * image.height / image.width))
     return np.asarray(overlay.resize(size, Image.Resampling.NEAREST)), found.score
+
+
+def test_it_begins_with_the_first_and_the_last_that_are_trained(project, monkeypatch):
+    begun, served = [], SimpleNamespace(run=lambda **options: None)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("stages.demo.page.app", lambda models, shown, datasets: begun.append(shown) or served)
+    command.main(["--port", str(servers.free_port())])
+    assert begun == [tuple(sorted(MODELS))]
 
 
 def test_two_models_answer_side_by_side(page, project):

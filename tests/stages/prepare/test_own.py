@@ -414,7 +414,7 @@ def test_the_split_follows_the_seed_and_not_the_order_or_number_of_lines(folder)
 
 def test_few_images_and_rare_categories_fill_every_split_without_a_word():
     generator = np.random.default_rng(0)
-    for trial in range(150):
+    for trial in range(48):
         images = int(generator.integers(10, 30))
         names = [generator.integers(0, 1 + trial % 12, generator.integers(1, 6)) for _ in range(images)]
         table = instances_of([[f"category {number}" for number in found] for found in names])
@@ -446,7 +446,7 @@ def test_val_and_test_have_enough_images_for_an_interval_where_there_are_enough(
 
 def test_images_of_many_annotations_leave_enough_in_val_and_test():
     generator = np.random.default_rng(0)
-    for trial in range(20):
+    for trial in range(8):
         counts = generator.integers(1, 40, int(generator.integers(3 * FEWEST_IMAGES, 12 * FEWEST_IMAGES)))
         splits, _ = own.split_by_image(instances_of([["cup"] * count for count in counts]), trial)
         assert pd.Series(splits).value_counts()[["val", "test"]].min() >= FEWEST_IMAGES

@@ -13,7 +13,7 @@ from stages.prepare.scenes import arrangement, shapes
 from stages.prepare.scenes import release as scenes
 from stages.runtime.params import ImageCounts, ScenesSource
 
-COUNTS = {"train": 30, "val": 20, "testA": 20, "testB": 20}
+COUNTS = {"train": 14, "val": 10, "testA": 8, "testB": 8}
 
 
 def source(seed: int = 3, size: int = 64, **counts: int) -> ScenesSource:
@@ -112,7 +112,7 @@ def test_another_seed_gives_other_images(root, tmp_path):
 
 
 def test_more_images_in_one_split_change_no_other(root, refs, coco, tmp_path):
-    scenes.write(source(train=33), tmp_path, progress=False)
+    scenes.write(source(train=16), tmp_path, progress=False)
     before, after = contents(root), contents(tmp_path)
     assert all(before[name] == after[name] for name in before if name.endswith(".jpg"))
     more = pickle.loads((tmp_path / "scenes/refs(unc).p").read_bytes())
@@ -133,7 +133,7 @@ def test_scenes_scale_with_the_image(size):
 
 def test_things_stay_visible_and_overlap_now_and_then():
     shares = []
-    for index in range(100):
+    for index in range(50):
         scene = scenes.draw(source(), "train", index).scene
         for thing in scene.things:
             whole = shapes.coverage(
@@ -155,7 +155,7 @@ def test_shapes_of_one_radius_have_about_one_area_and_their_centroid_in_the_cent
 
 def test_every_target_has_distractors_of_its_colour_and_of_its_shape():
     for split in COUNTS:
-        for index in range(40):
+        for index in range(15):
             image = scenes.draw(source(), split, index)
             for target in image.sentences:
                 own, others = image.scene.things[target], list(image.scene.things)
@@ -167,7 +167,7 @@ def test_every_target_has_distractors_of_its_colour_and_of_its_shape():
 def test_colour_words_with_perfect_masks_do_not_solve_val():
     """All things of the named colours, or all where none is named: the most that colour words alone can reach."""
     every, first, head = [], [], []
-    for index in range(150):
+    for index in range(60):
         image = scenes.draw(source(seed=0), "val", index)
         for target, sentences in image.sentences.items():
             mask = image.scene.things[target].mask

@@ -4,19 +4,25 @@ The numbers are made up, or where there are scores, made of them by plain means 
 that of `stages.ablate`.
 """
 
+import html
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
+from matplotlib.figure import Figure as Canvas
 
 from stages.data import prepared
 from stages.report import dataset_numbers, dataset_results
 from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.figures import rendering
+from stages.report.figures.figure import Figure
 from stages.runtime import layout
 from stages.runtime.params import Params
 from stages.runtime.params import read as read_params
@@ -185,6 +191,35 @@ def pairs(settings: Params) -> list[dict[str, str]]:
                     what = WHAT[aspect, with_it]
                     found.append({"variant": name, "against": against, "aspect": aspect, "what": what})
     return found
+
+
+@contextmanager
+def unrendered(but: str | tuple[str, ...] = ()) -> Iterator[None]:
+    """For a report that is not about its figures: they are drawn, but become files of a few words, which is faster.
+
+    Args:
+        but: beginnings of DATASET-FIGURE. These figures become files as always.
+    """
+    files, inline = rendering.files, rendering.inline
+
+    def in_words(figure: Figure) -> list[str]:
+        for panel in figure.panels:
+            panel.draw(Canvas().add_subplot())
+        return [f'<svg role="img" aria-label="{html.escape(panel.alt)}"></svg>' for panel in figure.panels]
+
+    def as_files(figure: Figure, salt: str) -> tuple[bytes, bytes]:
+        if f"{salt}-{figure.key}".startswith(but):
+            return files(figure, salt)
+        content = "\n".join([salt, figure.caption, *in_words(figure)]).encode()
+        return content, content
+
+    def as_elements(figure: Figure, prefix: str) -> list[str]:
+        return inline(figure, prefix) if prefix.startswith(but) else in_words(figure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "files", as_files)
+        patch.setattr(rendering, "inline", as_elements)
+        yield
 
 
 def csv(table: pd.DataFrame) -> bytes:

@@ -22,7 +22,6 @@ from stages.report.tables import latex
 from stages.runtime import layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
-from stages.tracking import live
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
@@ -165,7 +164,8 @@ def written(tmp_path_factory) -> dict[str, bytes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         build(folder, {"scenes": (40, 40), "refcoco+": (90, 60)}, [0, 1], per_split=6)
-        report([])
+        with report_inputs.unrendered(but=("scenes-", "refcoco+-curves")):
+            report([])
         return read_report()
 
 
@@ -326,7 +326,8 @@ def test_galleries_show_ends_and_disagreements(project):
 
 def test_the_reference_alone_disagrees_with_nothing(project):
     build(project, {"scenes": (40, 40)}, [0], variants=["baseline"], per_split=3, highlight="baseline")
-    report([])
+    with report_inputs.unrendered():
+        report([])
     results = dataset_results.read("scenes", read_params())
     assert [found.key for found in gallery.galleries(results)] == ["even", "worst", "best"]
     assert not (layout.REPORTS / "figures" / "scenes-differences.svg").exists()
@@ -344,7 +345,8 @@ def swept(tmp_path_factory) -> dict[str, bytes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         build(folder, {"scenes": (40, 40)}, [0], variants, quality, per_split=3, added=added, highlight="text_to_pixel")
-        report([])
+        with report_inputs.unrendered(but="scenes-sweep"):
+            report([])
         return read_report()
 
 
@@ -375,7 +377,6 @@ def test_a_missing_diagnosis_names_the_command_that_makes_it(file):
 
 
 def test_files_of_datasets_that_are_no_longer_listed_go(project, monkeypatch):
-    monkeypatch.setattr(live, "log_report", lambda *arguments: None)
     made = {f"{folder}/scenes.new": b"new" for folder in assemble.FOLDERS}
     monkeypatch.setattr(assemble, "of_results", lambda settings: {Path(name): made[name] for name in made})
     stale = [layout.REPORTS / name for name in ("tables/old.md", "figures/old-curves.svg", "data/old/comparison.csv")]
@@ -388,7 +389,6 @@ def test_files_of_datasets_that_are_no_longer_listed_go(project, monkeypatch):
 
 def test_tracked_reports_on_other_datasets_do_not_go_without_a_word(project, monkeypatch, capsys):
     """DVC removes what the stage makes before it runs it."""
-    monkeypatch.setattr(live, "log_report", lambda *arguments: None)
 
     def write(*datasets: str) -> str:
         files = {
@@ -534,7 +534,8 @@ WARNINGS = ["not the whole refcoco (unc): train 2,488 of 42,404 refs", "no 100% 
 
 def test_warnings_of_the_data_stand_everywhere(project):
     build(project, {"scenes": (40, 40)}, [0, 1], per_split=2, summary={"partial": True, "warnings": WARNINGS})
-    report([])
+    with report_inputs.unrendered():
+        report([])
     files = read_report()
     lead = "Partial data, not comparable with published results"
     short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"

@@ -354,27 +354,31 @@ def test_every_special_character_of_latex_is_escaped():
     )
 
 
-def every_case(tmp_path, root, monkeypatch) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def every_case(root, tmp_path_factory) -> dict[str, str]:
     """Name of a case -> LaTeX of all its tables."""
-    monkeypatch.setattr(dataset_numbers, "MEASURED", root / "benchmarks/results/steps.csv")
+    folder = tmp_path_factory.mktemp("cases")
     warned = {"partial": True, "warnings": ["no 100% of testB_x <here> & {there}", "$5 #1 ~ ^ \\"]}
-    mix = report_inputs.params(tmp_path, "refcoco_mix", protocol="cgformer")
-    cases = {
-        "scenes": report_inputs.numbers(report_inputs.params(tmp_path), MEANS, ("val", "testA", "testB")),
-        "missing": report_inputs.numbers(
-            report_inputs.params(tmp_path), MEANS, missing={"vlba": [0, 1], "alignformer": [1]}, summary=warned
-        ),
-        "one_seed": report_inputs.numbers(report_inputs.params(tmp_path, seeds=[0], protocol="lavt"), MEANS),
-        "mix": report_inputs.numbers(mix, MEANS, MIXED),
-    }
-    return {
-        case: "\n".join(latex.to_latex(table, f"tab:{case}-{table.key}") for table in assemble.all_tables(results))
-        for case, results in cases.items()
-    }
+    mix = report_inputs.params(folder, "refcoco_mix", protocol="cgformer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(dataset_numbers, "MEASURED", root / "benchmarks/results/steps.csv")
+        cases = {
+            "scenes": report_inputs.numbers(report_inputs.params(folder), MEANS, ("val", "testA", "testB")),
+            "missing": report_inputs.numbers(
+                report_inputs.params(folder), MEANS, missing={"vlba": [0, 1], "alignformer": [1]}, summary=warned
+            ),
+            "one_seed": report_inputs.numbers(report_inputs.params(folder, seeds=[0], protocol="lavt"), MEANS),
+            "mix": report_inputs.numbers(mix, MEANS, MIXED),
+        }
+        return {
+            case: "\n".join(latex.to_latex(table, f"tab:{case}-{table.key}") for table in assemble.all_tables(results))
+            for case, results in cases.items()
+        }
 
 
-def test_rows_of_latex_are_complete_and_labels_are_unique(tmp_path, root, monkeypatch, settings):
-    tex = "\n".join(every_case(tmp_path, root, monkeypatch).values())
+def test_rows_of_latex_are_complete_and_labels_are_unique(every_case):
+    tex = "\n".join(every_case.values())
     assert tex.isascii()
     for columns, body in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", tex, re.DOTALL):
         number = len(re.findall(r"[lr]|p\{\d+pt\}", columns.replace(r"@{\,}", "")))
@@ -395,8 +399,8 @@ def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
     compiled(tmp_path, text)
 
 
-def test_latex_compiles_without_a_line_that_is_too_long(tmp_path, root, monkeypatch, settings):
-    for tex in every_case(tmp_path, root, monkeypatch).values():
+def test_latex_compiles_without_a_line_that_is_too_long(every_case, tmp_path):
+    for tex in every_case.values():
         compiled(tmp_path, tex)
 
 

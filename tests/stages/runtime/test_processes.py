@@ -8,7 +8,8 @@ import pickle
 import socket
 import subprocess
 from collections import Counter
-from contextlib import redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from stages.scoring.score import score
 from stages.tracking import live
 from stages.train import loop
 from stages.train import training as stage
+from stages.train.__main__ import main as train
 from stages.train.loop import fit
 from tests.project import clone
 
@@ -171,27 +173,36 @@ def plain(found: dict) -> dict:
 
 
 def one_of_several(index: int, count: int, port: int, job: bytes, project: Path, folder: Path) -> None:
-    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    torch.set_num_threads(1)
+    become(index, count, port, project)
     found = plain(pickle.loads(job)())
-    os.chdir(project)
-    live.store.opened = None
     with redirect_stdout(io.StringIO()) as said:
         evaluation.evaluate(RUN, params.read())
     torch.save(found | {"evaluation": said.getvalue()}, folder / f"{index}.pt")
 
 
-def in_processes(count: int, job: Job, project: Path, folder: Path) -> list[dict]:
+def what_one_of_several_says(index: int, count: int, port: int, project: Path, folder: Path) -> None:
+    """As it ends while it trains."""
+    become(index, count, port, project)
+    with redirect_stderr(io.StringIO()) as said, pytest.raises(SystemExit) as end:
+        train(["--dataset", RUN.dataset, "--variant", RUN.variant, "--seed", str(RUN.seed)])
+    (folder / f"{index}.txt").write_text(f"{said.getvalue()}{end.value.code}")
+
+
+def become(index: int, count: int, port: int, project: Path) -> None:
+    """As `accelerate launch` starts the processes of a run, in the project's folder, without MLflow."""
+    os.environ |= {"RANK": str(index), "LOCAL_RANK": str(index), "WORLD_SIZE": str(count), "ACCELERATE_USE_CPU": "true"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    live.store.opened = None
+    torch.set_num_threads(1)
+    os.chdir(project)
+
+
+def in_processes(count: int, called: Callable, *arguments: object) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.set_forkserver_preload([stage.__name__, evaluation.__name__])  # so that they share the imports
-    start_processes(
-        one_of_several, (count, port, pickle.dumps(job), project, folder), nprocs=count, start_method="forkserver"
-    )
-    found = [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(count)]
-    return [part | {"scores": [pd.DataFrame(table) for table in part["scores"]]} for part in found]
+    multiprocessing.set_forkserver_preload([stage.__name__, evaluation.__name__, __name__])  # imports that they share
+    start_processes(called, (count, port, *arguments), nprocs=count, start_method="forkserver")
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +271,10 @@ def alone(project) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def two(job, project, alone, tmp_path_factory) -> list[dict]:
     """What two processes find with the job, and then what they print while they evaluate the model of `alone`."""
-    return in_processes(2, job, project, tmp_path_factory.mktemp("two"))
+    folder = tmp_path_factory.mktemp("two")
+    in_processes(2, one_of_several, pickle.dumps(job), project, folder)
+    found = [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(2)]
+    return [part | {"scores": [pd.DataFrame(table) for table in part["scores"]]} for part in found]
 
 
 @pytest.fixture(scope="module")
@@ -416,32 +430,7 @@ def test_processes_that_do_not_find_each_other_do_not_start(monkeypatch):
         processes.here()
 
 
-# The real commands
-
-LAUNCHED = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
-
-
-def launched_training(project: Path) -> subprocess.CompletedProcess:
-    """The real command in two processes on the CPU, without MLflow."""
-    command = [*LAUNCHED, "stages.train", "--dataset", RUN.dataset, "--variant", RUN.variant, "--seed", str(RUN.seed)]
-    variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": os.devnull}
-    return subprocess.run(command, cwd=project, env={**ENVIRONMENT, **variables}, capture_output=True, text=True)
-
-
-@pytest.mark.programs
-def test_a_launched_training_equals_a_plain_one_and_speaks_with_one_voice(project, alone):
-    done = launched_training(project)
-    assert done.returncode == 0, done.stderr
-    output = done.stdout + done.stderr
-    assert output.count("epoch 1/1: loss") == 1
-    assert "Warning" not in output
-    together = pd.read_csv(project / layout.history(*RUN))
-    pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
-    assert load_file(project / layout.model(*RUN) / "model.safetensors")
-
-
-@pytest.mark.programs
-def test_an_error_in_one_process_ends_all(project):
+def test_an_error_in_one_process_ends_all(project, tmp_path):
     """The image is missing for one of them; the other one, which waits for it, says no more than that."""
     instances = pd.read_parquet(project / layout.prepared("scenes") / "instances.parquet")
     rows = pd.read_parquet(project / layout.prepared("scenes") / "expressions.parquet")
@@ -450,12 +439,32 @@ def test_an_error_in_one_process_ends_all(project):
     content = image.read_bytes()
     image.unlink()
     try:
-        done = launched_training(project)
+        in_processes(2, what_one_of_several_says, project, tmp_path)
     finally:
         image.write_bytes(content)
-    assert done.returncode != 0
-    assert f"{image.name}, image_id" in done.stderr and "it does not exist" in done.stderr
-    assert "Connection closed" not in done.stderr
+    waiting, failed = sorted((path.read_text() for path in tmp_path.iterdir()), key=lambda said: image.name in said)
+    assert f"{image.name}, image_id" in failed and "it does not exist" in failed
+    assert "of 2 lost another process, whose message says why" in waiting
+    assert "Connection closed" not in waiting and image.name not in waiting
+
+
+# The real command
+
+LAUNCHED = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
+
+
+@pytest.mark.programs
+def test_a_launched_training_equals_a_plain_one_and_speaks_with_one_voice(project, alone):
+    command = [*LAUNCHED, "stages.train", "--dataset", RUN.dataset, "--variant", RUN.variant, "--seed", str(RUN.seed)]
+    variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": os.devnull}
+    done = subprocess.run(command, cwd=project, env={**ENVIRONMENT, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    output = done.stdout + done.stderr
+    assert output.count("epoch 1/1: loss") == 1
+    assert "Warning" not in output
+    together = pd.read_csv(project / layout.history(*RUN))
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-3)
+    assert load_file(project / layout.model(*RUN) / "model.safetensors")
 
 
 # Accelerate's own settings

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.faults.processes import within
+from stages.runtime import warm
 from stages.runtime.parent import alive
 
 pytestmark = pytest.mark.programs
@@ -55,6 +56,8 @@ class Project:
         (folder / "stages" / "runtime").symlink_to(root / "stages" / "runtime")
         self.folder, self.code = folder, folder / "stages" / "card" / "__main__.py"
         self.code.write_text(STAGE)
+        for library in warm.LIBRARIES["stages.card"]:  # the real ones take seconds
+            (folder / f"{library.partition('.')[0]}.py").touch()
         self.owner = subprocess.Popen(["sleep", "1000"])
         self.started: list[subprocess.Popen] = []
 
@@ -161,8 +164,8 @@ def test_it_ends_with_the_warm_process_and_the_next_one_starts_another(start):
 
 
 def test_where_the_warm_process_is_stopped_a_signal_ends_it_at_once_and_patience_has_an_end(start):
-    warm = psutil.Process(facts(start("wait"))["pid"]).parent()
-    warm.suspend()
+    parent = psutil.Process(facts(start("wait"))["pid"]).parent()
+    parent.suspend()
     try:
         waiting = start("wait")
         while not catches(waiting, signal.SIGQUIT):
@@ -171,7 +174,7 @@ def test_where_the_warm_process_is_stopped_a_signal_ends_it_at_once_and_patience
         assert waiting.wait(PATIENCE) == -signal.SIGINT
         assert not facts(start("0", STAGES_PATIENCE="0.1"))["forked"]
     finally:
-        warm.resume()  # which lets go of the streams that it was sent
+        parent.resume()  # which lets go of the streams that it was sent
     assert not waiting.stderr.read()
 
 

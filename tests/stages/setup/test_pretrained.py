@@ -1,5 +1,6 @@
 """Pretrained encoders: loaded completely or not at all, and frozen as the recipe asks."""
 
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -29,9 +30,10 @@ SHARED = Path(__file__).parents[4] / "shared" / "weights"
 WORDS = ["the red cup", "a blue box on the left"]
 
 
-@pytest.fixture
-def folders(tmp_path) -> dict[str, Path]:
-    """Tiny encoders as transformers saves them, with parts that AlignFormer does not use."""
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Tiny encoders as transformers saves them, with parts that AlignFormer does not use. Leave them as they are."""
+    root = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(0)
     tokenizer = build.word_tokenizer(WORDS, max_words=12)
     made = {
@@ -55,9 +57,9 @@ def folders(tmp_path) -> dict[str, Path]:
     for name, model in made.items():
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
-        model.save_pretrained(tmp_path / name)
-    tokenizer.save_pretrained(tmp_path / "text")
-    return {name: tmp_path / name for name in made}
+        model.save_pretrained(root / name)
+    tokenizer.save_pretrained(root / "text")
+    return {name: root / name for name in made}
 
 
 def recipe(small_params: dict, vision: Path | str, text: Path | str, frozen: int = 0, text_frozen: bool = False):
@@ -197,8 +199,9 @@ def test_missing_weights_are_an_error_that_says_what_and_where(folders, small_pa
         built(recipe(small_params, folders["dinov2"], weights))
 
 
-def test_a_folder_without_weights_or_with_others_is_an_error(folders, small_params):
-    file = folders["dinov2"] / "model.safetensors"
+def test_a_folder_without_weights_or_with_others_is_an_error(folders, small_params, tmp_path):
+    vision = shutil.copytree(folders["dinov2"], tmp_path / "dinov2")
+    file = vision / "model.safetensors"
     weights = load_file(file)
     name = "encoder.layer.3.mlp.fc1.weight"
     for wrong in (
@@ -207,10 +210,10 @@ def test_a_folder_without_weights_or_with_others_is_an_error(folders, small_para
     ):
         save_file(wrong, file, metadata={"format": "pt"})
         with pytest.raises(WeightsError, match=name):
-            built(recipe(small_params, folders["dinov2"], folders["text"]))
+            built(recipe(small_params, vision, folders["text"]))
     file.unlink()
     with pytest.raises(WeightsError, match=r"model\.safetensors"):
-        built(recipe(small_params, folders["dinov2"], folders["text"]))
+        built(recipe(small_params, vision, folders["text"]))
 
 
 @torch.no_grad()

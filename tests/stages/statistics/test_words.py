@@ -76,7 +76,7 @@ def test_expressions_read_by_hand(letters, text):
 
 def test_rendered_scenes(tmp_path):
     """Their grammar knows what each expression says; sizes and colours are attributes, highest and lowest positions."""
-    images = ImageCounts(train=80, val=20, testA=20, testB=40)
+    images = ImageCounts(train=40, val=10, testA=10, testB=20)
     scenes.write(ScenesSource(kind="scenes", seed=5, image_size=64, image_counts=images, sentence="sent"), tmp_path)
     refs = pickle.loads((tmp_path / "scenes" / "refs(unc).p").read_bytes())
     sentences = [sentence for ref in refs for sentence in ref["sentences"]]

@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import multiprocessing
 import os
 import re
 import shutil
@@ -12,10 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from requests.adapters import HTTPAdapter
 
 from stages.runtime import keys, params
 from stages.tracking import live, mlruns, owner, store
+from tests.project import forked
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = {"epochs": 3, "learning_rate": 1e-3}
@@ -38,11 +41,10 @@ stages:
       dataset:
         - scenes
       variant:
-        - baseline
         - vlba
       seed:
         - 0
-    cmd: python train.py ${item.dataset} ${item.variant} ${item.seed}
+    cmd: python train.py train@${item.dataset}-${item.variant}-${item.seed}
     deps:
       - data/${item.dataset}
       - train.py
@@ -50,21 +52,16 @@ stages:
       - recipes.small
       - variants.${item.variant}
     outs:
-      - results/${item.variant}-${item.seed}
+      - key.txt
 """
 
 TRAIN = """
 import sys
 from pathlib import Path
 from stages.runtime import keys
-from stages.tracking import live
 
-dataset, variant, seed = sys.argv[1:]
-with live.training_run(dataset, variant, int(seed), {"epochs": 1}) as run:
-    stage = f"train@{dataset}-{variant}-{seed}"
-    Path(f"key-{variant}.txt").write_text(keys.key(stage, keys.live_inputs(stage)))
-    Path(f"results/{variant}-{seed}").mkdir(parents=True)
-    run.log({"loss": 1.0}, step=0)
+stage = sys.argv[1]
+Path("key.txt").write_text(keys.key(stage, keys.live_inputs(stage)))
 """
 
 
@@ -312,30 +309,33 @@ def test_the_own_database_named_in_the_environment_is_the_own(migrated, monkeypa
         assert client.get_experiment(experiment_id).artifact_location == (migrated / "mlartifacts").as_uri()
 
 
-@pytest.mark.programs
+def train_until_killed(told) -> None:
+    with live.training_run("scenes", "vlba", 0, {}):
+        told.send("training")
+        signal.pause()
+
+
 def test_status_after_sigterm(migrated):
-    script = (
-        "import signal; from stages.tracking import live\n"
-        "with live.training_run('scenes', 'vlba', 0, {}):\n"
-        "    print('training', flush=True); signal.pause()\n"
-    )
-    process = python("-c", script, stdout=subprocess.PIPE)
-    assert process.stdout.readline() == "training\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143
+    context = multiprocessing.get_context("fork")
+    heard, told = context.Pipe(duplex=False)
+    process = context.Process(target=train_until_killed, args=(told,))
+    process.start()
+    told.close()
+    assert heard.recv() == "training"
+    process.terminate()
+    process.join()
+    assert process.exitcode == 143
     assert read_runs()["vlba-0"].info.status == "KILLED"
 
 
-@pytest.mark.programs
+def train(seed: int) -> list[str]:
+    with live.training_run("scenes", "vlba", seed, {}) as run:
+        run.log({"loss": 1.0}, step=0)
+    return run.lost.what
+
+
 def test_processes_that_start_at_once_share_one_new_database_and_one_parent(project):
-    script = (
-        "import sys; from stages.tracking import live\n"
-        "with live.training_run('scenes', 'vlba', int(sys.argv[1]), {}) as run:\n"
-        "    run.log({'loss': 1.0}, step=0)\n"
-        "assert not run.lost.what\n"
-    )
-    processes = [python("-c", script, str(seed)) for seed in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
+    assert forked(train, 0, 1) == [[], []]
     with store.opened() as (client, experiment_id):
         runs = client.search_runs([experiment_id])
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
@@ -376,22 +376,18 @@ def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, capl
 
 
 @pytest.mark.programs
-def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(migrated):
+def test_the_key_of_a_running_stage_is_the_key_of_its_lock_entry(project, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     Path("dvc.yaml").write_text(PIPELINE)
     Path("train.py").write_text(TRAIN)
-    subprocess.run([shutil.which("git"), "init", "-q"], check=True)
-    assert python("-m", "dvc", "init", "-q").wait() == 0
-    assert python("-m", "dvc", "repro", "-q").wait() == 0
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce()
 
-    runs = read_runs()
-    parent = runs["scenes small"].info.run_id
-    for variant in ("baseline", "vlba"):
-        stage = f"train@scenes-{variant}-0"
-        key = keys.key(stage, keys.locked_inputs(stage))
-        assert not key.endswith("undeclared")
-        assert Path(f"key-{variant}.txt").read_text() == key == keys.key(stage, keys.live_inputs(stage))
-        assert runs[f"{variant}-0"].data.tags["key"] == key
-        assert runs[f"{variant}-0"].data.tags["mlflow.parentRunId"] == parent
+    stage = "train@scenes-vlba-0"
+    key = keys.key(stage, keys.locked_inputs(stage))
+    assert not key.endswith("undeclared")
+    assert Path("key.txt").read_text() == key == keys.key(stage, keys.live_inputs(stage))
 
     content = Path("params.yaml").read_text()
     Path("params.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 99", content))

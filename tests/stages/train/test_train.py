@@ -160,7 +160,7 @@ def test_the_weights_of_the_best_epoch_are_returned(squares, training, monkeypat
         def keep(row, epoch, model=model, snapshots=snapshots):
             snapshots[epoch] = copy.deepcopy(model.state_dict())
 
-        settings = training.model_copy(update={"epochs": 4, "select_by": metric})
+        settings = training.model_copy(update={"epochs": 4, "batch_size": 4, "select_by": metric})
         returned, history = fit_squares(squares, settings, model, log=keep)
         assert [row["val_mIoU"] for row in history] == scripts["mIoU"]
         for name, value in returned.state_dict().items():
@@ -218,6 +218,7 @@ def test_gradients_are_clipped_and_every_step_has_the_schedules_rate(squares, tr
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(squares, training):
+    training = training.model_copy(update={"epochs": 1})
     results = [fit_squares(squares, training, seed=seed) for seed in (0, 0, 1)]
     (one, history), (two, again), (other, _) = results
     assert history == again
@@ -249,6 +250,7 @@ def torch_as_it_was():
 @pytest.mark.parametrize("contrastive", ["none", "instance"])
 def test_variants_draw_the_same_dropout(squares, training, contrastive):
     """Every variant has drawn as much from torch's generator after an epoch, so the next step drops the same."""
+    training = training.model_copy(update={"epochs": 1})
     states = []
     for vlba in ("none", "bidirectional"):
         model = squares.model(vlba=vlba, contrastive=contrastive)
