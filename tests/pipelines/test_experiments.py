@@ -18,6 +18,7 @@ from pipelines.flow.param_overrides import OverrideError
 from pipelines.prefect import artifacts
 from stages.runtime import experiments, keys, params
 from stages.runtime.experiments import ExperimentError
+from tests.project import PREPARED
 
 PIPELINE = """
 stages:
@@ -83,7 +84,7 @@ def run(project, root, prefect_database, monkeypatch):
     (project / ".prefect").mkdir()
     shutil.copy(prefect_database, project / ".prefect")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_", "DVC_"))}
-    environment = {**kept, "PYTHONPATH": str(root), "LOG": str(project / "log")}
+    environment = {**kept, **PREPARED, "PYTHONPATH": str(root), "LOG": str(project / "log")}
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "pipelines.experiment", *arguments]
