@@ -488,7 +488,7 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
 
 def test_a_comparison_is_of_each_variant_with_each_seed(project):
     entry = keys.locked_entries()["ablate@scenes"]
-    entry["params"]["params.yaml"]["experiment.seeds"] = [0, 1]
+    entry["params"]["results/params.json"]["experiment.seeds"] = [0, 1]
     (comparison,) = recorded.comparisons({"ablate@scenes": entry})
     assert comparison.runs == [Run("scenes", variant, seed) for variant in VARIANTS for seed in (0, 1)]
 
