@@ -1,12 +1,14 @@
 """`python -m pipelines.sync`: MLflow brought up to what DVC keeps, whatever it has lost or was never told."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from pipelines.mlflow.sync import sync
-from stages.runtime import experiments, keys, layout, startup
+from stages.runtime import experiments, keys, layout, parent, startup
 from stages.runtime.errors import UserError
+from stages.runtime.warm import OWNER
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     startup.start()
+    if OWNER in os.environ:  # a flow started this
+        parent.exit_with_parent()
     done = [_synced(name) for name in ([options.experiment] if options.experiment else _with_results())]
     if not all(done):
         sys.exit(1)

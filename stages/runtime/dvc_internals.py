@@ -67,7 +67,7 @@ class DvcStage(NamedTuple):
         unchanged: `dvc repro` would skip it.
         outputs: of a stage that is `always_changed`: path -> hash, where its outputs lie there as `dvc.lock` records
             them. None where they do not, and for every other stage.
-        command: of such a stage.
+        command: of every stage that is `always_changed`.
     """
 
     name: str
@@ -206,16 +206,15 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
     with suppress(DvcException):
         if not stage.always_changed:
             return known._replace(unchanged=not stage.changed())
+        known = known._replace(command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []))
         if not any(output.workspace_status() for output in stage.outs):
-            return known._replace(
-                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info},
-                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []),
-            )
+            outputs = {output.def_path: output.hash_info.value for output in stage.outs if output.hash_info}
+            return known._replace(outputs=outputs)
     return known
 
 
-def lock_entry(stage: str) -> dict:
-    """Command, dependencies and parameters of a stage, as DVC would write them into `dvc.lock` now.
+def lock_entry(stage: str, folder: Path = Path()) -> dict:
+    """Command, dependencies and parameters of a stage, as DVC would write them into the `dvc.lock` of a folder now.
 
     Reads only; DVC's cache of hashes makes this about 0.3 s.
 
@@ -227,7 +226,7 @@ def lock_entry(stage: str) -> dict:
     from dvc.stage.serialize import to_single_stage_lockfile
 
     with _project() as repo:
-        file: Any = load_file(repo, PROJECT_FILE)
+        file: Any = load_file(repo, os.path.abspath(folder / PROJECT_FILE))
         loaded = StageLoader(file, file.contents)[stage]  # without dvc.lock, which takes longer to read than the rest
         loaded.outs.clear()
         loaded.save_deps()

@@ -105,16 +105,21 @@ def text_from(model: str, name: str) -> str:
     )
 
 
+def check_new(name: str) -> None:
+    """Raises ExperimentError where no experiment can have this name."""
+    if not NAME.fullmatch(name) or name == DEFAULT:
+        raise ExperimentError(f"no experiment can have the name {name!r}: expected letters, digits, _, + and -")
+    if alike := [other for other in names() if other != name and other.lower() == name.lower()]:
+        raise ExperimentError(f"an experiment {alike[0]!r} exists, which some file systems take for {name!r}")
+
+
 def make(name: str, text: str) -> None:
     """Write an experiment's `params.yaml`, and all else that makes its folder one. The current folder is the project's.
 
     Raises:
         ExperimentError: the name cannot be used.
     """
-    if not NAME.fullmatch(name) or name == DEFAULT:
-        raise ExperimentError(f"no experiment can have the name {name!r}: expected letters, digits, _, + and -")
-    if alike := [other for other in names() if other != name and other.lower() == name.lower()]:
-        raise ExperimentError(f"an experiment {alike[0]!r} exists, which some file systems take for {name!r}")
+    check_new(name)
     place = folder(name)
     place.mkdir(parents=True, exist_ok=True)
     with atomic_write(place / layout.PARAMS) as partial:
