@@ -310,6 +310,7 @@ def test_the_own_database_named_in_the_environment_is_the_own(migrated, monkeypa
 
 
 def train_until_killed(told) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in a program of its own
     with live.training_run("scenes", "vlba", 0, {}):
         told.send("training")
         signal.pause()

@@ -1,6 +1,7 @@
 """An experiment's folder: what it has of its own, what it leaves to the project, and what plain DVC makes of it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ variants:
 
 @pytest.fixture
 def project(root, tmp_path, monkeypatch) -> Path:
-    """A clone with an experiment `mine`, as the current folder."""
+    """A clone with the experiment `mine` alone, as the current folder."""
     folder = clone(root, tmp_path / "project")
     monkeypatch.chdir(folder)
+    shutil.rmtree("experiments")
     experiments.make("mine", OWN)
     return folder
 
