@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.clones import ENVIRONMENT, ran, run, set_params
 from stages.params.__main__ import main as write_params
+from stages.report.check import check
 from stages.runtime import dvc_internals
 from stages.runtime.params import read as read_params
 from tests import mlflow_state
@@ -119,6 +120,26 @@ def test_the_default_experiment_is_as_it_was_and_goes_on_at_once(project, reprod
     assert len(mlflow_state.contents()["runs"]) == 3
     monkeypatch.chdir(project)
     assert "cups small" in mlflow_state.contents()["runs"]  # in an MLflow experiment of its own
+
+
+def test_a_clone_that_pulls_has_both_experiments(project, monkeypatch):
+    clone = project.parents[1]
+    fresh = clone.with_name("fresh")
+    run(clone, "dvc", "remote", "add", "--quiet", "--default", "store", "../store")
+    run(clone, "git", "add", "--all")
+    run(clone, "git", "-c", "user.name=A", "-c", "user.email=a@b.example", "commit", "--quiet", "--message", "both")
+    run(clone, "dvc", "push")
+    run(clone, "git", "clone", "--quiet", ".", str(fresh))
+    run(fresh, "dvc", "pull")
+    done = ran(run(fresh, "dvc", "repro", "--all-pipelines"))
+    assert {name for name in done if "fingerprint@" not in name} == {
+        *("params", "experiments/mine/dvc.yaml:params"),
+        "report",  # of the default experiment, which links to the other's: that has been committed
+    }
+    assert run(fresh, "git", "status", "--porcelain").split() == ["M", "dvc.lock", "M", "reports/index.html"]
+    monkeypatch.chdir(fresh / "experiments" / "mine")
+    stale, looked = check(read_params())
+    assert stale == [] and looked.startswith("every file made again")
 
 
 def test_another_dataset_makes_nothing_stale_but_the_report(project, monkeypatch):

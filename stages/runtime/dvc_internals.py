@@ -9,7 +9,7 @@ Every import of DVC is inside a function: DVC takes a second to import, and few 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -171,13 +171,15 @@ def stages(look: bool = False) -> list[DvcStage]:
     from dvc.repo.index import Index
     from dvc.repo.reproduce import plan_repro
 
-    with _project() as repo:
+    with _project() as repo, ExitStack() as held:
+        if look:
+            with suppress(DvcException):
+                held.enter_context(repo.lock)  # before dvc.lock is read, which another process may just be writing
         graph = Index.from_file(repo, os.path.abspath(PROJECT_FILE)).graph
         found = {stage: DvcStage(stage.name, _names(graph.successors(stage))) for stage in plan_repro(graph)}
-        if look:
+        if look and repo.lock.is_locked:
             _read_once(found)
-            with suppress(DvcException), repo.lock:
-                found = {stage: _looked_at(stage, known) for stage, known in found.items()}
+            found = {stage: _looked_at(stage, known) for stage, known in found.items()}
         return list(found.values())
 
 
