@@ -39,13 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dag.check_root()
         chosen = held.chosen(options.experiment, options.targets)
         with held.held(chosen, options.set, options.save_as, print) as names:
-            for file in (experiments.folder(name) / layout.PARAMS for name in names):
-                if file.exists():
-                    params.check_or_exit(file)
+            if experiments.DEFAULT in names and layout.PARAMS.exists():
+                params.check_or_exit()
             if not _is_up_to_date(names, options.targets, began):
                 _run(options, names, _command(arguments, options), began)
     except (OverrideError, DagError, ExperimentError) as error:
         sys.exit(f"error: {error}")
+    except params.ParamsError as error:
+        params.exit_with(error)
 
 
 def _is_up_to_date(names: Sequence[str], targets: Sequence[str], began: float) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipelines.mlflow.sync import sync
 from stages.runtime import experiments, keys, layout, parent, startup
 from stages.runtime.errors import UserError
+from stages.runtime.experiments import ExperimentError
 from stages.runtime.warm import OWNER
 
 
@@ -21,10 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--experiment",
         metavar="NAME",
-        choices=experiments.names(),
         help="that one alone (default: every one that was ever run)",
     )
     options = parser.parse_args(arguments)
+    try:
+        experiments.check(options.experiment or experiments.DEFAULT)
+    except ExperimentError as error:
+        parser.error(str(error))
     startup.start()
     if OWNER in os.environ:  # a flow started this
         parent.exit_with_parent()

@@ -29,6 +29,7 @@ from pipelines.flow.tasks import run_stages
 from pipelines.prefect import artifacts, flow_runs, internals
 from stages.runtime import parent, startup
 from stages.runtime.experiments import DEFAULT, ExperimentError
+from stages.runtime.params import ParamsError
 
 STORAGE = Path(".prefect/storage")  # Prefect needs one, although no result is written there
 ENDING = 30  # seconds between Ctrl-C or SIGTERM and the end, where Prefect's server is away
@@ -96,7 +97,7 @@ def experiment(
             outcomes = _shown_in_prefect(flow_run, names)
             dag.sort_lock(pipeline.dag)
             return _summary(outcomes, flow_run.cancelled)
-    except (OverrideError, DagError, ExperimentError) as error:
+    except (OverrideError, DagError, ExperimentError, ParamsError) as error:
         return Failed(message=str(error))
 
 

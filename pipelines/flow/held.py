@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 from pipelines.dvc import stage_name
 from pipelines.flow import param_overrides
 from pipelines.flow.param_overrides import OverrideError
-from stages.runtime import experiments, layout
+from stages.runtime import experiments, layout, params
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.experiments import DEFAULT
 
@@ -59,6 +59,7 @@ def held(names: Sequence[str], overrides: Sequence[str], save_as: str | None, sa
         OverrideError: a key or a value is wrong, or the file must not be changed, since a flow works on the experiment
             or a user has edited it.
         ExperimentError: an experiment does not exist, or its name cannot be used.
+        ParamsError: the parameters of one are wrong.
     """
     if len(names) > 1 and (overrides or save_as):
         raise OverrideError(f"--set and --as change one experiment, but {len(names)} are named: {', '.join(names)}")
@@ -72,6 +73,8 @@ def held(names: Sequence[str], overrides: Sequence[str], save_as: str | None, sa
                 _hold(locks, name, lambda name=name: _changed(name, overrides), _write, say)
         to_run = [save_as] if save_as else list(names)
         for name in to_run:
+            if _file(name).exists():
+                params.read(_file(name))  # before DVC sees it: a broken one would stop every plain `dvc` command
             if changed := experiments.bring_into_step(name):
                 say(f"{experiments.folder(name)}: {', '.join(changed)} brought into step with the project's")
         yield to_run

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--from", dest="model", metavar="NAME", help="with --new: begin as that experiment is")
     options = parser.parse_args(arguments)
     try:
-        if options.new:
+        if options.new is not None:
             _make(options.new, options.model)
         elif options.resolve:
             _resolve()
@@ -44,9 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
 def _check(writes: bool) -> None:
     settings = params.read(layout.PARAMS)
     if experiments.current() == experiments.DEFAULT:
+        others = [experiments.folder(name) / layout.PARAMS for name in experiments.names()[1:]]
+        for file in others:
+            params.read(file)
         print(f"{layout.PARAMS} is right: {_size(settings)}; {SCHEMA} is {_schema(writes)}")
+        if others:
+            print(f"also right: {', '.join(map(str, others))}")
         return
-    print(f"{layout.PARAMS} of experiment {experiments.current()} is right: {_size(settings)}")
+    print(f"{layout.from_root(layout.PARAMS)} is right: {_size(settings)}")
     _tell_own()
 
 
@@ -74,12 +79,15 @@ def _resolve() -> None:
 
 def _make(name: str, model: str | None) -> None:
     experiments.enter(experiments.DEFAULT)
+    experiments.check_new(name)
     if name in experiments.names():
         if model:
             raise ExperimentError(f"experiment {name!r} exists already: --from is for a new one")
         experiments.bring_into_step(name)
     else:
-        experiments.make(name, experiments.text_from(model or experiments.DEFAULT, name))
+        text = experiments.text_from(model or experiments.DEFAULT, name)
+        params.read(experiments.folder(model or experiments.DEFAULT) / layout.PARAMS)
+        experiments.make(name, text)
     experiments.enter(name)
     _check(writes=False)
     print(f"Edit {experiments.folder(name) / layout.PARAMS}, then: python -m pipelines.experiment --experiment {name}")

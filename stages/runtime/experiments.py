@@ -107,7 +107,9 @@ def text_from(model: str, name: str) -> str:
 
 def check_new(name: str) -> None:
     """Raises ExperimentError where no experiment can have this name."""
-    if not NAME.fullmatch(name) or name == DEFAULT:
+    if name == DEFAULT:
+        raise ExperimentError(f"the experiment {DEFAULT!r} is the project itself: choose another name")
+    if not NAME.fullmatch(name):
         raise ExperimentError(f"no experiment can have the name {name!r}: expected letters, digits, _, + and -")
     if alike := [other for other in names() if other != name and other.lower() == name.lower()]:
         raise ExperimentError(f"an experiment {alike[0]!r} exists, which some file systems take for {name!r}")

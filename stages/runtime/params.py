@@ -397,12 +397,12 @@ def content(path: Path = layout.PARAMS) -> Any:
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist: run from the project's root") from None
+        raise ParamsError(f"{_named(path)} does not exist: run from the project's root") from None
     except DuplicateKeyError as error:
         problem = error.problem.split(" with value")[0]
-        raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
+        raise ParamsError(f"{_named(path)}: line {error.problem_mark.line + 1}: {problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(merge_conflicts.named(path) or f"{path} is not YAML: {error}") from None
+        raise ParamsError(merge_conflicts.named(path) or f"{_named(path)} is not YAML: {error}") from None
 
 
 def check(own: Any, path: Path = layout.PARAMS) -> Params:
@@ -420,7 +420,7 @@ def check(own: Any, path: Path = layout.PARAMS) -> Params:
         for item in map(dict, error.errors()):
             file = path if project is None or _is_in(own, item) else project
             wrong.setdefault(file, []).append(_describe(item))
-    if lines := [line for file, each in wrong.items() if each for line in (f"{file} is wrong:", *each)]:
+    if lines := [line for file, each in wrong.items() if each for line in (f"{_named(file)} is wrong:", *each)]:
         raise ParamsError("\n".join(lines))
     return found
 
@@ -432,6 +432,11 @@ def whole(own: Any, path: Path = layout.PARAMS) -> Any:
         ParamsError: the project's file is missing, or is not YAML.
     """
     return own if (project := _project_of(path)) is None else _over(content(project), own)
+
+
+def _named(path: Path) -> Path:
+    """In messages: from the project's folder, where commands are given."""
+    return path if path.is_absolute() else layout.from_root(path)
 
 
 def _project_of(path: Path) -> Path | None:
@@ -476,9 +481,9 @@ def read_or_exit(path: Path | None = None) -> Params:
         exit_with(error)
 
 
-def check_or_exit(path: Path | None = None) -> Params:
+def check_or_exit() -> Params:
     """`read_or_exit`, and the same exit where the project's schema is not that of this code."""
-    settings = read_or_exit(path)
+    settings = read_or_exit()
     if not has_schema():
         exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))
     return settings

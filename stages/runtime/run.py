@@ -28,8 +28,11 @@ def how_to_train(run: Run, of: str | None = None) -> str:
     Args:
         of: the experiment; None for the current one.
     """
-    command = f"`{experiments.dvc('repro', run.stage('train'), of=of)}` trains it"
-    file = experiments.folder(of or experiments.current()) / layout.PARAMS
+    name = of or experiments.current()
+    command = f"`{experiments.dvc('repro', run.stage('train'), of=name)}` trains it"
+    if name != experiments.DEFAULT and not (layout.root() / experiments.folder(name) / experiments.DAG).exists():
+        command = f"`python -m pipelines.experiment {name}/{run.stage('train')}` trains it"
+    file = experiments.folder(name) / layout.PARAMS
     try:
         experiment = params.read(layout.root() / file).experiment
     except params.ParamsError:

@@ -217,7 +217,7 @@ def test_as_makes_another_experiment_and_makes_it_anew(project):
         (["default", "more"], None, "change one experiment, but 2 are named: default, more"),
         (["more"], "more", "this is the experiment itself"),
         (["default"], "more", "not one that --as made"),
-        (["more"], "default", "no experiment can have the name 'default'"),
+        (["more"], "default", "the experiment 'default' is the project itself"),
         (["more"], "a/b", "no experiment can have the name 'a/b'"),
         (["more"], "More", "an experiment 'more' exists"),
     ],

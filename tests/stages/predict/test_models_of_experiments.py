@@ -51,7 +51,7 @@ def test_a_name_means_the_same_in_every_folder_of_the_project(project, monkeypat
 
 def test_a_name_that_nothing_has_is_an_error_that_lists_the_models_of_all(project):
     for name, how in (
-        ("more/scenes/baseline/2", "`dvc repro experiments/more/dvc.yaml:train@scenes-baseline-2` trains it."),
+        ("more/scenes/baseline/2", "`python -m pipelines.experiment more/train@scenes-baseline-2` trains it."),
         ("more/scenes/vlba/2", "once `experiment` in experiments/more/params.yaml lists vlba under variants."),
         ("scenes/alignformer/2", "`dvc repro train@scenes-alignformer-2` trains it once `experiment` in params.yaml"),
         ("less/scenes/baseline/0", "of an experiment. Runs there:"),

@@ -9,6 +9,7 @@ from dvc.api import params_show
 from ruamel.yaml import YAML
 
 from benchmarks import clones
+from pipelines.flow.held import held
 from stages.params import __main__ as params_command
 from stages.runtime import dvc_internals, experiments, layout, params
 from stages.runtime.experiments import ExperimentError
@@ -78,6 +79,30 @@ def test_a_wrong_key_names_itself_and_the_file_that_it_stands_in(project):
     said = wrong(OWN.replace("epochs", "epoch"))
     assert own + epoch in said
     assert said.count(f"\n{of_project}recipes.small.training.weight_decay: expected") == 1
+
+
+def test_a_command_names_the_file_as_it_is_named_in_the_projects_folder(project, capsys):
+    Path("experiments/mine/params.yaml").write_text(OWN.replace("epochs", "epoch"))
+    for command in (["--check"], ["--experiment", "mine"]):
+        with pytest.raises(SystemExit):
+            params_command.main(command)
+        assert capsys.readouterr().err.startswith(
+            "experiments/mine/params.yaml is wrong:\nrecipes.small.training.epoch:"
+        )
+
+
+def test_nothing_is_made_of_a_broken_one(project):
+    Path("experiments/mine/params.yaml").write_text("experiment: [")
+    with pytest.raises(SystemExit):
+        params_command.main(["--new", "other", "--from", "mine"])
+    assert experiments.names() == ["default", "mine"]
+    Path("experiments/mine/dvc.yaml").unlink()
+    with (
+        pytest.raises(params.ParamsError, match=r"experiments/mine/params\.yaml is not YAML"),
+        held(["mine"], [], None, print),
+    ):
+        pass
+    assert not Path("experiments/mine/dvc.yaml").exists()
 
 
 def test_its_stages_are_those_of_its_own_file_and_of_the_projects_dvc_yaml(project, monkeypatch):

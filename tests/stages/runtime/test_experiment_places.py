@@ -92,6 +92,7 @@ def test_a_hint_names_the_experiment(tmp_path, monkeypatch):
     place = tmp_path / "experiments" / "more"
     place.mkdir(parents=True)
     (place / "params.yaml").touch()
+    (place / "dvc.yaml").touch()
     for folder, dag, reports in (
         (tmp_path, "", "reports"),
         (place, "experiments/more/dvc.yaml:", "experiments/more/reports"),
