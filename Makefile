@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+OF_EXPERIMENT = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -11,15 +12,18 @@ export PATH := $(abspath $(BIN)):$(PATH)
 unexport PYTHONSAFEPATH # with it, `python -m` does not find the packages of this folder
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast lint check ui demo schedule unschedule
+.PHONY: help install repro experiment test test-fast lint check ui demo schedule unschedule
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
-repro: $(INSTALLED)  ## run all stale stages of the experiment, JOBS at a time (default: one per core)
-	@python -m pipelines.experiment --jobs $(JOBS)
+repro: $(INSTALLED)  ## run all stale stages, JOBS at a time (default: one per core); of EXPERIMENT=... for another one
+	@python -m pipelines.experiment $(OF_EXPERIMENT) --jobs $(JOBS)
+
+experiment: $(INSTALLED)  ## make a folder experiments/NAME for an experiment of NAME=..., which begins as FROM=... is
+	@python -m stages.params --new '$(NAME)' $(if $(FROM),--from '$(FROM)')
 
 test: $(INSTALLED)  ## run all tests, JOBS + 1 files at a time, since some wait for servers
 	@python -m pytest --numprocesses $$(($(JOBS) + 1)) --dist loadfile --no-loadscope-reorder
@@ -34,17 +38,17 @@ lint: $(INSTALLED)  ## check style, types, import layers and params.yaml
 	@lint-imports
 	@python -m stages.params --check
 
-check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.lock
-	@python -m stages.report --check
+check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.lock; of EXPERIMENT=... for another one
+	@python -m stages.report $(OF_EXPERIMENT) --check
 
-ui: $(INSTALLED)  ## sync MLflow with DVC and serve it on http://127.0.0.1:5000, or on PORT=...
+ui: $(INSTALLED)  ## sync MLflow with DVC, every experiment, and serve it on http://127.0.0.1:5000, or on PORT=...
 	@python -c 'from stages.runtime.ports import exit_if_taken as check; check($(PORT), "make ui")'
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync
 	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
-demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...
-	@python -m stages.demo $(if $(filter file,$(origin PORT)),,--port $(PORT))
+demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...; EXPERIMENT=... as for check
+	@python -m stages.demo $(OF_EXPERIMENT) $(if $(filter file,$(origin PORT)),,--port $(PORT))
 
 schedule: $(INSTALLED)  ## start Prefect's server, on http://127.0.0.1:4200 or PORT=..., a worker and the schedules
 	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))

@@ -30,25 +30,25 @@ def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
     """
     files = run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
-        if (root / name).is_file() and not name.startswith("reports/"):
+        path = root / name
+        if (path.is_file() or path.is_symlink()) and "reports" not in Path(name).parts and path.name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, folder / name)
+            shutil.copy(path, folder / name, follow_symlinks=False)
     if params:
         shutil.copy(params, folder / "params.yaml")
-    (folder / "dvc.lock").unlink(missing_ok=True)
     run(folder, "git", "init", "--quiet")
     return folder
 
 
 def set_params(folder: Path, **changes) -> None:
-    """Change values in `params.yaml`; `experiment__seeds` stands for `experiment.seeds`."""
+    """Change values in `params.yaml`, or add them; `experiment__seeds` stands for `experiment.seeds`."""
     yaml = YAML()
     content = yaml.load(folder / "params.yaml")
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
         part = content
         for parent in parents:
-            part = part[parent]
+            part = part.setdefault(parent, {})
         part[last] = value
     yaml.dump(content, folder / "params.yaml")
 

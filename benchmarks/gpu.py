@@ -34,7 +34,7 @@ EPOCHS, SAMPLES = 40, 42_404  # of RefCOCO
 def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("error: there is no GPU here; on a CPU: python -m benchmarks.steps")
-    content = params.read_or_exit()
+    content = params.read_or_exit(steps.RECIPES)
     setting, training = steps.settings_of(content)["swin_b"], content.recipes["paper"].training
     name = torch.cuda.get_device_name()
     for compiled in (False, True):
@@ -73,7 +73,7 @@ def measure(setting: steps.Setting, training: Training, compiled: bool) -> tuple
     torch._dynamo.reset()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    model = steps.made(params.read_or_exit(), setting, "alignformer", compiled=False)
+    model = steps.made(params.read_or_exit(steps.RECIPES), setting, "alignformer", compiled=False)
     inputs, truth = steps.batch(setting)
     flops = sum(part.flops for part in by_part(model, {key: value[:1] for key, value in inputs.items()}))
     step = training_step(model.train(), inputs | truth, training, compiled)

@@ -4,7 +4,8 @@ Each loader is measured beside its lower bound: Pillow decodes the same files in
 discarded. `decoding` is the time of the bound as a share of the loader's. Both take turns in every round, since the
 speed of a shared machine varies; results are the median and the range of the rounds.
 
-Needs both prepared datasets: `python -m stages.prepare --dataset NAME` for refer_mini and refer_true.
+Needs both prepared datasets: `python -m stages.prepare --experiment photographs --dataset NAME` for refer_mini and
+refer_true.
 Writes `benchmarks/results/loading.csv`.
 """
 
@@ -23,7 +24,7 @@ from benchmarks import table
 from stages.data import prepared, samples
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Expressions
-from stages.runtime import layout, params
+from stages.runtime import experiments, layout, params
 from stages.setup import build
 
 RESULTS = Path("benchmarks/results/loading.csv")
@@ -69,7 +70,7 @@ def load(name: str, size: int) -> Expressions:
     """Expressions of a prepared dataset, for a model with this input size."""
     settings = params.read_or_exit()
     try:
-        dataset = prepared.read(layout.prepared(name))
+        dataset = prepared.read(experiments.folder("photographs") / layout.prepared(name))
     except FileNotFoundError as error:
         sys.exit(f"error: {error}")
     rows = dataset.expressions.head(EXPRESSIONS)

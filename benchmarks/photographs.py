@@ -11,8 +11,9 @@ Intervals are those of `stages/statistics/bootstrap.py` over images only, since 
 seeds. In its difference the quoted head counts as a constant: its own variation is unknown. With only the 24 images of
 `refer_true`, intervals are somewhat too narrow.
 
-Needs both prepared datasets (`python -m stages.prepare --dataset NAME`) and a model trained on `refer_mini`. Replaces
-the rows of the model's variant and seed in `benchmarks/results/photographs.csv`.
+It is about the experiment `photographs`, and needs a model that was trained there and both prepared datasets
+(`python -m stages.prepare --experiment photographs --dataset NAME`). Replaces the rows of the model's variant and seed
+in `benchmarks/results/photographs.csv`.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.drawing import mask_comparison
 from stages.estimate import estimate
-from stages.runtime import layout, params, processes
+from stages.runtime import experiments, layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
 from stages.scoring.metrics import iou
@@ -46,7 +47,7 @@ from stages.scoring.score import score
 from stages.statistics import bootstrap
 from stages.statistics.bootstrap import Estimates, Interval
 
-RESULTS = Path("benchmarks/results/photographs.csv")
+RESULTS = Path(__file__).with_name("results") / "photographs.csv"
 TRAINED_ON, TRUE_MASKS, ALL = "refer_mini", "refer_true", "all"
 PROTOCOL = PROTOCOLS["original"]
 MODEL, SHUFFLED = "AlignFormer", "AlignFormer, expressions of other images"
@@ -71,6 +72,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.sheet and arguments.sheet.resolve().is_relative_to(Path.cwd()):
         parser.error(f"--sheet {arguments.sheet} lies in the project, which holds no photographs: name a path outside")
+    sheet = arguments.sheet and arguments.sheet.absolute()
+    experiments.enter("photographs")
     settings = params.read_or_exit()
     torch.set_num_threads(settings.evaluation.threads)
     run = Run(TRAINED_ON, arguments.variant, arguments.seed)
@@ -96,8 +99,8 @@ def main() -> None:
     command = f"python -m benchmarks.photographs --variant {run.variant} --seed {run.seed}"
     device = estimate.describe(processes.here().device)
     write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
-    if arguments.sheet:
-        draw(arguments.sheet, true, scored[TRUE_MASKS, ALL][MODEL])
+    if sheet:
+        draw(sheet, true, scored[TRUE_MASKS, ALL][MODEL])
 
 
 def refuse_seen_images(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:

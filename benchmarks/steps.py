@@ -37,11 +37,12 @@ from benchmarks import table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
 from stages.estimate.estimate import describe, peak_memory, seconds
-from stages.runtime import params
+from stages.runtime import layout, params
 from stages.runtime.params import Params, Recipe
 from stages.setup import build
 
 RESULTS = Path("benchmarks/results/steps.csv")
+RECIPES = layout.EXPERIMENTS / "photographs" / layout.PARAMS  # its own, and all of the project
 ALONE = "encoders alone"
 VARIANTS = ("alignformer", "baseline")
 WORDS = 20
@@ -87,7 +88,7 @@ class Encoders(nn.Module):
 
 
 def main() -> None:
-    settings = settings_of(params.read_or_exit())
+    settings = settings_of(params.read_or_exit(RECIPES))
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__.splitlines()[0])
     parser.add_argument("--settings", nargs="+", choices=settings, default=list(settings), metavar="NAME")
     parser.add_argument("--threads", type=int, default=2)
@@ -187,7 +188,7 @@ def compared(alone: list[float], model: list[float]) -> dict[str, float]:
 def times(name: str, threads: int, precision: str, compiled: bool) -> dict[str, dict[str, list[float]]]:
     """Measure -> model -> seconds in each round."""
     torch.set_num_threads(threads)
-    content = params.read_or_exit()
+    content = params.read_or_exit(RECIPES)
     setting = settings_of(content)[name]
     models = {model: made(content, setting, model, compiled) for model in (ALONE, *VARIANTS)}
     inputs, truth = batch(setting)
@@ -220,7 +221,7 @@ def memory_apart(*arguments: object) -> float:
 def memory(model: str, name: str, threads: int, precision: str, compiled: bool) -> float:
     """Peak MiB of forward and backward in this process."""
     torch.set_num_threads(threads)
-    content = params.read_or_exit()
+    content = params.read_or_exit(RECIPES)
     setting = settings_of(content)[name]
     inputs, truth = batch(setting)
     before = 0 if device().type == "cuda" else peak_memory(device())

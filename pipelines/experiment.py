@@ -1,4 +1,4 @@
-"""`python -m pipelines.experiment`: bring the experiment up to date by the flow `experiment`, and show how far it is.
+"""`python -m pipelines.experiment`: bring experiments up to date by the flow `experiment`, and show how far they are.
 
 Prefect is imported only where there is something to do: that takes longer than to see that there is nothing.
 """
@@ -21,10 +21,11 @@ from typing import NoReturn
 from pipelines.dvc import dag
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
-from pipelines.flow import closing, param_overrides, up_to_date
+from pipelines.flow import closing, held, up_to_date
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.flow.progress import span
-from stages.runtime import layout, params
+from stages.runtime import experiments, layout, params
+from stages.runtime.experiments import ExperimentError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,22 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(number, _interrupted)
     try:
         dag.check_root()
-        if layout.PARAMS.exists():
-            params.check_or_exit()
-        if not _is_up_to_date(options, began):
-            _run(options, _command(arguments), began)
-    except (OverrideError, DagError) as error:
+        chosen = held.chosen(options.experiment, options.targets)
+        with held.held(chosen, options.set, options.save_as, print) as names:
+            if experiments.DEFAULT in names and layout.PARAMS.exists():
+                params.check_or_exit()
+            if not _is_up_to_date(names, options.targets, began):
+                _run(options, names, _command(arguments, options), began)
+    except (OverrideError, DagError, ExperimentError) as error:
         sys.exit(f"error: {error}")
+    except params.ParamsError as error:
+        params.exit_with(error)
 
 
-def _is_up_to_date(options: argparse.Namespace, began: float) -> bool:
+def _is_up_to_date(names: Sequence[str], targets: Sequence[str], began: float) -> bool:
     """Look, without Prefect, and say so where nothing is to do."""
-    param_overrides.put_back(print)
-    if param_overrides.check(options.set):
-        return False
     print("looking for what is stale", flush=True)
-    with param_overrides.held([], print):
-        stages = up_to_date.stages(options.targets)
+    stages = up_to_date.stages(names, targets)
     if stages:
         are = "1 stage is" if len(stages) == 1 else f"{len(stages)} stages are"
         what = f"{are} up to date: nothing to do, found in {span(time.monotonic() - began)}."
@@ -59,7 +60,7 @@ def _is_up_to_date(options: argparse.Namespace, began: float) -> bool:
     return bool(stages)
 
 
-def _run(options: argparse.Namespace, again: str, began: float) -> None:
+def _run(options: argparse.Namespace, names: list[str], again: str, began: float) -> None:
     print("starting Prefect", flush=True)
     from pipelines.flow import view as views
     from pipelines.flow.experiment import experiment
@@ -69,11 +70,11 @@ def _run(options: argparse.Namespace, again: str, began: float) -> None:
     view = views.made()
     try:
         server.leave_out_unusable_proxies()
-        repair()
+        repair(of=names)
         with views.shown(view), _server():
             internals.show_only_warnings(view.note)
             state = experiment(
-                options.targets, options.set, options.jobs, options.keep_going, keep=True, return_state=True
+                options.targets, names, jobs=options.jobs, keep_going=options.keep_going, return_state=True
             )
     except ServerError as error:
         sys.exit(f"error: {error}")
@@ -106,11 +107,11 @@ def _server() -> Iterator[None]:
             flow_runs.settle()
 
 
-def _command(arguments: Sequence[str]) -> str:
+def _command(arguments: Sequence[str], options: argparse.Namespace) -> str:
     """What the user has typed, and may type again."""
-    return (
-        "make repro" if "MAKELEVEL" in os.environ else shlex.join(["python", "-m", "pipelines.experiment", *arguments])
-    )
+    if "MAKELEVEL" in os.environ:
+        return " ".join(["make repro", *(f"EXPERIMENT={name}" for name in options.experiment)])
+    return shlex.join(["python", "-m", "pipelines.experiment", *arguments])
 
 
 def _interrupted(number: int, frame: object) -> NoReturn:
@@ -122,16 +123,35 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.experiment",
-        description="Bring the experiment up to date, as `dvc repro` does, with a log and a state of every stage.",
+        description="Bring experiments up to date, as `dvc repro` does, with a log and a state of every stage.",
     )
-    parser.add_argument("targets", nargs="*", help="stages, or a matrix by its name: train (default: all)")
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        help="stages, or a matrix by its name: train, or NAME/train of one experiment only (default: all)",
+    )
+    parser.add_argument(
+        "--experiment",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"one in {layout.EXPERIMENTS}/; may be given again, to run several at once (default: the one that the "
+        f"targets name, or else {experiments.DEFAULT}, which is the project itself)",
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change params.yaml first, where the schema allows it: experiment.seeds=[0,1,2]; may be given again. "
-        "After a run that succeeds the change stays, as with dvc exp run -S; after any other the file is put back",
+        help="change the experiment's params.yaml first, for good, where the schema allows it: "
+        "experiment.seeds=[0,1,2]; may be given again",
+    )
+    parser.add_argument(
+        "--as",
+        dest="save_as",
+        metavar="NAME",
+        help=f"make {layout.EXPERIMENTS}/NAME of the experiment, with what is --set, or make it anew, and run that: "
+        "the experiment itself stays as it is",
     )
     parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="stages that run at once (default: 1)")
     parser.add_argument(

@@ -1,25 +1,58 @@
 """`python -m pipelines.sync`: MLflow brought up to what DVC keeps, whatever it has lost or was never told."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from pipelines.mlflow.sync import SyncError, sync
-from stages.runtime import startup
+from pipelines.mlflow.sync import sync
+from stages.runtime import experiments, keys, layout, parent, startup
+from stages.runtime.errors import UserError
+from stages.runtime.experiments import ExperimentError
+from stages.runtime.warm import OWNER
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Sync and say what changed; exit code 1 where MLflow or dvc.lock cannot be used."""
-    argparse.ArgumentParser(
+    """Sync and say what changed; exit code 1 where MLflow or the dvc.lock of an experiment cannot be used."""
+    parser = argparse.ArgumentParser(
         prog="python -m pipelines.sync",
         description="Bring MLflow up to what DVC keeps: runs, curves, models, comparisons, the champion of each "
         "dataset. Changes nothing where nothing is missing.",
-    ).parse_args(arguments)
-    startup.start()
+    )
+    parser.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="that one alone (default: every one that was ever run)",
+    )
+    options = parser.parse_args(arguments)
     try:
-        print(sync(lambda line: print(line, flush=True)))
-    except SyncError as error:
-        sys.exit(f"error: {error}")
+        experiments.check(options.experiment or experiments.DEFAULT)
+    except ExperimentError as error:
+        parser.error(str(error))
+    startup.start()
+    if OWNER in os.environ:  # a flow started this
+        parent.exit_with_parent()
+    done = [_synced(name) for name in ([options.experiment] if options.experiment else _with_results())]
+    if not all(done):
+        sys.exit(1)
+
+
+def _with_results() -> list[str]:
+    """The default experiment, and the others that have a `dvc.lock`."""
+    default, *others = experiments.names()
+    return [default, *(name for name in others if (layout.root() / experiments.folder(name) / keys.LOCK).exists())]
+
+
+def _synced(name: str) -> bool:
+    """Sync one experiment, which becomes the current one. Returns whether nothing went wrong."""
+    of = "" if name == experiments.DEFAULT else f"{name}: "
+    try:
+        experiments.enter(name)
+        print(f"{of}{sync(lambda line: print(f'{of}{line}', flush=True))}", flush=True)
+    except UserError as error:
+        print(f"error: {of}{error}", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from benchmarks.faults import moments, processes
 from benchmarks.faults.moments import Moment
 from benchmarks.faults.scene import FINISH, FLOW, PLAIN, TARGET, InjectionError, Scene, fill, trained
 from benchmarks.servers import Server, free_port, mlflow
+from stages.runtime import experiments, keys, layout
 from stages.runtime.parent import alive
 
 EVALUATE, DIAGNOSE, ABLATE = "evaluate@scenes-alignformer-0", "diagnose@scenes-alignformer-0", "ablate@scenes"
@@ -59,6 +60,8 @@ def all_injections() -> list[Injection]:
         *paused(),
         *full_disks(),
         *two_at_once(),
+        *changed(),
+        *beside(),
         *damaged(),
         *databases(),
         *deployed(),
@@ -258,6 +261,63 @@ def two_at_once() -> Iterator[Injection]:
     yield two((*FLOW, "--jobs", "2"), (*FLOW, "--jobs", "2"))
     yield two(FLOW, PLAIN, refused=(255, "is busy, it is being blocked by"))
     yield Injection("two at once", "a second trainer by hand", "", moments.STEP.text, second_trainer)
+
+
+def changed() -> Iterator[Injection]:
+    """A flow is killed while `--set` changes the parameters of its experiment, or makes another experiment of it."""
+
+    def killed(moment: Moment, *options: str, is_new: bool) -> Injection:
+        command = (*FLOW, "--set", "experiment.seeds=[1]", *options, "prepare")
+
+        def inject(scene: Scene) -> None:
+            file = scene.place / "params.yaml"
+            old = file.read_bytes()
+            new = old.replace(b"seeds:\n  - 0\n", b"seeds: [1]\n")
+            process = scene.start(*command, moment=moment)
+            scene.signal("flow", signal.SIGKILL)
+            scene.ends(process, "the flow")
+            scene.nothing_left()
+            whole = new if is_new else old
+            scene.check("params.yaml whole, the old or the new one", new != old and file.read_bytes() == whole)
+            scene.note(f"params.yaml is {'the new one' if is_new else 'as before'}")
+            scene.finish(*command)
+            if options:
+                made = experiments.folder(options[-1])
+                scene.check("the experiment itself as before", file.read_bytes() == old)
+                prepared = layout.prepared("scenes") / "expressions.parquet"
+                same = (scene.place / made / prepared).read_bytes() == (scene.place / prepared).read_bytes()
+                scene.check("the other one is made at the next start", same)
+                scene.as_undisturbed("prepare@scenes")
+            else:
+                scene.check("params.yaml as set after the next start", file.read_bytes() == new)
+
+        return Injection("ended", f"flow --set{' --as' if options else ''}", "SIGKILL", moment.text, inject)
+
+    yield killed(moments.CHANGE, is_new=False)
+    yield killed(moments.CHANGED, is_new=True)
+    yield killed(moments.LINKED, "--as", "second", is_new=False)
+
+
+def beside() -> Iterator[Injection]:
+    """A second experiment is killed in the middle; the first must not notice."""
+
+    def inject(scene: Scene) -> None:
+        scene.sync()
+        first = scene.default_experiment()
+        command = (*FLOW, "--set", "experiment.seeds=[1]", "--as", "second", "train@scenes-alignformer-1")
+        process = scene.start(*command, moment=moments.STEP)
+        scene.end_together(scene.signal("flow", signal.SIGKILL))
+        scene.ends(process, "the flow", PATIENCE)
+        scene.nothing_left()
+        untouched = "the first experiment untouched: outputs, dvc.lock, params.yaml, runs in MLflow"
+        scene.check(untouched, scene.default_experiment() == first)
+        scene.finish(*command, resumes="epoch 2")
+        scene.check(untouched, scene.default_experiment() == first)
+        scene.as_undisturbed("")
+        lock = keys.locked_entries(scene.place / experiments.folder("second") / keys.LOCK)
+        scene.check("the second has its training", "train@scenes-alignformer-1" in lock)
+
+    yield Injection("ended", "flow in a second experiment", "SIGKILL", f"{moments.STEP.text} (train)", inject, "whole")
 
 
 def damaged() -> Iterator[Injection]:

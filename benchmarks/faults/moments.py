@@ -59,6 +59,11 @@ LOCK = Moment("dvc.lock open and empty", "dvc.utils.serialize._yaml:_dump", REPR
 LOCK_PART = Moment("dvc.lock partly written", "dvc.utils.serialize._yaml:_dump", REPRO, after=True, mentions="dvc.lock")
 RWLOCK = Moment(".dvc/tmp/rwlock open and empty", "json:dump", REPRO, call=4, mentions="rwlock")
 
+SET = "pipelines.experiment --set"
+CHANGE = Moment("params.yaml written, not in place", "pathlib:Path.replace", SET, mentions="params.yaml")
+CHANGED = Moment("params.yaml in place", "pathlib:Path.replace", SET, after=True, mentions="params.yaml")
+LINKED = Moment("params.yaml of the new experiment in place, links not", "pathlib:Path.symlink_to", SET)
+
 PREPARED = Moment("tables half written", "pandas:DataFrame.to_parquet", "stages.prepare --dataset", after=True)
 SCORED = Moment(
     "scores half written",

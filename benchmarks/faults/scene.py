@@ -17,7 +17,7 @@ import psutil
 from benchmarks.faults import place as places
 from benchmarks.faults import processes
 from benchmarks.faults.moments import Moment
-from stages.runtime import dvc_internals, keys
+from stages.runtime import dvc_internals, experiments, keys, layout
 from stages.runtime.dvc_internals import DvcError
 from stages.runtime.parent import alive
 
@@ -27,7 +27,9 @@ TARGET = "train@scenes-alignformer-0"
 AT_MOST = 10  # seconds that a process may outlive its parent
 REACH, FINISH = 300, 400  # seconds
 RESUMED = re.compile(r"resuming at (epoch \d+|the end)")
-TRAINING = re.compile(r"^(?:.*Running stage ')?(train@[^\s':]+)(?:'|: ran in )", re.MULTILINE)  # of DVC, of the flow
+TRAINING = re.compile(  # of DVC, of the flow
+    r"^(?:.*Running stage '|[\w+-]+/)?(train@[^\s':]+)(?:'|: ran in )", re.MULTILINE
+)
 
 
 class InjectionError(Exception):
@@ -214,6 +216,19 @@ class Scene:
             own = {stage.removeprefix("train@") for stage in trained_again}
             what = f"no checkpoint left{', but of runs trained again' if trained_again else ''}"
             self.check(what, kept == own, ", ".join(kept))
+
+    def default_experiment(self) -> dict[str, object]:
+        """What is the default experiment's: its outputs, its other files, and its runs in MLflow with every value."""
+        found: dict[str, object] = dict(places.files(self.place))
+        for name in (keys.LOCK, experiments.DAG, layout.PARAMS):
+            found[str(name)] = (self.place / name).read_bytes()
+        with closing(sqlite3.connect(self.place / "mlflow.db")) as connection:
+            for table in ("runs", "metrics", "params", "tags"):
+                found[table] = connection.execute(
+                    f"select * from {table} where run_uuid in (select run_uuid from runs join experiments e"
+                    " using (experiment_id) where e.name = 'alignformer') order by 1, 2, 3"
+                ).fetchall()
+        return found
 
     def sync(self, **environment: str) -> None:
         """Sync MLflow, as the flow and `make ui` do."""

@@ -1,17 +1,29 @@
-"""`python -m pipelines.dvc.read_dag [look]`: the stages of the project in the current folder, for `pipelines.dvc.dag`.
+"""`python -m pipelines.dvc.read_dag EXPERIMENT... [--look]`: the stages of experiments, for `pipelines.dvc.dag`.
 
 A process of its own, as DVC's `Repo` depends on the working directory of the process and is not made for threads.
 """
 
+import argparse
 import json
 import sys
 
-from stages.runtime import dvc_internals
+from pipelines.dvc import stage_name
+from stages.runtime import dvc_internals, experiments
 from stages.runtime.dvc_internals import DvcError
 
 if __name__ == "__main__":
-    try:
-        stages = dvc_internals.stages(look="look" in sys.argv)
-    except DvcError as error:
-        sys.exit(str(error))
-    json.dump([stage._asdict() for stage in stages], sys.stdout)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("experiments", nargs="+")
+    parser.add_argument("--look", action="store_true")
+    options = parser.parse_args()
+    found = []
+    for experiment in options.experiments:
+        try:
+            experiments.enter(experiment)
+            stages = dvc_internals.stages(look=options.look)
+        except DvcError as error:
+            sys.exit(str(error) if experiment == experiments.DEFAULT else f"experiment {experiment}: {error}")
+        for stage in stages:
+            name, *needs = (stage_name.join(experiment, bare) for bare in (stage.name, *stage.needs))
+            found.append(stage._replace(name=name, needs=needs)._asdict())
+    json.dump(found, sys.stdout)

@@ -117,8 +117,8 @@ def _arguments(command: str) -> dict[str, str]:
 
 
 def _params(entry: dict) -> dict:
-    """Key of `params.yaml` -> its value, as the entry records them."""
-    return entry.get("params", {}).get(layout.PARAMS.name, {})
+    """Key of the experiment's parameters -> its value, as the entry records them."""
+    return entry.get("params", {}).get(str(layout.ALL_PARAMS), {})
 
 
 def _model_files(run: Run) -> list[Path]:

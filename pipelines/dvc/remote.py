@@ -30,4 +30,4 @@ def push(stage: str, say: Callable[[str], None] = print) -> None:
     Raises:
         LockedError, StorageError, StageFailedError: as `pipelines.dvc.reproduce.reproduce`.
     """
-    dvc("push", "--run-cache", stage, say=say)
+    dvc("push", "--run-cache", stage=stage, say=say)

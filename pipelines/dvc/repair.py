@@ -5,19 +5,21 @@ ends with an error. After a restart of the machine, the number of a dead process
 program, and DVC waits for that program. The flow calls `repair` before it reads the DAG.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
 
 from pipelines.dvc.dag import DagError
-from stages.runtime import dvc_internals, merge_conflicts
+from stages.runtime import dvc_internals, experiments, merge_conflicts
 from stages.runtime.dvc_internals import RWLOCK
+from stages.runtime.experiments import DEFAULT
 from stages.runtime.keys import LOCK
 
-DAMAGED = LOCK.with_name("dvc.lock.damaged")
+DAMAGED = ".damaged"  # is added to the name of a file that is put aside
 
 
-def repair(say: Callable[[str], None] = print) -> None:
+def repair(say: Callable[[str], None] = print, of: Iterable[str] = (DEFAULT,)) -> None:
     """Put aside a `dvc.lock` that DVC cannot read, and remove an `rwlock` that no DVC process holds.
 
     Nothing is lost: stages that ran in this clone come from DVC's run-cache. Changes nothing where the files are whole,
@@ -25,28 +27,30 @@ def repair(say: Callable[[str], None] = print) -> None:
 
     Args:
         say: gets one line for each thing done.
+        of: the experiments whose `dvc.lock` is looked at.
 
     Raises:
-        DagError: `dvc.lock` holds a merge conflict, whose sides only the user can choose from.
+        DagError: a `dvc.lock` holds a merge conflict, whose sides only the user can choose from.
     """
-    if not _is_cut_off() and not _is_stale():
+    locks = [experiments.folder(name) / LOCK for name in of]
+    if not any(map(_is_cut_off, locks)) and not _is_stale():
         return
     with dvc_internals.files_held():
-        if _is_cut_off():  # still: no process was just writing it
-            if conflict := merge_conflicts.named(LOCK):
+        for lock in filter(_is_cut_off, locks):  # still: no process was just writing it
+            if conflict := merge_conflicts.named(lock):
                 raise DagError(f"{conflict}. `dvc repro` then runs what the other side alone has")
-            LOCK.replace(DAMAGED)
+            damaged = lock.replace(lock.with_name(f"{lock.name}{DAMAGED}"))
             say(
-                f"{LOCK} was cut off, as by a kill or a full disk: moved to {DAMAGED}. What ran here before comes from "
-                f"DVC's run-cache; `git checkout {LOCK}` has the last commit's"
+                f"{lock} was cut off, as by a kill or a full disk: moved to {damaged}. What ran here before comes from "
+                f"DVC's run-cache; `git checkout {lock}` has the last commit's"
             )
         if _is_stale():
             RWLOCK.unlink()
             say(f"{RWLOCK} was cut off, or held by a process that is not DVC's: removed")
 
 
-def _is_cut_off() -> bool:
-    return LOCK.exists() and not dvc_internals.is_lock_file(LOCK)
+def _is_cut_off(lock: Path) -> bool:
+    return lock.exists() and not dvc_internals.is_lock_file(lock)
 
 
 def _is_stale() -> bool:

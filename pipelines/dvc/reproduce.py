@@ -1,4 +1,7 @@
-"""Brings one stage up to date with `dvc repro --single-item`: passes its lines on, and leaves nothing running."""
+"""Brings one stage up to date with `dvc repro --single-item`: passes its lines on, and leaves nothing running.
+
+Of another experiment than the default one, with its folder as DVC's current folder.
+"""
 
 import enum
 import os
@@ -10,7 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
+from pipelines.dvc import stage_name
+from stages.runtime import experiments
 from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+from stages.runtime.experiments import DEFAULT
 from stages.runtime.warm import OWNER
 
 PATIENCE = 6  # seconds between the interrupt and the kill
@@ -54,23 +60,42 @@ def reproduce(
         StorageError: the DVC remote is away.
         StageFailedError: the stage failed, or `stop` was called.
     """
-    lines = dvc("repro", "--single-item", *(["--pull"] if pull else []), stage, say=say, environment=environment)
+    options = ["--single-item", *(["--pull"] if pull else [])]
+    lines = dvc("repro", *options, stage=stage, say=say, environment=environment)
     if any(SKIPPED in line for line in lines):
         return Outcome.UNCHANGED
     return Outcome.CACHED if any(CACHED in line for line in lines) else Outcome.RAN
 
 
-def dvc(*arguments: str, say: Callable[[str], None], environment: Mapping[str, str] | None = None) -> list[str]:
-    """Run a `dvc` command, and return its lines. However this ends, the process and all its children have ended.
+def dvc(
+    *arguments: str, stage: str, say: Callable[[str], None], environment: Mapping[str, str] | None = None
+) -> list[str]:
+    """Run a `dvc` command on a stage, and return its lines. Ends and raises as `run`."""
+    experiment, bare = stage_name.split(stage)
+    place = [] if experiment == DEFAULT else ["--cd", str(experiments.folder(experiment))]
+    called = f"dvc {' '.join(arguments)} {stage}"
+    return run(called, "pipelines.dvc", *place, *arguments, bare, say=say, environment=environment)
+
+
+def run(
+    called: str,
+    module: str,
+    *arguments: str,
+    say: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Run a Python module, and return its lines. However this ends, the process and all its children have ended.
+
+    Args:
+        called: the command in words, for errors.
 
     Raises:
         LockedError, StorageError, StageFailedError: as `reproduce`.
     """
-    called = f"dvc {' '.join(arguments)}"
     if _stopping.is_set():
         raise StageFailedError(f"{called} not started: everything is being stopped")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.dvc", *arguments],
+        [sys.executable, "-m", module, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

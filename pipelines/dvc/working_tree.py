@@ -8,7 +8,7 @@ from stages.runtime import dvc_internals
 
 
 class Tree:
-    """The working tree of the project in the current folder."""
+    """The working tree of the experiment in the current folder."""
 
     def __init__(self, files: dvc_internals.WorkingTree):
         self._files = files
@@ -18,14 +18,14 @@ class Tree:
         return all(self._files.hash(out["path"]) == out.get("md5") for out in outs)
 
     def way_back(self, outs: Iterable[Mapping]) -> str:
-        """The command that brings outputs which are not there."""
+        """The command of DVC that brings outputs which are not there."""
         changed = any(Path(out["path"]).exists() and not self.holds(out) for out in outs)
         cached = all(self._files.is_cached(out["md5"]) for out in outs if "md5" in out)
-        return "dvc repro" if changed else "dvc checkout" if cached else "dvc pull"
+        return "repro" if changed else "checkout" if cached else "pull"
 
 
 @contextmanager
 def opened() -> Iterator[Tree]:
-    """The working tree of the project in the current folder. Raises DvcError where there is none."""
+    """The working tree of the experiment in the current folder. Raises DvcError where there is none."""
     with dvc_internals.working_tree() as files:
         yield Tree(files)

@@ -8,10 +8,13 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Collection
+from pathlib import Path
 
+from pipelines.dvc import stage_name
 from pipelines.dvc.reproduce import Outcome
 from pipelines.flow.progress import Progress, span
-from stages.runtime import layout
+from stages.runtime import experiments, layout
+from stages.runtime.experiments import DEFAULT
 
 COUNTED = {
     Outcome.RAN: "ran",
@@ -24,10 +27,14 @@ COUNTED = {
 
 
 def up_to_date(stages: Collection[str], what: str) -> str:
-    """What was done, the headline of the report where it is one of the stages, and where to look."""
+    """What was done, the headline of each report that is one of the stages, and where to look."""
     lines = [what]
-    if "report" in stages and (said := headlines()):
-        lines += ["", *map(_filled, said), "", f"report: {layout.PAGE}"]
+    names = list(dict.fromkeys(stage_name.split(stage)[0] for stage in stages))
+    for name in names:
+        page = experiments.folder(name) / layout.PAGE
+        if stage_name.join(name, "report") in stages and (said := headlines(page)):
+            of = [f"experiment {name}:"] if names != [DEFAULT] else []
+            lines += ["", *of, *map(_filled, said), "", f"report: {page}"]
     elsewhere = "MLFLOW_TRACKING_URI" in os.environ  # which may hold a password
     lines.append(f"models and runs: {'the MLflow that MLFLOW_TRACKING_URI names' if elsewhere else 'make ui'}")
     return "\n".join(lines)
@@ -62,10 +69,10 @@ def _filled(line: str) -> str:
     return textwrap.fill(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line
 
 
-def headlines() -> list[str]:
-    """What the report says first about each dataset; nothing where there is no report."""
-    if not layout.PAGE.exists():
+def headlines(page: Path) -> list[str]:
+    """What a report says first about each dataset; nothing where there is no report."""
+    if not page.exists():
         return []
-    top = re.search(r'<ul class="headlines">(.*?)</ul>', layout.PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    top = re.search(r'<ul class="headlines">(.*?)</ul>', page.read_text(encoding="utf-8"), re.DOTALL)
     items = re.findall(r"<li>(.*?)</li>", top[1], re.DOTALL) if top else []
     return [html.unescape(re.sub(r"<[^>]*>", "", item)).strip() for item in items]

@@ -1,4 +1,4 @@
-"""The flow `experiment`: every stage of `dvc.yaml` as a task, in the order of the DAG.
+"""The flow `experiment`: every stage of one experiment, or of several, as a task, in the order of the DAG.
 
 The same stages and the same outputs as `dvc repro`, with a log, a state and a duration of every stage in Prefect.
 """
@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -18,28 +18,35 @@ from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from pipelines.dvc import dag, remote
+from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
-from pipelines.flow import param_overrides, view
+from pipelines.flow import held, view
 from pipelines.flow.flow_run import FlowRun
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.flow.tasks import run_stages
 from pipelines.prefect import artifacts, flow_runs, internals
 from stages.runtime import parent, startup
+from stages.runtime.experiments import DEFAULT, ExperimentError
+from stages.runtime.params import ParamsError
 
 STORAGE = Path(".prefect/storage")  # Prefect needs one, although no result is written there
 ENDING = 30  # seconds between Ctrl-C or SIGTERM and the end, where Prefect's server is away
 
 
-def _name(stages: Collection[str] = ()) -> str:
-    """`experiment: scenes, 39 stages`, `on-demand: train`: who started the run, and what it is about."""
-    about = ", ".join(runtime.flow_run.parameters.get("targets") or [])
+def _name(stages: Collection[str] = (), of: Sequence[str] = ()) -> str:
+    """`experiment: scenes, 39 stages`, `on-demand more: train`: who started the run, and what it is about."""
+    given = runtime.flow_run.parameters
+    about = ", ".join(given.get("targets") or [])
     if stages and not about:
-        datasets = [name.removeprefix("prepare@") for name in stages if name.startswith("prepare@")]
+        prepared = [bare for bare in map(stage_name.bare, stages) if bare.startswith("prepare@")]
+        datasets = dict.fromkeys(bare.removeprefix("prepare@") for bare in prepared)
         about = ", ".join([*datasets, f"{len(stages)} stages"])
-    return ": ".join(filter(None, [runtime.deployment.name or runtime.flow_run.flow_name, about]))
+    as_given = [given["save_as"]] if given.get("save_as") else given.get("experiments") or [DEFAULT]
+    named = list(of or as_given)
+    who = runtime.deployment.name or runtime.flow_run.flow_name
+    return ": ".join(filter(None, [who if named == [DEFAULT] else f"{who} {', '.join(named)}", about]))
 
 
 @flow(  # what is named here, no PREFECT_ variable of the user changes
@@ -52,20 +59,25 @@ def _name(stages: Collection[str] = ()) -> str:
 )
 def experiment(
     targets: list[str] | None = None,
+    experiments: list[str] | None = None,
     overrides: list[str] | None = None,
+    save_as: str | None = None,
     jobs: Annotated[int, Field(ge=1)] = 1,
     keep_going: bool = True,
-    keep: bool = False,
 ) -> State:
-    """Bring the experiment up to date, as `dvc repro` does.
+    """Bring experiments up to date, as `dvc repro` does.
 
     Args:
-        targets: stages, or all of a matrix by its name, as `train`, with what they are made from; default: everything.
-        overrides: keys of params.yaml to change for this run, as `experiment.seeds=[0,1,2]`. At its end the file is put
-            back. `results` and `reports` then hold this run; the next run brings the old ones back from DVC's cache.
+        targets: stages, or all of a matrix by its name, as `train`, with what they are made from, in each experiment,
+            or in the one that a target names: `NAME/train`. Default: everything.
+        experiments: names of folders in `experiments`, or `default` for the project itself; default: those that the
+            targets name, or else `default`.
+        overrides: keys of the experiment's params.yaml to change first, as `experiment.seeds=[0,1,2]`. They stay there
+            for good, for all later runs and every night; with save_as they are another experiment's.
+        save_as: name of an experiment that is made of the one above with the overrides, or made anew by them, and run
+            in its place. The one above stays as it is.
         jobs: stages that run at once.
         keep_going: after a stage failed, still run what does not wait for it.
-        keep: where the run succeeds, leave the overrides in params.yaml for good, for all later runs and every night.
     """
     startup.start()
     if internals.flow_run_of(os.environ):  # a worker started this process
@@ -74,20 +86,18 @@ def experiment(
     flow_runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         dag.check_root()
-        with param_overrides.held(overrides or [], _say) as keep_overrides:
-            repair(_say)
+        chosen = held.chosen(experiments or [], targets or [])
+        with held.held(chosen, overrides or [], save_as, _say) as names:
+            repair(_say, names)
             remote.say_unused(_say)
-            pipeline = dag.look()
+            pipeline = dag.look(names)
             stages = dag.restrict(pipeline.dag, targets or [])
-            flow_runs.rename(UUID(runtime.flow_run.id), _name(stages))
+            flow_runs.rename(UUID(runtime.flow_run.id), _name(stages, names))
             flow_run = FlowRun(stages, pipeline, jobs, keep_going, view.current())
-            outcomes = _shown_in_prefect(flow_run)
+            outcomes = _shown_in_prefect(flow_run, names)
             dag.sort_lock(pipeline.dag)
-            state = _summary(outcomes, flow_run.cancelled)
-            if keep and state.is_completed():
-                keep_overrides()
-            return state
-    except (OverrideError, DagError) as error:
+            return _summary(outcomes, flow_run.cancelled)
+    except (OverrideError, DagError, ExperimentError, ParamsError) as error:
         return Failed(message=str(error))
 
 
@@ -96,9 +106,9 @@ def _say(line: str) -> None:
     view.current().note(line)
 
 
-def _shown_in_prefect(flow_run: FlowRun) -> dict[str, str]:
+def _shown_in_prefect(flow_run: FlowRun, names: Sequence[str]) -> dict[str, str]:
     """Run the stages, while Prefect shows how far they are and may cancel them. What became of each."""
-    artifacts.show_links()
+    artifacts.show_links(names)
     page = artifacts.StagesPage()
 
     def show() -> None:
@@ -112,8 +122,9 @@ def _shown_in_prefect(flow_run: FlowRun) -> dict[str, str]:
             _exit_later(error)
             raise
     show()
-    if outcomes.get("report") in set(Outcome):
-        artifacts.show_results()
+    for name in names:
+        if outcomes.get(stage_name.join(name, "report")) in set(Outcome):
+            artifacts.show_results(name)
     return outcomes
 
 

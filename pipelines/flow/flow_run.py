@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 
-from pipelines.dvc import dag, remote
+from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import Dag, Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
 from pipelines.flow import progress
@@ -37,7 +37,7 @@ class FlowRun:
 
     def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool, viewer: Viewer):
         self.stages = stages
-        settled = pipeline.unchanged | set(pipeline.outputs)  # as far as the look can tell
+        settled = pipeline.unchanged | set(pipeline.commands)  # as far as the look can tell
         self.progress = Progress(stages, progress.stale(stages, settled), jobs, viewer)
         self.scheduler = StageScheduler(stages, jobs)
         self.cancelled = False
@@ -49,6 +49,7 @@ class FlowRun:
         self._tries: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}
+        self._looked_after: set[str] = set()  # they have run, and then the state of all others was looked at again
         self._to_push: dict[str, Outcome] = {}
 
     def do(self, stage: str, say: Say) -> Outcome:
@@ -108,7 +109,7 @@ class FlowRun:
     def _up_to_date(self, stage: str, say: Say) -> Outcome:
         if self._has_remote:
             return self._shared(stage, say)
-        needed = {self._outcomes[name] for name in self.stages[stage]}
+        needed = {self._outcomes[name] for name in self.stages[stage] - self._looked_after}
         if stage in self._pipeline.unchanged and needed <= {Outcome.UNCHANGED}:
             say(f"Stage '{stage}' didn't change, skipping")
             return Outcome.UNCHANGED
@@ -131,7 +132,20 @@ class FlowRun:
         if outcome is Outcome.RAN and before is not None and before == dag.recorded_outputs(stage):
             say(f"Stage '{stage}' runs each time, and its outputs didn't change")
             return Outcome.UNCHANGED
+        if outcome is Outcome.RAN and stage in self._pipeline.commands and self._pipeline.unchanged:
+            self._look_again(stage)
         return outcome
+
+    def _look_again(self, ran: str) -> None:
+        """A stage that runs each time, such as `params`, has made something new: see for all stages whom that concerns.
+
+        To ask DVC about each of those that need it would take a second for each.
+        """
+        of = dict.fromkeys(stage_name.split(stage)[0] for stage in self._pipeline.dag)
+        self._pipeline = self._pipeline._replace(unchanged=dag.look(list(of)).unchanged)
+        self._looked_after.add(ran)
+        settled = self._pipeline.unchanged | set(self._pipeline.commands)
+        self.progress.stale = progress.stale(self.stages, settled)
 
     def _pause(self, stage: str, error: Exception, say: Say) -> None:
         """Wait before Prefect tries the stage again. Its own pause would keep the slot, and ignore Ctrl-C."""

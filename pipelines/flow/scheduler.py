@@ -1,9 +1,13 @@
-"""Which stage starts when: no more at once than allowed, and of those that could, the first in the order of the DAG."""
+"""Which stage starts when: no more at once than allowed, and of those that could, the first in the order of the DAG.
+
+Never two of the same bare name: what one experiment makes, DVC's run-cache gives to the next, if it is the same.
+"""
 
 import threading
 from collections.abc import Iterable, Iterator
 
 from pipelines.dvc.dag import Dag
+from pipelines.dvc.stage_name import bare
 
 
 class ClosedError(Exception):
@@ -43,7 +47,7 @@ class StageScheduler:
             self._running.discard(stage)
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._closed, seconds)
-            self._changed.wait_for(lambda: self._closed or self._has_free_slot())
+            self._changed.wait_for(lambda: self._closed or self._has_slot_for(stage))
             self.check(stage)
             self._running.add(stage)
 
@@ -79,9 +83,9 @@ class StageScheduler:
         if self._closed:
             return waiting[0]
         for stage in waiting:
-            if stage in self._failed or (self._has_free_slot() and self._stages[stage] <= self._succeeded):
+            if stage in self._failed or (self._has_slot_for(stage) and self._stages[stage] <= self._succeeded):
                 return stage
         return None
 
-    def _has_free_slot(self) -> bool:
-        return len(self._running) < self._slots
+    def _has_slot_for(self, stage: str) -> bool:
+        return len(self._running) < self._slots and bare(stage) not in map(bare, self._running)

@@ -1,4 +1,4 @@
-"""The tasks of a flow run: one for each stage, and one that brings MLflow into step."""
+"""The tasks of a flow run: one for each stage, and one for each experiment, which brings MLflow into step."""
 
 from functools import partial
 
@@ -7,7 +7,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Completed, State
 
-from pipelines.dvc.reproduce import Outcome
+from pipelines.dvc import stage_name
+from pipelines.dvc.reproduce import Outcome, StageFailedError, run
 from pipelines.flow.flow_run import TO_TRY_AGAIN, EndedError, FlowRun
 from pipelines.flow.scheduler import ClosedError
 
@@ -15,7 +16,7 @@ RETRIES = 100_000  # a lock or a claim may last as long as a training
 
 
 def run_stages(flow_run: FlowRun) -> dict[str, str]:
-    """Run every stage, and then bring MLflow into step unless all were unchanged.
+    """Run every stage, and then bring MLflow into step with each experiment in which not all were unchanged.
 
     Returns:
         What became of each stage: an `Outcome`, or failed, skipped, stopped.
@@ -27,8 +28,9 @@ def run_stages(flow_run: FlowRun) -> dict[str, str]:
         futures[name] = stage.submit(name, flow_run, wait_for=needed)
         futures[name].add_done_callback(partial(_ended, flow_run, name))
     outcomes = {name: _outcome(futures[name]) for name in needs}
-    if not flow_run.cancelled and set(outcomes.values()) != {Outcome.UNCHANGED}:
-        mlflow.submit().wait()
+    changed = [stage_name.split(name)[0] for name, outcome in outcomes.items() if outcome != Outcome.UNCHANGED]
+    for experiment in [] if flow_run.cancelled else dict.fromkeys(changed):
+        mlflow.submit(stage_name.join(experiment, "mlflow"), experiment).wait()
     return outcomes
 
 
@@ -55,18 +57,16 @@ def stage(name: str, flow_run: FlowRun) -> State:
     return Completed(name=outcome.capitalize(), message=f"{name} {outcome}")
 
 
-@task(task_run_name="mlflow", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def mlflow() -> State:
-    """Bring MLflow into step with DVC's outputs. It is a view: where that fails, the flow does not."""
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
+def mlflow(name: str, experiment: str) -> State:
+    """Bring MLflow into step with an experiment's outputs. It is a view: where that fails, the flow does not."""
+    command = f"python -m pipelines.sync --experiment {experiment}"
     try:
-        from pipelines.mlflow.sync import sync
-
-        return Completed(message=sync(partial(get_run_logger().info, "mlflow: %s")))
-    except Exception as error:
-        get_run_logger().warning(
-            "mlflow: MLflow is not in step (python -m pipelines.sync): %s: %s", type(error).__name__, error
-        )
-        return Completed(name="Behind", message=f"{type(error).__name__}: {error}")
+        say = partial(get_run_logger().info, "mlflow: %s")
+        return Completed(message=run(command, "pipelines.sync", "--experiment", experiment, say=say)[-1])
+    except StageFailedError as error:
+        get_run_logger().warning("mlflow: MLflow is not in step: %s", error)
+        return Completed(name="Behind", message=str(error))
 
 
 def _ended(flow_run: FlowRun, name: str, future: PrefectFuture) -> None:

@@ -5,31 +5,30 @@ import statistics
 from contextlib import suppress
 from pathlib import Path
 
-from stages.runtime import params
+from pipelines.dvc import stage_name
+from stages.runtime import experiments, layout, params
 from stages.runtime.atomic_write import atomic_write
 
-FILE = Path(".dvc/tmp/experiment.timings.json")  # recipe -> stage -> seconds; for estimates only
+FILE = Path(".dvc/tmp/experiment.timings.json")  # recipe -> bare stage -> seconds; for estimates only
 
 
 class Timings:
-    """Seconds that stages take under the recipe of `params.yaml`.
+    """Seconds that stages take under the recipe of their experiment.
 
     What this run measured counts most: the setting or the machine may have changed since the earlier ones.
     """
 
     def __init__(self):
-        try:
-            self._recipe = params.read().experiment.recipe
-        except params.ParamsError:
-            self._recipe = ""
-        self._earlier = _read().get(self._recipe, {})
+        self._recipes: dict[str, str] = {}
+        self._earlier = _read()
         self._now: dict[str, float] = {}
 
     def add(self, stage: str, seconds: float) -> None:
         """A stage has run. Nothing fails where that cannot be written."""
         self._now[stage] = round(seconds, 1)
         known = _read()
-        known.setdefault(self._recipe, {}).update(self._now)
+        for name, took in list(self._now.items()):
+            known.setdefault(self._recipe(name), {})[stage_name.bare(name)] = took
         with suppress(OSError), atomic_write(FILE) as partial:
             partial.write_text(json.dumps(known, indent=1), encoding="utf-8")
 
@@ -39,18 +38,31 @@ class Timings:
         Args:
             running: stage -> seconds that it will have taken, of those that run now and tell.
         """
-        like = {name: seconds for name, seconds in {**running, **self._now}.items() if _kind(name) == _kind(stage)}
-        if like:
-            return statistics.mean(like.values())
-        if stage in self._earlier:
-            return self._earlier[stage]
-        earlier = [seconds for name, seconds in self._earlier.items() if _kind(name) == _kind(stage)]
-        return statistics.mean(earlier) if earlier else None
+        recipe, kind = self._recipe(stage), _kind(stage)
+        now = {**running, **self._now}
+        if like := [took for name, took in now.items() if (self._recipe(name), _kind(name)) == (recipe, kind)]:
+            return statistics.mean(like)
+        earlier = self._earlier.get(recipe, {})
+        if (bare := stage_name.bare(stage)) in earlier:
+            return earlier[bare]
+        like = [took for name, took in earlier.items() if _kind(name) == kind]
+        return statistics.mean(like) if like else None
+
+    def _recipe(self, stage: str) -> str:
+        """That of the stage's experiment."""
+        experiment, _ = stage_name.split(stage)
+        if experiment not in self._recipes:
+            try:
+                settings = params.read(experiments.folder(experiment) / layout.PARAMS)
+                self._recipes[experiment] = settings.experiment.recipe
+            except params.ParamsError:
+                self._recipes[experiment] = ""
+        return self._recipes[experiment]
 
 
 def _kind(stage: str) -> tuple[str, str]:
     """Stages take about as long where the command and the dataset are the same."""
-    command, _, matrix = stage.partition("@")
+    command, _, matrix = stage_name.bare(stage).partition("@")
     return command, matrix.partition("-")[0]
 
 

@@ -4,21 +4,21 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.dvc import dag, remote
+from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import Dag, DagError
 from pipelines.dvc.reproduce import with_own_programs
-from stages.runtime import keys
+from stages.runtime import experiments, keys
 
 
-def stages(targets: Sequence[str]) -> Dag | None:
-    """The targets and what they are made from, where all of them are up to date; None where one is not.
+def stages(of: Sequence[str], targets: Sequence[str]) -> Dag | None:
+    """The targets in some experiments, and what they are made from, where all are up to date; None where one is not.
 
     Also None where only a run can tell: DVC cannot read its files, or a DVC remote may lack outputs.
     """
-    if not keys.LOCK.exists() or remote.name():
+    if remote.name() or not all((experiments.folder(name) / keys.LOCK).exists() for name in of):
         return None
     try:
-        pipeline = dag.look()
+        pipeline = dag.look(of)
     except DagError:
         return None
     wanted = dag.restrict(pipeline.dag, targets)
@@ -30,16 +30,17 @@ def _gives_the_same(pipeline: dag.Pipeline, stage: str) -> bool:
     """Whether a stage that DVC runs each time still writes what its outputs hold; others are looked at already."""
     if stage not in pipeline.outputs:
         return True
-    before = _contents(pipeline.outputs[stage])
+    folder = experiments.folder(stage_name.split(stage)[0])
+    before = _contents(folder, pipeline.outputs[stage])
     done = subprocess.run(
-        pipeline.commands[stage], shell=True, env=with_own_programs(), capture_output=True, check=False
+        pipeline.commands[stage], shell=True, cwd=folder, env=with_own_programs(), capture_output=True, check=False
     )
-    return done.returncode == 0 and before is not None and _contents(pipeline.outputs[stage]) == before
+    return done.returncode == 0 and before is not None and _contents(folder, pipeline.outputs[stage]) == before
 
 
-def _contents(paths: Sequence[str]) -> list[bytes] | None:
+def _contents(folder: Path, paths: Sequence[str]) -> list[bytes] | None:
     """The bytes of files; None where one is a folder or missing."""
     try:
-        return [Path(path).read_bytes() for path in paths]
+        return [(folder / path).read_bytes() for path in paths]
     except OSError:
         return None

@@ -1,9 +1,9 @@
 """The best model of a dataset as a registered model of MLflow with the alias `champion`, where the comparison has one.
 
-There is one registered model for each dataset, recipe and protocol. Candidates are the variants whose difference to the
-reference is above 0 and supported (`stages.ablate`) on every split that chose no epoch. The champion has the variant
-with the largest mean on these among them, and of its seeds the best on val. Where there is none, the description of the
-registered model says why.
+There is one registered model for each dataset, recipe and protocol of an experiment. Candidates are the variants whose
+difference to the reference is above 0 and supported (`stages.ablate`) on every split that chose no epoch. The champion
+has the variant with the largest mean on these among them, and of its seeds the best on val. Where there is none, the
+description of the registered model says why.
 
 A champion stays until a comparison on other data, a comparison with its own run, or a model with a larger mean takes
 the alias.
@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from stages.runtime import layout
+from stages.runtime.experiments import DEFAULT
 from stages.runtime.run import Run
 from stages.statistics.evidence import is_val, unseen
 from stages.tracking import store
@@ -30,20 +31,28 @@ ALIAS = "champion"
 
 
 class Title(NamedTuple):
-    """What a model is the champion of. All three are keys of `params.yaml`, or values there."""
+    """What a model is the champion of. All but the experiment are keys of `params.yaml`, or values there."""
 
     dataset: str
     recipe: str
     protocol: str
+    experiment: str = DEFAULT
 
     @property
     def name(self) -> str:
         """Of the registered model. A `-` in a part is doubled, so that no two titles have one name."""
-        return "-".join(["alignformer", *(part.replace("-", "--") for part in self)])
+        parts = [*self.other, self.dataset, self.recipe, self.protocol]
+        return "-".join(["alignformer", *(part.replace("-", "--") for part in parts)])
 
     @property
     def words(self) -> str:
-        return f"{self.dataset}, recipe {self.recipe}, protocol {self.protocol}"
+        own = [f"experiment {name}" for name in self.other]
+        return ", ".join([self.dataset, f"recipe {self.recipe}", f"protocol {self.protocol}", *own])
+
+    @property
+    def other(self) -> list[str]:
+        """The experiment, where it is not the default one."""
+        return [] if self.experiment == DEFAULT else [self.experiment]
 
 
 class Evidence(NamedTuple):
@@ -217,8 +226,9 @@ def crown(opened: Store, title: Title, champion: Champion, model: "LoggedModel",
         new.append(f"version {version.version}")
     tags = {name: str(value) for name, value in champion.run._asdict().items()}
     tags |= {**title._asdict(), **more, **champion.tags()}
-    if version.description != champion.description() or not tags.items() <= version.tags.items():
-        client.update_model_version(title.name, version.version, champion.description())
+    words = " ".join([*(f"Experiment {name}:" for name in title.other), champion.description()])
+    if version.description != words or not tags.items() <= version.tags.items():
+        client.update_model_version(title.name, version.version, words)
         for tag, value in tags.items():
             client.set_model_version_tag(title.name, version.version, tag, value)
         new.append("its numbers")
@@ -244,6 +254,8 @@ def _described(opened: Store, title: Title, words: str) -> "RegisteredModel":
         return opened.client.create_registered_model(title.name, title._asdict(), words)
     if found.description != words:
         opened.client.update_registered_model(title.name, words)
+    for tag, value in title._asdict().items() - found.tags.items():
+        opened.client.set_registered_model_tag(title.name, tag, value)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Brings MLflow into step with what DVC keeps, whatever MLflow has lost or was never told.
+"""Brings MLflow into step with what DVC keeps of one experiment, whatever MLflow has lost or was never told.
 
 Every training in `dvc.lock` whose outputs lie in the working tree gets its run, and every comparison gets its parent
 run, as the stages would have written them. A run that lacks something is completed, and the best model of each dataset
@@ -16,7 +16,7 @@ from pipelines.dvc import recorded, working_tree
 from pipelines.dvc.recorded import Entries, RecordedComparison, RecordedTraining
 from pipelines.dvc.working_tree import Tree
 from pipelines.mlflow import champion, complete_run
-from stages.runtime import keys, layout
+from stages.runtime import experiments, keys, layout
 from stages.runtime.dvc_internals import DvcError
 from stages.runtime.errors import UserError
 from stages.tracking import mlruns, owner, store
@@ -38,7 +38,7 @@ class SyncError(UserError):
 
 
 def sync(say: Say) -> str:
-    """Bring MLflow up to what DVC keeps.
+    """Bring MLflow up to what DVC keeps of the experiment in the current folder.
 
     Args:
         say: gets one line for each change, and for what is left alone or missing.
@@ -76,7 +76,7 @@ class _Sync:
         self.tree, self.entries, self.say = tree, entries, say
         self.trainings = {training.run: training for training in recorded.trainings(entries)}
         self.done: Counter[str] = Counter()
-        self.absent: defaultdict[str, list[str]] = defaultdict(list)  # the command that brings them -> stages
+        self.absent: defaultdict[str, list[str]] = defaultdict(list)  # the command of DVC that brings them -> stages
         self.left: set[str] = set()  # stages whose runs others are writing
         self.parents: dict[str, MlflowRun] = {}  # by key, as they were before this sync
         self.made: set[str] = set()  # ids of new parent runs
@@ -157,7 +157,7 @@ class _Sync:
         if not complete or not self.tree.holds(comparison.scores):
             self.say(
                 f"{comparison.stage}: its comparison is not of the trainings and scores that are here: left out. "
-                f"dvc repro {comparison.stage} makes it again"
+                f"{experiments.dvc('repro', comparison.stage)} makes it again"
             )
             return
         with store.opened() as opened:
@@ -189,7 +189,7 @@ class _Sync:
     def champion(self, comparison: RecordedComparison, trainings: Sequence[RecordedTraining]) -> None:
         """The registered model of a dataset, recipe and protocol: one version has the alias, or none."""
         first, data = trainings[0], _prepared(trainings[0])["md5"]
-        title = champion.Title(comparison.dataset, first.recipe, first.protocol)
+        title = champion.Title(comparison.dataset, first.recipe, first.protocol, experiments.current())
         chosen = champion.choose(comparison.dataset, comparison.runs, comparison.reference, first.select_by)
         compared = {keys.key(training.stage, training.inputs) for training in trainings}
         with store.opened() as opened:
@@ -296,7 +296,8 @@ class _Sync:
         for command, stages in self.absent.items():
             if stages := [stage for stage in stages if stage not in self.left]:
                 absent += len(stages)
-                self.say(f"not in the working tree as dvc.lock has them; {command} STAGE brings: {', '.join(stages)}")
+                way_back = experiments.dvc(command, "STAGE")
+                self.say(f"not in the working tree as dvc.lock has them; {way_back} brings: {', '.join(stages)}")
         told = [f"{self.done[kind]} runs {kind}" for kind in (MADE, COMPLETED, UNCHANGED)]
         told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT) if self.done[kind]]
         champions = self.done[CHAMPION]

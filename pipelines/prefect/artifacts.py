@@ -5,7 +5,7 @@ The keys of the artifacts are the same in every run, so that the UI has a histor
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from pipelines.prefect.server import without_secrets
-from stages.runtime import layout
-
-TABLES = layout.REPORTS / "tables"
+from stages.runtime import experiments, layout
+from stages.runtime.experiments import DEFAULT
 
 
 class StagesPage:
@@ -56,16 +55,20 @@ class StagesPage:
             self._shown = states
 
 
-def show_results() -> None:
-    """The comparison of every dataset, as in the report."""
+def show_results(experiment: str) -> None:
+    """The comparison of every dataset, as in the report of an experiment."""
+    of, key = ("", "") if experiment == DEFAULT else (f" in experiment {experiment}", f"{_slug(experiment)}--")
     with _or_warn():
-        for table in sorted(TABLES.glob("*.md")):
-            text = table.read_text(encoding="utf-8")
-            create_markdown_artifact(text, key=f"comparison-{_slug(table.stem)}", description=f"{table.stem}, compared")
+        for table in sorted((experiments.folder(experiment) / layout.REPORTS / "tables").glob("*.md")):
+            create_markdown_artifact(
+                table.read_text(encoding="utf-8"),
+                key=f"comparison-{key}{_slug(table.stem)}",
+                description=f"{table.stem}, compared{of}",
+            )
 
 
-def show_links() -> None:
-    """Links to MLflow and the report, without passwords."""
+def show_links(of: Iterable[str]) -> None:
+    """Links to MLflow and the reports of some experiments, without passwords."""
     with _or_warn():
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if uri.startswith(("http://", "https://")):
@@ -73,8 +76,12 @@ def show_links() -> None:
             mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)})"
         else:
             mlflow = f"- MLflow: `make ui` in `{Path.cwd()}`"
-        report = f"- report: [{layout.PAGE.resolve()}]({layout.PAGE.resolve().as_uri()}), on the machine that ran it"
-        create_markdown_artifact(f"{mlflow}\n{report}\n", key="links", description="where to look")
+        pages = {name: (experiments.folder(name) / layout.PAGE).absolute() for name in of}
+        reports = [
+            f"- report{'' if name == DEFAULT else f' of {name}'}: [{page}]({page.as_uri()}), on the machine that ran it"
+            for name, page in pages.items()
+        ]
+        create_markdown_artifact("\n".join([mlflow, *reports, ""]), key="links", description="where to look")
 
 
 @contextmanager

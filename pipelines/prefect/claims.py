@@ -5,6 +5,7 @@ afterwards. The next clone that comes to the stage pulls them. A claim is a glob
 slot, held by a lease: a machine that dies loses it when the lease ends. Prefect's own `concurrency` gives up a lease
 where the server is away for more than a few seconds; a claim asks again until the server answers.
 
+The claim of a stage is made of its bare name and its inputs, so it is the same in two experiments that make the same.
 Without a DVC remote or a Prefect server, nothing is claimed.
 """
 
@@ -18,12 +19,12 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from pipelines.dvc import remote
+from pipelines.dvc import remote, stage_name
 from pipelines.dvc.reproduce import StorageError
 from pipelines.prefect import internals
 from pipelines.prefect.internals import LeaseEndedError, Slot, SlotTakenError
 from pipelines.prefect.server import address
-from stages.runtime import keys
+from stages.runtime import experiments, keys
 
 LEASE = 60  # seconds after which the claim of a dead machine is free; the least that Prefect allows
 RENEWAL = 15  # seconds between renewals
@@ -48,7 +49,8 @@ def claimed(stage: str, say: Callable[[str], None] = print) -> Iterator[None]:
         yield
         return
     with _inputs:
-        name = f"claim:{keys.key(stage, keys.live_inputs(stage))}"
+        experiment, bare = stage_name.split(stage)
+        name = f"claim:{keys.key(bare, keys.live_inputs(bare, experiments.folder(experiment)))}"
     with get_client(sync_client=True) as client:
         claim = _Claim(client, name)
         try:

@@ -11,7 +11,7 @@ from stages.card.model_facts import ModelFacts
 from stages.data import prepared
 from stages.data.lost import sentences
 from stages.data.prepared import PreparedDataset
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import CocoSource, MixSource, Model, Params, ReferSource, ScenesSource, Source
 from stages.runtime.run import Run
@@ -33,7 +33,7 @@ def write(run: Run, settings: Params) -> None:
     """
     scores, protocol = layout.scores(*run), PROTOCOLS[settings.evaluation.protocol]
     if not scores.exists():
-        raise FileNotFoundError(f"{scores} is missing: make it with: dvc repro {run.stage('evaluate')}")
+        raise FileNotFoundError(f"{scores} is missing: make it with: {experiments.dvc('repro', run.stage('evaluate'))}")
     text = card(
         run,
         settings,

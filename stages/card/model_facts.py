@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.data.lost import CUT, VANISHED
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.run import Run
 
 
@@ -60,5 +60,5 @@ def read(run: Run) -> ModelFacts:
 def _json(path: Path, stage: str) -> dict:
     """The content of a file that a DVC stage writes."""
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: make it with: dvc repro {stage}")
+        raise FileNotFoundError(f"{path} is missing: make it with: {experiments.dvc('repro', stage)}")
     return json.loads(path.read_text(encoding="utf-8"))

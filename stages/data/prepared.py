@@ -27,7 +27,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from models import images
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 
 SPLITS = ("train", "val", "testA", "testB", "test")
@@ -144,7 +144,7 @@ def read(folder: Path) -> PreparedDataset:
     if missing:
         raise FileNotFoundError(
             f"{folder} holds no prepared dataset: {', '.join(missing)} missing. "
-            f"Make it with: dvc repro prepare@{folder.name}"
+            f"Make it with: {experiments.dvc('repro', f'prepare@{folder.name}')}"
         )
     return PreparedDataset(
         expressions=pd.read_parquet(folder / "expressions.parquet"),

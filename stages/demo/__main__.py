@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.ports import HOST, exit_if_taken
 from stages.runtime.startup import start
 
@@ -20,15 +20,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     models = source.runs()
     if unknown := [model for model in options.models if model not in models]:
-        sys.exit(f"error: no model {', '.join(unknown)}; trained here: {', '.join(models) or 'none'}")
+        sys.exit(f"error: no model {', '.join(unknown)}; there are: {', '.join(models) or 'none'}")
     if not models:
-        sys.exit(f"error: no model lies in {layout.RESULTS / 'models'}: `make repro` trains some")
+        sys.exit(f"error: no experiment has a model in {layout.RESULTS / 'models'}: `make repro` trains some")
     exit_if_taken(options.port, "make demo")
     from stages.demo import answers
     from stages.demo.page import app
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    first, *others = options.models or models
+    first, *others = options.models or source.runs_here() or models
     page = app(models, (first, (others or [first])[-1]), answers.datasets())
     print(f"AlignFormer: http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
     page.run(host=HOST, port=options.port)
@@ -41,11 +41,13 @@ def parser() -> argparse.ArgumentParser:
         "similarity of pixels and center, and the vision-language bidirectional attention (VLBA) word by word. It is "
         "served on 127.0.0.1, for this machine alone.",
     )
+    experiments.add_option(command)
     command.add_argument(
         "models",
         nargs="*",
         metavar="DATASET/VARIANT/SEED",
-        help="the two models to begin with (default: the first and the last that are trained here)",
+        help="the two models to begin with, EXPERIMENT/... of another experiment (default: the first and the last that "
+        "are trained here)",
     )
     command.add_argument("--port", type=int, default=8050, help="(default: %(default)s)")
     return command

@@ -23,6 +23,7 @@ from stages.data.prepared import PreparedDataset
 from stages.drawing import overlays
 from stages.runtime import layout
 from stages.scoring import trained
+from stages.serving import source
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
@@ -109,9 +110,9 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
 
     Raises:
         ValueError: the expression is empty or too long.
-        FileNotFoundError, OtherModelError: the model is not there any more, or was trained by other code.
+        NoModelError, OtherModelError: the model is not there any more, or was trained by other code.
     """
-    folder = layout.RESULTS / "models" / name
+    folder = source.folder(name)
     model, processor = _load(folder, (folder / "model.safetensors").stat().st_mtime_ns)
     inputs = processor([image], [text])
     with ONE_AT_A_TIME:

@@ -11,7 +11,7 @@ from stages.attention.tiles import AttentionTiles, Tile
 from stages.demo import answers
 from stages.demo.answers import Answer, DemoSample
 from stages.drawing import overlays
-from stages.scoring import trained
+from stages.runtime.errors import UserError
 
 SHOWN, THUMBNAIL = (320, 640), (80, 160)  # the most (width, height), pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
@@ -119,7 +119,7 @@ def _panel(image: dict | None, text: str | None, model: str | None):
             sample = _sample(image)
             return _shown(answers.ask(model, sample.image, text or "", sample.expressions.get(text)))
         return _shown(answers.ask(model, answers.kept(image["upload"]), text or ""))
-    except (ValueError, FileNotFoundError, trained.OtherModelError) as error:
+    except (ValueError, FileNotFoundError, UserError) as error:
         return html.P(f"{error}", className="error")
 
 

@@ -1,28 +1,119 @@
-"""Check `params.yaml` and write its schema."""
+"""Check `params.yaml`, say what an experiment has of its own, make a new one."""
 
 import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout, params
 from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import SCHEMA, check_or_exit, has_schema, read_or_exit, schema
+from stages.runtime.experiments import ExperimentError
+from stages.runtime.params import SCHEMA, Params, ParamsError, exit_with
 from stages.runtime.startup import start
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.params", description="Check params.yaml and write its schema."
+        prog="python -m stages.params",
+        description="Check params.yaml and write its schema. For another experiment than the default one, also show "
+        "what differs from the default's.",
     )
+    experiments.add_option(parser)
     parser.add_argument("--check", action="store_true", help=f"write nothing; fail if {SCHEMA} is stale")
+    parser.add_argument(
+        "--resolve",
+        action="store_true",
+        help=f"write {layout.ALL_PARAMS} and {layout.LINKS}, as the first stage of an experiment does",
+    )
+    parser.add_argument("--new", metavar="NAME", help=f"make an experiment in {layout.EXPERIMENTS}/, or mend it")
+    parser.add_argument("--from", dest="model", metavar="NAME", help="with --new: begin as that experiment is")
     options = parser.parse_args(arguments)
+    try:
+        if options.new is not None:
+            _make(options.new, options.model)
+        elif options.resolve:
+            _resolve()
+        else:
+            _check(writes=not options.check)
+    except ParamsError as error:
+        exit_with(error)
+    except ExperimentError as error:
+        parser.error(str(error))
 
-    settings = check_or_exit() if options.check else read_or_exit()
-    if not (current := has_schema()):
-        with atomic_write(SCHEMA) as partial:
-            partial.write_text(schema(), encoding="utf-8")
+
+def _check(writes: bool) -> None:
+    settings = params.read(layout.PARAMS)
+    if experiments.current() == experiments.DEFAULT:
+        others = [experiments.folder(name) / layout.PARAMS for name in experiments.names()[1:]]
+        for file in others:
+            params.read(file)
+        print(f"{layout.PARAMS} is right: {_size(settings)}; {SCHEMA} is {_schema(writes)}")
+        if others:
+            print(f"also right: {', '.join(map(str, others))}")
+        return
+    print(f"{layout.from_root(layout.PARAMS)} is right: {_size(settings)}")
+    _tell_own()
+
+
+def _schema(writes: bool) -> str:
+    if params.has_schema():
+        return "up to date"
+    if not writes:
+        raise ParamsError(f"{SCHEMA} is stale: run python -m stages.params")
+    with atomic_write(SCHEMA) as partial:
+        partial.write_text(params.schema(), encoding="utf-8")
+    return "new"
+
+
+def _resolve() -> None:
+    """The stage `params`: DVC compares what it writes with what the other stages have been made from."""
+    params.read(layout.PARAMS)
+    if not experiments.is_in_step():
+        name = experiments.current()
+        raise ParamsError(f"dvc.yaml of experiment {name} is not the project's: `make experiment NAME={name}` mends it")
+    text = json.dumps(params.whole(params.content()), indent=1, ensure_ascii=False)
+    for path, content in ((layout.ALL_PARAMS, f"{text}\n"), (layout.LINKS, experiments.links())):
+        with atomic_write(path) as partial:
+            partial.write_text(content, encoding="utf-8")
+
+
+def _make(name: str, model: str | None) -> None:
+    experiments.enter(experiments.DEFAULT)
+    experiments.check_new(name)
+    if name in experiments.names():
+        if model:
+            raise ExperimentError(f"experiment {name!r} exists already: --from is for a new one")
+        experiments.bring_into_step(name)
+    else:
+        text = experiments.text_from(model or experiments.DEFAULT, name)
+        params.read(experiments.folder(model or experiments.DEFAULT) / layout.PARAMS)
+        experiments.make(name, text)
+    experiments.enter(name)
+    _check(writes=False)
+    print(f"Edit {experiments.folder(name) / layout.PARAMS}, then: python -m pipelines.experiment --experiment {name}")
+
+
+def _size(settings: Params) -> str:
     experiment = settings.experiment
     runs = len(experiment.datasets) * len(experiment.variants) * len(experiment.seeds)
-    state = "up to date" if current else "new"
-    print(f"{layout.PARAMS} is right: {runs} runs of recipe {experiment.recipe}; {SCHEMA} is {state}")
+    return f"{runs} runs of recipe {experiment.recipe}"
+
+
+def _tell_own() -> None:
+    """One line for each key that is not as in the default experiment."""
+    project, own = params.content(layout.root() / layout.PARAMS), params.content()
+    for key, value, before in _differences(own, project):
+        print(f"  {key}: {'' if before is None else f'{json.dumps(before)} -> '}{json.dumps(value)}")
+
+
+def _differences(own: Any, project: Any, section: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, value, and the project's value, None where it has none."""
+    for key, value in own.items():
+        before = project.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            yield from _differences(value, before, f"{section}{key}.")
+        elif value != before:
+            yield f"{section}{key}", value, before
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--model",
         required=True,
-        help="a folder; DATASET/VARIANT/SEED for a run of this project; or of MLflow NAME@ALIAS, models:/NAME/VERSION",
+        help="a folder; DATASET/VARIANT/SEED for a run, after EXPERIMENT/ for one of another experiment; or of MLflow "
+        "NAME@ALIAS, models:/NAME/VERSION",
     )
     command.add_argument(
         "--image", nargs="+", type=Path, metavar="FILE", help="images; every text is looked for in each"

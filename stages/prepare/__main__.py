@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from stages.runtime import command_line, params
+from stages.runtime import command_line, experiments, params
 from stages.runtime.errors import exit_on_error
 from stages.runtime.startup import start
 
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m stages.prepare", description=__doc__)
+    experiments.add_option(parser)
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--dataset", metavar="NAME", help="read and check its source, write data/NAME")
     task.add_argument("--inspect", metavar="NAME", help="print the numbers of data/NAME, write a page with samples")

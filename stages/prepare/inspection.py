@@ -14,6 +14,7 @@ from stages.data.prepared import PreparedDataset
 from stages.drawing import overlays
 from stages.drawing.templates import template
 from stages.prepare.problems import DatasetError
+from stages.runtime import experiments
 
 QUANTILES = {"min": 0.0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
 CATEGORIES = 10  # that are named, the most frequent
@@ -219,7 +220,7 @@ def sample(dataset: PreparedDataset, ref_id: int) -> Sample:
 def _open(dataset: PreparedDataset, instance: pd.Series) -> Image.Image | str:
     """The image of an instance, or why it cannot be read where the dataset promises none."""
     what = f"{instance['image']} (image {instance['image_id']}, annotation {instance.name})"
-    again = f"Make the dataset again with: dvc repro -f -s prepare@{dataset.summary['name']}"
+    again = f"Make the dataset again with: {experiments.dvc('repro -f -s', 'prepare@' + dataset.summary['name'])}"
     try:
         return prepared.read_image(instance["image"], (instance["width"], instance["height"]))
     except ValueError as error:

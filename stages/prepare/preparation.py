@@ -59,7 +59,7 @@ def inspect(name: str) -> None:
     page = layout.inspection(name)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(inspection.page(dataset), encoding="utf-8")
-    print(f"\n{page}")
+    print(f"\n{layout.from_root(page)}")
 
 
 def moved(path: str, source: Path, target: Path) -> str:

@@ -1,5 +1,6 @@
 """Every file of the report, in memory: all of them from the results of all stages, tables from the kept data alone."""
 
+import json
 from pathlib import Path
 
 from stages.report import dataset_numbers, dataset_results, provenance
@@ -20,6 +21,7 @@ from stages.report.tables import (
     slice_tables,
 )
 from stages.report.tables.table import Table
+from stages.runtime import layout
 from stages.runtime.params import Params
 
 Files = dict[Path, bytes]  # path in reports/ -> content
@@ -31,13 +33,14 @@ def of_results(params: Params) -> Files:
 
     Raises:
         ReportError: a result is missing or of another experiment; an image cannot be shown.
-        FileNotFoundError: there is no prepared dataset.
+        FileNotFoundError: there is no prepared dataset, or the stage `params` has not run.
     """
     datasets = [dataset_results.read(name, params) for name in params.experiment.datasets]
     shown = {results.name: sections.gather(results, params) for results in datasets}
     made_of = provenance.collect(params, {results.name: results.fingerprint for results in datasets})
+    links = json.loads(layout.LINKS.read_text(encoding="utf-8"))
     files = {
-        Path("index.html"): index.render(params, datasets, shown, made_of).encode(),
+        Path("index.html"): index.render(params, datasets, shown, made_of, links).encode(),
         provenance.FILE: provenance.write(made_of),
     }
     for results in datasets:

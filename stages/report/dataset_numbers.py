@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages.data.lost import CUT, VANISHED, sentences
-from stages.report.provenance import COMMAND
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.scoring.metrics import METRICS
@@ -197,7 +196,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         ReportError: they do not match the listed variants, seeds and splits, or the protocol.
     """
     experiment, summary = params.experiment, json.loads(files[SUMMARY])
-    again = f"Make it with: dvc repro ablate@{name}"
+    again = f"Make it with: {experiments.dvc('repro', f'ablate@{name}')}"
     comparison, contrasts, slices = (
         read_table(files[file], path(name), file)
         for file, path in ((COMPARISON, layout.comparison), (CONTRASTS, layout.contrasts), (SLICES, layout.slices))
@@ -236,7 +235,7 @@ def kept_files(name: str) -> dict[str, bytes]:
 def read_bytes(path: Path, problem: str, stage: str) -> bytes:
     """The content of a file that a DVC stage makes. Raises MissingInputError where it is missing."""
     if not path.exists():
-        raise MissingInputError(f"{problem}: {path} is missing. Make it with: dvc repro {stage}")
+        raise MissingInputError(f"{problem}: {path} is missing. Make it with: {experiments.dvc('repro', stage)}")
     return path.read_bytes()
 
 
@@ -244,7 +243,7 @@ def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
     texts = ("missing", "no_verdict")
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
-    command = COMMAND if file == DIAGNOSIS else f"dvc repro ablate@{path.stem}"
+    command = experiments.dvc("repro", "report" if file == DIAGNOSIS else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)
     for column in table.columns.intersection(texts):
         table[column] = table[column].fillna("")

@@ -25,7 +25,7 @@ from stages.report.dataset_numbers import (
     read_bytes,
     read_table,
 )
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS, Protocol
@@ -129,7 +129,7 @@ def _shown(numbers: DatasetNumbers) -> tuple[list[str], int]:
     variants = [name for name in wanted if name in numbers.scored]
     if not variants:
         named = " or ".join(dict.fromkeys([numbers.named_highlight, numbers.reference]))
-        again = f"Make them with: dvc repro ablate@{numbers.name}"
+        again = f"Make them with: {experiments.dvc('repro', f'ablate@{numbers.name}')}"
         raise MissingInputError(f"no run of {named} on {numbers.name} has scores. {again}")
     for shown in (variants, variants[-1:]):
         if common := [seed for seed in numbers.seeds if all(seed in numbers.scored_seeds[name] for name in shown)]:
@@ -141,18 +141,22 @@ def _read_history(run: Run, protocol: Protocol) -> pd.DataFrame:
     path, stage = layout.history(*run), run.stage("train")
     content = read_bytes(path, f"run {run.variant}, seed {run.seed} of {run.dataset} has no history", stage)
     history = pd.read_csv(io.BytesIO(content))
-    check_protocol(history, protocol, path, f"Make it with: dvc repro {stage}")
-    check_finite(history, history.columns.drop("protocol"), path, f"Make it again with: dvc repro -f -s {stage}")
+    check_protocol(history, protocol, path, f"Make it with: {experiments.dvc('repro', stage)}")
+    check_finite(
+        history, history.columns.drop("protocol"), path, f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
+    )
     return history
 
 
 def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
     path, stage = layout.scores(*run), run.stage("evaluate")
-    again = f"Make it with: dvc repro {stage}"
+    again = f"Make it with: {experiments.dvc('repro', stage)}"
     content = read_bytes(path, f"run {run.variant}, seed {run.seed} of {run.dataset} has no scores", stage)
     scores = pd.read_parquet(io.BytesIO(content)).set_index("sent_id")
     check_protocol(scores, protocol, path, again)
-    check_finite(scores, ["intersection", "union", "iou"], path, f"Make it again with: dvc repro -f -s {stage}")
+    check_finite(
+        scores, ["intersection", "union", "iou"], path, f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
+    )
     expressions = dataset.expressions
     expected = expressions.loc[expressions["split"].isin(dataset.evaluation_splits), "sent_id"]
     if set(scores.index) != set(expected):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.report.dataset_numbers import ReportError, check_finite
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.run import Run
 
 
@@ -90,7 +90,7 @@ def _summary(run: Run) -> dict:
 
 
 def _again(run: Run) -> str:
-    return f"Make it again with: dvc repro -f -s {run.stage('diagnose')}"
+    return f"Make it again with: {experiments.dvc('repro -f -s', run.stage('diagnose'))}"
 
 
 def _path(run: Run, file: str) -> Path:
@@ -98,6 +98,6 @@ def _path(run: Run, file: str) -> Path:
     if not path.exists():
         raise ReportError(
             f"run {run.variant}, seed {run.seed} of {run.dataset} has no diagnosis: {path} is missing. "
-            f"Make it with: dvc repro {run.stage('diagnose')}"
+            f"Make it with: {experiments.dvc('repro', run.stage('diagnose'))}"
         )
     return path

@@ -14,11 +14,11 @@ from stages.runtime import keys, layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 
-COMMAND = "dvc repro report"  # makes the report again
+COMMAND = "dvc repro report"  # makes the report again, in the folder of its experiment
 FILE = Path("provenance.json")  # in reports/
 PACKAGES = ("torch", "transformers", "numpy", "pandas", "matplotlib")
 NO_ENTRY = "no entry"
-PER_RUN = ("train", "evaluate", "diagnose", "card")
+PER_RUN = ("train", "evaluate", "diagnose")  # not card, on which no report waits
 
 
 def collect(params: Params, fingerprints: Mapping[str, str]) -> dict:

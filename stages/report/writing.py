@@ -24,22 +24,24 @@ def write(settings: Params) -> None:
     _write(made, layout.REPORTS)
     for name in settings.experiment.datasets:
         live.log_report(name, layout.comparison(name), [layout.REPORTS / path for path in made])
+    reports = layout.from_root(layout.REPORTS)
     if gone := ", ".join(_gone(settings.experiment.datasets)):
         print(
-            f"{layout.REPORTS} is about {', '.join(settings.experiment.datasets)} alone now; its tracked files about "
+            f"{reports} is about {', '.join(settings.experiment.datasets)} alone now; its tracked files about "
             f"{gone} are removed. Git keeps them. To have them back, list {gone} in experiment.datasets again and run: "
-            f"git restore {layout.REPORTS} {keys.LOCK}"
+            f"git restore {reports} {layout.from_root(keys.LOCK)}"
         )
 
 
 def check_or_exit(settings: Params) -> None:
     """Print that the report is up to date; where it is not, exit with code 1 and name what is stale."""
+    reports = layout.from_root(layout.REPORTS)
     with checked.remembered(settings) as remember:
         stale, looked = check.check(settings)
         if stale:
-            sys.exit("\n".join([f"{layout.REPORTS} is stale ({looked}):", *(f"  {line}" for line in stale)]))
+            sys.exit("\n".join([f"{reports} is stale ({looked}):", *(f"  {line}" for line in stale)]))
         remember(looked)
-    print(f"{layout.REPORTS} is up to date: {looked}")
+    print(f"{reports} is up to date: {looked}")
 
 
 def _gone(datasets: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Collection
 
-from stages.runtime import params
+from stages.runtime import experiments, params
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 
@@ -11,6 +11,7 @@ from stages.runtime.run import Run
 def parser(stage: str, description: str) -> argparse.ArgumentParser:
     """A parser for `python -m stages.STAGE` with the three arguments that name a run."""
     command = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
+    experiments.add_option(command)
     command.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
     command.add_argument("--variant", required=True, help="a key of variants in params.yaml")
     command.add_argument(

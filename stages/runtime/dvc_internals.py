@@ -7,8 +7,9 @@ Every import of DVC is inside a function: DVC takes a second to import, and few 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,7 +67,7 @@ class DvcStage(NamedTuple):
         unchanged: `dvc repro` would skip it.
         outputs: of a stage that is `always_changed`: path -> hash, where its outputs lie there as `dvc.lock` records
             them. None where they do not, and for every other stage.
-        command: of such a stage.
+        command: of every stage that is `always_changed`.
     """
 
     name: str
@@ -87,7 +88,7 @@ class WorkingTree:
         from dvc.fs import localfs
         from dvc_data.hashfile.build import build
 
-        cache, place = self._repo.cache.local, str(Path(self._repo.root_dir, path))
+        cache, place = self._repo.cache.local, os.path.abspath(path)
         with _refusals():
             try:
                 ignore: Any = self._repo.dvcignore  # DVC passes it itself; its type says otherwise
@@ -156,7 +157,7 @@ def _modified(path: str, fs: Any = None) -> Iterator[dict]:
 
 
 def stages(look: bool = False) -> list[DvcStage]:
-    """Every stage, in the order of `dvc repro`: each after those that it waits for.
+    """Every stage of the `dvc.yaml` in the current folder, in the order of `dvc repro`: each after those it waits for.
 
     Args:
         look: also say what is unchanged; otherwise, and where another DVC process is at work on the files of a stage,
@@ -165,21 +166,25 @@ def stages(look: bool = False) -> list[DvcStage]:
     Raises:
         DvcError: there is no DVC project, or its files are wrong.
     """
+    from dvc.dvcfile import PROJECT_FILE
     from dvc.exceptions import DvcException
+    from dvc.repo.index import Index
     from dvc.repo.reproduce import plan_repro
 
-    with _project() as repo:
-        graph = repo.index.graph
-        found = {stage: DvcStage(stage.addressing, _names(graph.successors(stage))) for stage in plan_repro(graph)}
+    with _project() as repo, ExitStack() as held:
         if look:
+            with suppress(DvcException):
+                held.enter_context(repo.lock)  # before dvc.lock is read, which another process may just be writing
+        graph = Index.from_file(repo, os.path.abspath(PROJECT_FILE)).graph
+        found = {stage: DvcStage(stage.name, _names(graph.successors(stage))) for stage in plan_repro(graph)}
+        if look and repo.lock.is_locked:
             _read_once(found)
-            with suppress(DvcException), repo.lock:
-                found = {stage: _looked_at(stage, known) for stage, known in found.items()}
+            found = {stage: _looked_at(stage, known) for stage, known in found.items()}
         return list(found.values())
 
 
 def _names(needed: Iterable["PipelineStage"]) -> list[str]:
-    return sorted(str(stage.addressing) for stage in needed)
+    return sorted(str(stage.name) for stage in needed)
 
 
 def _read_once(stages: Iterable["PipelineStage"]) -> None:
@@ -203,16 +208,15 @@ def _looked_at(stage: "PipelineStage", known: DvcStage) -> DvcStage:
     with suppress(DvcException):
         if not stage.always_changed:
             return known._replace(unchanged=not stage.changed())
+        known = known._replace(command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []))
         if not any(output.workspace_status() for output in stage.outs):
-            return known._replace(
-                outputs={output.def_path: output.hash_info.value for output in stage.outs if output.hash_info},
-                command="\n".join([stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []),
-            )
+            outputs = {output.def_path: output.hash_info.value for output in stage.outs if output.hash_info}
+            return known._replace(outputs=outputs)
     return known
 
 
-def lock_entry(stage: str) -> dict:
-    """Command, dependencies and parameters of a stage, as DVC would write them into `dvc.lock` now.
+def lock_entry(stage: str, folder: Path = Path()) -> dict:
+    """Command, dependencies and parameters of a stage, as DVC would write them into the `dvc.lock` of a folder now.
 
     Reads only; DVC's cache of hashes makes this about 0.3 s.
 
@@ -224,7 +228,7 @@ def lock_entry(stage: str) -> dict:
     from dvc.stage.serialize import to_single_stage_lockfile
 
     with _project() as repo:
-        file: Any = load_file(repo, PROJECT_FILE)
+        file: Any = load_file(repo, os.path.abspath(folder / PROJECT_FILE))
         loaded = StageLoader(file, file.contents)[stage]  # without dvc.lock, which takes longer to read than the rest
         loaded.outs.clear()
         loaded.save_deps()

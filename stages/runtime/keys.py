@@ -15,13 +15,13 @@ INPUTS = ("cmd", "deps", "params")
 LOCK = Path("dvc.lock")
 
 
-def live_inputs(stage: str) -> dict | None:
-    """Command, dependencies and parameters of a stage as they lie in the working tree.
+def live_inputs(stage: str, folder: Path = Path()) -> dict | None:
+    """Command, dependencies and parameters of a stage of the experiment in a folder as they lie in the working tree.
 
     None where DVC knows no such stage. Reads only; DVC's cache of hashes makes this about 0.3 s.
     """
     try:
-        return inputs_of(dvc_internals.lock_entry(stage))
+        return inputs_of(dvc_internals.lock_entry(stage, folder))
     except DvcError:
         return None
 

@@ -1,4 +1,8 @@
-"""The path of every stage's output, relative to the project root. `dvc.yaml` declares the same paths."""
+"""The path of every stage's output, relative to the experiment's folder. `dvc.yaml` declares the same paths.
+
+The default experiment's folder is the project itself, that of another is `experiments/NAME`: the current folder of all
+that works on one experiment.
+"""
 
 import os
 from pathlib import Path
@@ -6,26 +10,44 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 DATA = Path("data")
 RESULTS = Path("results")
+ALL_PARAMS = RESULTS / "params.json"
+LINKS = RESULTS / "links.json"
 REPORTS = Path("reports")
 PAGE = REPORTS / "index.html"
 SOURCES = Path("sources")
 CHECKPOINTS = Path("checkpoints")
+EXPERIMENTS = Path("experiments")
 MODEL_FILES = ("config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
+def root() -> Path:
+    """The project's folder: the current one, or the nearest above it that DVC knows. The current one if there is none.
+
+    For an experiment that DVC runs in a temporary copy of the project, this is the copy.
+    """
+    here = Path.cwd()
+    found = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    return Path(os.path.relpath(found))
+
+
 def project() -> Path:
-    """The project's folder: the current one; for an experiment that DVC runs in a temporary copy, the copied one.
+    """The same, but the original where DVC runs an experiment in a temporary copy.
 
     `dvc exp run --temp` and `--queue` make such copies of the files that git tracks, in `.dvc/tmp` of the project.
     """
     original = Path(os.environ.get("DVC_ROOT", ".")).resolve()  # DVC sets it for every stage, and what that starts
-    return original if Path.cwd().is_relative_to(original / ".dvc" / "tmp") else Path()
+    return original if Path.cwd().is_relative_to(original / ".dvc" / "tmp") else root()
+
+
+def from_root(path: Path) -> Path:
+    """The same path, from the project's folder: for messages, as that is where commands are given."""
+    return Path(os.path.relpath(path, root()))
 
 
 def source(path: str | Path) -> Path:
-    """Where a path that `params.yaml` names lies, in the current folder or else in `project`."""
-    path = Path(path)
-    return path if path.exists() else project() / path
+    """Where a path that `params.yaml` names lies: in the current folder, or else in `root`, or else in `project`."""
+    places = [Path(), root(), project()]
+    return next((place / path for place in places if (place / path).exists()), places[-1] / path)
 
 
 def prepared(dataset: str) -> Path:

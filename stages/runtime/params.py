@@ -23,6 +23,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.refer_sets import SPLIT_BY, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
+READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -372,17 +373,23 @@ def _inputs(source: Source) -> list[tuple[str, Path]]:
     return [("root", Path(source.root, part)) for part in (*sets, "images")] + images
 
 
-def read(path: Path = layout.PARAMS) -> Params:
-    """Read and check the whole file.
+def read(path: Path | None = None) -> Params:
+    """Read and check the whole file, in the folder of another experiment over the project's.
+
+    Args:
+        path: `params.yaml` of an experiment. By default that in the current folder; for a stage that DVC runs, what the
+            stage `params` has made of it, so that an edit does not reach half of a run.
 
     Raises:
         ParamsError: the file is missing, is not YAML, or a key, a type or a reference in it is wrong.
     """
+    if path is None:
+        path = layout.ALL_PARAMS if "DVC_STAGE" in os.environ and layout.ALL_PARAMS.exists() else layout.PARAMS
     return check(content(path), path)
 
 
-def content(path: Path = layout.PARAMS) -> object:
-    """The unchecked content of the file. As in DVC, YAML is version 1.2: `1e-3` is a number, `no` a string.
+def content(path: Path = layout.PARAMS) -> Any:
+    """The unchecked content of the file alone. As in DVC, YAML is version 1.2: `1e-3` is a number, `no` a string.
 
     Raises:
         ParamsError: the file is missing, or is not YAML.
@@ -390,27 +397,83 @@ def content(path: Path = layout.PARAMS) -> object:
     try:
         return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path} does not exist: run from the project's root") from None
+        raise ParamsError(f"{_named(path)} does not exist: run from the project's root") from None
     except DuplicateKeyError as error:
         problem = error.problem.split(" with value")[0]
-        raise ParamsError(f"{path}: line {error.problem_mark.line + 1}: {problem}") from None
+        raise ParamsError(f"{_named(path)}: line {error.problem_mark.line + 1}: {problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(merge_conflicts.named(path) or f"{path} is not YAML: {error}") from None
+        raise ParamsError(merge_conflicts.named(path) or f"{_named(path)} is not YAML: {error}") from None
 
 
-def check(content: object, path: Path = layout.PARAMS) -> Params:
-    """Check the content of a file and return it as parameters.
+def check(own: Any, path: Path = layout.PARAMS) -> Params:
+    """Check the content of a file, with what it leaves to the project's, and return it as parameters.
 
     Raises:
         ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
     """
+    project = _project_of(path)
+    wrong: dict[Path, list[str]] = {path: _missing(own) if project else []}
+    found: Any = None
     try:
-        return Params.model_validate(content)
+        found = Params.model_validate(whole(own, path))
     except ValidationError as error:
-        raise ParamsError("\n".join([f"{path} is wrong:", *map(_describe, map(dict, error.errors()))])) from None
+        for item in map(dict, error.errors()):
+            file = path if project is None or _is_in(own, item) else project
+            wrong.setdefault(file, []).append(_describe(item))
+    if lines := [line for file, each in wrong.items() if each for line in (f"{_named(file)} is wrong:", *each)]:
+        raise ParamsError("\n".join(lines))
+    return found
 
 
-def read_or_exit(path: Path = layout.PARAMS) -> Params:
+def whole(own: Any, path: Path = layout.PARAMS) -> Any:
+    """The content of a file over the project's, to which it leaves what is the same. Nothing is checked.
+
+    Raises:
+        ParamsError: the project's file is missing, or is not YAML.
+    """
+    return own if (project := _project_of(path)) is None else _over(content(project), own)
+
+
+def _named(path: Path) -> Path:
+    """In messages: from the project's folder, where commands are given."""
+    return path if path.is_absolute() else layout.from_root(path)
+
+
+def _project_of(path: Path) -> Path | None:
+    """The project's file, to which one of another experiment leaves what is the same."""
+    folder = Path(os.path.abspath(path)).parent
+    project = folder.parent.parent
+    is_other = folder.parent.name == layout.EXPERIMENTS.name and (project / ".dvc").is_dir()
+    return Path(os.path.relpath(project / layout.PARAMS)) if is_other else None
+
+
+def _over(below: Any, above: Any) -> Any:
+    """Sections are joined key by key, but where `kind` differs; all else is replaced."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    if "kind" in above and above["kind"] != below.get("kind"):
+        return above
+    return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
+
+
+def _missing(content: Any) -> list[str]:
+    """What DVC reads in a file itself, when it expands `dvc.yaml`."""
+    section = content.get("experiment", {}) if isinstance(content, dict) else None
+    missing = [key for key in READ_BY_DVC if key not in section] if isinstance(section, dict) else []
+    return [f"experiment.{key}: missing; DVC looks for it in this file" for key in missing]
+
+
+def _is_in(content: Any, item: dict) -> bool:
+    """Whether the key of a pydantic error stands in the content, rather than in what that leaves to the project's."""
+    keys, _ = _locate(item["loc"])
+    for key in keys[:-1] if item["type"] == "missing" else keys:
+        if not isinstance(content, dict) or key not in content:
+            return False
+        content = content[key]
+    return True
+
+
+def read_or_exit(path: Path | None = None) -> Params:
     """`read` for a command line: a wrong file prints its message and exits with status 2."""
     try:
         return read(path)
@@ -419,7 +482,7 @@ def read_or_exit(path: Path = layout.PARAMS) -> Params:
 
 
 def check_or_exit() -> Params:
-    """`read_or_exit`, and the same exit where the schema beside the file is not that of this code."""
+    """`read_or_exit`, and the same exit where the project's schema is not that of this code."""
     settings = read_or_exit()
     if not has_schema():
         exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))

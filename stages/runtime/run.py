@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stages.runtime import layout, params
+from stages.runtime import experiments, layout, params
 
 
 class Run(NamedTuple):
@@ -22,13 +22,21 @@ class Run(NamedTuple):
         return f"{kind}@{self.name}"
 
 
-def how_to_train(run: Run) -> str:
-    """What makes the model of a run: the command, and what `params.yaml` has to list before DVC knows the stage."""
-    command = f"`dvc repro {run.stage('train')}` trains it"
+def how_to_train(run: Run, of: str | None = None) -> str:
+    """What makes the model of a run: the command, and what `params.yaml` has to list before DVC knows the stage.
+
+    Args:
+        of: the experiment; None for the current one.
+    """
+    name = of or experiments.current()
+    command = f"`{experiments.dvc('repro', run.stage('train'), of=name)}` trains it"
+    if name != experiments.DEFAULT and not (layout.root() / experiments.folder(name) / experiments.DAG).exists():
+        command = f"`python -m pipelines.experiment {name}/{run.stage('train')}` trains it"
+    file = experiments.folder(name) / layout.PARAMS
     try:
-        experiment = params.read().experiment
+        experiment = params.read(layout.root() / file).experiment
     except params.ParamsError:
         return command
     lists = {"datasets": experiment.datasets, "variants": experiment.variants, "seeds": experiment.seeds}
     missing = [f"{one} under {key}" for (key, listed), one in zip(lists.items(), run, strict=True) if one not in listed]
-    return command + (f" once `experiment` in {layout.PARAMS} lists {' and '.join(missing)}" if missing else "")
+    return command + (f" once `experiment` in {file} lists {' and '.join(missing)}" if missing else "")

@@ -33,12 +33,11 @@ from typing import Any, NoReturn
 
 import psutil
 
+from stages.runtime import layout
 from stages.runtime.parent import alive, parents
 
 OWNER = "STAGES_OWNER"  # set by a flow: the process for whose life a warm one is kept
 FORKED = "STAGES_FORKED"  # the process with this number is forked already
-FOLDER = Path(".dvc/tmp")
-LOCK = FOLDER / "warm.lock"
 OF_ONE_STAGE = ("DVC_", "STAGES_", "PWD", "OLDPWD", "SHLVL", "_")  # variables that no library reads begin so
 GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 EVERY = 1.0  # seconds between two looks whether an owner is alive
@@ -95,7 +94,7 @@ def _stage() -> str | None:
     name = specification.name.removesuffix(".__main__") if specification else ""
     asked = name in LIBRARIES and "DVC_STAGE" in os.environ and os.environ.get(FORKED) != str(os.getpid())
     plain = not (sys.warnoptions or sys._xoptions or sys.gettrace() or sys.getprofile())
-    able = sys.platform == "linux" and FOLDER.is_dir() and not any(map(os.path.exists, GPUS))
+    able = sys.platform == "linux" and _folder().is_dir() and not any(map(os.path.exists, GPUS))
     return name if asked and plain and able and _can_be_waited_for() else None
 
 
@@ -111,7 +110,7 @@ def _can_be_waited_for() -> bool:
 def _connected(owner: int) -> socket.socket:
     """A connection to the warm process, which is started where there is none. Raises OSError."""
     connection = socket.socket(socket.AF_UNIX)
-    with LOCK.open("w") as lock:
+    with (_folder() / "warm.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             connection.connect(_address())
@@ -122,9 +121,13 @@ def _connected(owner: int) -> socket.socket:
     return connection
 
 
+def _folder() -> Path:
+    return layout.root() / ".dvc" / "tmp"
+
+
 def _address() -> str:
     """A name that Linux keeps for as long as the warm process of this folder lives; it is no file."""
-    place = FOLDER.stat()
+    place = _folder().stat()
     return f"\0alignformer-{os.getuid()}-{place.st_dev}-{place.st_ino}"
 
 

@@ -1,15 +1,16 @@
-"""The folder of a model that is named as a folder, as a run of this project or as a model of MLflow."""
+"""The folder of a model that is named as a folder, as a run of an experiment or as a model of MLflow."""
 
+import os
 import re
 import sqlite3
 from pathlib import Path
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.runtime.run import Run, how_to_train
 from stages.tracking import flavour, store
 
-RUN = re.compile(r"([^/@:]+)/([^/@:]+)/(\d+)")
+RUN = re.compile(r"(?:([^/@:]+)/)?([^/@:]+)/([^/@:]+)/(\d+)")
 REGISTERED = re.compile(r"(?:models:/)?([^/@:]+@[^/@:]+)|models:/(.+)")
 SYNC = "`python -m pipelines.sync` registers the champion of each comparison, or says why there is none"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow says of a name, and of an alias
@@ -23,36 +24,56 @@ def folder(name: str) -> Path:
     """The folder of a model.
 
     Args:
-        name: a folder; DATASET/VARIANT/SEED for a run of this project; or NAME@ALIAS or models:/NAME/VERSION for a
-            registered model of MLflow, in the store that `MLFLOW_TRACKING_URI` names or in this project's own.
+        name: a folder; DATASET/VARIANT/SEED for a run of the current experiment, EXPERIMENT/DATASET/VARIANT/SEED for
+            one of another; or NAME@ALIAS or models:/NAME/VERSION for a registered model of MLflow, in the store that
+            `MLFLOW_TRACKING_URI` names or in this project's own.
 
     Raises:
         NoModelError: there is none of that name.
     """
     if Path(name, "config.json").is_file():
         return Path(name)
-    run = _run(name)
-    if run and (layout.model(*run) / "config.json").is_file():
-        return layout.model(*run)
+    of, run = _run(name)
+    if run and ((place := _folder(of) / layout.model(*run)) / "config.json").is_file():
+        return place
     if registered := REGISTERED.fullmatch(name):
         return _downloaded(f"models:/{registered[1] or registered[2]}")
     there = ", ".join(runs()) or "none; `make repro` trains some"
-    train = f" {how_to_train(run)}." if run else ""
+    train = f" {how_to_train(run, of)}." if run and of in experiments.names() else ""
     raise NoModelError(
-        f"no model {name!r}: it is neither a folder with a config.json nor a run in {layout.RESULTS / 'models'}."
-        f"{train} Runs there: {there}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
+        f"no model {name!r}: it is neither a folder with a config.json nor a run in {layout.RESULTS / 'models'} of an "
+        f"experiment.{train} Runs there: {there}. A model of MLflow is NAME@ALIAS or models:/NAME/VERSION"
     )
 
 
 def runs() -> list[str]:
-    """DATASET/VARIANT/SEED of every trained model of this project."""
-    found = layout.RESULTS.glob("models/*/*/*/model.safetensors")
-    return ["/".join(path.parts[-4:-1]) for path in sorted(found)]
+    """DATASET/VARIANT/SEED of every trained model of the current experiment, then EXPERIMENT/... of those of others."""
+    current = experiments.current()
+    others = [name for name in experiments.names() if name != current]
+    return [run for name in (current, *others) for run in _runs(name)]
 
 
-def _run(name: str) -> Run | None:
+def runs_here() -> list[str]:
+    """Those of the current experiment."""
+    return _runs(experiments.current())
+
+
+def _runs(experiment: str) -> list[str]:
+    found = _folder(experiment).glob(f"{layout.RESULTS}/models/*/*/*/model.safetensors")
+    prefix = [] if experiment == experiments.current() else [experiment]
+    return ["/".join([*prefix, *path.parts[-4:-1]]) for path in sorted(found)]
+
+
+def _folder(experiment: str) -> Path:
+    """The folder of an experiment, from the current one."""
+    return Path(os.path.relpath(layout.root() / experiments.folder(experiment)))
+
+
+def _run(name: str) -> tuple[str, Run | None]:
+    """The experiment and the run that a name may mean."""
     match = RUN.fullmatch(name)
-    return Run(match[1], match[2], int(match[3])) if match else None
+    run = Run(match[2], match[3], int(match[4])) if match else None
+    return (match and match[1]) or experiments.current(), run
 
 
 def _downloaded(uri: str) -> Path:

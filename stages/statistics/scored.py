@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.runtime.run import Run
 from stages.scoring.metrics import iou, summarise
@@ -112,7 +112,7 @@ def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame
             its intersections and unions are no counts of pixels.
     """
     path = layout.scores(dataset, *run)
-    again = f"Make it again with: dvc repro -f -s {_stage(dataset, run)}"
+    again = f"Make it again with: {_dvc('repro -f -s', dataset, run)}"
     try:
         scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
     except (ValueError, OSError) as error:
@@ -130,7 +130,7 @@ def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame
     if others:
         raise ComparisonError(
             f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
-            f"numbers of two protocols cannot be compared. Score it again with: dvc repro {_stage(dataset, run)}"
+            f"numbers of two protocols cannot be compared. Score it again with: {_dvc('repro', dataset, run)}"
         )
     twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
     if not twice.empty:
@@ -158,7 +158,7 @@ def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
                     f"{dataset}: run {_describe(run)} and run {_describe(first)} scored different expressions "
                     f"of {split}: {len(found.get(split, ()))} and {len(expected.get(split, ()))}, "
                     f"{len(missing)} missing, {len(surplus)} too many (such as sent_id {min(missing or surplus)}). "
-                    f"Score both again with: dvc repro -f -s {_stage(dataset, run)} {_stage(dataset, first)}"
+                    f"Score both again with: {_dvc('repro -f -s', dataset, run, first)}"
                 )
 
 
@@ -168,12 +168,12 @@ def _expressions_by_split(scores: pd.DataFrame) -> dict[str, set[int]]:
 
 def _missing(dataset: str, run: VariantSeed) -> tuple[str, str]:
     what = f"run {_describe(run)} of {dataset} has no scores: {layout.scores(dataset, *run)} is missing"
-    return what, f"Make it with: dvc repro {_stage(dataset, run)}"
+    return what, f"Make it with: {_dvc('repro', dataset, run)}"
 
 
 def _describe(run: VariantSeed) -> str:
     return f"{run.variant}, seed {run.seed}"
 
 
-def _stage(dataset: str, run: VariantSeed) -> str:
-    return Run(dataset, *run).stage("evaluate")
+def _dvc(command: str, dataset: str, *runs: VariantSeed) -> str:
+    return experiments.dvc(command, *(Run(dataset, *run).stage("evaluate") for run in runs))

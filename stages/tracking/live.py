@@ -25,6 +25,8 @@ from stages.runtime.run import Run
 from stages.tracking import mlruns, store
 from stages.tracking.store import Scalar, Store
 
+WRITTEN = ("dvc.lock", "reports", "sources")  # by the pipeline, in git
+
 log = logging.getLogger("stages.tracking")
 
 
@@ -252,7 +254,9 @@ def _code(module: str) -> dict[str, str]:
     tags, commit = mlruns.source(module), _git("rev-parse", "HEAD")
     if commit is None:
         return tags
-    dirty = str(bool(_git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports", ":!sources"))).lower()
+    project = [":(top)", ":(top,exclude)experiments", *(f":(top,exclude){path}" for path in WRITTEN)]
+    own = [".", ":!experiments", *(f":!{path}" for path in WRITTEN)]
+    dirty = str(any(_git("status", "--porcelain", "--", *paths) for paths in (project, own))).lower()
     return {**tags, "git.commit": commit, "git.dirty": dirty, "mlflow.source.git.commit": commit}
 
 

@@ -1,7 +1,9 @@
 """MLflow's store: open it, and write runs, logged models and files to it.
 
-`MLFLOW_TRACKING_URI` names another store or a server; `MLFLOW_EXPERIMENT_NAME` another experiment. Settings of the user
-that would split what belongs together, as `MLFLOW_REGISTRY_URI`, have no effect.
+Each experiment is an MLflow experiment: `alignformer`, and `alignformer-NAME` for one in `experiments/`.
+`MLFLOW_TRACKING_URI` names another store or a server (a relative path is relative to the project's folder, whichever
+experiment is at work); `MLFLOW_EXPERIMENT_NAME` another name than `alignformer`.
+Settings of the user that would split what belongs together, as `MLFLOW_REGISTRY_URI`, have no effect.
 """
 
 import logging
@@ -16,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.tracking import flavour
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
 
-EXPERIMENT = "alignformer"
+PROJECT = "alignformer"
+SQLITE = "sqlite:///"  # begins the address of a file
 LOCK_PATIENCE = 60  # seconds
 CLIENT = {  # MLflow's settings; an address that it prints may hold a password
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -91,17 +94,23 @@ def client() -> "MlflowClient":
 def address() -> str:
     """The address of the store: `MLFLOW_TRACKING_URI`, or else the database of this project."""
     if not is_own():
-        return os.environ["MLFLOW_TRACKING_URI"]
+        return str(_given())
     database = own_database()  # to SQLAlchemy, whatever follows a `?` is a setting, and nothing can quote it
-    return f"sqlite:///{os.path.relpath(database) if '?' in str(database) else database}"
+    return f"{SQLITE}{os.path.relpath(database) if '?' in str(database) else database}"
 
 
 def is_own() -> bool:
     """Whether the store is the database of this project, also where `MLFLOW_TRACKING_URI` names that."""
+    given = _given()
+    return not given or (given.startswith(SQLITE) and Path(given[len(SQLITE) :]).resolve() == own_database())
+
+
+def _given() -> str | None:
+    """`MLFLOW_TRACKING_URI`, which holds a whole path where it names a database of SQLite."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    return not given or (
-        given.startswith("sqlite:///") and Path(given[len("sqlite:///") :]).resolve() == own_database()
-    )
+    if given and given.startswith(SQLITE):
+        return f"{SQLITE}{layout.project().resolve() / given[len(SQLITE) :]}"
+    return given
 
 
 def own_database() -> Path:
@@ -126,13 +135,15 @@ def _check_writable(database: Path) -> None:
 
 
 def _experiment_id(client: "MlflowClient") -> str:
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    files = (own_database().with_name("mlartifacts")).as_uri() if is_own() else None
+    project, own = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT, experiments.current()
+    name = project if own == experiments.DEFAULT else f"{project}-{own}"
+    beside = "mlartifacts" if is_own() else "mlruns"  # MLflow's own choice, but not in the current folder
+    files = own_database().with_name(beside).as_uri() if address().startswith(SQLITE) else None
     if existing := client.get_experiment_by_name(name):
         if existing.lifecycle_stage == "deleted":
             client.restore_experiment(existing.experiment_id)
         now = existing.artifact_location
-        if files and now != files and now.startswith(("file:", "/")):  # a bucket is somebody's choice
+        if is_own() and files and now != files and now.startswith(("file:", "/")):  # a bucket is somebody's choice
             _repoint(own_database(), now, files)
         return existing.experiment_id
     kind = {"mlflow.experimentKind": "custom_model_development"}

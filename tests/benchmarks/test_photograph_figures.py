@@ -108,7 +108,7 @@ def test_a_sheet_inside_the_project_is_refused(monkeypatch, capsys, root):
 @pytest.fixture(scope="module")
 def images(shared_data, root, tmp_path_factory):
     """Both sets of photographs, prepared."""
-    sources = params.read(root / "tests" / "params.yaml").datasets
+    sources = params.read(root / "experiments/photographs/params.yaml").datasets
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("photographs"))
         for name in ("refer_mini", "refer_true"):

@@ -22,12 +22,13 @@ from benchmarks.faults.moments import Moment
 from pipelines import repair as repair_command
 from pipelines.dvc import dag
 from pipelines.dvc.dag import DagError
-from pipelines.dvc.repair import DAMAGED, LOCK, RWLOCK, repair
+from pipelines.dvc.repair import LOCK, RWLOCK, repair
 from stages.runtime import dvc_internals, keys
 from stages.runtime.dvc_internals import DvcError
 from tests.project import dvc
 
 ROOT = Path(__file__).resolve().parents[2]
+DAMAGED = Path("dvc.lock.damaged")
 PIPELINE = """
 stages:
   first:

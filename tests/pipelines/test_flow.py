@@ -65,7 +65,7 @@ def stages(prefect, tmp_path, monkeypatch):
     monkeypatch.setattr(flow_run, "reproduce", run)
     monkeypatch.setattr(flow_run, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(remote, "name", lambda: None)
-    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, set(), {}))
+    monkeypatch.setattr(dag, "look", lambda names: Pipeline(DAG, set(), {}))
     monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
     does["ran"] = ran
     return does
@@ -129,7 +129,7 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
 )
 def test_a_flow_run_is_named_for_what_it_does(stages, monkeypatch, targets, deployment, name):
     named = {"prepare@d": set(), "train@a": {"prepare@d"}, "train@b": {"prepare@d"}, "report": {"train@a", "train@b"}}
-    monkeypatch.setattr(dag, "look", lambda: Pipeline(named, set(), {}))
+    monkeypatch.setattr(dag, "look", lambda names: Pipeline(named, set(), {}))
     monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployment)
     state = experiment(targets, return_state=True)
     with get_client(sync_client=True) as client:
@@ -212,7 +212,7 @@ def test_a_storage_that_stays_away_is_a_failure(stages, monkeypatch):
 
 
 def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(stages, monkeypatch):
-    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, {"prepare", "train@a", "report"}, {}))
+    monkeypatch.setattr(dag, "look", lambda names: Pipeline(DAG, {"prepare", "train@a", "report"}, {}))
     state = experiment(return_state=True)
     assert stages["ran"] == ["train@b", "report"]
     assert state.message.startswith("2 ran, 0 cached, 2 unchanged")
@@ -222,14 +222,15 @@ def test_what_dvc_would_skip_is_not_asked_again_unless_something_before_it_ran(s
     ("before", "after", "outcome"),
     [
         ({"data.json": "a1"}, {"data.json": "a1"}, "unchanged"),
-        ({"data.json": "a1"}, {"data.json": "b2"}, "ran"),
-        (None, {"data.json": "a1"}, "ran"),  # before, the file was not as dvc.lock has it
+        ({"data.json": "a1"}, {"data.json": "b2"}, "one"),
+        (None, {"data.json": "a1"}, "one"),  # before, the file was not as dvc.lock has it
     ],
 )
 def test_what_runs_each_time_is_unchanged_where_its_outputs_are(stages, monkeypatch, before, after, outcome):
-    """Then nothing that needs it is asked, and MLflow is left alone."""
+    """Then nothing that needs it is asked, and MLflow is left alone. Else, what needs it is looked at once more."""
     outputs = {} if before is None else {"prepare": before}
-    monkeypatch.setattr(dag, "look", lambda: Pipeline(DAG, set(DAG) - {"prepare"}, outputs))
+    unchanged = iter([{"train@a", "train@b", "report"}, {"train@b", "report"}])
+    monkeypatch.setattr(dag, "look", lambda names: Pipeline(DAG, next(unchanged), outputs, {"prepare": "look"}))
     monkeypatch.setattr(dag, "recorded_outputs", lambda stage: after)
     state = experiment(return_state=True)
     if outcome == "unchanged":
@@ -237,28 +238,28 @@ def test_what_runs_each_time_is_unchanged_where_its_outputs_are(stages, monkeypa
         assert state.message.startswith("0 ran, 0 cached, 4 unchanged")
         assert tasks(state) == dict.fromkeys(DAG, "Unchanged")
     else:
-        assert stages["ran"] == list(DAG)
-        assert state.message.startswith("4 ran") and "mlflow" in tasks(state)
+        assert stages["ran"] == ["prepare", "train@a", "report"]
+        assert state.message.startswith("3 ran, 0 cached, 1 unchanged") and "mlflow" in tasks(state)
 
 
 def test_a_stage_of_dvc_that_runs_each_time_is_unchanged_where_its_outputs_are(prefect, root, tmp_path, monkeypatch):
     """So says the flow, and what looks before it whether anything is to do. Here both look in this process."""
 
     def summary() -> str:
-        assert not up_to_date.stages([])
+        assert not up_to_date.stages(["default"], [])
         return experiment(return_state=True).message
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(root))
-    monkeypatch.setattr(dag, "_stages", lambda *look: dvc_internals.stages(look=bool(look)))
+    monkeypatch.setattr(dag, "_stages", lambda of, *look: dvc_internals.stages(look=bool(look)))
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
     (tmp_path / "dvc.yaml").write_text(EACH_TIME)
     (tmp_path / "source.txt").write_text("words")
     assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
     stages, commands = {"look": set(), "prepare": {"look"}}, {"look": "cat source.txt > seen.txt"}
-    assert dag.look() == (stages, {"prepare"}, {"look": dag.recorded_outputs("look")}, commands)
-    assert up_to_date.stages([]) == stages
+    assert dag.look(["default"]) == (stages, {"prepare"}, {"look": dag.recorded_outputs("look")}, commands)
+    assert up_to_date.stages(["default"], []) == stages
     assert experiment(return_state=True).message == "0 ran, 0 cached, 2 unchanged, 0 failed, 0 skipped"
     (tmp_path / "source.txt").write_text("other words")
     assert summary() == "2 ran, 0 cached, 0 unchanged, 0 failed, 0 skipped"
@@ -339,33 +340,26 @@ def test_a_run_whose_process_is_gone_is_set_to_crashed(stages):
 
 
 def test_overrides_are_in_place_before_the_dag_is_read_and_wrong_ones_run_nothing(stages, root, tmp_path, monkeypatch):
-    (tmp_path / "params.yaml").write_text((root / "tests" / "params.yaml").read_text())
+    file = tmp_path / "params.yaml"
+    file.write_bytes(before := (root / "tests" / "params.yaml").read_bytes())
     seen = []
-    monkeypatch.setattr(dag, "look", lambda: seen.append(params.read().experiment.seeds) or Pipeline(DAG, set(), {}))
-    assert experiment(["prepare"], ["experiment.seeds=[7]"], return_state=True).is_completed()
+    look = lambda names: seen.append(params.read().experiment.seeds) or Pipeline(DAG, set(), {})  # noqa: E731
+    monkeypatch.setattr(dag, "look", look)
+    stages["prepare"] = fail
+    assert experiment(["prepare"], overrides=["experiment.seeds=[7]"], return_state=True).is_failed()
     assert seen == [[7]]
+    assert file.read_bytes() == before.replace(b"seeds: [0, 1]", b"seeds: [7]")  # for good, whatever becomes of the run
     state = experiment(overrides=["experiment.seedz=[7]"], return_state=True)
     assert state.is_failed() and "did you mean seeds?" in state.message and stages["ran"] == ["prepare"]
     state = experiment(["nope"], return_state=True)
     assert state.is_failed() and state.message.startswith("no stage 'nope'")
 
 
-@pytest.mark.parametrize(("keep", "fails"), [(False, False), (True, False), (True, True)])
-def test_overrides_stay_only_where_the_run_succeeds_and_keeps_them(stages, root, tmp_path, keep, fails):
-    file = tmp_path / "params.yaml"
-    file.write_bytes(before := (root / "tests" / "params.yaml").read_bytes())
-    if fails:
-        stages["prepare"] = fail
-    state = experiment(["prepare"], ["experiment.seeds=[7]"], keep=keep, return_state=True)
-    assert state.is_failed() == fails
-    stay = keep and not fails
-    assert file.read_bytes() == (before.replace(b"seeds: [0, 1]", b"seeds: [7]") if stay else before)
-
-
-def test_the_form_says_what_becomes_of_overrides():
+def test_the_form_says_what_each_field_does():
     shown = experiment.parameters.properties
-    assert shown["keep"]["default"] is False
-    assert "At its end" in shown["overrides"]["description"] and "for good" in shown["keep"]["description"]
+    assert list(shown) == ["targets", "experiments", "overrides", "save_as", "jobs", "keep_going"]
+    assert all(field["description"] for field in shown.values())
+    assert "for good" in shown["overrides"]["description"] and "stays as it is" in shown["save_as"]["description"]
 
 
 @pytest.mark.parametrize(

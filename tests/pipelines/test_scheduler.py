@@ -64,6 +64,16 @@ def test_a_stage_that_pauses_leaves_its_slot_to_others_and_comes_back():
     assert back.wait(60)
 
 
+def test_what_two_experiments_have_by_the_same_name_never_runs_at_once():
+    scheduler = StageScheduler({"a": set(), "more/a": set(), "b": set(), "more/b": set()}, 4)
+    order = scheduler.order()
+    assert [next(order), next(order)] == ["a", "b"]
+    scheduler.ended("b", succeeded=True)
+    assert next(order) == "more/b"
+    scheduler.ended("a", succeeded=False)
+    assert next(order) == "more/a"
+
+
 def test_close_wakes_everybody():
     scheduler = StageScheduler({"a": set(), "b": set()}, 1)
     order = scheduler.order()

@@ -32,6 +32,11 @@ VARIANTS = ("baseline", "vlba", "alignformer")
 
 PIPELINE = """
 stages:
+  params:
+    cmd: python -m stages.params --resolve
+    always_changed: true
+    outs:
+      - results/params.json
   prepare:
     matrix:
       dataset: ${experiment.datasets}
@@ -48,9 +53,10 @@ stages:
       seed: ${experiment.seeds}
     cmd: python work.py train --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
     params:
-      - recipes.${experiment.recipe}
-      - variants.${item.variant}
-      - evaluation.protocol
+      - results/params.json:
+          - recipes.${experiment.recipe}
+          - variants.${item.variant}
+          - evaluation.protocol
     deps:
       - data/${item.dataset}
     outs:
@@ -67,7 +73,8 @@ stages:
       seed: ${experiment.seeds}
     cmd: python work.py evaluate --dataset ${item.dataset} --variant ${item.variant} --seed ${item.seed}
     params:
-      - evaluation
+      - results/params.json:
+          - evaluation
     deps:
       - results/models/${item.dataset}/${item.variant}/${item.seed}/config.json
       - results/models/${item.dataset}/${item.variant}/${item.seed}/model.safetensors
@@ -83,9 +90,10 @@ stages:
       dataset: ${experiment.datasets}
     cmd: python work.py ablate --dataset ${item.dataset}
     params:
-      - experiment.variants
-      - experiment.seeds
-      - experiment.reference
+      - results/params.json:
+          - experiment.variants
+          - experiment.seeds
+          - experiment.reference
     deps:
       - results/scores/${item.dataset}
       - supported.txt
@@ -94,7 +102,8 @@ stages:
   report:
     cmd: python work.py report
     params:
-      - experiment
+      - results/params.json:
+          - experiment
     deps:
       - results/comparison
     outs:
@@ -479,7 +488,7 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
 
 def test_a_comparison_is_of_each_variant_with_each_seed(project):
     entry = keys.locked_entries()["ablate@scenes"]
-    entry["params"]["params.yaml"]["experiment.seeds"] = [0, 1]
+    entry["params"]["results/params.json"]["experiment.seeds"] = [0, 1]
     (comparison,) = recorded.comparisons({"ablate@scenes": entry})
     assert comparison.runs == [Run("scenes", variant, seed) for variant in VARIANTS for seed in (0, 1)]
 
@@ -489,6 +498,7 @@ def test_a_comparison_of_other_scores_is_left_out(synced):
     with Path("work.py").open("a") as script:
         script.write("\n# another\n")
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("epochs: 5", "epochs: 6", 1))
+    repro("params", single_item=True)
     repro("train@scenes-vlba-1", single_item=True)
     lines = said()
     assert any(line.startswith("ablate@scenes: its comparison is not of the trainings") for line in lines)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -187,7 +188,7 @@ def test_an_interrupted_run_says_what_stays_and_how_to_go_on(clock):
 def test_the_headline_is_that_of_the_report(root, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (said,) = closing.headlines()
+    (said,) = closing.headlines(Path("reports/index.html"))
     assert len(said) > 80 and (root / "reports/tables/scenes.md").read_text().startswith(f"{said} ")
     words = closing.up_to_date(["prepare@scenes", "report"], "Done.")
     assert words.splitlines() == ["Done.", "", said, "", "report: reports/index.html", "models and runs: make ui"]

@@ -11,6 +11,7 @@ from stages.data import prepared
 from stages.drawing import mask_comparison
 from stages.report.dataset_numbers import ReportError
 from stages.report.dataset_results import DatasetResults
+from stages.runtime import experiments
 
 EXPRESSIONS = 12
 EXTREMES = 6  # expressions of a gallery that shows one end
@@ -173,7 +174,7 @@ def _open(dataset: str, instance: pd.Series) -> Image.Image:
     except ValueError as error:
         raise ReportError(
             f"{instance['image']} (annotation {instance.name} of {dataset}) cannot be read: {error}. "
-            f"Make the dataset again with: dvc repro -f -s prepare@{dataset}"
+            f"Make the dataset again with: {experiments.dvc('repro -f -s', f'prepare@{dataset}')}"
         ) from error
 
 

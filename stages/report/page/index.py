@@ -18,6 +18,7 @@ from stages.report.page.sections import DatasetSection
 from stages.report.page.settings import plain
 from stages.report.provenance import COMMAND
 from stages.report.tables import captions, comparison_tables, contrast_tables, cost_tables, published, slice_tables
+from stages.runtime.experiments import DEFAULT
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
 from stages.statistics.comparison import SUPPORTED
@@ -28,7 +29,13 @@ OPEN_GALLERIES = 3  # the others are folded
 OPEN_WORDS = 1  # expressions whose attention is not folded
 
 
-def render(params: Params, datasets: list[DatasetResults], shown: dict[str, DatasetSection], provenance: dict) -> str:
+def render(
+    params: Params,
+    datasets: list[DatasetResults],
+    shown: dict[str, DatasetSection],
+    provenance: dict,
+    links: dict,
+) -> str:
     """The page as HTML.
 
     Args:
@@ -36,6 +43,7 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         datasets: the results, in the order in which they appear.
         shown: dataset name -> what is shown of it.
         provenance: what the report was made of, as `provenance.collect` returns it.
+        links: `experiment`, the name of this one, and `reports`, `name` and `about` of others.
     """
     return template(Path(__file__).with_name("index.html.j2")).render(
         experiment=params.experiment,
@@ -51,6 +59,8 @@ def render(params: Params, datasets: list[DatasetResults], shown: dict[str, Data
         regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
         provenance=provenance,
+        name=None if links["experiment"] == DEFAULT else links["experiment"],
+        others=links["reports"],
     )
 
 

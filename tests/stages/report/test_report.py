@@ -19,7 +19,7 @@ from stages.report import assemble, dataset_results, writing
 from stages.report.__main__ import main as report
 from stages.report.figures import gallery
 from stages.report.tables import latex
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
 from tests.stages.diagnose import diagnosis_inputs
@@ -70,6 +70,7 @@ def build(
                 build_run(name, variant, seed, quality[variant], protocol)
         report_inputs.write_results(read_params(), name)
         diagnosis_inputs.write(name, variants, seeds)
+    layout.LINKS.write_text(experiments.links())
 
 
 def build_dataset(name: str, width: int, height: int, per_split: int, splits: tuple[str, ...], summary: dict) -> None:

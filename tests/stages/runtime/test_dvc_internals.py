@@ -133,6 +133,20 @@ def test_dvc_knows_nothing_of_stages_while_its_lock_is_held(project):
     assert len(found) == 3 and not any(stage.unchanged or stage.outputs for stage in found)
 
 
+def test_dvc_stages_are_looked_at_when_another_process_has_written_its_file(project, monkeypatch):
+    from dvc.lock import Lock
+
+    whole, take = LOCK.read_text(), Lock.lock
+
+    def written_by_then(lock: Lock) -> None:
+        LOCK.write_text(whole)
+        take(lock)
+
+    LOCK.write_text(whole[: len(whole) // 2])
+    monkeypatch.setattr(Lock, "lock", written_by_then)
+    assert {stage.name for stage in dvc_internals.stages(look=True) if stage.unchanged} == {"first", "last"}
+
+
 def test_dvc_gives_the_lock_entry_that_it_will_write(project):
     entry = {name: value for name, value in entries()["last"].items() if name != "outs"}
     assert entry["params"] == {"params.yaml": {"words": "no"}}

@@ -219,7 +219,7 @@ def test_a_folder_without_weights_or_with_others_is_an_error(folders, small_para
 @torch.no_grad()
 @pytest.mark.skipif(not SHARED.exists(), reason="the pretrained encoders are not in ../shared/weights")
 def test_the_recipe_photographs_reads_its_weights(small_params, root):
-    chosen = params.read(root / "tests" / "params.yaml").recipes["photographs"]
+    chosen = params.read(root / "experiments/photographs/params.yaml").recipes["photographs"]
     weights = {part: SHARED / Path(getattr(chosen.model, part).weights).name for part in ("vision", "text")}
     model, processor = built(recipe(small_params, weights["vision"], weights["text"], chosen.model.vision.frozen))
     model.eval()

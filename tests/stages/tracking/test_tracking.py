@@ -3,11 +3,9 @@
 import ast
 import json
 import logging
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -309,22 +307,17 @@ def test_the_own_database_named_in_the_environment_is_the_own(migrated, monkeypa
         assert client.get_experiment(experiment_id).artifact_location == (migrated / "mlartifacts").as_uri()
 
 
-def train_until_killed(told) -> None:
-    with live.training_run("scenes", "vlba", 0, {}):
-        told.send("training")
-        signal.pause()
-
-
+@pytest.mark.programs
 def test_status_after_sigterm(migrated):
-    context = multiprocessing.get_context("fork")
-    heard, told = context.Pipe(duplex=False)
-    process = context.Process(target=train_until_killed, args=(told,))
-    process.start()
-    told.close()
-    assert heard.recv() == "training"
+    script = (
+        "import signal; from stages.tracking import live\n"
+        "with live.training_run('scenes', 'vlba', 0, {}):\n"
+        "    print('training', flush=True); signal.pause()\n"
+    )
+    process = python("-c", script, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == "training\n"
     process.terminate()
-    process.join()
-    assert process.exitcode == 143
+    assert process.wait() == 143
     assert read_runs()["vlba-0"].info.status == "KILLED"
 
 
