@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = held.chosen(options.experiment, options.targets)
         with held.held(chosen, options.set, options.save_as, print) as names:
             if experiments.DEFAULT in names and layout.PARAMS.exists():
-                params.check_or_exit()
+                params.require_schema()
             if not _is_up_to_date(names, options.targets, began):
                 _run(options, names, _command(arguments, options), began)
     except (OverrideError, DagError, ExperimentError) as error:

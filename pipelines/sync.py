@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.mlflow.sync import sync
-from stages.runtime import experiments, keys, layout, parent, startup
+from stages.runtime import experiments, keys, parent, startup
 from stages.runtime.errors import UserError
 from stages.runtime.experiments import ExperimentError
 from stages.runtime.warm import OWNER
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _with_results() -> list[str]:
     """The default experiment, and the others that have a `dvc.lock`."""
     default, *others = experiments.names()
-    return [default, *(name for name in others if (layout.root() / experiments.folder(name) / keys.LOCK).exists())]
+    return [default, *(name for name in others if (experiments.place(name) / keys.LOCK).exists())]
 
 
 def _synced(name: str) -> bool:

@@ -31,6 +31,11 @@ class Pipeline(NamedTuple):
     outputs: dict[str, dict[str, str]]
     commands: dict[str, str] = {}  # noqa: RUF012 (never changed)
 
+    @property
+    def settled(self) -> set[str]:
+        """The stages that have nothing to make, as far as a look can tell."""
+        return self.unchanged | set(self.commands)
+
 
 class DagError(Exception):
     """The DAG cannot be read, or a target is not in it; the message names the way out."""

@@ -37,8 +37,7 @@ class FlowRun:
 
     def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool, viewer: Viewer):
         self.stages = stages
-        settled = pipeline.unchanged | set(pipeline.commands)  # as far as the look can tell
-        self.progress = Progress(stages, progress.stale(stages, settled), jobs, viewer)
+        self.progress = Progress(stages, progress.stale(stages, pipeline.settled), jobs, viewer)
         self.scheduler = StageScheduler(stages, jobs)
         self.cancelled = False
         self._pipeline = pipeline
@@ -144,8 +143,7 @@ class FlowRun:
         of = dict.fromkeys(stage_name.split(stage)[0] for stage in self._pipeline.dag)
         self._pipeline = self._pipeline._replace(unchanged=dag.look(list(of)).unchanged)
         self._looked_after.add(ran)
-        settled = self._pipeline.unchanged | set(self._pipeline.commands)
-        self.progress.stale = progress.stale(self.stages, settled)
+        self.progress.stale = progress.stale(self.stages, self._pipeline.settled)
 
     def _pause(self, stage: str, error: Exception, say: Say) -> None:
         """Wait before Prefect tries the stage again. Its own pause would keep the slot, and ignore Ctrl-C."""

@@ -59,7 +59,7 @@ def _schema(writes: bool) -> str:
     if params.has_schema():
         return "up to date"
     if not writes:
-        raise ParamsError(f"{SCHEMA} is stale: run python -m stages.params")
+        params.require_schema()
     with atomic_write(SCHEMA) as partial:
         partial.write_text(params.schema(), encoding="utf-8")
     return "new"

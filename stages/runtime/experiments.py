@@ -33,6 +33,11 @@ def folder(name: str) -> Path:
     return Path() if name == DEFAULT else layout.EXPERIMENTS / name
 
 
+def place(name: str) -> Path:
+    """The same folder, relative to the current one."""
+    return Path(os.path.relpath(layout.root() / folder(name)))
+
+
 def names() -> list[str]:
     """The experiments of the project, the default one first."""
     found = (layout.root() / layout.EXPERIMENTS).glob(f"*/{layout.PARAMS}")
@@ -56,7 +61,7 @@ def check(name: str) -> None:
 def enter(name: str) -> None:
     """Make its folder the current one. Raises ExperimentError as `check`."""
     check(name)
-    os.chdir(layout.root() / folder(name))
+    os.chdir(place(name))
 
 
 def dvc(command: str, *stages: str, of: str | None = None) -> str:
@@ -83,7 +88,7 @@ def add_option(parser: argparse.ArgumentParser) -> None:
 class _Enter(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         try:
-            enter(values)
+            enter(str(values))
         except ExperimentError as error:
             parser.error(str(error))
 
@@ -97,7 +102,7 @@ def text_from(model: str, name: str) -> str:
     check(model)
     text = (folder(model) / layout.PARAMS).read_text(encoding="utf-8")
     if model == DEFAULT:
-        text = re.search(r"^experiment:.*?(?=^[^\s#]|\Z)", text, re.MULTILINE | re.DOTALL)[0]
+        text = "".join(re.findall(r"^experiment:.*?(?=^[^\s#]|\Z)", text, re.MULTILINE | re.DOTALL))
     own = re.sub(r"\A(#.*\n)*", "", text).strip()
     return (
         f"# Experiment {name}. What is not here is as in ../../{layout.PARAMS}, with its comments.\n"

@@ -481,12 +481,10 @@ def read_or_exit(path: Path | None = None) -> Params:
         exit_with(error)
 
 
-def check_or_exit() -> Params:
-    """`read_or_exit`, and the same exit where the project's schema is not that of this code."""
-    settings = read_or_exit()
+def require_schema() -> None:
+    """Raises ParamsError where the project's schema is not that of this code."""
     if not has_schema():
-        exit_with(ParamsError(f"{SCHEMA} is stale: run python -m stages.params"))
-    return settings
+        raise ParamsError(f"{SCHEMA} is stale: run python -m stages.params")
 
 
 def has_schema() -> bool:

@@ -30,11 +30,11 @@ def how_to_train(run: Run, of: str | None = None) -> str:
     """
     name = of or experiments.current()
     command = f"`{experiments.dvc('repro', run.stage('train'), of=name)}` trains it"
-    if name != experiments.DEFAULT and not (layout.root() / experiments.folder(name) / experiments.DAG).exists():
+    if name != experiments.DEFAULT and not (experiments.place(name) / experiments.DAG).exists():
         command = f"`python -m pipelines.experiment {name}/{run.stage('train')}` trains it"
     file = experiments.folder(name) / layout.PARAMS
     try:
-        experiment = params.read(layout.root() / file).experiment
+        experiment = params.read(experiments.place(name) / layout.PARAMS).experiment
     except params.ParamsError:
         return command
     lists = {"datasets": experiment.datasets, "variants": experiment.variants, "seeds": experiment.seeds}

@@ -1,6 +1,5 @@
 """The folder of a model that is named as a folder, as a run of an experiment or as a model of MLflow."""
 
-import os
 import re
 import sqlite3
 from pathlib import Path
@@ -34,7 +33,7 @@ def folder(name: str) -> Path:
     if Path(name, "config.json").is_file():
         return Path(name)
     of, run = _run(name)
-    if run and ((place := _folder(of) / layout.model(*run)) / "config.json").is_file():
+    if run and ((place := experiments.place(of) / layout.model(*run)) / "config.json").is_file():
         return place
     if registered := REGISTERED.fullmatch(name):
         return _downloaded(f"models:/{registered[1] or registered[2]}")
@@ -59,14 +58,9 @@ def runs_here() -> list[str]:
 
 
 def _runs(experiment: str) -> list[str]:
-    found = _folder(experiment).glob(f"{layout.RESULTS}/models/*/*/*/model.safetensors")
+    found = experiments.place(experiment).glob(f"{layout.RESULTS}/models/*/*/*/model.safetensors")
     prefix = [] if experiment == experiments.current() else [experiment]
     return ["/".join([*prefix, *path.parts[-4:-1]]) for path in sorted(found)]
-
-
-def _folder(experiment: str) -> Path:
-    """The folder of an experiment, from the current one."""
-    return Path(os.path.relpath(layout.root() / experiments.folder(experiment)))
 
 
 def _run(name: str) -> tuple[str, Run | None]:

@@ -187,9 +187,7 @@ def computed(programs, tmp_path_factory) -> Path:
         enter(folder, patch)
         Repo.init(no_scm=True).close()
         repro()
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "unused")
-        with store.opened():
-            pass
+        make_empty_database(patch)
     return folder
 
 
@@ -225,6 +223,13 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     patch.setenv("PYTHONPATH", str(ROOT))  # for the stages
     patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     return folder
+
+
+def make_empty_database(patch: pytest.MonkeyPatch) -> None:
+    """To copy, as making one takes seconds."""
+    patch.setenv("MLFLOW_EXPERIMENT_NAME", "unused")
+    with store.opened():
+        pass
 
 
 def repro(target: str | None = None, **options) -> None:

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import psutil
@@ -17,7 +16,7 @@ from stages.runtime import experiments, keys
 from stages.serving import source
 from stages.tracking import live, owner, store
 from tests import mlflow_state
-from tests.pipelines.test_sync import PIPELINE, WORK
+from tests.pipelines.test_sync import PIPELINE, WORK, enter, make_empty_database, repro
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAMPIONS = {"default": "alignformer-scenes-small-original", "more": "alignformer-more-scenes-small-original"}
@@ -44,18 +43,13 @@ def computed(programs, tmp_path_factory) -> Path:
     set_params(folder, experiment__variants=["baseline", "vlba"], experiment__highlight="vlba", experiment__seeds=[1])
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)
-        patch.setenv("PYTHONPATH", str(ROOT))  # for the stages
-        patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         Repo.init(no_scm=True).close()
         experiments.make("more", MORE)
         for name in files:
             Path("experiments/more", name).symlink_to(f"../../{name}")
         for dag in ("dvc.yaml", "experiments/more/dvc.yaml"):
-            with Repo() as repo:
-                repo.reproduce(dag)
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "unused")
-        with store.opened():
-            pass
+            repro(dag)
+        make_empty_database(patch)
     return folder
 
 
@@ -82,13 +76,6 @@ def synced(synced_once, tmp_path, monkeypatch, capsys) -> Path:
     utils._artifact_repos_cache.clear()  # by the ids of runs, which are those of other copies
     capsys.readouterr()
     return enter(shutil.copytree(synced_once, tmp_path / "project", symlinks=True), monkeypatch)
-
-
-def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    patch.chdir(folder)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_STAGE"):
-        patch.delenv(name, raising=False)
-    return folder
 
 
 def held() -> dict[str, dict]:
