@@ -26,17 +26,19 @@ class OneExpressionPerRef(Sampler):
     """For each epoch one random expression of each ref, in random order; seed and epoch determine it.
 
     Args:
-        rows: the table of expressions, with a column ref_id.
+        rows: the table of expressions, with columns ref_id and image_id.
         seed: the run's.
+        by_image: the images come in random order, and all refs of an image follow each other.
 
     Attributes:
         epoch: the one to serve.
         done: how many of its first expressions to leave out, because they were served before a break.
     """
 
-    def __init__(self, rows: pd.DataFrame, seed: int):
+    def __init__(self, rows: pd.DataFrame, seed: int, by_image: bool = False):
         _, self.counts = np.unique(rows["ref_id"], return_counts=True)
         self.by_ref = np.argsort(rows["ref_id"].to_numpy(), kind="stable")
+        self.images = pd.factorize(rows["image_id"])[0] if by_image else None
         self.seed = seed
         self.epoch, self.done = 0, 0
 
@@ -47,7 +49,11 @@ class OneExpressionPerRef(Sampler):
         random = np.random.default_rng((self.seed, self.epoch))
         firsts = self.counts.cumsum() - self.counts
         chosen = self.by_ref[firsts + random.integers(self.counts)]
-        return iter(chosen[random.permutation(len(chosen))][self.done :].tolist())
+        chosen = random.permutation(chosen)
+        if self.images is not None:
+            rank = random.permutation(self.images.max() + 1)
+            chosen = chosen[np.argsort(rank[self.images[chosen]], kind="stable")]
+        return iter(chosen[self.done :].tolist())
 
 
 class WholeImages(Sampler):

@@ -54,7 +54,7 @@ def report(run: Run, settings: Params) -> str:
     model, training, workers = setup.recipe.model, setup.recipe.training, settings.machine.workers
     accelerator = processes.accelerator(training.precision)
     parts = by_part(setup.model.to(accelerator.device), setup.train.one_sample(model.max_words, accelerator.device))
-    sampler = OneExpressionPerRef(setup.train.rows, run.seed)
+    sampler = OneExpressionPerRef(setup.train.rows, run.seed, training.by_image)
     first, later = loading(setup.train, list(sampler), training.batch_size)
     cost = step_cost(setup, list(sampler), accelerator)
     validation = training.epochs * len(setup.val) * scoring(setup)

@@ -229,6 +229,13 @@ class Model(Section):
 class Training(Section):
     epochs: Annotated[int, Field(gt=0)]
     batch_size: Annotated[int, Field(gt=0)]
+    by_image: bool = Field(
+        default=False, description="all refs of an image follow each other, so a batch has few images"
+    )
+    averaging: Fraction = Field(
+        default=0,
+        description="decay per step of the moving average of weights that is validated and kept; 0: the weights",
+    )
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="learning rate of the two encoders, if it differs"

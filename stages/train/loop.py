@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.alignformer import AlignFormer
 from models.parallel import convert_batch_norm, set_part
@@ -40,7 +41,8 @@ def fit(
         workers: processes that load images; 0: this process does. Changes no result.
 
     Returns:
-        The model with the weights of the best epoch by `training.select_by` on val, and the history, one row per epoch.
+        The model with the kept weights (`training.averaging`) of the best epoch by `training.select_by` on val, and the
+        history, one row per epoch.
 
     Raises:
         NonFiniteLossError: the loss of a step is infinite or not a number.
@@ -50,7 +52,7 @@ def fit(
     accelerator = processes.accelerator(training.precision)
     if training.channels_last:
         model.to(memory_format=torch.channels_last)
-    sampler = OneExpressionPerRef(train.rows, seed)
+    sampler = OneExpressionPerRef(train.rows, seed, training.by_image)
     batches = train.loader(training.batch_size, sampler, workers, processes.share())
     optimizer = build_optimizer(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))
@@ -64,7 +66,8 @@ def fit(
         if accelerator.is_main_process:
             log({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
 
-    state = State(model, optimizer, scheduler, accelerator.scaler)
+    average = moving_average(model, training.averaging) if training.averaging else None
+    state = State(model, optimizer, scheduler, accelerator.scaler, average)
     if checkpoints and (file := checkpoints.resume(state)):
         accelerator.print(f"resuming at {_place(state, training.epochs, len(batches))}, from {file}", flush=True)
     for row in state.history:
@@ -91,11 +94,13 @@ def fit(
             state.learning_rate = scheduler.get_last_lr()[0]
             scheduler.step()
             optimizer.zero_grad()
+            if average:
+                average.update_parameters(model)
             state.step += 1
             if checkpoints and losses.known and checkpoints.due():
                 checkpoints.save(state)
         losses.fetch()
-        metrics = summarise(score(model, val, protocol, training.batch_size * 2, workers), protocol)
+        metrics = summarise(score(state.kept, val, protocol, training.batch_size * 2, workers), protocol)
         row = _row(state, len(sampler), metrics)
         accelerator.print(
             f"epoch {state.epoch}/{training.epochs}: loss {row['loss']:.4f}, "
@@ -108,6 +113,14 @@ def fit(
             checkpoints.save(state)
     model.load_state_dict(state.best_weights)
     return model, state.history
+
+
+def moving_average(model: AlignFormer, decay: float) -> AveragedModel:
+    """The exponential moving average of weights and of the batch norms' statistics, which begins after the first step.
+
+    Averages of weights generalise better (Izmailov et al. 2018).
+    """
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _row(state: State, samples: int, metrics: dict[str, float]) -> dict[str, float]:

@@ -11,10 +11,11 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from stages.runtime.processes import here
 
-PARTS = ("model", "optimizer", "scheduler", "scaler")
+PARTS = ("model", "optimizer", "scheduler", "scaler", "average")
 PROGRESS = ("epoch", "step", "totals", "learning_rate", "history", "best", "best_weights")
 
 
@@ -24,18 +25,20 @@ class State:
 
     Attributes:
         scaler: of the gradients in fp16; None in other precisions.
+        average: the moving average of the weights; None where the weights themselves are validated and kept.
         epoch: the current epoch, from 1.
         step: how many steps of the current epoch are done.
         totals: (3,) float64, sums over the epoch's samples so far: loss, mask loss, contrastive loss.
         learning_rate: of the last step.
         history: one row per finished epoch.
-        best, best_weights: the best metric so far, and the weights of that epoch, on the CPU.
+        best, best_weights: the best metric so far, and the kept weights of that epoch, on the CPU.
     """
 
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
     scaler: GradScaler | None = None
+    average: AveragedModel | None = None
     epoch: int = 1
     step: int = 0
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
@@ -44,12 +47,17 @@ class State:
     best: float = -math.inf
     best_weights: dict[str, torch.Tensor] | None = None
 
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is validated and kept."""
+        return self.average.module if self.average else self.model
+
     def end_epoch(self, row: dict[str, float], metric: float) -> None:
         """Finish an epoch after its validation; keep its weights if its metric is above that of all earlier epochs."""
         self.history.append(row)
         if metric > self.best:
             self.best = metric
-            self.best_weights = {name: value.to("cpu", copy=True) for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.to("cpu", copy=True) for name, value in self.kept.state_dict().items()}
         self.epoch, self.step, self.totals = self.epoch + 1, 0, torch.zeros_like(self.totals)
 
     def content(self) -> dict:

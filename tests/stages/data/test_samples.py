@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import Counter
 from dataclasses import dataclass, fields
-from itertools import cycle
+from itertools import cycle, groupby
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -74,6 +74,24 @@ def test_every_expression_is_drawn_about_equally_often(refs):
     for row, size in enumerate(sizes):
         spread = np.sqrt(epochs / size * (1 - 1 / size))
         assert abs(counts[row] - epochs / size) <= 4.5 * spread, row
+
+
+def test_by_image_an_image_has_its_refs_in_a_row(refs):
+    """Images and the refs of an image are in random order; expressions are drawn as without."""
+    refs["image_id"] = refs["ref_id"] % 3
+    orders = set()
+    for number in range(60):
+        sampler = OneExpressionPerRef(refs, 0, by_image=True)
+        sampler.epoch = number
+        drawn = list(sampler)
+        assert sorted(drawn) == sorted(epoch(refs, 0, number))
+        sampler.done = 3
+        assert list(sampler) == drawn[3:]
+        images = [image for image, _ in groupby(refs["image_id"].iloc[drawn])]
+        assert sorted(images) == [0, 1, 2]
+        of_first = refs.iloc[drawn].query("image_id == 0")["ref_id"]
+        orders.add((tuple(images), tuple(of_first)))
+    assert len({images for images, _ in orders}) == len({refs for _, refs in orders}) == 6
 
 
 def test_every_ref_comes_first_at_some_time(refs):

@@ -111,6 +111,7 @@ class Bench:
 def bench(squares, small_params, tmp_path, monkeypatch) -> Bench:
     recipe = params.Params.model_validate(small_params).recipes["small"]
     changes = {"epochs": EPOCHS, "batch_size": 2, "learning_rate": 5e-3, "warmup": 0.1, "precision": "no"}
+    changes |= {"averaging": 0.5, "by_image": True}
     return Bench(squares, recipe.training.model_copy(update=changes), tmp_path / "checkpoints", monkeypatch)
 
 
@@ -209,7 +210,7 @@ def test_what_was_done_is_said_and_its_samples_are_not_loaded_again(bench, broke
     newest = f"{bench.folder}/a/00002-00000001-"
     assert f"resuming at epoch 2, step 1 of {STEPS}, from {newest}" in capsys.readouterr().out
     assert len(read) == EPOCHS * STEPS - STEPS - 1
-    sampler = OneExpressionPerRef(bench.squares.prepared.split("train"), 3)
+    sampler = OneExpressionPerRef(bench.squares.prepared.split("train"), 3, by_image=True)
     sampler.epoch = 2
     assert read[0] == list(sampler)[-2:]
 

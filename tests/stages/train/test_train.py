@@ -15,6 +15,7 @@ from stages.data import prepared
 from stages.runtime import layout, params, processes
 from stages.runtime.params import Training
 from stages.runtime.run import Run
+from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS
 from stages.setup.optimizer import build_optimizer, schedule
 from stages.tracking import live
@@ -166,6 +167,35 @@ def test_the_weights_of_the_best_epoch_are_returned(squares, training, monkeypat
         for name, value in returned.state_dict().items():
             assert torch.equal(value, snapshots[best][name]), name
         assert any(not torch.equal(value, snapshots[1][name]) for name, value in snapshots[best].items())
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(squares, training, monkeypatch):
+    """a_1 = w_1, then a_t = decay a_(t-1) + (1 - decay) w_t, for weights and for the statistics of batch norms."""
+    decay, averages, validated = 0.7, [], []
+    model, score = squares.model(), loop.score
+    step = torch.optim.lr_scheduler.LambdaLR.step
+
+    def stepping(scheduler, *arguments):
+        step(scheduler, *arguments)
+        if scheduler.last_epoch:  # torch makes a step of its own at the start
+            weights = {name: value.double().clone() for name, value in model.state_dict().items()}
+            before = averages[-1] if averages else weights
+            averages.append({name: decay * before[name] + (1 - decay) * value for name, value in weights.items()})
+
+    def scoring(scored, *arguments):
+        validated.append(copy.deepcopy(scored.state_dict()))
+        return score(scored, *arguments)
+
+    monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", stepping)
+    monkeypatch.setattr(loop, "score", scoring)
+    monkeypatch.setattr(loop, "summarise", lambda *_: {**dict.fromkeys(METRICS, 0.0), "mIoU": len(validated) / 10})
+    kept, _ = fit_squares(squares, training.model_copy(update={"averaging": decay}), model)
+    steps = len(averages) // training.epochs
+    for found, expected in zip(
+        [*validated, kept.state_dict()], [*averages[steps - 1 :: steps], averages[-1]], strict=True
+    ):
+        for name, value in found.items():
+            torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_history_and_log_get_one_row_per_epoch(squares, training):
