@@ -232,7 +232,7 @@ class Training(Section):
     by_image: bool = Field(
         default=False, description="all refs of an image follow each other, so a batch has few images"
     )
-    averaging: Fraction = Field(
+    averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
         description="decay per step of the moving average of weights that is validated and kept; 0: the weights",
     )
