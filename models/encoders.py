@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import (
     AutoModel,
     Dinov2Config,
@@ -134,24 +135,41 @@ class Dinov2Levels(nn.Module):
         return self.encoder.encoder.layer[start:end]
 
 
+class PositionEmbedding(nn.Module):
+    """A learned vector for each position of a grid of side x side, interpolated to other grids."""
+
+    def __init__(self, dim: int, side: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dim, side, side))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) -> the same with the vector of its position added to each pixel."""
+        return maps + F.interpolate(self.weight, size=maps.shape[-2:], mode="bilinear", align_corners=False)
+
+
 class ResNetLevels(nn.Module):
-    """A ResNet. Its levels in sequence compute what `ResNetBackbone` does."""
+    """A ResNet. Its levels in sequence compute what `ResNetBackbone` does.
+
+    Where the configuration has `position_grid`, the side of a grid, a position embedding is added behind the stem.
+    """
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
         self.encoder: Any = ResNetModel(config)
+        side = getattr(config, "position_grid", None)
+        self.positions = PositionEmbedding(config.embedding_size, side) if side else nn.Identity()
         self.dims = [*self.encoder.config.hidden_sizes]
         self.upsampling = [1] * len(self.dims)
 
     def embed(self, pixel_values: torch.Tensor) -> Grid:
-        return _flat(self.encoder.embedder(pixel_values))
+        return _flat(self.positions(self.encoder.embedder(pixel_values)))
 
     def level(self, index: int, grid: Grid) -> Grid:
         maps = grid.tokens.unflatten(1, grid.size).permute(0, 3, 1, 2)  # (B, C, h, w), channels last in memory
         return _flat(self.encoder.encoder.stages[index](maps))
 
     def parts(self, index: int) -> list[nn.Module]:
-        return [*([] if index else [self.encoder.embedder]), self.encoder.encoder.stages[index]]
+        return [*([] if index else [self.encoder.embedder, self.positions]), self.encoder.encoder.stages[index]]
 
 
 def _flat(maps: torch.Tensor) -> Grid:

@@ -173,6 +173,7 @@ class ResNetVision(Section):
     stem: Annotated[int, Field(gt=0, description="channels of the stem")]
     channels: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="of each level")]
     depths: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1, description="blocks of each level")]
+    absolute_positions: bool = Field(description="learn a position embedding for each pixel of the stem's grid")
 
     @property
     def levels(self) -> int:

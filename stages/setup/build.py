@@ -1,5 +1,7 @@
 """A recipe, a variant and a training split -> a model and its processor."""
 
+import math
+
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import BertNormalizer
@@ -98,7 +100,11 @@ def vision_config(recipe: Model) -> PreTrainedConfig:
     match recipe.vision:
         case ResNetVision() as vision:
             return ResNetConfig(
-                embedding_size=vision.stem, hidden_sizes=vision.channels, depths=vision.depths, layer_type="basic"
+                embedding_size=vision.stem,
+                hidden_sizes=vision.channels,
+                depths=vision.depths,
+                layer_type="basic",
+                position_grid=math.ceil(recipe.image_size / 4) if vision.absolute_positions else None,
             )
         case SwinVision() as vision:
             return SwinConfig(

@@ -117,6 +117,24 @@ def test_resnet_by_levels_equals_the_backbone(size):
 
 
 @torch.no_grad()
+def test_a_resnet_with_positions_adds_a_vector_by_position_behind_the_stem():
+    """On another grid, the vector between two positions is the mean of theirs."""
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", position_grid=4)
+    levels = randomise(vision_encoder(config))
+    for side in (4, 8):
+        images = torch.randn(2, 3, 4 * side, 4 * side)
+        added = levels.embed(images).tokens - levels.encoder.embedder(images).flatten(2).transpose(1, 2)
+        added = added.unflatten(1, (side, side))  # (2, side, side, 4)
+        weight = levels.positions.weight[0].permute(1, 2, 0)  # (4, 4, 4)
+        torch.testing.assert_close(added[0], added[1], rtol=1e-5, atol=1e-5)
+        if side == 4:
+            torch.testing.assert_close(added[0], weight, rtol=1e-5, atol=1e-5)
+        else:  # rows 3 and 4 lie a quarter to each side of the middle between rows 1 and 2
+            middle = (added[0, 3, 0] + added[0, 4, 0]) / 2
+            torch.testing.assert_close(middle, (weight[1, 0] + weight[2, 0]) / 2, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_text_encoder_equals_bert_and_has_no_pooler():
     config = BertConfig(vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)
     text = randomise(text_encoder(config))

@@ -40,10 +40,10 @@ def clone(root, tmp_path, monkeypatch):
             1,
         ),
         (
-            "recipes.small.model.vision={kind: resnet, stem: 8, channels: [8], depths: [1]}",
+            "recipes.small.model.vision={kind: resnet, stem: 8, channels: [8], depths: [1], absolute_positions: false}",
             ("recipes", "small", "model", "vision"),
-            {"kind": "resnet", "stem": 8, "channels": [8], "depths": [1]},
-            6,
+            {"kind": "resnet", "stem": 8, "channels": [8], "depths": [1], "absolute_positions": False},
+            7,
         ),
         (
             "variants.new={vlba: none, contrastive: none, contrastive_weight: 0.0, temperature: 0.05}",
