@@ -13,8 +13,10 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from benchmarks.clones import tiny
+from stages.runtime import kernels
 from tests.project import Watched, clone
 
+kernels.hold()
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # there are more test processes than cores, so threads would slow each other down

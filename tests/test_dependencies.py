@@ -15,7 +15,7 @@ NO_OUTPUT_FOLLOWS_FROM = {
     "stages.runtime",  # names and places, how outputs are written and guarded; parameters are `params` in dvc.yaml
     "stages.tracking",  # what is logged to MLflow
 }
-BUT_FROM = {"stages.runtime.processes", "stages.runtime.refer_sets"}
+BUT_FROM = {"stages.runtime.kernels", "stages.runtime.processes", "stages.runtime.refer_sets"}
 STAGES = ["prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"]
 
 

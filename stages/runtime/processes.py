@@ -19,11 +19,6 @@ ENGINES = {  # variables that accelerate's own settings turn into, and what trai
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
 }
-ROUNDING = (  # beginnings of variables by which torch and its libraries choose kernels and precision
-    *("ATEN_", "CUBLAS", "CUDNN_", "DISABLE_ADDMM_", "DNNL_", "MKL_", "NVIDIA_TF32_OVERRIDE", "ONEDNN_", "OPENBLAS_"),
-    *("PYTORCH_TUNABLEOP_", "TORCH_ALLOW_TF32_", "TORCH_BLAS_", "TORCH_CUDNN_", "TORCHDYNAMO_", "TORCHINDUCTOR_"),
-)
-NOT_ROUNDING = ("_NUM_THREADS", "_VERBOSE", "_CACHE_DIR")  # ends of others; `training.threads` sets the threads
 
 
 class ProcessShare(NamedTuple):
@@ -98,12 +93,6 @@ def accelerator(precision: str) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-
-
-def rounding_settings() -> dict[str, str]:
-    """The user's variables by which torch and its libraries round otherwise, see `ROUNDING`, by name."""
-    names = sorted(name for name in os.environ if name.startswith(ROUNDING) and not name.endswith(NOT_ROUNDING))
-    return {name: os.environ[name] for name in names}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import threading
 from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from stages.runtime import warm
+from stages.runtime import kernels, warm
 from stages.runtime.parent import exit_with_parent
 
 SWITCHES = {  # no telemetry, no pickles, no jobs of others; variables that the user has set stay
@@ -35,9 +35,9 @@ LOOPBACK = ("127.0.0.1", "localhost")
 def start() -> None:
     """Prepare the process, and what it starts, once.
 
-    It hears signals, ends with DVC, has `SWITCHES`, and is forked from a process with warm libraries where that can be.
-    It opens no window, shows no bars of transformers, prints what the terminal cannot show as escapes, asks servers of
-    this machine directly, collects garbage rarely, and hides MLflow's password.
+    It hears signals, ends with DVC, has `SWITCHES` and the kernels that all machines have, and is forked from a process
+    with warm libraries where that can be. It opens no window, shows no bars of transformers, prints what the terminal
+    cannot show as escapes, asks servers of this machine directly, collects garbage rarely, and hides MLflow's password.
     """
     _hear_signals()
     if "DVC_STAGE" in os.environ:  # first: imports take seconds, and DVC may be killed meanwhile
@@ -45,6 +45,7 @@ def start() -> None:
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers shows one for each file of a model
+    kernels.hold()
     warm.hand_over()
     os.environ["MPLBACKEND"] = "agg"  # a notebook hands on its own, which may not be installed here
     if isinstance(sys.stdout, io.TextIOWrapper):

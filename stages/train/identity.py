@@ -9,8 +9,9 @@ import torch
 import transformers
 
 from stages.runtime import layout
+from stages.runtime.kernels import rounding_settings
 from stages.runtime.params import Model, Recipe, Variant
-from stages.runtime.processes import here, rounding_settings
+from stages.runtime.processes import here
 from stages.runtime.run import Run
 from stages.scoring.protocols import Protocol
 
@@ -29,6 +30,7 @@ SOURCES = (  # the code among the deps of stage train in dvc.yaml
     "models/variant.py",
     "models/vlba.py",
     "stages/data",
+    "stages/runtime/kernels.py",
     "stages/runtime/processes.py",
     "stages/scoring/grid.py",
     "stages/scoring/metrics.py",

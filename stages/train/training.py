@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
 from stages.data import lost, samples
-from stages.runtime import layout, processes
+from stages.runtime import kernels, layout, processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params
@@ -46,7 +46,7 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
         main = process.is_main_process
         if main:
             say(setup)
-        setup.model.config.trained_with = processes.rounding_settings() or None
+        setup.model.config.trained_with = kernels.rounding_settings() or None
         with live.training_run(*run, params=params) if main else nullcontext() as tracked:
             model, history = fit(
                 setup.model,
@@ -69,7 +69,7 @@ def say(setup: TrainingSetup) -> None:
     """Print what changes the result and is easily overlooked: data that the model does not see, the user's settings."""
     counts = samples.lost({"train": setup.train, "val": setup.val})
     lines = lost.sentences(counts, setup.recipe.model.max_words, setup.val.frame.size)
-    if settings := processes.rounding_settings():
+    if settings := kernels.rounding_settings():
         lines.append(f"Set in the environment and recorded, since results follow from it: {settings}.")
     if lines:
         print("note:", *lines, flush=True)

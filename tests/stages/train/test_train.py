@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from stages.data import prepared
-from stages.runtime import layout, params, processes
+from stages.runtime import kernels, layout, params
 from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.scoring.metrics import METRICS
@@ -295,7 +295,7 @@ def test_the_stage_says_and_keeps_what_is_easily_overlooked(squares, small_param
     """Expressions that are cut, and a setting of the user's that changes rounding."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(live.store, "opened", None)
-    for name in processes.rounding_settings():
+    for name in kernels.rounding_settings():
         monkeypatch.delenv(name)
     small_params["recipes"]["small"]["model"]["max_words"] = 4
     Path("params.yaml").write_text(yaml.safe_dump(small_params))
@@ -304,13 +304,13 @@ def test_the_stage_says_and_keeps_what_is_easily_overlooked(squares, small_param
     run, settings = Run("scenes", "baseline", 0), params.read()
     determined_by = run, settings.recipes["small"], settings.variants["baseline"], PROTOCOLS["original"]
     without = key(*determined_by)
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     stage.train(run, settings, 300.0)
     (note,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
     assert "more than 4 tokens, whose end the model does not read: 4 in train, 4 in val." in note
     assert "ONEDNN_MAX_CPU_ISA" in note
     config = json.loads((layout.model(*run) / "config.json").read_text())
-    assert config["trained_with"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert config["trained_with"] == {"ONEDNN_MAX_CPU_ISA": "SSE41"}
     assert key(*determined_by) != without
 
 
