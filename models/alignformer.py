@@ -15,7 +15,7 @@ from models.encoders import text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, Grouping, masked_mean
 from models.losses import Losses, at_least_float32, cosine
 from models.pixel_decoder import PixelDecoder
-from models.vlba import VLBA
+from models.vlba import VLBA_KINDS
 
 
 @dataclass
@@ -71,7 +71,7 @@ class AlignFormer(PreTrainedModel):
         self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
         if config.vlba != "none":
             for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
-                self.vlba[str(level)] = VLBA(dims[level], word_dim, config.vlba, last=level == len(dims) - 1)
+                self.vlba[str(level)] = VLBA_KINDS[config.vlba](dims[level], word_dim, last=level == len(dims) - 1)
         if config.contrastive != "none":
             self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()

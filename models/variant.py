@@ -11,8 +11,9 @@ class VariantFields:
     The metadata of a field are its bounds and its description in the schema of `params.yaml`.
     """
 
-    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional"] = field(
-        default="bidirectional", metadata={"description": "directions of the attention between words and pixels"}
+    vlba: Literal["none", "text_to_pixel", "pixel_to_text", "bidirectional", "global_words", "no_exchange"] = field(
+        default="bidirectional",
+        metadata={"description": "directions of the attention between words and pixels, or a control without it"},
     )
     vlba_levels: int | None = field(
         default=None,

@@ -14,13 +14,18 @@ L = 20 words in the published setting:
 
 Words are alike: in trained models, the mean cosine between two of them is .93 to .97. What they have in common cancels
 in text to pixel, so their mean is taken off first. Half precision would lose the differences in the sums otherwise.
+
+Two controls tell what attention and exchange are worth: `GlobalWords` and `NoExchange`.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from models.grouping import masked_mean
 
@@ -61,17 +66,14 @@ class VLBA(nn.Module):
     Args:
         pixel_dim: channels C of the level; also the width d of the score map.
         word_dim: channels T of the words.
-        direction: text_to_pixel, pixel_to_text or bidirectional. A direction that is off has no parameters and leaves
-            its side unchanged.
+        to_pixel, to_text: the directions. One that is off has no parameters and leaves its side unchanged.
         last: whether this is the last level. No level reads its updated pixels, so they are not computed.
     """
 
-    def __init__(self, pixel_dim: int, word_dim: int, direction: str, last: bool = False):
+    def __init__(self, pixel_dim: int, word_dim: int, to_pixel: bool = True, to_text: bool = True, last: bool = False):
         super().__init__()
-        self.query = nn.Linear(pixel_dim, pixel_dim, bias=False)
-        self.key = nn.Linear(word_dim, pixel_dim)
-        self.to_pixel = direction in ("text_to_pixel", "bidirectional")
-        self.to_text = direction in ("pixel_to_text", "bidirectional")
+        self.to_pixel, self.to_text = to_pixel, to_text
+        self._add_scores(pixel_dim, word_dim)
         if self.to_pixel:
             self.word_value = nn.Linear(word_dim, pixel_dim, bias=False)
             self.pixel_out = nn.Linear(pixel_dim, pixel_dim, bias=False)
@@ -89,16 +91,33 @@ class VLBA(nn.Module):
             words: (B, L, T).
             word_mask: (B, L) bool, true for words, false for padding. In a row of padding alone, pixels read zeros.
         """
-        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
-        scores = self.scores(centered, words)  # (B, N, L)
+        read, gathered = self.exchange(pixels, words, word_mask)
         new_pixels, features, new_words = pixels, pixels, words
         if self.to_pixel:
-            new_pixels, features = self.pixel_fusion(pixels, self._read_by_pixels(scores, words, word_mask))
+            new_pixels, features = self.pixel_fusion(pixels, read)
         if self.to_text:
             present = word_mask.unsqueeze(-1)  # (B, L, 1)
-            gathered = self.word_out(self._gathered_by_words(scores, centered)) * present  # (B, L, T)
+            gathered = self.word_out(gathered) * present  # (B, L, T)
             new_words = self.word_fusion(words, self.word_fusion.read(gathered))[0] * present
         return VLBAOutput(new_pixels, new_words, features)
+
+    def exchange(
+        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """What each side attends to, for the arguments of `forward`; None for a direction that is off.
+
+        Returns:
+            For pixels up to the first layer of the fusion, (B, N, C) or, the same for all, (B, 1, C); for words up to
+            the output projection, (B, L, C).
+        """
+        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
+        scores = self.scores(centered, words)  # (B, N, L)
+        read = self._read_by_pixels(scores, words, word_mask) if self.to_pixel else None
+        return read, self._gathered_by_words(scores, centered) if self.to_text else None
+
+    def _add_scores(self, pixel_dim: int, word_dim: int) -> None:
+        self.query = nn.Linear(pixel_dim, pixel_dim, bias=False)
+        self.key = nn.Linear(word_dim, pixel_dim)
 
     def scores(self, centered: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         """The score map that both directions share: pixels minus their mean (B, N, C), words (B, L, T) -> (B, N, L)."""
@@ -144,6 +163,57 @@ class VLBA(nn.Module):
         """Pixel to text, up to the output projection: (B, N, L), (B, N, C) -> (B, L, C)."""
         values = self.pixel_value(centered)  # (B, N, C)
         return (self._pixel_shares(scores) @ values) * _scale(_variance(values))
+
+
+class GlobalWords(VLBA):
+    """The control without attention: the mean of the words goes to every pixel alike.
+
+    Otherwise as text to pixel, but for its norm: over pixels a constant has no variance, so the norm is over channels.
+    """
+
+    def __init__(self, pixel_dim: int, word_dim: int, last: bool = False):
+        super().__init__(pixel_dim, word_dim, to_text=False, last=last)
+
+    def _add_scores(self, pixel_dim: int, word_dim: int) -> None:
+        """None: there is no attention."""
+
+    def exchange(self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, None]:
+        values = self.pixel_out(self.word_value(masked_mean(words, word_mask)))  # (B, C)
+        return self.pixel_fusion.read(F.layer_norm(values, values.shape[-1:])).unsqueeze(1), None
+
+    def attention(self, *_: torch.Tensor) -> tuple[None, None]:
+        """There is none."""
+        return None, None
+
+
+class NoExchange(VLBA):
+    """The control with all parameters of both directions, where nothing is exchanged.
+
+    In place of the words, a pixel reads the sum of its own query and value; a word that of its own key and value.
+    """
+
+    def __init__(self, pixel_dim: int, word_dim: int, last: bool = False):
+        super().__init__(pixel_dim, word_dim, last=last)
+
+    def exchange(
+        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
+        values = self.pixel_out(self.query(centered) + self.pixel_value(centered))  # (B, N, C)
+        return self.pixel_fusion.read(values * _scale(_variance(values))), self.key(words) + self.word_value(words)
+
+    def attention(self, *_: torch.Tensor) -> tuple[None, None]:
+        """There is none."""
+        return None, None
+
+
+VLBA_KINDS: dict[str, Callable[..., VLBA]] = {  # by the variant's field `vlba`
+    "text_to_pixel": partial(VLBA, to_text=False),
+    "pixel_to_text": partial(VLBA, to_pixel=False),
+    "bidirectional": VLBA,
+    "global_words": GlobalWords,
+    "no_exchange": NoExchange,
+}
 
 
 def _variance(x: torch.Tensor) -> torch.Tensor:

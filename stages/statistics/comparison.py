@@ -22,8 +22,15 @@ SUPPORTED = (
     f"p < {LARGEST_P} after Holm's adjustment for all pairs of variants that the report compares, within a split and "
     "metric"
 )
-VLBA = {direction: f"{direction.replace('_', '-')} VLBA" for direction in ("text_to_pixel", "pixel_to_text")}
-VLBA |= {"bidirectional": "bidirectional VLBA"}
+VLBA = {  # kind of VLBA, and the one it is compared with: the part in which they differ
+    ("text_to_pixel", "none"): "text-to-pixel VLBA",
+    ("pixel_to_text", "none"): "pixel-to-text VLBA",
+    ("bidirectional", "none"): "bidirectional VLBA",
+    ("global_words", "none"): "mean of the words at every pixel",
+    ("no_exchange", "none"): "parameters of VLBA without exchange",
+    ("text_to_pixel", "global_words"): "attention rather than the mean of the words",
+    ("bidirectional", "no_exchange"): "exchange in VLBA",
+}
 CONTRAST_COLUMNS = [
     *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
     *("difference", "difference_low", "difference_high", "p", "no_verdict"),
@@ -181,12 +188,14 @@ def _improvement(scored: Scored, rows: np.ndarray, reference: str) -> Estimates 
 
 
 def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
-    """Pairs of which one variant lacks a part of the other: the one with it, the one without, aspect, name of part."""
+    """Pairs that differ in one part: the variant with it, the one without it, the aspect, the name of the part."""
     found = []
     for name, variant in variants.items():
         for against, other in variants.items():
-            if _contrast(variant) == _contrast(other) and other.vlba == "none" != variant.vlba:
-                found.append((name, against, "vlba", VLBA[variant.vlba]))
+            same_levels = other.vlba == "none" or variant.vlba_levels == other.vlba_levels
+            what = VLBA.get((variant.vlba, other.vlba))
+            if what and same_levels and _contrast(variant) == _contrast(other):
+                found.append((name, against, "vlba", what))
             if _vlba(variant) == _vlba(other) and other.contrastive == "none" != variant.contrastive:
                 found.append((name, against, "contrastive", CONTRAST[variant.contrastive]))
     return found

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.vlba import VLBA
+from models.vlba import VLBA, VLBA_KINDS
 
 DIRECTIONS = ("text_to_pixel", "pixel_to_text", "bidirectional")
 PIXEL_DIM, WORD_DIM = 4, 6
@@ -19,7 +19,7 @@ def exchange():
 
     def make(direction: str) -> VLBA:
         torch.manual_seed(0)
-        vlba = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+        vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM).double()
         for parameter in vlba.parameters():
             torch.nn.init.normal_(parameter, std=0.7)
         return vlba
@@ -162,7 +162,7 @@ def test_a_row_of_padding_alone_reads_zeros_and_has_words_of_zero(exchange, inpu
 def test_alike_words_are_told_apart_in_half_precision(kind, whole):
     """The cosine of two words is .95, as in trained models. Errors are in units of the precision."""
     torch.manual_seed(0)
-    vlba = VLBA(64, 64, "text_to_pixel")
+    vlba = VLBA_KINDS["text_to_pixel"](64, 64)
     for parameter in vlba.parameters():
         torch.nn.init.xavier_uniform_(parameter) if parameter.ndim > 1 else torch.nn.init.zeros_(parameter)
     pixels, mask = torch.randn(8, 256, 64), torch.arange(12) < torch.randint(4, 13, (8, 1))
@@ -215,7 +215,7 @@ def test_gradients_equal_finite_differences(exchange, inputs, direction):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_gates_learn_from_the_first_step(inputs, direction):
     torch.manual_seed(0)
-    vlba = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+    vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM).double()
     output = vlba(*inputs)
     (output.pixels.square().sum() + output.words.square().sum()).backward()
     gates = {name: parameter for name, parameter in vlba.named_parameters() if "gate" in name and "weight" in name}
@@ -240,12 +240,58 @@ def test_a_direction_that_is_off_has_no_parameters_and_passes_through(exchange, 
     assert untouched.features is pixels
 
 
+def test_global_words_give_every_pixel_the_normed_mean_of_the_words(exchange, inputs):
+    vlba, (pixels, words, mask) = exchange("global_words"), inputs
+    output = vlba(*inputs)
+    for sample in range(3):
+        mean = words[sample][mask[sample]].mean(dim=0).numpy()
+        values = linear(vlba.pixel_out, linear(vlba.word_value, mean))
+        normed = (values - values.mean()) / np.sqrt(values.var() + 1e-5)
+        for pixel in range(5):
+            expected, fused = fuse(vlba.pixel_fusion, pixels[sample, pixel].numpy(), normed)
+            np.testing.assert_allclose(output.pixels[sample, pixel].detach(), expected, rtol=1e-9)
+            np.testing.assert_allclose(output.features[sample, pixel].detach(), fused, rtol=1e-9)
+    assert output.words is words
+
+
+def test_without_exchange_neither_side_depends_on_the_other(exchange, inputs):
+    """And both depend on themselves: pixels on the other pixels by the norm alone, words on no other word."""
+    vlba, (pixels, words, mask) = exchange("no_exchange"), inputs
+    output = vlba(*inputs)
+    for sample in range(3):
+        rows = [linear(vlba.query, x) + linear(vlba.pixel_value, x) for x in pixels[sample].numpy()]
+        attended = instance_norm([linear(vlba.pixel_out, row) for row in rows])
+        for pixel in range(5):
+            expected, fused = fuse(vlba.pixel_fusion, pixels[sample, pixel].numpy(), attended[pixel])
+            np.testing.assert_allclose(output.pixels[sample, pixel].detach(), expected, rtol=1e-9)
+            np.testing.assert_allclose(output.features[sample, pixel].detach(), fused, rtol=1e-9)
+        for place in range(4):
+            word = words[sample, place].numpy()
+            gathered = linear(vlba.word_out, linear(vlba.key, word) + linear(vlba.word_value, word))
+            expected = fuse(vlba.word_fusion, word, gathered)[0] * mask[sample, place].item()
+            np.testing.assert_allclose(output.words[sample, place].detach(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("control, of", [("global_words", "text_to_pixel"), ("no_exchange", "bidirectional")])
+def test_a_control_has_the_parameters_of_what_it_controls_and_learns_all_of_them(exchange, inputs, control, of):
+    vlba = exchange(control)
+    shapes, expected = (
+        {name: tuple(p.shape) for name, p in exchange(kind).named_parameters()} for kind in (control, of)
+    )
+    attention = {"query.weight", "key.weight", "key.bias"} if control == "global_words" else set()
+    assert shapes == {name: shape for name, shape in expected.items() if name not in attention}
+    output = vlba(*inputs)
+    (output.pixels.square().sum() + output.words.square().sum()).backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in vlba.parameters())
+    assert vlba.attention(*inputs) == (None, None)
+
+
 def test_both_directions_read_one_score_map(exchange, inputs):
     """With the same weights, each single direction is one side of the bidirectional exchange."""
     both = exchange("bidirectional")
     full = both(*inputs)
     for direction in ("text_to_pixel", "pixel_to_text"):
-        single = VLBA(PIXEL_DIM, WORD_DIM, direction).double()
+        single = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM).double()
         single.load_state_dict({name: both.state_dict()[name] for name in single.state_dict()})
         output = single(*inputs)
         if direction == "text_to_pixel":
@@ -266,7 +312,7 @@ def test_the_instance_norm_of_the_queries_equals_torchs(exchange, inputs):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_constant_pixels_are_normed_to_zero_not_to_noise(direction):
     torch.manual_seed(0)
-    vlba = VLBA(PIXEL_DIM, WORD_DIM, direction)
+    vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM)
     pixels = torch.full((1, 9, PIXEL_DIM), 3.7).requires_grad_()
     words, mask = torch.randn(1, 3, WORD_DIM), torch.ones(1, 3, dtype=torch.bool)
     with torch.no_grad():

@@ -13,6 +13,8 @@ ATTENTION = {
     "text_to_pixel": "words inform every pixel",
     "pixel_to_text": "pixels inform every word",
     "bidirectional": "both directions",
+    "global_words": "control: the mean of the words informs every pixel alike, without attention",
+    "no_exchange": "control: the parameters of both directions, and nothing is exchanged",
 }
 CONTRAST = {
     "none": "none",
