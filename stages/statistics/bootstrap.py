@@ -6,22 +6,34 @@ independent. So images are resampled with all their expressions, and both sums a
 of a ratio over clusters (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 6 and 8). A resample
 has the same images for every run, so that differences are paired.
 
-Two or three seeds cannot be resampled in this way: a bootstrap of two values spreads half as much as it should, and
-intervals with a nominal coverage of 95 % cover 70 % (`benchmarks/results/coverage.csv`). Instead, each resample adds to
-the mean over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance of runs
-between seeds, and t from Student's distribution with the degrees of freedom of the estimated variance. The variance is
-estimated from all variants together, as two seeds of one variant say too little; it is assumed to be the same for all.
-It also contains that runs differ image by image, so this part is taken off the spread of the resampled images:
+A few seeds cannot be resampled in this way: a bootstrap of two values spreads half as much as it should, and intervals
+with a nominal coverage of 95 % cover 70 % (`benchmarks/results/coverage.csv`). Instead, each resample adds to the mean
+over S seeds the error that another S seeds would have made: sqrt(variance / S) * t, with the variance between seeds,
+and t from Student's distribution with the degrees of freedom of the estimated variance. The variance also contains that
+runs differ image by image, so this part, the noise, is taken off the spread of the resampled images:
 
-    variance = |M T|^2 / df                       T (R,): the metric of every run
-    noise    = |M Z|^2 / (df (N - 1) N)           Z (R, N): what each of N images adds to it
     resample = mean + sqrt(1 - noise / (S v)) (resampled mean - mean) + sqrt(variance / S) t
 
-Here v is the variance of the resampled means, M the residual maker of a linear model of the runs, and df its degrees of
-freedom. Z is the numerator minus T times the denominator, divided by the mean denominator. The images' own part,
-1 - noise / (S v), is at least 0. For the mean of one variant, the model has one effect for each variant. For a
-difference of two, which has twice the variance and noise, it has one effect for each seed too: runs of one seed share
-initial weights and order of samples, so what a seed does to both variants cancels.
+Here v is the variance of the resampled means. The images' own part, 1 - noise / (S v), is at least 0.
+
+**From three seeds on**, every mean and every difference has a variance of its own. A difference of two variants is one
+value for each seed that they share, as runs of one seed share initial weights and order of samples. With df = S - 1:
+
+    variance = sum over seeds of (T - mean of T)^2 / df         T (S,): the value of each seed
+    noise    = |Z - mean of Z|^2 / (df (N - 1) N)               Z (S, N): what each of N images adds to it
+
+Z is the numerator minus T times the denominator, divided by the mean denominator; of a difference, the difference of
+both. Nothing is assumed about how variants differ in their spread or what they share.
+
+**With two seeds**, that leaves one degree of freedom, with which hardly anything can be told. So the variance is
+estimated from all variants together, and assumed to be the same for all of them:
+
+    variance = |M T|^2 / df                                     T (R,): the metric of every run
+    noise    = |M Z|^2 / (df (N - 1) N)                         Z (R, N)
+
+M is the residual maker of a linear model of the runs, and df its degrees of freedom. For the mean of one variant, the
+model has one effect for each variant. For a difference, which has twice the variance and noise, it has one effect for
+each seed too. Where runs are unlike, these intervals hold less often than they should (`docs/comparing.md`).
 
 With one seed there is no variance to estimate: the interval covers the images alone, and there is no p-value. Fewer
 than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals end at 0 and 1, those of differences at
@@ -29,7 +41,7 @@ than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -43,6 +55,7 @@ from stages.statistics.evidence import FEWEST_IMAGES
 RESAMPLES = 10_000
 LEVEL = 0.95
 AT_ONCE = 1_000  # resamples whose weights are in memory together
+OWN_SPREAD = 3  # seeds from which on a mean or difference has a variance of its own
 DIGITS = 12  # of a resampled number; beyond them numbers differ by rounding alone
 
 
@@ -75,6 +88,7 @@ class Estimates:
         resampled: (R, B), the same in each of B resamples of the images.
         additions: (R, N), what each of N images adds to it: Z above.
         fewest: the least number of images for an interval.
+        own_spread: the least number of seeds for a variance of its own.
     """
 
     runs: list[VariantSeed]
@@ -82,6 +96,7 @@ class Estimates:
     resampled: np.ndarray
     additions: np.ndarray
     fewest: int
+    own_spread: int = OWN_SPREAD
 
     @property
     def images(self) -> int:
@@ -98,33 +113,54 @@ class Estimates:
 
     def mean(self, variant: str) -> Interval | None:
         """The mean over the seeds of a variant; None where it has no run."""
-        if not (rows := self._rows(variant)):
-            return None
-        spread = self._spread(self._effects("variant")).over(len(rows))
-        return self._interval(self.values[rows].mean(), self.resampled[rows].mean(axis=0), spread, lowest=0)
+        return self.combination({variant: 1})
 
     def difference(self, variant: str, against: str) -> Interval | None:
         """The mean of one variant minus that of another over their common seeds; None where they have none.
 
         The other way round it is the same with the opposite sign.
         """
-        if not (seeds := self.common_seeds(variant, against)):
+        if not self.common_seeds(variant, against):
             return None
         if self._rows(variant)[0] < self._rows(against)[0]:
             value, low, high, p = self.difference(against, variant)
             return Interval(0 - value, 0 - high, 0 - low, p)
-        rows, others = ([self.runs.index((name, seed)) for seed in seeds] for name in (variant, against))
-        value = (self.values[rows] - self.values[others]).mean()
-        resampled = (self.resampled[rows] - self.resampled[others]).mean(axis=0)
-        return self._interval(value, resampled, self._spread_of_differences.over(len(rows) / 2), lowest=-1)
+        return self.combination({variant: 1, against: -1})
 
-    def common_seeds(self, variant: str, against: str) -> list[int]:
-        """Seeds that both variants were run with, in the order of the first."""
-        return [seed for name, seed in self.runs if name == variant and (against, seed) in self.runs]
+    def combination(self, weights: Mapping[str, float]) -> Interval | None:
+        """A weighted sum of variants, over the seeds that all of them have; None where they have none.
+
+        Weights add to 1, or to 0 for a sum that compares variants.
+        """
+        if not (seeds := self.common_seeds(*weights)):
+            return None
+        chosen = np.array([[self.runs.index(VariantSeed(name, seed)) for seed in seeds] for name in weights])  # (V, S)
+        factors = np.array(list(weights.values()), dtype=float)
+        values, resampled, additions = (
+            np.tensordot(factors, table[chosen], 1) for table in (self.values, self.resampled, self.additions)
+        )  # (S,), (S, B), (S, N)
+        if len(seeds) >= self.own_spread:
+            spread = _spread(values, additions, np.ones((len(seeds), 1)))
+        else:
+            pooled = self._spread_of_means if factors.sum() else self._spread_of_differences
+            spread = pooled.over(1 / np.square(factors).sum())
+        lowest, highest = factors.clip(max=0).sum(), factors.clip(min=0).sum()
+        return self._interval(values.mean(), resampled.mean(axis=0), spread.over(len(seeds)), lowest, highest)
+
+    def common_seeds(self, first: str, *others: str) -> list[int]:
+        """Seeds that all of these variants were run with, in the order of the first."""
+        return [
+            seed for name, seed in self.runs if name == first and all((other, seed) in self.runs for other in others)
+        ]
+
+    @cached_property
+    def _spread_of_means(self) -> "Spread":
+        return _spread(self.values, self.additions, self._effects("variant"))
 
     @cached_property
     def _spread_of_differences(self) -> "Spread":
-        return self._spread(np.hstack([self._effects("variant"), self._effects("seed")]))
+        effects = np.hstack([self._effects("variant"), self._effects("seed")])
+        return _spread(self.values, self.additions, effects)
 
     def _rows(self, variant: str) -> list[int]:
         return [row for row, (name, _) in enumerate(self.runs) if name == variant]
@@ -135,18 +171,10 @@ class Estimates:
         labels = [run[place] for run in self.runs]
         return np.array([[label == other for other in dict.fromkeys(labels)] for label in labels], dtype=float)
 
-    def _spread(self, effects: np.ndarray) -> "Spread":
-        """The spread that a linear model of the runs leaves; effects (R, K), 1 where a run has one, else 0."""
-        residual_maker = np.eye(len(effects)) - effects @ np.linalg.pinv(effects)  # (R, R)
-        degrees = int(len(effects) - np.linalg.matrix_rank(effects))
-        if not degrees:
-            return Spread(0.0, 0.0, 0)
-        variance = np.square(residual_maker @ self.values).sum() / degrees
-        noise = np.square(residual_maker @ self.additions).sum() / (degrees * max(1, self.images - 1) * self.images)
-        return Spread(variance, noise, degrees)
-
-    def _interval(self, value: float, resampled: np.ndarray, spread: "Spread", lowest: float) -> Interval:
-        """Of a mean, from `lowest` to 1, that is `resampled` (B,) in resamples of the images; spread: between seeds."""
+    def _interval(
+        self, value: float, resampled: np.ndarray, spread: "Spread", lowest: float, highest: float
+    ) -> Interval:
+        """Of a mean between two limits that is `resampled` (B,) in resamples of the images; spread: between seeds."""
         if self.images < self.fewest:
             return NOTHING._replace(value=float(value))
         if spread.degrees:
@@ -155,7 +183,7 @@ class Estimates:
             errors = _errors(len(resampled), spread.degrees)
             resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
         resampled = resampled.round(DIGITS)
-        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).clip(lowest, 1)
+        low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).clip(lowest, highest)
         beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
         p = min(1.0, 2 * float(beyond + 1) / (len(resampled) + 1)) if spread.degrees else math.nan
         return Interval(float(value), float(low), float(high), p)
@@ -235,6 +263,17 @@ def _estimates(
         additions=_ratio(numerator - values[:, None] * denominator, np.broadcast_to(scale, numerator.shape), 0.0),
         fewest=fewest,
     )
+
+
+def _spread(values: np.ndarray, additions: np.ndarray, effects: np.ndarray) -> Spread:
+    """The spread that a linear model leaves: values (R,), additions (R, N), effects (R, K), 1 where a run has one."""
+    residual_maker = np.eye(len(effects)) - effects @ np.linalg.pinv(effects)  # (R, R)
+    degrees, images = int(len(effects) - np.linalg.matrix_rank(effects)), additions.shape[1]
+    if not degrees:
+        return Spread(0.0, 0.0, 0)
+    variance = np.square(residual_maker @ values).sum() / degrees
+    noise = np.square(residual_maker @ additions).sum() / (degrees * max(1, images - 1) * images)
+    return Spread(variance, noise, degrees)
 
 
 @cache

@@ -64,13 +64,41 @@ def test_weights_are_drawn_the_same_however_many_at_once(monkeypatch):
 
 
 def test_where_images_agree_the_mean_has_the_interval_of_students_t():
-    """Every image shows the run's own value: only seeds differ, and their variance is pooled over variants."""
+    """Every image shows the run's own value: only seeds differ. From three seeds on, other variants tell nothing."""
     values = np.array([0.50, 0.54, 0.58, 0.61, 0.60, 0.68])
     found = of(runs_of(["a", "b"], 3), np.repeat(values[:, None], 40, axis=1)).mean("a")
-    pooled = (np.var(values[:3], ddof=1) + np.var(values[3:], ddof=1)) / 2
-    half = stats.t.ppf(0.975, 4) * math.sqrt(pooled / 3)
+    low, high = stats.t.interval(0.95, 2, 0.54, stats.sem(values[:3]))
     assert found.value == pytest.approx(0.54)
-    assert (found.low, found.high) == pytest.approx((0.54 - half, 0.54 + half), abs=0.002 * half)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.002 * (high - low))
+
+
+def test_two_seeds_have_the_variance_of_all_variants():
+    values = np.array([0.50, 0.54, 0.61, 0.65, 0.30, 0.38])
+    found = of(runs_of(["a", "b", "c"], 2), np.repeat(values[:, None], 40, axis=1))
+    pooled = sum(np.var(values[at : at + 2], ddof=1) for at in (0, 2, 4)) / 3
+    half = stats.t.ppf(0.975, 3) * math.sqrt(pooled / 2)
+    mean = found.mean("a")
+    assert (mean.low, mean.high) == pytest.approx((0.52 - half, 0.52 + half), abs=0.002 * half)
+
+    by_seed = values.reshape(3, 2)
+    residuals = by_seed - by_seed.mean(axis=1, keepdims=True) - by_seed.mean(axis=0) + by_seed.mean()
+    half = stats.t.ppf(0.975, 2) * math.sqrt(2 * (residuals**2).sum() / 2 / 2)
+    difference = found.difference("b", "a")
+    assert (difference.low, difference.high) == pytest.approx((0.11 - half, 0.11 + half), abs=0.002 * half)
+
+
+def test_a_combination_is_the_t_test_of_its_value_in_each_seed():
+    """The interaction of two factors, of variants that differ in spread."""
+    random = np.random.default_rng(6)
+    values = 0.5 + random.normal(0, [[0.01], [0.02], [0.05], [0.01]], (4, 5))
+    found = of(runs_of(["a", "b", "c", "d"], 5), np.repeat(values.reshape(20, 1), 40, axis=1))
+    by_seed = values[3] - values[2] - values[1] + values[0]
+    interval = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95)
+    combination = found.combination({"d": 1, "c": -1, "b": -1, "a": 1})
+    assert combination.value == pytest.approx(by_seed.mean())
+    assert combination[1:3] == pytest.approx(tuple(interval), abs=0.002 * (interval.high - interval.low))
+    assert combination.p == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue, rel=0.05)
+    assert found.combination({"a": 1, "e": -1}) is None
 
 
 def test_where_images_agree_a_difference_of_two_variants_is_a_paired_t_test():
