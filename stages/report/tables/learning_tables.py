@@ -5,8 +5,19 @@ import math
 import numpy as np
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, listing, seeds_said
-from stages.report.tables.table import Block, Cell, Group, Notes, Table, interval, number_cell, percent, signed
+from stages.report.tables.captions import MADE_BY, listing, seeds_said, why_no_number
+from stages.report.tables.table import (
+    REFERENCE_MARK,
+    Block,
+    Cell,
+    Group,
+    Notes,
+    Table,
+    interval,
+    number_cell,
+    percent,
+    signed,
+)
 from stages.statistics import learning
 from stages.statistics.bootstrap import Interval
 
@@ -38,7 +49,7 @@ def table(results: DatasetNumbers) -> Table | None:
         for name, against in pairs
         if against != results.reference and {name, against} <= results.learned.keys()
     ]
-    groups = [Group("", [_row(results, name, results.reference, level, notes) for name in results.learned])]
+    groups = [Group("", [_row(results, name, results.reference, level, notes) for name in results.variants])]
     if others:
         groups = [
             Group(f"Δ: difference to {results.reference}", groups[0].rows),
@@ -46,8 +57,8 @@ def table(results: DatasetNumbers) -> Table | None:
         ]
     return Table(
         key="learning",
-        caption=f"Speed of learning on {results.name}: {results.learning['metric'].iloc[0]} on val, with 95 % intervals "
-        "over seeds.",
+        caption=f"Speed of learning on {results.name}: {results.learning['metric'].iloc[0]} on val, "
+        "with 95 % intervals over seeds.",
         blocks=[Block([], ["variant", *HEADINGS], groups)],
         notes=notes.lines,
         footer=[
@@ -65,7 +76,7 @@ def table(results: DatasetNumbers) -> Table | None:
 
 
 def _row(results: DatasetNumbers, name: str, against: str, level: float, notes: Notes) -> list[Cell]:
-    curves, others = results.learned[name], results.learned[against]
+    curves, others = results.learned.get(name, {}), results.learned[against]
     seeds = [seed for seed in curves if seed in others]
     areas, epochs = (
         [
@@ -78,20 +89,25 @@ def _row(results: DatasetNumbers, name: str, against: str, level: float, notes: 
     why = f"{unreached} of {len(curves)} runs of {name} never reach the level." if unreached else ""
     of_other = int(np.isnan(epochs[2]).sum())
     why_not = f"{of_other} of {len(seeds)} runs of {against} never reach the level." if of_other else ""
-    no_pair = "" if seeds else f"{name} and {against} have no seed in common."
+    if not curves:
+        why = why_no_number(results, name)
+    no_pair = "" if seeds else why or f"{name} and {against} have no seed in common."
+    area_gained, epochs_gained = learning.over_seeds(areas[1] - areas[2]), learning.over_seeds(epochs[1] - epochs[2])
     same = name == against
     return [
         Cell(name if same or against == results.reference else f"{name} over {against}"),
-        _percent(_last_quarter(results, name), notes, "One epoch."),
-        _percent(learning.over_seeds(areas[0]), notes, ""),
-        Cell("") if same else _signed(learning.over_seeds(areas[1] - areas[2]), notes, no_pair),
+        _percent(_last_quarter(results, name), notes, "One epoch." if curves else why),
+        _percent(learning.over_seeds(areas[0]), notes, why),
+        Cell(REFERENCE_MARK) if same else _signed(area_gained, notes, no_pair),
         _epochs(learning.over_seeds(epochs[0]), notes, why),
-        Cell("") if same else _epochs(learning.over_seeds(epochs[1] - epochs[2]), notes, no_pair or why or why_not),
+        Cell(REFERENCE_MARK) if same else _epochs(epochs_gained, notes, no_pair or why or why_not),
     ]
 
 
 def _last_quarter(results: DatasetNumbers, name: str) -> Interval:
-    return learning.over_seeds(np.array([learning.last_quarter(curve) for curve in results.learned[name].values()]))
+    return learning.over_seeds(
+        np.array([learning.last_quarter(curve) for curve in results.learned.get(name, {}).values()])
+    )
 
 
 def _level(results: DatasetNumbers) -> float:
