@@ -10,8 +10,9 @@ import pytest
 from benchmarks.clones import ran, run
 from stages.runtime import dvc_internals, experiments, layout, params
 from stages.runtime.experiments import DAG, LINKED
+from stages.statistics import factorial
 
-READY = ("contrast_sweep", "photographs", "refcoco")
+READY = ("contrast_sweep", "factorial", "photographs", "refcoco")
 PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
@@ -49,7 +50,7 @@ def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
 
 @pytest.mark.parametrize(
     ("name", "datasets", "variants", "seeds"),
-    [("contrast_sweep", 1, 10, 2), ("photographs", 1, 2, 1), ("refcoco", 3, 6, 3)],
+    [("contrast_sweep", 1, 10, 2), ("factorial", 1, 12, 3), ("photographs", 1, 2, 1), ("refcoco", 3, 6, 3)],
 )
 def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, datasets, variants, seeds):
     assert set(experiments.bring_into_step(name)) == {*LINKED, str(DAG)}
@@ -72,6 +73,13 @@ def test_the_sweep_has_every_weight_with_every_temperature(root):
     assert len(own) == len({(each.contrastive_weight, each.temperature) for each in own})
     assert len(own) == len(weights) * len(temperatures) == 9
     assert {(each.vlba, each.contrastive) for each in own} == {("bidirectional", "instance")}
+
+
+def test_the_factorial_is_complete(root):
+    settings = params.read(root / experiments.folder("factorial") / layout.PARAMS)
+    found = factorial.find({name: settings.variants[name] for name in settings.experiment.variants})
+    assert found is not None
+    assert list(found.cells.values()) == settings.experiment.variants
 
 
 def test_the_root_names_only_what_is_there_or_says_where_it_comes_from(root):

@@ -16,6 +16,7 @@ from stages.report.tables import (
     contrast_tables,
     cost_tables,
     latex,
+    learning_tables,
     markdown,
     published,
     slice_tables,
@@ -68,6 +69,7 @@ def all_tables(results: DatasetNumbers) -> list[Table]:
         comparison_tables.difference_table(results),
         *comparison_tables.full_tables(results),
         slice_tables.table(results),
+        learning_tables.table(results),
         published.table(results),
         cost_tables.exact_table(results),
         cost_tables.measured_table(results),
@@ -104,6 +106,7 @@ def _figures(results: DatasetResults, shown: DatasetSection) -> Files:
 
 def _warnings(results: DatasetNumbers) -> list[str]:
     """Every warning about the data, as a block quotation in Markdown."""
+    rising = learning_tables.warning(results)
     lines = [f"> **{lead}.**" for lead in [captions.data_warning(results)] if lead]
-    lines += [f"> - {warning}" for warning in results.warnings]
+    lines += [f"> - {warning}" for warning in [*results.warnings, *([rising] if rising else [])]]
     return [*lines, ""] if lines else []

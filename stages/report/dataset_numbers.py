@@ -22,7 +22,7 @@ from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.statistics import evidence
 
 COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
-DIAGNOSIS, SUMMARY = "diagnosis.csv", "dataset.json"
+DIAGNOSIS, SUMMARY, LEARNING = "diagnosis.csv", "dataset.json", "learning.csv"
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -41,6 +41,7 @@ COLUMNS = {
         *("high", *DIFFERENCE),
     },
     DIAGNOSIS: {"variant", "seed", "parameters", "flops"},
+    LEARNING: {"variant", "seed", "epoch", "metric", "val"},
 }
 MEASURED_COLUMNS = {
     *("setting", "model", "measure", "itself", "ratio", "lowest", "highest", "device", "precision", "compiled"),
@@ -75,6 +76,8 @@ class DatasetNumbers:
         slices: results/slices, one row for each split, slice and variant.
         diagnosis: one row for each run that was diagnosed: variant, seed, parameters, flops, and every other single
             number of its summary.
+        learning: one row for each run with a history and epoch: variant, seed, epoch, metric (which selects the
+            epoch), val (its value there, a fraction).
         measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
     """
 
@@ -91,6 +94,7 @@ class DatasetNumbers:
     contrasts: pd.DataFrame
     slices: pd.DataFrame
     diagnosis: pd.DataFrame
+    learning: pd.DataFrame
     measured: pd.DataFrame
 
     @property
@@ -136,6 +140,17 @@ class DatasetNumbers:
     def no_verdict(self, split: str) -> str:
         """Why differences on a split are neither supported nor not, the same for all; empty where they are."""
         return self.comparison["no_verdict"].xs(split, level="split").max()
+
+    @cached_property
+    def learned(self) -> dict[str, dict[int, np.ndarray]]:
+        """Variant -> seed -> the metric that selects the epoch, on val, after each epoch, (E,)."""
+        rows = self.learning.sort_values(["variant", "seed", "epoch"])
+        return {
+            variant: {int(seed): of_run["val"].to_numpy(float) for seed, of_run in of_variant.groupby("seed")}
+            for variant in self.variants
+            for of_variant in [rows[rows["variant"] == variant]]
+            if len(of_variant)
+        }
 
     @property
     def partial(self) -> bool:
@@ -219,6 +234,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         contrasts=contrasts,
         slices=slices,
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
+        learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         measured=_measured(params),
     )
 
@@ -228,7 +244,7 @@ def kept_files(name: str) -> dict[str, bytes]:
     folder = layout.REPORTS / "data" / name
     return {
         file: read_bytes(folder / file, f"the report keeps no {file} of {name}", "report")
-        for file in (SUMMARY, COMPARISON, CONTRASTS, SLICES, DIAGNOSIS)
+        for file in (SUMMARY, COMPARISON, CONTRASTS, SLICES, DIAGNOSIS, LEARNING)
     }
 
 
@@ -243,7 +259,7 @@ def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
     texts = ("missing", "no_verdict")
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
-    command = experiments.dvc("repro", "report" if file == DIAGNOSIS else f"ablate@{path.stem}")
+    command = experiments.dvc("repro", "report" if file in (DIAGNOSIS, LEARNING) else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)
     for column in table.columns.intersection(texts):
         table[column] = table[column].fillna("")

@@ -15,6 +15,7 @@ from stages.report.dataset_numbers import (
     COMPARISON,
     CONTRASTS,
     DIAGNOSIS,
+    LEARNING,
     SLICES,
     SUMMARY,
     DatasetNumbers,
@@ -64,21 +65,15 @@ def read(name: str, params: Params) -> DatasetResults:
     """
     dataset, protocol = prepared.read(layout.prepared(name)), PROTOCOLS[params.evaluation.protocol]
     files = _files_to_keep(name, params, dataset)
+    histories = _histories(name, params, read_table(files[COMPARISON], layout.comparison(name), COMPARISON), protocol)
+    files[LEARNING] = _to_csv(_learning(histories, params.recipes[params.experiment.recipe].training.select_by))
     numbers = dataset_numbers.from_files(name, params, files)
-    histories = {
-        variant: {
-            seed: _read_history(Run(name, variant, seed), protocol)
-            for seed in numbers.seeds
-            if seed in numbers.scored_seeds[variant] or layout.history(name, variant, seed).exists()
-        }
-        for variant in numbers.variants
-    }
     shown, shown_seed = _shown(numbers)
     return DatasetResults(
         **{field.name: getattr(numbers, field.name) for field in fields(DatasetNumbers)},
         files=files,
         dataset=dataset,
-        histories={variant: by_seed for variant, by_seed in histories.items() if by_seed},
+        histories=histories,
         shown_seed=shown_seed,
         scores={variant: _read_scores(Run(name, variant, shown_seed), dataset, protocol) for variant in shown},
     )
@@ -94,23 +89,60 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     for file, path in of_ablate.items():
         content[file] = read_bytes(path(name), f"{name} has no {file.removesuffix('.csv')}", f"ablate@{name}")
     comparison = read_table(content[COMPARISON], layout.comparison(name), COMPARISON)
-    return content | {DIAGNOSIS: _diagnosis(name, params, comparison).to_csv(index=False, lineterminator="\n").encode()}
+    return content | {DIAGNOSIS: _to_csv(_diagnosis(name, params, comparison))}
 
 
 def _diagnosis(name: str, params: Params, comparison: pd.DataFrame) -> pd.DataFrame:
     """One row for each run that has scores, one column for each number of its summary; dots join nested keys."""
-    missing = comparison.groupby("variant")["missing"].first()
     rows = []
+    gone = _missing(comparison)
     for variant in params.experiment.variants:
-        gone = {int(seed) for seed in missing.get(variant, "").split()}
         for seed in params.experiment.seeds:
-            if seed in gone:
+            if seed in gone.get(variant, set()):
                 continue
             path = layout.diagnosis(name, variant, seed) / "summary.json"
             who = f"run {variant}, seed {seed} of {name} has no diagnosis"
             content = read_bytes(path, who, Run(name, variant, seed).stage("diagnose"))
             rows.append({"variant": variant, "seed": seed, **_flat(json.loads(content))})
     return pd.DataFrame(rows, columns=None if rows else sorted(COLUMNS[DIAGNOSIS]))
+
+
+def _missing(comparison: pd.DataFrame) -> dict[str, set[int]]:
+    """Variant -> the seeds without scores."""
+    return {
+        name: set(map(int, seeds.split())) for name, seeds in comparison.groupby("variant")["missing"].first().items()
+    }
+
+
+def _histories(
+    name: str, params: Params, comparison: pd.DataFrame, protocol: Protocol
+) -> dict[str, dict[int, pd.DataFrame]]:
+    """Variant -> seed -> history, of every run that has scores or a history."""
+    gone = _missing(comparison)
+    found = {
+        variant: {
+            seed: _read_history(Run(name, variant, seed), protocol)
+            for seed in params.experiment.seeds
+            if seed not in gone.get(variant, set()) or layout.history(name, variant, seed).exists()
+        }
+        for variant in params.experiment.variants
+    }
+    return {variant: by_seed for variant, by_seed in found.items() if by_seed}
+
+
+def _learning(histories: dict[str, dict[int, pd.DataFrame]], metric: str) -> pd.DataFrame:
+    """The metric that selects the epoch, on val, for each run and epoch."""
+    rows = [
+        {"variant": variant, "seed": seed, "epoch": epoch, "metric": metric, "val": val}
+        for variant, by_seed in histories.items()
+        for seed, history in by_seed.items()
+        for epoch, val in zip(history["epoch"], history[f"val_{metric}"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["variant", "seed", "epoch", "metric", "val"])
+
+
+def _to_csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _flat(value: Mapping, prefix: str = "") -> dict[str, float | int]:

@@ -17,7 +17,15 @@ from stages.report.page import headline, settings
 from stages.report.page.sections import DatasetSection
 from stages.report.page.settings import plain
 from stages.report.provenance import COMMAND
-from stages.report.tables import captions, comparison_tables, contrast_tables, cost_tables, published, slice_tables
+from stages.report.tables import (
+    captions,
+    comparison_tables,
+    contrast_tables,
+    cost_tables,
+    learning_tables,
+    published,
+    slice_tables,
+)
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
@@ -92,6 +100,8 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "words": [_words(words) for words in shown.words],
         "open_words": OPEN_WORDS * len(DIRECTIONS),
         "words_caption": attention.caption(results.highlight),
+        "rising": learning_tables.warning(results),
+        "learning_table": learning_tables.table(results),
         "curves": _figure(results, shown.curves),
         "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
         "seed": results.shown_seed,

@@ -67,6 +67,7 @@ def files(
     supported: float = 0.02,
     summary: dict | None = None,
     images: dict[str, int] | None = None,
+    rising: bool = False,
 ) -> dict[str, bytes]:
     """The files as `reports/data` keeps them.
 
@@ -75,6 +76,7 @@ def files(
         missing: variant -> seeds without scores.
         supported: a difference of at least so much is, where seeds and images allow a verdict.
         images: split -> number of its images; by default 400 and more.
+        rising: whether val still rises in the last of the four epochs.
     """
     experiment, splits, missing = settings.experiment, list(splits), missing or {}
     (name,) = experiment.datasets
@@ -154,6 +156,16 @@ def files(
         for seed in experiment.seeds
         if seed not in missing.get(variant, [])
     ]
+    learning = [
+        {
+            **{key: run[key] for key in ("variant", "seed")},
+            "epoch": epoch,
+            "metric": "mIoU",
+            "val": share * means[run["variant"]] + 0.001 * run["seed"],
+        }
+        for run in diagnosis
+        for epoch, share in enumerate((0.4, 0.8, 0.9, 0.98) if rising else (0.4, 0.8, 1.0, 1.0), start=1)
+    ]
     source = settings.datasets[name].model_dump(exclude=set(dataset_results.PLACES))
     told = {"name": name, "source": source, "splits": splits, "fingerprint": "f00d", **(summary or {})}
     columns = [
@@ -165,6 +177,7 @@ def files(
         dataset_numbers.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
         dataset_numbers.SLICES: csv(pd.DataFrame(slices)),
         dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
+        dataset_numbers.LEARNING: csv(pd.DataFrame(learning, columns=["variant", "seed", "epoch", "metric", "val"])),
         dataset_numbers.SUMMARY: json.dumps(told).encode(),
     }
 

@@ -216,6 +216,7 @@ def test_the_files_of_the_report(written):
             "data/{}/contrasts.csv",
             "data/{}/slices.csv",
             "data/{}/diagnosis.csv",
+            "data/{}/learning.csv",
             "data/{}/dataset.json",
         )
     }
