@@ -2,17 +2,20 @@
 
 Simulates many comparisons whose true values are known: variants, seeds, and images with several expressions each. The
 IoU of an expression is the sum of a common mean, random effects of the image, of the variant on the image and of the
-run, and noise. All variants are the same, so every true difference is 0. Counts how often
+run, and noise. All variants have the same mean. Runs are alike, or unlike in one of the ways of `UNLIKE`. Counts how
+often
 
-- the interval of a mean contains the true mean, and that of a difference contains 0;
+- the interval of a mean contains the true mean, and that of a difference to the first variant the true difference;
 - a single p-value is at most .05, and any Holm-adjusted p-value of a comparison is (both should be 5 %).
 
-Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images.
+Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images, and
+`pooled` takes the variance between seeds from all variants together, whatever the number of seeds.
 
 Adds its rows to `benchmarks/results/coverage.csv`.
 """
 
 import argparse
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -27,6 +30,14 @@ RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]
 MEAN, OF_IMAGE, OF_VARIANT_ON_IMAGE, NOISE = 0.6, 0.15, 0.05, 0.25  # the mean, then standard deviations, of IoU
 SPREADS = (0.0, 0.005, 0.015, 0.04)  # standard deviations between seeds
+UNLIKE = (
+    "the first variant four times noisier",
+    "the last variant four times noisier",
+    "three and three variants share the luck of a seed",
+    "one run in ten ten points worse",
+)
+UNLIKE_SPREAD = 0.01
+RARE, COLLAPSE = 0.1, 0.1  # share of runs that collapse, and how far
 METRICS = ("mIoU", "oIoU", "Pr@0.5")
 RESAMPLES = 2_000
 
@@ -37,11 +48,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[150], help="sizes of the split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
     arguments = parser.parse_args()
-    settings = list(product(arguments.images, arguments.seeds, SPREADS))
+    runs = [("alike", spread) for spread in SPREADS] + [(unlike, UNLIKE_SPREAD) for unlike in UNLIKE]
+    settings = list(product(arguments.images, arguments.seeds, runs))
     rows = [
         row
-        for images, seeds, spread in tqdm(settings, desc="settings", disable=None)
-        for row in simulate(images, seeds, spread, arguments.comparisons)
+        for images, seeds, (likeness, spread) in tqdm(settings, desc="settings", disable=None)
+        for row in simulate(images, seeds, likeness, spread, arguments.comparisons)
     ]
     options = {key: " ".join(map(str, np.atleast_1d(value))) for key, value in vars(arguments).items()}
     command = " ".join(["python -m benchmarks.coverage", *(f"--{key} {value}" for key, value in options.items())])
@@ -51,17 +63,20 @@ def main() -> None:
     table.append(RESULTS, [row | how for row in rows])
 
 
-def simulate(images: int, seeds: int, spread: float, comparisons: int) -> list[dict[str, object]]:
+def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons: int) -> list[dict[str, object]]:
     """One row per metric and method: how often intervals contain the true value and tests reject."""
-    random = np.random.default_rng([seeds, round(1e4 * spread)])
-    counted = {(metric, method): [] for metric in METRICS for method in ("own", "resampled seeds")}
+    random = np.random.default_rng([seeds, round(1e4 * spread), *likeness.encode()])
+    counted = {(metric, method): [] for metric in METRICS for method in ("own", "pooled", "resampled seeds")}
     for _ in range(comparisons):
-        for metric, found in one_comparison(random, images, seeds, spread).items():
-            counted[metric, "own"].append(own(found, truth(metric, spread)))
-            counted[metric, "resampled seeds"].append(resampled_seeds(found, truth(metric, spread), random))
+        for metric, found in one_comparison(random, images, seeds, likeness, spread).items():
+            true = truth(metric, likeness, spread)
+            counted[metric, "own"].append(own(found, true))
+            counted[metric, "pooled"].append(own(replace(found, own_spread=seeds + 1), true))
+            counted[metric, "resampled seeds"].append(resampled_seeds(found, true, random))
     return [
         {
             "seeds": seeds,
+            "runs": likeness,
             "spread of runs, points": round(100 * spread, 2),
             "metric": metric,
             "method": method,
@@ -76,13 +91,32 @@ def simulate(images: int, seeds: int, spread: float, comparisons: int) -> list[d
     ]
 
 
-def one_comparison(random: np.random.Generator, images: int, seeds: int, spread: float) -> dict[str, Estimates]:
+def spreads(likeness: str, spread: float) -> np.ndarray:
+    """The standard deviation of each variant's runs, (V,)."""
+    found = np.full(len(VARIANTS), spread)
+    found[{UNLIKE[0]: slice(0, 1), UNLIKE[1]: slice(-1, None)}.get(likeness, slice(0))] *= 4
+    return found
+
+
+def luck(random: np.random.Generator, seeds: int, likeness: str, spread: float) -> np.ndarray:
+    """What each run is better than its variant's mean, (V, S)."""
+    shape = len(VARIANTS), seeds
+    if likeness == UNLIKE[2]:
+        families = np.repeat(random.normal(0, spread, (2, seeds)), len(VARIANTS) // 2, axis=0)
+        return families + random.normal(0, spread / 4, shape)
+    own = random.normal(0, 1, shape) * spreads(likeness, spread)[:, None]
+    return own - COLLAPSE * (random.random(shape) < RARE) if likeness == UNLIKE[3] else own
+
+
+def one_comparison(
+    random: np.random.Generator, images: int, seeds: int, likeness: str, spread: float
+) -> dict[str, Estimates]:
     expressions = random.integers(1, 11, images)
     image = np.repeat(np.arange(images), expressions)  # (E,)
     of_images = random.normal(0, OF_IMAGE, images)
     runs = [(variant, seed) for variant in VARIANTS for seed in range(seeds)]
     of_variants = np.repeat(random.normal(0, OF_VARIANT_ON_IMAGE, (len(VARIANTS), images)), seeds, axis=0)
-    of_runs = random.normal(0, spread, (len(runs), 1))
+    of_runs = luck(random, seeds, likeness, spread).reshape(-1, 1)
     noise = random.normal(0, NOISE, (len(runs), len(image)))
     ious = MEAN + (of_images + of_variants)[:, image] + of_runs + noise  # (R, E)
     areas = random.lognormal(0, 1, len(image))
@@ -99,13 +133,17 @@ def one_comparison(random: np.random.Generator, images: int, seeds: int, spread:
     return estimates(runs, sums, empty=0.0, resamples=RESAMPLES, fewest=1)
 
 
-def truth(metric: str, spread: float) -> float:
+def truth(metric: str, likeness: str, spread: float) -> np.ndarray:
+    """The true value of each variant, (V,)."""
+    of_run = np.hypot(spread, spread / 4) if likeness == UNLIKE[2] else spreads(likeness, spread)
+    deviation = np.sqrt(OF_IMAGE**2 + OF_VARIANT_ON_IMAGE**2 + NOISE**2 + np.square(of_run) * np.ones(len(VARIANTS)))
+    rare = RARE if likeness == UNLIKE[3] else 0.0
     if metric != "Pr@0.5":
-        return MEAN
-    return norm.sf((0.5 - MEAN) / np.sqrt(OF_IMAGE**2 + OF_VARIANT_ON_IMAGE**2 + spread**2 + NOISE**2))
+        return np.full(len(VARIANTS), MEAN - rare * COLLAPSE)
+    return sum(share * norm.sf((0.5 - mean) / deviation) for share, mean in ((1 - rare, MEAN), (rare, MEAN - COLLAPSE)))
 
 
-def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:
+def own(found: Estimates, true: np.ndarray) -> tuple[float, float, float, bool]:
     """Shares of means and differences inside their intervals and of p-values <= .05; whether any adjusted one is."""
     means = [found.mean(variant) for variant in VARIANTS]
     differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
@@ -117,7 +155,9 @@ def own(found: Estimates, true: float) -> tuple[float, float, float, bool]:
     )
 
 
-def resampled_seeds(found: Estimates, true: float, random: np.random.Generator) -> tuple[float, float, float, bool]:
+def resampled_seeds(
+    found: Estimates, true: np.ndarray, random: np.random.Generator
+) -> tuple[float, float, float, bool]:
     """The same for a bootstrap that also draws seeds with replacement, the same seeds for every variant."""
     by_variant = found.resampled.reshape(len(VARIANTS), -1, RESAMPLES)  # (V, S, B)
     drawn = random.integers(0, by_variant.shape[1], (by_variant.shape[1], RESAMPLES))
@@ -133,14 +173,21 @@ def resampled_seeds(found: Estimates, true: float, random: np.random.Generator) 
     )
 
 
-def judged(means, differences, p_values, true: float) -> tuple[float, float, float, bool]:
+def judged(means, differences, p_values, true: np.ndarray) -> tuple[float, float, float, bool]:
     p_values = np.asarray(p_values)
     return (
-        float(np.mean([low <= true <= high for low, high in means])),
-        float(np.mean([low <= 0 <= high for low, high in differences])),
+        float(np.mean([low <= value <= high for (low, high), value in zip(means, true, strict=True)])),
+        float(
+            np.mean([low <= value <= high for (low, high), value in zip(differences, true[1:] - true[0], strict=True)])
+        ),
         float((p_values <= 0.05).mean()),
         bool((holm(p_values) <= 0.05).any()),
     )
+
+
+def share_held(intervals, values: np.ndarray) -> float:
+    low, high = np.transpose(intervals)
+    return float(((low <= values) & (values <= high)).mean())
 
 
 if __name__ == "__main__":
