@@ -18,7 +18,8 @@ def ablate(dataset: str, settings: Params) -> None:
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
     runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
     labels = slices.labels(prepared.read(layout.prepared(dataset)))
-    compared, contrasts = comparison.compare(runs, experiment.reference, settings.variants)
+    smallest = experiment.smallest_effect and experiment.smallest_effect / 100
+    compared, contrasts = comparison.compare(runs, experiment.reference, settings.variants, smallest)
     for path, table in (
         (layout.comparison(dataset), compared),
         (layout.contrasts(dataset), contrasts),

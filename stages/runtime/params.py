@@ -46,6 +46,9 @@ class Experiment(Section):
     recipe: Name
     reference: Name = Field(description="the variant that the others are compared to")
     highlight: Name = Field(description="the variant that the report is about")
+    smallest_effect: Annotated[float, Field(gt=0)] | None = Field(
+        description="points; a smaller difference does not matter. null: verdicts say only whether one is supported"
+    )
 
     @model_validator(mode="after")
     def _names_agree(self):

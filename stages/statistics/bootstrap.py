@@ -67,12 +67,18 @@ class VariantSeed(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A value, its interval at `LEVEL`, and the two-sided p-value of the hypothesis that it is 0; NaN where none is."""
+    """A value, its interval at `LEVEL`, and the two-sided p-value of the hypothesis that it is 0; NaN where none is.
+
+    Its standard error has two parts, that of the images and that of the seeds, which has so many degrees of freedom.
+    """
 
     value: float
     low: float
     high: float
     p: float
+    images_error: float = math.nan
+    seeds_error: float = math.nan
+    degrees: int = 0
 
 
 NOTHING = Interval(math.nan, math.nan, math.nan, math.nan)
@@ -123,8 +129,8 @@ class Estimates:
         if not self.common_seeds(variant, against):
             return None
         if self._rows(variant)[0] < self._rows(against)[0]:
-            value, low, high, p = self.difference(against, variant)
-            return Interval(0 - value, 0 - high, 0 - low, p)
+            found = self.difference(against, variant)
+            return found and found._replace(value=0 - found.value, low=0 - found.high, high=0 - found.low)
         return self.combination({variant: 1, against: -1})
 
     def combination(self, weights: Mapping[str, float]) -> Interval | None:
@@ -177,16 +183,17 @@ class Estimates:
         """Of a mean between two limits that is `resampled` (B,) in resamples of the images; spread: between seeds."""
         if self.images < self.fewest:
             return NOTHING._replace(value=float(value))
+        of_images, seeds_error = resampled.var(), math.nan
         if spread.degrees:
-            of_images = resampled.var()
             own_part = max(0.0, 1 - spread.noise / of_images) if of_images else 0.0
             errors = _errors(len(resampled), spread.degrees)
-            resampled = value + np.sqrt(own_part) * (resampled - value) + np.sqrt(spread.variance) * errors
+            of_images, seeds_error = own_part * of_images, math.sqrt(spread.variance)
+            resampled = value + np.sqrt(own_part) * (resampled - value) + seeds_error * errors
         resampled = resampled.round(DIGITS)
         low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).clip(lowest, highest)
         beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
         p = min(1.0, 2 * float(beyond + 1) / (len(resampled) + 1)) if spread.degrees else math.nan
-        return Interval(float(value), float(low), float(high), p)
+        return Interval(float(value), float(low), float(high), p, math.sqrt(of_images), seeds_error, spread.degrees)
 
 
 class Spread(NamedTuple):

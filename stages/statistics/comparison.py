@@ -12,9 +12,10 @@ import pandas as pd
 
 from stages.runtime.params import Variant
 from stages.scoring.metrics import METRICS, PRECISION_THRESHOLDS
-from stages.statistics import bootstrap
+from stages.statistics import bootstrap, planning
 from stages.statistics.bootstrap import NOTHING, Estimates, Interval, holm
 from stages.statistics.evidence import FEWEST_IMAGES
+from stages.statistics.planning import Error
 from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported
@@ -33,7 +34,7 @@ VLBA = {  # kind of VLBA, and the one it is compared with: the part in which the
 }
 CONTRAST_COLUMNS = [
     *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
-    *("difference", "difference_low", "difference_high", "p", "no_verdict"),
+    *("difference", "difference_low", "difference_high", "images_error", "seeds_error", "degrees", "p", "no_verdict"),
 ]
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
@@ -46,7 +47,9 @@ def estimates(scored: Scored) -> Splits:
     return {split: _estimates(scored, scored.rows(split), METRICS) for split in scored.splits}
 
 
-def compare(scored: Scored, reference: str, variants: Mapping[str, Variant]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare(
+    scored: Scored, reference: str, variants: Mapping[str, Variant], smallest_effect: float | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every listed variant against the reference, and pairs of listed variants that differ in one part of the method.
 
     The p-values of a split and metric are adjusted together, each pair of variants counted once, however often and
@@ -55,13 +58,15 @@ def compare(scored: Scored, reference: str, variants: Mapping[str, Variant]) -> 
     Args:
         reference: the variant that the others are compared with.
         variants: what each listed variant is made of.
+        smallest_effect: the smallest difference that matters, a fraction; None: there are no words for verdicts.
 
     Returns:
         The comparison and the contrasts. Both have a row for each split and metric of what they compare, with dataset,
         protocol, and the columns
 
         - difference, difference_low, difference_high, p;
-        - p_holm: the adjusted p-value; supported: it is below `LARGEST_P`;
+        - images_error, seeds_error, degrees: the two parts of its standard error, see `planning`;
+        - p_holm: the adjusted p-value; supported: it is below `LARGEST_P`; verdict: `planning.verdict`;
         - no_verdict: why the difference has no p-value, as `evidence.no_verdict` says it; empty where it has one.
 
         The comparison has these of every variant to the reference, and
@@ -80,7 +85,7 @@ def compare(scored: Scored, reference: str, variants: Mapping[str, Variant]) -> 
     """
     found = estimates(scored)
     compared, contrasts = _compare(scored, found, reference), _contrasts(scored, found, variants)
-    compared, contrasts = _with_support([compared.assign(against=reference), contrasts])
+    compared, contrasts = _with_support([compared.assign(against=reference), contrasts], smallest_effect)
     return compared.drop(columns="against"), contrasts
 
 
@@ -224,8 +229,8 @@ def _size(scored: Scored, rows: np.ndarray) -> dict:
 
 
 def _mean(found: Estimates | None, variant: str) -> dict:
-    value, low, high, _ = (found and found.mean(variant)) or NOTHING
-    return {"mean": value, "low": low, "high": high}
+    interval = (found and found.mean(variant)) or NOTHING
+    return {"mean": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _over_seeds(found: Estimates, variant: str) -> dict:
@@ -243,17 +248,18 @@ def _difference(found: Estimates | None, variant: str, against: str, with_p: boo
     told = {}
     if with_p:
         compares = variant != against and not math.isnan(interval.value)
-        told = {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
+        error = {name: getattr(interval, name) for name in ("images_error", "seeds_error", "degrees")}
+        told = error | {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
     return _columns("difference", interval) | told
 
 
 def _columns(name: str, interval: Interval | None) -> dict:
-    value, low, high, _ = interval or NOTHING
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    found = interval or NOTHING
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _with_support(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The tables with p_holm after p, and supported; variant and against say which pair of variants a row is about."""
+def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> list[pd.DataFrame]:
+    """The tables with p_holm after p, supported and verdict; variant and against say which pair a row is about."""
     p_values = {test: p for table in tables for test, p in zip(_tests(table), table["p"], strict=True)}
     adjusted = {}
     for family in {test[:2] for test in p_values}:
@@ -263,6 +269,11 @@ def _with_support(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
         p_holm = pd.Series([adjusted[test] for test in _tests(table)], index=table.index, dtype=float)
         table.insert(table.columns.get_loc("p") + 1, "p_holm", p_holm)
         table["supported"] = p_holm < LARGEST_P
+        errors = table[["difference", "supported", "images_error", "seeds_error", "degrees"]]
+        table["verdict"] = [
+            "" if smallest_effect is None else planning.verdict(difference, supported, Error(*error), smallest_effect)
+            for difference, supported, *error in errors.itertuples(index=False)
+        ]
     return tables
 
 
