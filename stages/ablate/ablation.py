@@ -1,11 +1,14 @@
 """Scores of the listed runs -> three tables that compare the variants."""
 
+import pandas as pd
+
 from stages.data import prepared
-from stages.runtime import layout
+from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics import comparison, scored, slices
+from stages.statistics import comparison, planning, scored, slices
+from stages.statistics.scored import ComparisonError
 
 
 def ablate(dataset: str, settings: Params) -> None:
@@ -27,3 +30,34 @@ def ablate(dataset: str, settings: Params) -> None:
     ):
         with atomic_write(path) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")
+
+
+def plan(dataset: str, settings: Params) -> str:
+    """What the experiment can show, by split and pair of variants, as text; from the tables that `ablate` has written.
+
+    Raises:
+        ComparisonError: there are none.
+    """
+    paths = layout.comparison(dataset), layout.contrasts(dataset)
+    if missing := [path for path in paths if not path.exists()]:
+        again = experiments.dvc("repro", f"ablate@{dataset}")
+        raise ComparisonError(f"{missing[0]} is missing. Make it with: {again}")
+    tables = [pd.read_csv(path) for path in paths]
+    metric = PROTOCOLS[settings.evaluation.protocol].headline[0]
+    said = [
+        f"{metric} in points. Smallest: the true difference that is supported in {100 * planning.POWER:g} % of cases, "
+        "at the level of the first step of Holm's adjustment."
+    ]
+    for split in tables[0]["split"].unique():
+        rows = pd.DataFrame(planning.plans(*tables, settings.experiment.reference, split, metric))
+        if rows.empty:
+            said.append(
+                f"{split}: no pair has a p-value, so there is nothing to plan with: two or more seeds are needed"
+            )
+            continue
+        needed = pd.DataFrame(rows.pop("seeds").tolist(), dtype="Int64").fillna(planning.MOST_SEEDS + 1).astype(str)
+        needed = needed.replace(str(planning.MOST_SEEDS + 1), f">{planning.MOST_SEEDS}")
+        needed.columns = [f"seeds for {points}" for points in planning.DIFFERENCES]
+        rows[["difference", "smallest"]] = (100 * rows[["difference", "smallest"]]).round(1)
+        said.append(f"{split}\n{rows.join(needed).to_string(index=False)}")
+    return "\n\n".join(said)

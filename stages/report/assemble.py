@@ -18,6 +18,7 @@ from stages.report.tables import (
     latex,
     learning_tables,
     markdown,
+    plan_tables,
     published,
     slice_tables,
 )
@@ -70,6 +71,7 @@ def all_tables(results: DatasetNumbers) -> list[Table]:
         *comparison_tables.full_tables(results),
         slice_tables.table(results),
         learning_tables.table(results),
+        plan_tables.table(results),
         published.table(results),
         cost_tables.exact_table(results),
         cost_tables.measured_table(results),

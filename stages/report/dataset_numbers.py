@@ -26,15 +26,17 @@ DIAGNOSIS, SUMMARY, LEARNING = "diagnosis.csv", "dataset.json", "learning.csv"
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
+ERROR = ("images_error", "seeds_error", "degrees")  # of a difference, see `planning.Error`
 IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
 COLUMNS = {
     COMPARISON: {
         *("protocol", "variant", "split", "metric", "seeds", "missing", "expressions", "images", "mean", "low"),
-        *("high", "std", "min", "max", *DIFFERENCE, "p", "p_holm", "no_verdict", *IMPROVEMENT, "supported"),
+        *("high", "std", "min", "max", *DIFFERENCE, *ERROR, "p", "p_holm", "no_verdict", *IMPROVEMENT, "supported"),
+        "verdict",
     },
     CONTRASTS: {
         *("protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds", *DIFFERENCE),
-        *("p", "p_holm", "no_verdict", "supported"),
+        *(*ERROR, "p", "p_holm", "no_verdict", "supported", "verdict"),
     },
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
@@ -69,6 +71,7 @@ class DatasetNumbers:
         named_highlight: the variant that `params.yaml` says the report is about; it may have no scores.
         variants: listed variants, in the listed order.
         seeds: listed seeds, in the listed order.
+        smallest_effect: in points; None where verdicts are only supported or not.
         splits: evaluation splits, in the order of the prepared dataset.
         summary: `dataset.json` of the prepared dataset, without paths on this machine.
         comparison: results/comparison, fractions, indexed by (variant, split, metric).
@@ -88,6 +91,7 @@ class DatasetNumbers:
     named_highlight: str
     variants: list[str]
     seeds: list[int]
+    smallest_effect: float | None
     splits: list[str]
     summary: dict
     comparison: pd.DataFrame
@@ -228,6 +232,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         named_highlight=experiment.highlight,
         variants=experiment.variants,
         seeds=experiment.seeds,
+        smallest_effect=experiment.smallest_effect,
         splits=summary["splits"],
         summary=summary,
         comparison=comparison.set_index(["variant", "split", "metric"]).sort_index(),
@@ -257,7 +262,7 @@ def read_bytes(path: Path, problem: str, stage: str) -> bytes:
 
 def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
-    texts = ("missing", "no_verdict")
+    texts = ("missing", "no_verdict", "verdict")
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
     command = experiments.dvc("repro", "report" if file in (DIAGNOSIS, LEARNING) else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)

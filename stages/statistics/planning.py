@@ -15,6 +15,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
 from stages.statistics.bootstrap import OWN_SPREAD
@@ -22,6 +23,7 @@ from stages.statistics.bootstrap import OWN_SPREAD
 LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 100
+DIFFERENCES = (1, 2, 3)  # points, for which seeds are counted
 ENDLESS = 1e9  # degrees of freedom of an error that is known
 
 
@@ -86,3 +88,31 @@ def verdict(difference: float, supported: bool, error: Error, smallest_effect: f
     if supported:
         return "better" if difference > 0 else "worse"
     return "equivalent" if is_equivalent(difference, error, smallest_effect) else "undecided"
+
+
+class Plan(NamedTuple):
+    """A pair of variants: its difference, the smallest one that is supported, and the seeds that `DIFFERENCES` need."""
+
+    variant: str
+    against: str
+    difference: float
+    smallest: float
+    seeds: list[int | None]
+
+
+def plans(comparison: pd.DataFrame, contrasts: pd.DataFrame, reference: str, split: str, metric: str) -> list[Plan]:
+    """One for each pair that has a p-value on a split and metric.
+
+    Args:
+        comparison, contrasts: the tables of `stages.statistics.comparison.compare`.
+    """
+    both = pd.concat([comparison.assign(against=reference), contrasts], ignore_index=True)
+    chosen = both[(both["split"] == split) & (both["metric"] == metric) & both["p"].notna()]
+    chosen = chosen[~chosen[["variant", "against"]].apply(frozenset, axis="columns").duplicated()]
+    found = []
+    for row in chosen.itertuples():
+        error = Error(row.images_error, row.seeds_error, row.degrees)
+        needed = [seeds_needed(points / 100, error, row.seeds, len(chosen)) for points in DIFFERENCES]
+        smallest = smallest_supported(error, len(chosen))
+        found.append(Plan(row.variant, row.against, row.difference, smallest, needed))
+    return found

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables import captions, contrast_tables
+from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 
 SAME = "0.0"
@@ -52,9 +52,7 @@ def details(results: DatasetNumbers) -> str:
         sentences.append(f"Highest mean: {means}.")
     sentences += _losses(results)
     if not all(map(results.no_verdict, results.splits)):
-        sentences.append(
-            "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
-        )
+        sentences.append(plan_tables.sentence(results) + captions.verdict_words(results))
     if _adjusted_away(results):
         sentences.append(
             "Where an interval excludes 0 and the difference is still not supported, the adjustment for several "
@@ -141,6 +139,8 @@ def _difference(row: pd.Series, where: str) -> str:
     number = f"{change}{where} {bounds}".strip()
     if row["no_verdict"]:
         return number
+    if row["verdict"]:
+        return f"{number}, {row['verdict']}"
     loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
     return f"{number}, {loss}{'supported' if row['supported'] else 'not supported'}"
 

@@ -23,6 +23,7 @@ from stages.report.tables import (
     contrast_tables,
     cost_tables,
     learning_tables,
+    plan_tables,
     published,
     slice_tables,
 )
@@ -102,6 +103,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "words_caption": attention.caption(results.highlight),
         "rising": learning_tables.warning(results),
         "learning_table": learning_tables.table(results),
+        "plan_table": plan_tables.table(results),
         "curves": _figure(results, shown.curves),
         "galleries": [_gallery(chosen, place < OPEN_GALLERIES) for place, chosen in enumerate(shown.galleries)],
         "seed": results.shown_seed,

@@ -66,6 +66,16 @@ def verdicts(results: DatasetNumbers, splits: list[str]) -> list[str]:
     return bold + [f"Nothing is bold on {listing(of)}: {reason}." for reason, of in reasons.items()]
 
 
+def verdict_words(results: DatasetNumbers) -> str:
+    """What the words of verdicts mean, in sentences."""
+    if results.smallest_effect is None:
+        return "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
+    return (
+        f"Better and worse: the difference is supported. Equivalent: two one-sided tests show that it is smaller than "
+        f"{results.smallest_effect:g} points, the smallest effect that matters. Undecided: none of these."
+    )
+
+
 def no_verdicts(results: DatasetNumbers, splits: list[str]) -> dict[str, list[str]]:
     """Why splits have no verdict: reason -> the splits."""
     reasons: dict[str, list[str]] = {}
