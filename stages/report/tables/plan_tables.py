@@ -3,7 +3,7 @@
 import math
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, caption, split_title
+from stages.report.tables.captions import MADE_BY, split_title
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent, signed
 from stages.statistics import planning
 from stages.statistics.planning import Plan
@@ -43,7 +43,7 @@ def table(results: DatasetNumbers) -> Table | None:
     headings = ["pair", f"Δ {results.metric}", "smallest", *(f"seeds for {points}" for points in planning.DIFFERENCES)]
     return Table(
         key="plan",
-        caption=caption(results, "What differences the experiment can show"),
+        caption=f"What differences the experiment can show on {results.name}: {results.metric}, in points.",
         blocks=[Block([], headings, groups)],
         notes=notes.lines,
         footer=[

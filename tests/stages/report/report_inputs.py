@@ -86,7 +86,8 @@ def files(
     sizes = {split: 400 + place for place, split in enumerate(splits)} | (images or {})
 
     def difference(variant: str, against: str, split: str) -> dict:
-        nothing = dict.fromkeys(DIFFERENCES, math.nan) | {"supported": False, "no_verdict": ""}
+        error = {"images_error": 0.005, "seeds_error": 0.005, "degrees": len(experiment.seeds) - 1, "verdict": ""}
+        nothing = dict.fromkeys(DIFFERENCES, math.nan) | error | {"supported": False, "no_verdict": ""}
         if variant == against or {variant, against} & gone:
             return nothing | {"difference": 0.0 if variant == against else math.nan}
         change = means[variant] - means[against]
@@ -95,7 +96,7 @@ def files(
         p_values = (math.nan, math.nan) if reason else (p, min(1.0, 2 * p))
         ends = (math.nan, math.nan) if sizes[split] < evidence.FEWEST_IMAGES else (change - 0.03, change + 0.03)
         values = dict(zip(DIFFERENCES, (change, *ends, *p_values), strict=True))
-        return {**values, "supported": not reason and abs(change) >= supported, "no_verdict": reason}
+        return {**values, **error, "supported": not reason and abs(change) >= supported, "no_verdict": reason}
 
     comparison = [
         {
