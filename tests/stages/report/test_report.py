@@ -546,7 +546,8 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
     markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
-    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n\nalignformer: +")
+    assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n")
+    assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
     assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
     assert markdown.count(f"Protocol original. {lead}.") == captions
