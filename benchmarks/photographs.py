@@ -137,7 +137,7 @@ def rows_of(part: tuple[str, str], methods: dict[str, pd.DataFrame]) -> list[dic
     }
     quoted = QUOTED.get(part, {})
     if HEAD in quoted:
-        value, low, high, _ = found[MODEL]["mIoU"]
+        value, low, high, *_ = found[MODEL]["mIoU"]
         above = Interval(value - quoted[HEAD], low - quoted[HEAD], high - quoted[HEAD], math.nan)
         found[f"{MODEL} minus plain head"] = {"mIoU": above}
     name = {"dataset": part[0], "split": part[1]}

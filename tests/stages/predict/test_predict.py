@@ -82,7 +82,7 @@ def test_every_text_of_every_image(taught, images):
         overlay = np.asarray(Image.open(Path("out", entry["overlay"])))
         assert overlay.shape == (image.height, image.width, 3)
         same = (overlay == np.asarray(image)).all(axis=2)
-        assert same[mask].mean() > 0.5  # but for the line
+        assert same[mask].mean() > 0.4  # but for the line
         assert not same[~mask].any()
         assert entry["area"] == mask.sum()
         assert 0.5 < entry["score"] <= 1
