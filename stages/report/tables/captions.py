@@ -72,7 +72,8 @@ def verdict_words(results: DatasetNumbers) -> str:
         return "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
     return (
         f"Better and worse: the difference is supported. Equivalent: two one-sided tests show that it is smaller than "
-        f"{results.smallest_effect:g} points, the smallest effect that matters. Undecided: none of these."
+        f"{results.smallest_effect:g} point{'s' * (results.smallest_effect != 1)}, the smallest effect that matters. "
+        "Undecided: none of these."
     )
 
 

@@ -1,6 +1,7 @@
 """Whether the curves of val are flat at the end, and how fast the variants learn."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _row(results: DatasetNumbers, name: str, against: str, level: float, notes: 
         _percent(learning.over_seeds(areas[0]), notes, why),
         Cell(REFERENCE_MARK) if same else _signed(area_gained, notes, no_pair),
         _epochs(learning.over_seeds(epochs[0]), notes, why),
-        Cell(REFERENCE_MARK) if same else _epochs(epochs_gained, notes, no_pair or why or why_not),
+        Cell(REFERENCE_MARK) if same else _epochs(epochs_gained, notes, no_pair or why or why_not, signed),
     ]
 
 
@@ -122,6 +123,7 @@ def _signed(found: Interval, notes: Notes, why: str) -> Cell:
     return number_cell(found.value, signed, notes, why, interval(found.low, found.high))
 
 
-def _epochs(found: Interval, notes: Notes, why: str) -> Cell:
+def _epochs(found: Interval, notes: Notes, why: str, write: Callable[[float], str] = percent) -> Cell:
+    found = found._replace(value=found.value / 100)
     note = interval(found.low / 100, found.high / 100)
-    return number_cell(found.value, lambda value: percent(value / 100), notes, why, note)
+    return number_cell(found.value, write, notes, why, note)
