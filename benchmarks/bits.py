@@ -47,9 +47,9 @@ def main() -> None:
     known = read()
     same_settings = known["settings"] == row["settings"]
     same_kind = (known[KIND] == pd.Series(row)[KIND]).all(axis="columns")
-    if (known.loc[same_kind, [*GROUPS]] != pd.Series(row)[[*GROUPS]]).any(axis=None):
-        known = known[~same_settings]
-    known = pd.concat([known[~same_kind], pd.DataFrame([row])])
+    changed = (known.loc[same_kind, [*GROUPS]] != pd.Series(row)[[*GROUPS]]).any(axis=None)
+    known = known[~(same_settings if changed else same_kind)]
+    known = pd.concat([known, pd.DataFrame([row])])
     known.to_csv(RESULTS, index=False, lineterminator="\n")
 
 
