@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
-from stages.statistics import planning
+from stages.statistics import bootstrap, planning
+from stages.statistics.bootstrap import VariantSeed
 from stages.statistics.planning import Error
 
 
@@ -17,10 +18,40 @@ def test_the_smallest_difference_is_supported_in_four_of_five_cases(seeds, pairs
     error = Error(0.0, 0.02 / math.sqrt(seeds), seeds - 1)
     smallest = planning.smallest_supported(error, pairs)
     critical = stats.t.ppf(1 - 0.05 / pairs / 2, seeds - 1)
-    assert stats.nct.sf(critical, seeds - 1, smallest / error.whole) == pytest.approx(0.8, abs=1e-6)
+    assert stats.nct.sf(critical, seeds - 1, smallest / error.whole) == pytest.approx(0.8, abs=0.006)
     random = np.random.default_rng(0)
     p = stats.ttest_1samp(random.normal(smallest, 0.02, (20_000, seeds)), 0, axis=1).pvalue
     assert (p < 0.05 / pairs).mean() == pytest.approx(0.8, abs=0.012)
+
+
+@pytest.mark.parametrize("images, seeds, degrees", [(1.0, 1.0, 2), (1.0, 0.3, 4), (0.2, 1.0, 1), (0.5, 2.0, 9)])
+@pytest.mark.parametrize("distance", [0.5, 2.0, 8.0])
+def test_the_error_is_the_sum_of_a_normal_variable_and_students_t(images, seeds, degrees, distance):
+    def density(normal: float) -> float:
+        return stats.t.sf((distance - images * normal) / seeds, degrees) * stats.norm.pdf(normal)
+
+    expected = integrate.quad(density, -12, 12, limit=400)[0]
+    found = planning._beyond(np.array([distance]), images, np.array([seeds]), degrees)
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("pairs", [1, 4])
+def test_the_projects_own_test_supports_it_in_four_of_five_simulated_experiments(pairs):
+    """3 seeds, 50 images, and errors of images, of seeds, and of runs on images."""
+    random = np.random.default_rng(0)
+    seeds, images, of_images, of_seeds, noise = 3, 50, 0.05, 0.005, 0.05
+    error = Error(of_images / math.sqrt(images), math.sqrt((of_seeds**2 + noise**2 / images) / seeds), seeds - 1)
+    true, runs = (
+        planning.smallest_supported(error, pairs),
+        [VariantSeed(name, seed) for name in "ab" for seed in range(seeds)],
+    )
+    supported = []
+    for _ in range(300):
+        gain = true + random.normal(0, of_images, images) + random.normal(0, of_seeds, (seeds, 1))
+        values = np.vstack([np.full((seeds, images), 0.5), 0.5 + gain + random.normal(0, noise, (seeds, images))])
+        found = bootstrap.estimates(runs, {"metric": (values, np.ones((1, images)))}, 0.0)["metric"]
+        supported.append(found.difference("b", "a").p < 0.05 / pairs)
+    assert np.mean(supported) == pytest.approx(planning.POWER, abs=0.07)  # three standard errors
 
 
 def test_an_error_of_images_alone_is_known():
