@@ -387,7 +387,7 @@ def serve_without_end(expressions: Expressions, said: Connection, errors: Path) 
 def test_workers_of_every_kind_serve_the_same_and_an_interrupt_leaves_none(squares, tmp_path):
     here, there = multiprocessing.Pipe()
     arguments = squares.expressions("train"), there, tmp_path / "errors"
-    process = multiprocessing.get_context("fork").Process(target=serve_without_end, args=arguments)
+    process = multiprocessing.get_context("spawn").Process(target=serve_without_end, args=arguments)
     process.start()
     there.close()
     served = [here.recv() for _ in range(3)]
