@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 
@@ -68,6 +68,35 @@ def details(results: DatasetNumbers) -> str:
             )
         )
     return " ".join(sentences)
+
+
+def stated(results: DatasetNumbers) -> pd.DataFrame:
+    """The differences of `headline` and `details` on the splits that chose no epoch, in the order in which they stand.
+
+    Returns:
+        A row for each difference and split: headline (whether it stands there), what, variant, against, split,
+        difference, difference_low, difference_high (fractions), verdict (empty where there is none).
+    """
+    splits, metric = results.unseen, results.metric
+    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
+    in_headline = [(row["variant"], row["against"]) for row in parts]
+    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in in_headline]
+    said = [
+        (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)
+        for split in splits
+        if results.highlight != results.reference and not parts
+        for row in [results.row(results.highlight, split, metric)]
+    ]
+    said += [
+        (place < len(parts), contrast_tables.part(results, pair), pair["variant"], pair["against"], split, row)
+        for place, pair in enumerate([*parts, *others])
+        for split in splits
+        for row in [contrast_tables.contrast(results, pair, split, metric)]
+    ]
+    columns = ["headline", "what", "variant", "against", "split", *DIFFERENCE, "verdict"]
+    table = pd.DataFrame([[*about, *row[[*DIFFERENCE]], _verdict(row)] for *about, row in said], columns=columns)
+    table.loc[(table["verdict"] == "supported") & (table["difference"] < 0), "verdict"] = "a loss, supported"
+    return table
 
 
 def _about_the_reference(results: DatasetNumbers) -> list[str]:
@@ -136,13 +165,16 @@ def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
 def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
-    number = f"{change}{where} {bounds}".strip()
+    verdict = _verdict(row)
+    loss = "a loss, " if verdict == "supported" and row["difference"] < 0 and change != SAME else ""
+    return f"{change}{where} {bounds}".strip() + (f", {loss}{verdict}" if verdict else "")
+
+
+def _verdict(row: pd.Series) -> str:
+    """The word for a difference; empty where it has no verdict."""
     if row["no_verdict"]:
-        return number
-    if row["verdict"]:
-        return f"{number}, {row['verdict']}"
-    loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
-    return f"{number}, {loss}{'supported' if row['supported'] else 'not supported'}"
+        return ""
+    return row["verdict"] or ("supported" if row["supported"] else "not supported")
 
 
 def _losses(results: DatasetNumbers) -> list[str]:
