@@ -94,7 +94,7 @@ def reproduced(seeds: list[int], jobs: int) -> Path:
                 shutil.rmtree(folder / name, ignore_errors=True)
             clone(Path(), folder)
             set_params(folder, experiment__seeds=seeds)
-            cache = run(Path(), sys.executable, "-m", "dvc", "cache", "dir").strip()
+            cache = run(Path(), sys.executable, "-m", "dvc", "cache", "dir").splitlines()[0]
             run(folder, sys.executable, "-m", "dvc", "cache", "dir", "--local", cache)
             command = [sys.executable, "-m", "pipelines.experiment", "--jobs", str(jobs)]
             flow = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, preexec_fn=_end_with_parent)
