@@ -195,10 +195,12 @@ def side_by_side(rows: pd.DataFrame) -> str:
     rows = rows.sort_values("seeds", key=lambda seeds: seeds.str.split().str[0].astype(int), kind="stable")
     means, metric = rows["against"] == "", rows["metric"].iloc[0]
     verdicts = _verdicts(rows[~means])
+    if alone := rows["set"].nunique() == 1:
+        verdicts = verdicts.drop(columns=SAME)
     made_of = "; ".join(f"{name} {' and '.join(rows[name].unique())}" for name in ("code", "processor", "date"))
     return "\n".join(
         [
-            f"{_summary(verdicts[SAME])}\n",
+            *([] if alone else [f"{_summary(verdicts[SAME])}\n"]),
             _markdown(f"Differences in {metric}, in points, with 95 % intervals and verdicts.", verdicts),
             _markdown(f"Rank of each variant by {metric}, and its mean in percent.", _ranks(rows[means])),
             f"{made_of}. Made by: python -m benchmarks.replication.",
@@ -209,7 +211,7 @@ def side_by_side(rows: pd.DataFrame) -> str:
 def _verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """What each set says of each difference, and whether all say the same."""
     words = _by_set(rows, rows["verdict"])
-    same = (words.nunique(axis="columns", dropna=False) == 1) & (words.iloc[:, 0] != "") & (words.shape[1] > 1)
+    same = (words.nunique(axis="columns", dropna=False) == 1) & (words.iloc[:, 0] != "")
     said = [
         ", ".join(filter(None, [f"{signed(row.value)} {interval(row.low, row.high)}".strip(), row.verdict]))
         for row in rows.itertuples()
@@ -233,11 +235,12 @@ def _by_set(rows: pd.DataFrame, values: Iterable) -> pd.DataFrame:
 
 def _summary(same: pd.Series) -> str:
     of_headline = same.index.get_level_values("headline") == "yes"
-    counted = [f"{(which == 'yes').sum()} of {len(which)}" for which in (same[of_headline], same[~of_headline])]
-    return (
-        f"With the same verdict in all sets of seeds: {counted[0]} differences of the headline, {counted[1]} of other "
-        "parts of the method."
-    )
+    counted = [
+        f"{(which == 'yes').sum()} of {len(which)} differences of {where}"
+        for which, where in ((same[of_headline], "the headline"), (same[~of_headline], "other parts of the method"))
+        if len(which)
+    ]
+    return f"With the same verdict in all sets of seeds: {', '.join(counted)}."
 
 
 def _markdown(caption: str, cells: pd.DataFrame) -> str:
