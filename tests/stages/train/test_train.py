@@ -75,7 +75,7 @@ def test_norms_biases_and_position_tables_do_not_decay(squares, training):
 
 
 def test_muon_orthogonalises_momentum(squares, training):
-    """Weights of linear layers move as with `torch.optim.Muon`, to its bfloat16; all others as with AdamW, to the bit."""
+    """Linear layers move as with `torch.optim.Muon`, to its bfloat16; all others as with AdamW, to the bit."""
     found, expected = squares.model(), squares.model()
     layers = dict(expected.named_modules()).items()
     linear = {f"{name}.weight" for name, module in layers if isinstance(module, torch.nn.Linear)}
