@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+FIRST_SCALE = 10.0  # of the cosine at the start of training: logits between -10 and 10
+
 
 def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
     """Mean over the words that are not padding, zero where all are: (B, L, T), (B, L) bool -> (B, T)."""
@@ -22,6 +24,19 @@ class CenterEmbedding(nn.Module):
     def forward(self, words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
         """(B, L, T), (B, L) -> (B, D)."""
         return self.mlp(masked_mean(words, word_mask))
+
+
+class CosineGrouping(nn.Module):
+    """logit(p) = scale * s(p) + bias, with s the cosine of the projected pixel and center; both numbers are learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(FIRST_SCALE))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, similarity: torch.Tensor) -> torch.Tensor:
+        """Cosines (B, h, w) -> logits (B, h, w)."""
+        return self.scale * similarity + self.bias
 
 
 class Grouping(nn.Module):

@@ -31,6 +31,7 @@ class Losses(PartAware):
         similarity: torch.Tensor,
         masks: torch.Tensor,
         image_ids: torch.Tensor | None,
+        tokens: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss, mask loss and unweighted contrastive loss: scalars; the last is 0 for variants without one.
 
@@ -39,6 +40,7 @@ class Losses(PartAware):
             pixels, center: (B, h, w, D) and (B, D), from `AlignFormer.project`.
             similarity: (B, h, w), their cosine.
             image_ids: (B,) integers; the instance contrast needs them.
+            tokens: (B, L) integers, L the same on every process; needed where same words are no negatives.
 
         Raises:
             ValueError: the variant has the instance contrast, and image_ids is None.
@@ -46,13 +48,22 @@ class Losses(PartAware):
         config = self.config
         mask = mask_loss(logits, masks, config.bce_weight, config.dice_weight, config.positive_weight, self.part)
         shares = F.adaptive_avg_pool2d(masks.unsqueeze(1), (pixels.shape[1], pixels.shape[2])).squeeze(1)  # (B, h, w)
+        kept = away_from_edge(shares, config.contrastive_border) if config.contrastive_border else None
         if config.contrastive == "pixel":
-            contrastive = pixel_contrast(similarity, shares, config.temperature, self.part)
+            contrastive = pixel_contrast(similarity, shares, config.temperature, self.part, kept)
         elif config.contrastive == "instance":
             if image_ids is None:
                 raise ValueError("the instance contrast needs image_ids: which image each sample comes from")
             contrastive = instance_contrast(
-                pixels, center, similarity, shares, image_ids, config.temperature, self.part
+                pixels,
+                center,
+                similarity,
+                shares,
+                image_ids,
+                config.temperature,
+                self.part,
+                kept,
+                None if config.contrastive_same_words else tokens,
             )
         else:
             contrastive = torch.zeros_like(mask)
@@ -97,8 +108,25 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def away_from_edge(masks: torch.Tensor, border: int) -> torch.Tensor:
+    """Cells (B, h, w) that the contrast keeps: no cell of the other side lies within `border` rows and columns.
+
+    A cell is inside from half of its area on: masks (B, h, w) are shares. An object that would lose all its inside
+    cells keeps them.
+    """
+    inside = (masks >= 0.5).to(masks.dtype)
+    near, far = (F.max_pool2d(side, 2 * border + 1, stride=1, padding=border) for side in (inside, 1 - inside))
+    kept, inside = near + far < 2, inside > 0
+    lost = ~(kept & inside).any(dim=(1, 2), keepdim=True)  # (B, 1, 1)
+    return kept | (inside & lost)
+
+
 def pixel_contrast(
-    similarity: torch.Tensor, masks: torch.Tensor, temperature: float, part: BatchPart | None = None
+    similarity: torch.Tensor,
+    masks: torch.Tensor,
+    temperature: float,
+    part: BatchPart | None = None,
+    kept: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Per pixel: -log sigma(s) inside the mask, -log(1 - sigma(s)) outside, with s = cos(e(p), c) / temperature.
 
@@ -108,10 +136,13 @@ def pixel_contrast(
         similarity: (B, h, w) cosine between pixel embedding and center.
         masks: (B, h, w) share of each pixel's area inside the mask; a pixel counts as inside from one half on.
         part: see `models.parallel.gathered`.
+        kept: (B, h, w) bool, pixels that have a loss, at least one of each sample; None: all.
     """
     inside = (masks >= 0.5).to(similarity.dtype)
     losses = F.binary_cross_entropy_with_logits(similarity / temperature, inside, reduction="none")
-    return gathered(losses.mean(dim=(1, 2)), part).mean()
+    if kept is None:
+        return gathered(losses.mean(dim=(1, 2)), part).mean()
+    return gathered((losses * kept).sum(dim=(1, 2)) / kept.sum(dim=(1, 2)), part).mean()
 
 
 def instance_contrast(
@@ -122,6 +153,8 @@ def instance_contrast(
     image_ids: torch.Tensor,
     temperature: float,
     part: BatchPart | None = None,
+    kept: torch.Tensor | None = None,
+    tokens: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Symmetric InfoNCE between the centers of a batch and the mean pixel embeddings of its instances.
 
@@ -142,9 +175,13 @@ def instance_contrast(
         masks: (B, h, w) share of each pixel's area inside the mask.
         image_ids: (B,) integers.
         part: see `models.parallel.gathered`; the batch is that of all processes.
+        kept: (B, h, w) bool, pixels that take part in the means; None: all.
+        tokens: (B, L) integers; samples with equal rows are not each other's negatives. None: they are.
     """
     pixels, masks = pixels.flatten(1, 2), masks.flatten(1)  # (B, N, D), (B, N)
-    weights = torch.stack([masks, _hard_pixels(similarity.flatten(1), masks), 1 - masks], dim=1)  # (B, 3, N)
+    kept = torch.ones_like(masks, dtype=torch.bool) if kept is None else kept.flatten(1)  # (B, N)
+    hard = _hard_pixels(similarity.flatten(1), (masks == 0) & kept)
+    weights = torch.stack([masks * kept, hard, (1 - masks) * kept], dim=1)  # (B, 3, N)
     lengths = torch.linalg.vector_norm(pixels, dim=2).clamp(min=EPS)  # (B, N)
     means = F.normalize((weights / lengths[:, None]) @ pixels, dim=-1)  # (B, 3, D); zero where all weights are zero
     centers = F.normalize(centers, dim=-1)
@@ -156,7 +193,11 @@ def instance_contrast(
     masks, image_ids = gathered(masks, part), gathered(image_ids, part)
     seen = masks.sum(dim=1) > 0  # (B,), of the whole batch from here on
     itself = torch.eye(len(seen), dtype=torch.bool, device=seen.device)
-    excluded = (same_object(masks, image_ids) | ~seen) & ~itself  # (B, B): column j is no negative of row i
+    excluded = same_object(masks, image_ids) | ~seen  # (B, B): column j is no negative of row i
+    if tokens is not None:
+        tokens = gathered(tokens, part)
+        excluded = excluded | (tokens[:, None] == tokens[None, :]).all(dim=2)
+    excluded = excluded & ~itself
     scores = centers @ instances.T  # (B, B)
     to_instance = torch.cat([scores.masked_fill(excluded, -math.inf), own], dim=1) / temperature  # (B, B + 2)
     to_center = scores.T.masked_fill(excluded, -math.inf) / temperature  # (B, B)
@@ -176,9 +217,8 @@ def same_object(masks: torch.Tensor, image_ids: torch.Tensor) -> torch.Tensor:
     return (image_ids[:, None] == image_ids[None, :]) & overlapping & ~itself
 
 
-def _hard_pixels(similarity: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+def _hard_pixels(similarity: torch.Tensor, outside: torch.Tensor) -> torch.Tensor:
     """Weights (B, N): 1 for the pixels wholly outside the mask that its center scores highest, 0 for the others."""
-    outside = masks == 0
-    count = math.ceil(HARD_SHARE * masks.shape[1])
+    count = math.ceil(HARD_SHARE * outside.shape[1])
     best = similarity.detach().masked_fill(~outside, -math.inf).topk(count, dim=1).indices  # (B, count)
-    return torch.zeros_like(masks).scatter(1, best, 1.0) * outside
+    return torch.zeros_like(similarity).scatter(1, best, 1.0) * outside

@@ -22,10 +22,28 @@ class VariantFields:
             "description": "how many vision levels, counted from the last, it follows; not given: all",
         },
     )
+    grouping: Literal["projected", "cosine"] = field(
+        default="projected",
+        metadata={
+            "description": "what draws the mask: the product of pixels and a vector made from the center, or the "
+            "cosine that the contrast compares"
+        },
+    )
     contrastive: Literal["none", "pixel", "instance"] = field(
         default="instance", metadata={"description": "contrastive loss added to the mask loss"}
     )
     contrastive_weight: float = field(default=0.01, metadata={"ge": 0, "description": "its weight in the sum"})
     temperature: float = field(
         default=0.05, metadata={"gt": 0, "description": "divisor of the cosine similarity in both contrastive losses"}
+    )
+    contrastive_border: int = field(
+        default=0,
+        metadata={
+            "ge": 0,
+            "description": "cells of the pixel grid on either side of the mask's edge that the contrast leaves out",
+        },
+    )
+    contrastive_same_words: bool = field(
+        default=True,
+        metadata={"description": "whether samples with the very same words are negatives of the instance contrast"},
     )

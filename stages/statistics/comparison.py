@@ -212,7 +212,17 @@ def _vlba(variant: Variant) -> tuple:
 
 def _contrast(variant: Variant) -> tuple:
     weighs = variant.contrastive != "none"
-    return variant.contrastive, weighs and (variant.contrastive_weight, variant.temperature)
+    return (
+        variant.grouping,
+        variant.contrastive,
+        weighs
+        and (
+            variant.contrastive_weight,
+            variant.temperature,
+            variant.contrastive_border,
+            variant.contrastive_same_words,
+        ),
+    )
 
 
 def _described(scored: Scored) -> dict:

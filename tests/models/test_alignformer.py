@@ -384,3 +384,26 @@ def test_an_unknown_kind_of_vision_encoder_is_an_error():
 def test_an_unknown_variant_is_an_error(key, value):
     with pytest.raises(Exception, match=value):
         AlignFormerConfig(**{key: value})
+
+
+@pytest.mark.parametrize("variant", ["vlba", "alignformer"])
+def test_the_cosine_of_the_projections_draws_the_mask(batch, variant):
+    """With and without contrast; every weight has a gradient."""
+    model = tiny(variant, grouping="cosine")
+    output = model(**batch)
+    pixels, center = model.represent(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+    alike = F.cosine_similarity(model.projection(pixels), model.projection(center)[:, None, None], dim=-1)
+    expected = F.interpolate(10 * alike[:, None], size=(32, 32), mode="bilinear")[:, 0]
+    torch.testing.assert_close(output.logits, expected, rtol=1e-4, atol=1e-5)
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_same_words_are_found_whatever_the_padding(batch):
+    model = tiny("alignformer", contrastive_same_words=False)
+    found = model.whole_tokens(batch["input_ids"], batch["attention_mask"], torch.tensor([0, 1, 0]))
+    assert found.shape == (3, 10) and torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
+    shorter = model.whole_tokens(batch["input_ids"][:1, :3], batch["attention_mask"][:1, :3], None)
+    assert torch.equal(shorter[0], found[0])
+    batch |= {"text_index": torch.tensor([0, 1, 0])}
+    assert model(**batch).contrastive_loss < tiny("alignformer")(**batch).contrastive_loss

@@ -297,3 +297,62 @@ def test_one_annotation_is_the_same_object_where_no_pixel_is_wholly_inside():
     """A thin or small object: every pixel of the coarse grid has less than half of its area inside."""
     thin = 0.25 * rectangle(4, 4, 1, 0, 2, 4)
     assert pair(thin, thin)[0, 1]
+
+
+# What the contrasts leave out
+
+
+def kept_loop(masks, border):
+    """From the docstring of `away_from_edge`, cell by cell."""
+    found = torch.zeros(masks.shape, dtype=torch.bool)
+    for mask, kept in zip(masks, found, strict=True):
+        inside, (height, width) = mask >= 0.5, mask.shape
+        for y in range(height):
+            for x in range(width):
+                around = inside[max(y - border, 0) : y + border + 1, max(x - border, 0) : x + border + 1]
+                kept[y, x] = bool((around == inside[y, x]).all())
+        if not (kept & inside).any():
+            kept |= inside
+    return found
+
+
+@pytest.mark.parametrize("border", [1, 2])
+def test_pixels_near_the_edge_are_left_out(five_instances, border):
+    """The second object is one cell, the third a thin one of which no cell is half inside: both keep what is inside."""
+    pixels, centers, masks, image_ids = five_instances
+    masks[1] = rectangle(6, 8, 2, 2, 3, 3)
+    masks[2] = 0.3 * rectangle(6, 8, 4, 0, 5, 8)
+    kept = losses.away_from_edge(masks, border)
+    assert torch.equal(kept, kept_loop(masks, border))
+    assert kept[1, 2, 2] and kept[2].all() and not kept[0].all()
+
+    similarity = cosine(pixels, centers)
+    terms = [
+        [softplus(-s) if m >= 0.5 else softplus(s) for s, m, k in zip(*of, strict=True) if k]
+        for of in zip(
+            (similarity / 0.1).flatten(1).tolist(), masks.flatten(1).tolist(), kept.flatten(1).tolist(), strict=True
+        )
+    ]
+    expected = sum(sum(of) / len(of) for of in terms) / len(terms)
+    assert losses.pixel_contrast(similarity, masks, 0.1, kept=kept).item() == pytest.approx(expected)
+
+    # What is left out has no influence: other pixels there change nothing and have no gradient.
+    other = torch.where(kept[..., None], pixels, unit(5, 6, 8, 4, seed=5)).requires_grad_()
+    found = [
+        losses.instance_contrast(p, centers, cosine(p, centers), masks, image_ids, 0.1, kept=kept)
+        for p in (pixels, other)
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    (gradient,) = torch.autograd.grad(found[1], other)
+    assert (gradient[~kept] == 0).all() and gradient[kept].abs().max() > 0
+
+
+def test_samples_with_the_same_words_are_no_negatives(five_instances, monkeypatch):
+    """As if they were one object of one image, which the loop leaves out."""
+    pixels, centers, masks, _ = five_instances
+    tokens = torch.tensor([[1, 2, -1], [3, 2, 1], [1, 2, 3], [1, 2, -1], [3, 2, 1]])
+    masks[:] = masks[0]
+    ids, text_ids = torch.arange(5), torch.tensor([0, 1, 2, 0, 1])
+    found = losses.instance_contrast(pixels, centers, cosine(pixels, centers), masks, ids, 0.2, tokens=tokens)
+    torch.testing.assert_close(found, instance_contrast_loop(pixels, centers, masks, text_ids, 0.2))
+    assert found < instance_contrast(pixels, centers, masks, ids, 0.2)
