@@ -13,7 +13,7 @@ from transformers.utils.generic import ModelOutput
 from models.configuration import AlignFormerConfig
 from models.encoders import text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
-from models.losses import Losses, at_least_float32, cosine
+from models.losses import Losses, at_least_float32, cosine, hashed_words
 from models.pixel_decoder import PixelDecoder
 from models.vlba import VLBA_KINDS
 
@@ -175,35 +175,22 @@ class AlignFormer(PreTrainedModel):
             ValueError: the variant has the instance contrast, and masks are given without image_ids.
         """
         pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
-        projected = self.config.grouping == "projected"
-        drawn = at_least_float32(self.grouping(pixels, center)) if projected else None  # (B, h, w)
+        by_product = isinstance(self.grouping, Grouping)
+        logits = at_least_float32(self.grouping(pixels, center)) if by_product else None  # (B, h, w)
         pixels, center = self.project(pixels, center)
         with torch.autocast(pixels.device.type, enabled=False):  # cosines of alike vectors differ in their last bits
             similarity = cosine(pixels, center)
-            drawn = self.grouping(similarity) if drawn is None else drawn
+            logits = (self.grouping(similarity) if logits is None else logits).unsqueeze(1)  # (B, 1, h, w)
             size = pixel_values.shape[-2:]
-            logits = F.interpolate(drawn.unsqueeze(1), size=size, mode="bilinear", align_corners=False).squeeze(1)
+            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False).squeeze(1)  # (B, H, W)
             output = AlignFormerOutput(logits=logits, similarity=similarity)
             if masks is not None:
-                tokens = self.whole_tokens(input_ids, attention_mask, text_index)
+                same = self.config.contrastive_same_words
+                text_ids = None if same else hashed_words(input_ids, attention_mask, text_index)
                 output.loss, output.mask_loss, output.contrastive_loss = self.losses(
-                    logits, pixels, center, similarity, masks.to(logits.dtype), image_ids, tokens
+                    logits, pixels, center, similarity, masks.to(logits.dtype), image_ids, text_ids
                 )
         return output
-
-    def whole_tokens(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, text_index: torch.Tensor | None
-    ) -> torch.Tensor | None:
-        """Tokens of each sample, filled up to the longest that the text encoder takes; None where no loss needs them.
-
-        Processes can have batches of different lengths; equal rows mean the very same words.
-        """
-        if self.config.contrastive != "instance" or self.config.contrastive_same_words:
-            return None
-        tokens = input_ids.masked_fill(attention_mask == 0, -1)  # (E, L)
-        longest = self.text.config.max_position_embeddings
-        tokens = F.pad(tokens, (0, longest - tokens.shape[1]), value=-1)
-        return tokens if text_index is None else tokens[text_index]
 
     def represent(
         self,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-FIRST_SCALE = 10.0  # of the cosine at the start of training: logits between -10 and 10
+FIRST_SCALE = 10.0  # of the cosine at the start of training, so that logits lie between -10 and 10
 
 
 def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
@@ -27,16 +27,19 @@ class CenterEmbedding(nn.Module):
 
 
 class CosineGrouping(nn.Module):
-    """logit(p) = scale * s(p) + bias, with s the cosine of the projected pixel and center; both numbers are learned."""
+    """logit(p) = exp(a) * s(p) + b, with the cosine s of projected pixel and center, and two learned numbers.
+
+    CLIP (Radford et al. 2021) learns the logarithm of the scale too.
+    """
 
     def __init__(self):
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor(FIRST_SCALE))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.bias = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, similarity: torch.Tensor) -> torch.Tensor:
         """Cosines (B, h, w) -> logits (B, h, w)."""
-        return self.scale * similarity + self.bias
+        return self.log_scale.exp() * similarity + self.bias
 
 
 class Grouping(nn.Module):

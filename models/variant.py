@@ -3,6 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+CONTRAST_FIELDS = (  # matter only where there is a contrastive loss
+    "contrastive_weight",
+    "temperature",
+    "contrastive_border",
+    "contrastive_same_words",
+    "contrastive_memory",
+)
+
 
 @dataclass(kw_only=True)
 class VariantFields:
@@ -40,10 +48,14 @@ class VariantFields:
         default=0,
         metadata={
             "ge": 0,
-            "description": "cells of the pixel grid on either side of the mask's edge that the contrast leaves out",
+            "description": "pixels of the grid on either side of the mask's edge that the contrast leaves out",
         },
     )
     contrastive_same_words: bool = field(
         default=True,
         metadata={"description": "whether samples with the very same words are negatives of the instance contrast"},
+    )
+    contrastive_memory: int = field(
+        default=0,
+        metadata={"ge": 0, "description": "samples of earlier batches that are negatives of the instance contrast too"},
     )

@@ -399,11 +399,33 @@ def test_the_cosine_of_the_projections_draws_the_mask(batch, variant):
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_same_words_are_found_whatever_the_padding(batch):
-    model = tiny("alignformer", contrastive_same_words=False)
-    found = model.whole_tokens(batch["input_ids"], batch["attention_mask"], torch.tensor([0, 1, 0]))
-    assert found.shape == (3, 10) and torch.equal(found[0], found[2]) and not torch.equal(found[0], found[1])
-    shorter = model.whole_tokens(batch["input_ids"][:1, :3], batch["attention_mask"][:1, :3], None)
-    assert torch.equal(shorter[0], found[0])
-    batch |= {"text_index": torch.tensor([0, 1, 0])}
-    assert model(**batch).contrastive_loss < tiny("alignformer")(**batch).contrastive_loss
+@pytest.mark.parametrize("shared", [True, False])
+def test_samples_with_the_same_words_need_not_be_negatives(batch, shared):
+    """Sample 2 says what 0 says: the two words are held once, or twice."""
+    index = torch.tensor([0, 1, 0])
+    if not shared:
+        batch |= {name: batch[name][index] for name in ("input_ids", "attention_mask")}
+    batch |= {"text_index": index if shared else None}
+    found = tiny("alignformer", contrastive_same_words=False)(**batch).contrastive_loss
+    same = {"image_ids": torch.tensor([0, 1, 0]), "masks": batch["masks"][[0, 1, 0]]}
+    plain, other = tiny("alignformer"), tiny("alignformer", contrastive_same_words=False)
+    assert found < plain(**batch).contrastive_loss
+    torch.testing.assert_close(other(**batch | same).contrastive_loss, plain(**batch | same).contrastive_loss)
+
+
+@pytest.mark.parametrize("grouping", ["projected", "cosine"])
+def test_a_memory_counts_in_training_alone_and_is_in_no_file(batch, grouping, tmp_path):
+    model = tiny("alignformer", contrastive_memory=4, grouping=grouping)
+    first, second = (model(**batch | {"image_ids": torch.arange(3) + 3 * n}).contrastive_loss for n in range(2))
+    assert first < second
+    held = {name: values.clone() for name, values in model.losses.memory.rows.items()}
+    assert {len(values) for values in held.values()} == {4}
+    model.eval()
+    torch.testing.assert_close(model(**batch).contrastive_loss, first)
+    assert all(torch.equal(values, held[name]) for name, values in model.losses.memory.rows.items())
+
+    assert model.state_dict().keys() == tiny("alignformer", grouping=grouping).state_dict().keys()
+    model.save_pretrained(tmp_path)
+    loaded = AlignFormer.from_pretrained(tmp_path)
+    assert loaded.losses.memory.rows == {}
+    torch.testing.assert_close(loaded(**images_and_words(batch)).logits, model(**images_and_words(batch)).logits)
