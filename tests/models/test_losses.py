@@ -367,9 +367,8 @@ def test_words_are_told_apart_whatever_their_padding():
         row[: len(each)] = torch.tensor(each)
     attention = (torch.arange(16) < lengths[:, None]).long()
     found = losses.hashed_words(ids, attention)
-    distinct = {
-        each: losses.hashed_words(torch.tensor([each]), torch.ones(1, len(each), dtype=int)).item() for each in words
-    }
+    alone = {each: torch.tensor([each]) for each in words}
+    distinct = {each: losses.hashed_words(ids, torch.ones_like(ids)).item() for each, ids in alone.items()}
     assert found.tolist() == [distinct[each] for each in words]
     assert len(set(distinct.values())) == len(distinct)
     assert losses.hashed_words(ids, attention, torch.tensor([3, 3, 0])).tolist() == found[[3, 3, 0]].tolist()
