@@ -24,6 +24,7 @@ from stages.runtime.refer_sets import SPLIT_BY, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
 READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
+ALWAYS_SHOWN = ("vlba", "contrastive", "contrastive_weight", "temperature")  # of a variant, in its card and the report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -272,12 +273,37 @@ class Recipe(Section):
     training: Training
 
 
-def _section_of(fields_of: type, description: str) -> type[Section]:
+class VariantSection(Section):
+    """What a variant has besides the fields of `VariantFields`."""
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, but for `ALWAYS_SHOWN`."""
+        declared = type(self).model_fields
+        return {key: value for key, value in self if key not in ALWAYS_SHOWN and value != declared[key].default}
+
+    @model_validator(mode="after")
+    def _contrast_has_what_is_set(self):
+        kind = getattr(self, "contrastive")  # noqa: B009  # a field of the class created below
+        needed = {"contrastive_border": ("pixel", "instance")}
+        needed |= dict.fromkeys(("contrastive_same_words", "contrastive_memory"), ("instance",))
+        wrong = [
+            f"{key}: {self.further[key]} changes nothing, since contrastive is {kind!r}: leave it out, or set "
+            f"contrastive to {' or '.join(kinds)}"
+            for key, kinds in needed.items()
+            if key in self.further and kind not in kinds
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+def _section_of(fields_of: type, description: str) -> type[VariantSection]:
     """A section with the fields of a dataclass, their defaults, and the bounds in their metadata."""
     declared: dict[str, Any] = {
         each.name: (each.type, Field(each.default, **each.metadata)) for each in fields(fields_of)
     }
-    return create_model("Variant", __base__=Section, __doc__=description, **declared)
+    return create_model("Variant", __base__=VariantSection, __doc__=description, **declared)
 
 
 Variant = _section_of(
