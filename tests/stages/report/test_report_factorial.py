@@ -115,7 +115,7 @@ def test_the_plot_has_a_line_a_contrast(results):
     np.testing.assert_allclose([line.get_ydata() for line in axes.lines], [[50, 60], [51, 61], [52, 66]])
     ends = np.array([segment[:, 1] for each in axes.collections for segment in each.get_segments()])
     np.testing.assert_allclose(ends, [[mean - 3, mean + 3] for mean in (50, 60, 51, 61, 52, 66)])
-    assert "Contrast instance: none 52.0, bidirectional 66.0" in figure.panels[0].alt
+    assert "Contrast instance: VLBA none 52.0, VLBA bidirectional 66.0" in figure.panels[0].alt
 
 
 def test_the_kept_data_have_the_effects(settings):
