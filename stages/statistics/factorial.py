@@ -17,6 +17,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
+from models.variant import CONTRAST_FIELDS
 from stages.runtime.params import Variant
 from stages.statistics import comparison, planning
 from stages.statistics.bootstrap import NOTHING, Estimates, holm
@@ -26,9 +27,6 @@ from stages.statistics.scored import Scored
 
 FIELDS = ("vlba", "contrastive")
 ABSENT = "none"
-WITH_CONTRAST = tuple(  # matter only where there is a contrast
-    name for name in Variant.model_fields if name.startswith("contrastive_") or name == "temperature"
-)
 SUPPORTED = f"p < {LARGEST_P} after Holm's adjustment for all effects of the factorial, within a split and metric"
 COLUMNS = [
     *("dataset", "protocol", "split", "metric", *FIELDS, "what", "seeds"),
@@ -76,7 +74,7 @@ def find(variants: Mapping[str, Variant]) -> Factorial | None:
     for settings in dict.fromkeys(_weighing(variant) for variant in variants.values() if _weighing(variant)):
         for name, variant in variants.items():
             if _weighing(variant) in (None, settings):
-                rest = str(sorted(variant.model_dump(exclude={*FIELDS, *WITH_CONTRAST}).items()))
+                rest = str(sorted(variant.model_dump(exclude={*FIELDS, *CONTRAST_FIELDS}).items()))
                 cells = groups.setdefault(f"{settings} {rest}", {})
                 cells.setdefault((variant.vlba, variant.contrastive), name)
     found = (factorial for cells in groups.values() for factorial in _complete(cells))
@@ -163,4 +161,4 @@ def _absent_first(levels: list[str]) -> list[str]:
 
 
 def _weighing(variant: Variant) -> tuple | None:
-    return None if variant.contrastive == ABSENT else tuple(getattr(variant, key) for key in WITH_CONTRAST)
+    return None if variant.contrastive == ABSENT else tuple(getattr(variant, key) for key in CONTRAST_FIELDS)
