@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 
@@ -108,6 +108,35 @@ def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:
     by_split = {row["split"]: row for _, row in rows.iterrows()}
     what = captions.capital(rows["what"].iloc[0])
     return _differences(what, {split: by_split[split] for split in results.unseen}, unit)
+
+
+def stated(results: DatasetNumbers) -> pd.DataFrame:
+    """The differences of `headline` and `details` on the splits that chose no epoch, in the order in which they stand.
+
+    Returns:
+        A row for each difference and split: headline (whether it stands there), what, variant, against, split,
+        difference, difference_low, difference_high (fractions), verdict (empty where there is none).
+    """
+    splits, metric = results.unseen, results.metric
+    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
+    in_headline = [(row["variant"], row["against"]) for row in parts]
+    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in in_headline]
+    said = [
+        (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)
+        for split in splits
+        if results.highlight != results.reference and not parts
+        for row in [results.row(results.highlight, split, metric)]
+    ]
+    said += [
+        (place < len(parts), contrast_tables.part(results, pair), pair["variant"], pair["against"], split, row)
+        for place, pair in enumerate([*parts, *others])
+        for split in splits
+        for row in [contrast_tables.contrast(results, pair, split, metric)]
+    ]
+    columns = ["headline", "what", "variant", "against", "split", *DIFFERENCE, "verdict"]
+    table = pd.DataFrame([[*about, *row[[*DIFFERENCE]], _verdict(row)] for *about, row in said], columns=columns)
+    table.loc[(table["verdict"] == "supported") & (table["difference"] < 0), "verdict"] = "a loss, supported"
+    return table
 
 
 def _about_the_reference(results: DatasetNumbers) -> list[str]:
