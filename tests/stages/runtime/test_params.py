@@ -180,7 +180,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (
             ("variants", "vlba_pixel", "contrastive_memory"),
             9,
-            "variants.vlba_pixel: contrastive_memory: 9 changes nothing, since contrastive is 'pixel': leave it",
+            "variants.vlba_pixel.contrastive_memory: 9 changes nothing, since contrastive is 'pixel': leave it",
         ),
         (
             ("variants", "alignformer", "vlba_levels"),
