@@ -241,6 +241,9 @@ class Training(Section):
         default=0,
         description="decay per step of the moving average of weights that is validated and kept; 0: the weights",
     )
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: the weights of linear layers take Muon's steps, the rest AdamW's"
+    )
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="learning rate of the two encoders, if it differs"
@@ -257,6 +260,12 @@ class Training(Section):
     compile: bool = Field(description="torch.compile: minutes to start, then faster steps; changes rounding only")
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; rounding depends on them")]
     select_by: Literal["oIoU", "mIoU"]
+
+    @model_validator(mode="after")
+    def _muon_has_no_scaled_gradients(self):
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError("precision: fp16 scales gradients, which optimizer muon cannot take; take bf16 or no")
+        return self
 
 
 class Recipe(Section):
