@@ -1,5 +1,7 @@
 """The result in sentences, made from the numbers: what each part of the method changes, and whether it is supported."""
 
+from collections import Counter
+
 import pandas as pd
 
 from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
@@ -68,6 +70,44 @@ def details(results: DatasetNumbers) -> str:
             )
         )
     return " ".join(sentences)
+
+
+def effects(results: DatasetNumbers) -> str:
+    """What the effects of the factorial are, on the splits that chose no epoch; empty where there is none.
+
+    A sentence for each field's effects, one for each split's interactions, and one for each that is supported.
+    """
+    if results.factorial is None:
+        return ""
+    found = results.effects[results.effects["metric"] == results.metric]
+    interactions = found[(found["vlba"] != "") & (found["contrastive"] != "")]
+    said = []
+    for field, other in (("vlba", "contrasts"), ("contrastive", "kinds of VLBA")):
+        main = found[(found[field] != "") & ~found.index.isin(interactions.index)]
+        said += [
+            _effect(rows, results, f" {results.metric} in the mean over {other}" if place == 0 else "")
+            for place, (_, rows) in enumerate(main.groupby("what", sort=False))
+        ]
+    if (number := interactions["what"].nunique()) == 1:
+        return f"{'. '.join([*said, _effect(interactions, results, f' {results.metric}')])}."
+    for split in results.unseen:
+        of_split = interactions[interactions["split"] == split].dropna(subset="difference")
+        words = Counter(word for _, row in of_split.iterrows() if (word := _verdict(row)))
+        counts = captions.listing([f"{count} {word}" for word, count in words.items()]) + ", " if words else ""
+        if len(of_split):
+            ends = [signed(of_split["difference"].agg(end)) for end in ("min", "max")]
+            said.append(f"{number} interactions on {split}: {counts}from {ends[0]} to {ends[1]}")
+    for _, rows in interactions.groupby("what", sort=False):
+        if rows["supported"].any():
+            said.append(_effect(rows, results, ""))
+    return f"{'. '.join(said)}."
+
+
+def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:
+    """An effect on each split that chose no epoch, from the rows that are about it."""
+    by_split = {row["split"]: row for _, row in rows.iterrows()}
+    what = captions.capital(rows["what"].iloc[0])
+    return _differences(what, {split: by_split[split] for split in results.unseen}, unit)
 
 
 def stated(results: DatasetNumbers) -> pd.DataFrame:
