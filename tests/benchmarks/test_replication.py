@@ -124,7 +124,7 @@ def test_a_set_that_the_checkout_has_is_not_trained_again(reproduced, tmp_path):
     others = ("git", "ls-files", "--others", "--exclude-standard")
     before = run(folder, *others).splitlines()
     said = run(folder, sys.executable, "-m", "benchmarks.replication", "--sets", "1")
-    assert "Done in" in said and " ran" in said and "train@scenes-baseline-0: from" in said
+    assert "Done in" in said and " ran" in said and "train@scenes-baseline-0: cached" in said
     assert set(run(folder, *others).splitlines()) == {*before, str(replication.RESULTS)}
     rows = pd.read_csv(folder / replication.RESULTS, keep_default_na=False)
     assert {tuple(row) for row in rows[["headline", "what", "split"]].to_numpy()} == {
