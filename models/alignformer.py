@@ -12,8 +12,8 @@ from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
 from models.encoders import text_encoder, vision_encoder
-from models.grouping import CenterEmbedding, Grouping, masked_mean
-from models.losses import Losses, at_least_float32, cosine
+from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
+from models.losses import Losses, at_least_float32, cosine, hashed_words
 from models.pixel_decoder import PixelDecoder
 from models.vlba import VLBA_KINDS
 
@@ -28,7 +28,7 @@ class AlignFormerOutput(ModelOutput):
         contrastive_loss: scalar, before its weight is applied; 0 for variants without one.
         logits: (B, H, W) at the resolution of the input; positive means inside.
         similarity: (B, h, w) cosine between each pixel embedding and the center, at the decoder's resolution; both are
-            projected first if the variant has a contrastive loss.
+            projected first if the variant has a contrastive loss or draws the mask by this cosine.
     """
 
     loss: torch.Tensor | None = None
@@ -65,14 +65,14 @@ class AlignFormer(PreTrainedModel):
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
         self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
-        self.grouping = Grouping(config.pixel_dim)
+        self.grouping = CosineGrouping() if config.grouping == "cosine" else Grouping(config.pixel_dim)
         self.losses = Losses(config)
         self.frozen: list[nn.Module] = []
         self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
         if config.vlba != "none":
             for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
                 self.vlba[str(level)] = VLBA_KINDS[config.vlba](dims[level], word_dim, last=level == len(dims) - 1)
-        if config.contrastive != "none":
+        if config.contrastive != "none" or config.grouping == "cosine":
             self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
 
@@ -175,15 +175,20 @@ class AlignFormer(PreTrainedModel):
             ValueError: the variant has the instance contrast, and masks are given without image_ids.
         """
         pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
-        logits = at_least_float32(self.grouping(pixels, center)).unsqueeze(1)  # (B, 1, h, w)
-        logits = F.interpolate(logits, size=pixel_values.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
-
+        by_product = isinstance(self.grouping, Grouping)
+        logits = at_least_float32(self.grouping(pixels, center)) if by_product else None  # (B, h, w)
         pixels, center = self.project(pixels, center)
-        with torch.autocast(logits.device.type, enabled=False):  # cosines of alike vectors differ in their last bits
-            output = AlignFormerOutput(logits=logits, similarity=cosine(pixels, center))
+        with torch.autocast(pixels.device.type, enabled=False):  # cosines of alike vectors differ in their last bits
+            similarity = cosine(pixels, center)
+            logits = (self.grouping(similarity) if logits is None else logits).unsqueeze(1)  # (B, 1, h, w)
+            size = pixel_values.shape[-2:]
+            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False).squeeze(1)  # (B, H, W)
+            output = AlignFormerOutput(logits=logits, similarity=similarity)
             if masks is not None:
+                same = self.config.contrastive_same_words
+                text_ids = None if same else hashed_words(input_ids, attention_mask, text_index)
                 output.loss, output.mask_loss, output.contrastive_loss = self.losses(
-                    logits, pixels, center, output.similarity, masks.to(logits.dtype), image_ids
+                    logits, pixels, center, similarity, masks.to(logits.dtype), image_ids, text_ids
                 )
         return output
 
@@ -231,9 +236,9 @@ class AlignFormer(PreTrainedModel):
     def project(self, pixels: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The vectors that the contrastive losses compare: (B, h, w, D), (B, D) -> the same shapes.
 
-        For variants without a contrastive loss they are the inputs, detached.
+        For variants without a projection they are the inputs, detached.
         """
-        if self.config.contrastive == "none":
+        if not hasattr(self, "projection"):
             return at_least_float32(pixels.detach()), at_least_float32(center.detach())
         return at_least_float32(self.projection(pixels)), at_least_float32(self.projection(center))
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+FIRST_SCALE = 10.0  # of the cosine at the start of training, so that logits lie between -10 and 10
+
 
 def masked_mean(words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
     """Mean over the words that are not padding, zero where all are: (B, L, T), (B, L) bool -> (B, T)."""
@@ -22,6 +24,22 @@ class CenterEmbedding(nn.Module):
     def forward(self, words: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
         """(B, L, T), (B, L) -> (B, D)."""
         return self.mlp(masked_mean(words, word_mask))
+
+
+class CosineGrouping(nn.Module):
+    """logit(p) = exp(a) * s(p) + b, with the cosine s of projected pixel and center, and two learned numbers.
+
+    CLIP (Radford et al. 2021) learns the logarithm of the scale too.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, similarity: torch.Tensor) -> torch.Tensor:
+        """Cosines (B, h, w) -> logits (B, h, w)."""
+        return self.log_scale.exp() * similarity + self.bias
 
 
 class Grouping(nn.Module):

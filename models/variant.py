@@ -3,6 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+CONTRAST_FIELDS = (  # matter only where there is a contrastive loss
+    "contrastive_weight",
+    "temperature",
+    "contrastive_border",
+    "contrastive_same_words",
+    "contrastive_memory",
+)
+
 
 @dataclass(kw_only=True)
 class VariantFields:
@@ -22,10 +30,32 @@ class VariantFields:
             "description": "how many vision levels, counted from the last, it follows; not given: all",
         },
     )
+    grouping: Literal["projected", "cosine"] = field(
+        default="projected",
+        metadata={
+            "description": "what draws the mask: the product of pixels and a vector made from the center, or the "
+            "cosine that the contrast compares"
+        },
+    )
     contrastive: Literal["none", "pixel", "instance"] = field(
         default="instance", metadata={"description": "contrastive loss added to the mask loss"}
     )
     contrastive_weight: float = field(default=0.01, metadata={"ge": 0, "description": "its weight in the sum"})
     temperature: float = field(
         default=0.05, metadata={"gt": 0, "description": "divisor of the cosine similarity in both contrastive losses"}
+    )
+    contrastive_border: int = field(
+        default=0,
+        metadata={
+            "ge": 0,
+            "description": "pixels of the grid on either side of the mask's edge that the contrast leaves out",
+        },
+    )
+    contrastive_same_words: bool = field(
+        default=True,
+        metadata={"description": "whether samples with the very same words are negatives of the instance contrast"},
+    )
+    contrastive_memory: int = field(
+        default=0,
+        metadata={"ge": 0, "description": "samples of earlier batches that are negatives of the instance contrast too"},
     )

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clones import ran, run
+from stages.report import sweeps
 from stages.runtime import dvc_internals, experiments, layout, params
 from stages.runtime.experiments import DAG, LINKED
 from stages.statistics import factorial
 
-READY = ("contrast_sweep", "factorial", "photographs", "refcoco")
+READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco")
 PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
@@ -50,7 +51,13 @@ def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
 
 @pytest.mark.parametrize(
     ("name", "datasets", "variants", "seeds"),
-    [("contrast_sweep", 1, 10, 2), ("factorial", 1, 12, 3), ("photographs", 1, 2, 1), ("refcoco", 3, 6, 3)],
+    [
+        ("contrast_random", 1, 2, 3),
+        ("contrast_sweep", 1, 16, 3),
+        ("factorial", 1, 12, 3),
+        ("photographs", 1, 2, 1),
+        ("refcoco", 3, 6, 3),
+    ],
 )
 def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, datasets, variants, seeds):
     assert set(experiments.bring_into_step(name)) == {*LINKED, str(DAG)}
@@ -66,13 +73,20 @@ def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, 
     assert set(found["ablate@" + own.datasets[-1]]) >= {f"evaluate@{runs[-1]}", f"prepare@{own.datasets[-1]}"}
 
 
-def test_the_sweep_has_every_weight_with_every_temperature(root):
+def test_each_setting_of_the_contrast_differs_from_the_center_in_one_key(root):
+    """But for the cosine grouping, which has two weights, and the two networks without contrast."""
     settings = params.read(root / experiments.folder("contrast_sweep") / layout.PARAMS)
-    own = [settings.variants[name] for name in settings.experiment.variants if name != "vlba"]
-    weights, temperatures = ({getattr(each, key) for each in own} for key in ("contrastive_weight", "temperature"))
-    assert len(own) == len({(each.contrastive_weight, each.temperature) for each in own})
-    assert len(own) == len(weights) * len(temperatures) == 9
-    assert {(each.vlba, each.contrastive) for each in own} == {("bidirectional", "instance")}
+    chosen = {name: settings.variants[name].model_dump() for name in settings.experiment.variants}
+    center = chosen[settings.experiment.highlight]
+    differ = {name: {key for key in center if each[key] != center[key]} for name, each in chosen.items()}
+    own = {name for name, each in chosen.items() if each["contrastive"] == "instance"}
+    assert {name for name in own if len(differ[name]) != 1} == {"alignformer_w10", "alignformer_cosine_w1"}
+    assert chosen.keys() - own == {"vlba", "vlba_cosine"}
+    assert {sweep.key: len(sweep.values) for sweep in sweeps.find(settings)} == {
+        "contrastive_weight": 5,
+        "temperature": 4,
+        "contrastive_border": 3,
+    }
 
 
 def test_the_factorial_is_complete(root):

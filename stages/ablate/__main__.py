@@ -26,7 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m stages.ablate",
         description=f"{__doc__} Writes results/comparison/D.csv (against the reference), results/contrasts/D.csv (part "
-        "by part of the method) and results/slices/D.csv (by what the expressions are like).",
+        "by part of the method), results/factorial/D.csv (effects of VLBA and contrast, where every kind of one is "
+        "combined with every kind of the other) and results/slices/D.csv (by what the expressions are like).",
     )
     parser.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
     parser.add_argument(

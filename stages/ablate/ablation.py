@@ -1,4 +1,4 @@
-"""Scores of the listed runs -> three tables that compare the variants."""
+"""Scores of the listed runs -> four tables that compare the variants."""
 
 import pandas as pd
 
@@ -7,12 +7,12 @@ from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics import comparison, planning, scored, slices
+from stages.statistics import comparison, factorial, planning, scored, slices
 from stages.statistics.scored import ComparisonError
 
 
 def ablate(dataset: str, settings: Params) -> None:
-    """Read the scores of every listed run, check that they are paired, compare the variants, write three tables.
+    """Read the scores of every listed run, check that they are paired, compare the variants, write four tables.
 
     Raises:
         ComparisonError: scores are missing, or cannot be compared.
@@ -26,6 +26,7 @@ def ablate(dataset: str, settings: Params) -> None:
     for path, table in (
         (layout.comparison(dataset), compared),
         (layout.contrasts(dataset), contrasts),
+        (layout.factorial(dataset), factorial.compare(runs, settings.variants, smallest)),
         (layout.slices(dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
         with atomic_write(path) as partial:

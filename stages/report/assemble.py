@@ -15,6 +15,7 @@ from stages.report.tables import (
     comparison_tables,
     contrast_tables,
     cost_tables,
+    factorial_tables,
     latex,
     learning_tables,
     markdown,
@@ -58,7 +59,7 @@ def of_kept_data(params: Params) -> Files:
     """
     files = {}
     for name in params.experiment.datasets:
-        files |= _tables(dataset_numbers.from_files(name, params, dataset_numbers.kept_files(name)))
+        files |= _tables(dataset_numbers.from_files(name, params, dataset_numbers.kept_files(name, params)))
     return files
 
 
@@ -67,6 +68,7 @@ def all_tables(results: DatasetNumbers) -> list[Table]:
     found = [
         comparison_tables.main_table(results),
         contrast_tables.table(results),
+        factorial_tables.table(results),
         comparison_tables.difference_table(results),
         *comparison_tables.full_tables(results),
         slice_tables.table(results),
@@ -85,7 +87,7 @@ def _data(results: DatasetResults) -> Files:
 
 def _tables(results: DatasetNumbers) -> Files:
     name, every = results.name, all_tables(results)
-    words = f"{headline.headline(results)} {headline.details(results)}".strip()
+    words = " ".join(filter(None, (say(results) for say in (headline.headline, headline.details, headline.effects))))
     parts = [*_warnings(results), f"{words}\n", *map(markdown.to_markdown, every), f"{published.statement(results)}\n"]
     as_latex = "\n".join(latex.to_latex(table, f"tab:{name}-{table.key}") for table in every)
     return {

@@ -5,7 +5,7 @@ The report keeps a copy of those files in `reports/data/D`: a clone without DVC'
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,10 @@ from stages.runtime.errors import UserError
 from stages.runtime.params import Params
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
-from stages.statistics import evidence
+from stages.statistics import evidence, factorial
+from stages.statistics.factorial import Factorial
 
-COMPARISON, CONTRASTS, SLICES = "comparison.csv", "contrasts.csv", "slices.csv"
+COMPARISON, CONTRASTS, SLICES, FACTORIAL = "comparison.csv", "contrasts.csv", "slices.csv", "factorial.csv"
 DIAGNOSIS, SUMMARY, LEARNING = "diagnosis.csv", "dataset.json", "learning.csv"
 MEASURED = Path("benchmarks/results/steps.csv")
 
@@ -38,6 +39,7 @@ COLUMNS = {
         *("protocol", "split", "metric", "variant", "against", "aspect", "what", *DIFFERENCE),
         *(*ERROR, "p", "p_holm", "no_verdict", "supported", "verdict"),
     },
+    FACTORIAL: {*factorial.COLUMNS},
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
         *("high", *DIFFERENCE),
@@ -76,6 +78,8 @@ class DatasetNumbers:
         summary: `dataset.json` of the prepared dataset, without paths on this machine.
         comparison: results/comparison, fractions, indexed by (variant, split, metric).
         contrasts: results/contrasts, one row for each pair of variants, split and metric.
+        factorial: the complete factorial of VLBA and contrast among the listed variants; None where there is none.
+        effects: results/factorial, one row for each of its effects, split and metric; None where there is none.
         slices: results/slices, one row for each split, slice and variant.
         diagnosis: one row for each run that was diagnosed: variant, seed, parameters, flops, and every other single
             number of its summary.
@@ -96,6 +100,8 @@ class DatasetNumbers:
     summary: dict
     comparison: pd.DataFrame
     contrasts: pd.DataFrame
+    factorial: Factorial | None
+    effects: pd.DataFrame | None
     slices: pd.DataFrame
     diagnosis: pd.DataFrame
     learning: pd.DataFrame
@@ -216,14 +222,12 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
     """
     experiment, summary = params.experiment, json.loads(files[SUMMARY])
     again = f"Make it with: {experiments.dvc('repro', f'ablate@{name}')}"
-    comparison, contrasts, slices = (
-        read_table(files[file], path(name), file)
-        for file, path in ((COMPARISON, layout.comparison), (CONTRASTS, layout.contrasts), (SLICES, layout.slices))
-    )
-    _check_experiment(comparison, params, summary["splits"], layout.comparison(name), again)
-    for table, path in ((contrasts, layout.contrasts(name)), (slices, layout.slices(name))):
+    of_ablate = tables_of_ablate(params)
+    tables = {file: read_table(files[file], path(name), file) for file, path in of_ablate.items()}
+    _check_experiment(tables[COMPARISON], params, summary["splits"], layout.comparison(name), again)
+    for file, table in tables.items():
         if len(table):
-            check_protocol(table, PROTOCOLS[params.evaluation.protocol], path, again)
+            check_protocol(table, PROTOCOLS[params.evaluation.protocol], of_ablate[file](name), again)
     return DatasetNumbers(
         name=name,
         protocol=PROTOCOLS[params.evaluation.protocol],
@@ -235,21 +239,29 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         smallest_effect=experiment.smallest_effect,
         splits=summary["splits"],
         summary=summary,
-        comparison=comparison.set_index(["variant", "split", "metric"]).sort_index(),
-        contrasts=contrasts,
-        slices=slices,
+        comparison=tables[COMPARISON].set_index(["variant", "split", "metric"]).sort_index(),
+        contrasts=tables[CONTRASTS],
+        factorial=_factorial(params),
+        effects=tables.get(FACTORIAL),
+        slices=tables[SLICES],
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         measured=_measured(params),
     )
 
 
-def kept_files(name: str) -> dict[str, bytes]:
+def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
+    """The tables that `ablate` has written and the report keeps: name there -> dataset -> path."""
+    found = {COMPARISON: layout.comparison, CONTRASTS: layout.contrasts, SLICES: layout.slices}
+    return found | ({FACTORIAL: layout.factorial} if _factorial(params) else {})
+
+
+def kept_files(name: str, params: Params) -> dict[str, bytes]:
     """The content of the files in `reports/data/D`, by name. Raises MissingInputError where one is missing."""
     folder = layout.REPORTS / "data" / name
     return {
         file: read_bytes(folder / file, f"the report keeps no {file} of {name}", "report")
-        for file in (SUMMARY, COMPARISON, CONTRASTS, SLICES, DIAGNOSIS, LEARNING)
+        for file in (SUMMARY, *tables_of_ablate(params), DIAGNOSIS, LEARNING)
     }
 
 
@@ -262,7 +274,7 @@ def read_bytes(path: Path, problem: str, stage: str) -> bytes:
 
 def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
-    texts = ("missing", "no_verdict", "verdict")
+    texts = ("missing", "no_verdict", "verdict", *factorial.FIELDS)
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
     command = experiments.dvc("repro", "report" if file in (DIAGNOSIS, LEARNING) else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)
@@ -289,6 +301,10 @@ def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again:
                 f"{path}: {column} is no finite number in {wrong.sum()} of {len(table)} rows, the first of them row "
                 f"{wrong.argmax() + 1}. {again}"
             )
+
+
+def _factorial(params: Params) -> Factorial | None:
+    return factorial.find({name: params.variants[name] for name in params.experiment.variants})
 
 
 def _measured(params: Params) -> pd.DataFrame:

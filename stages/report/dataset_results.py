@@ -13,10 +13,8 @@ from stages.report import dataset_numbers
 from stages.report.dataset_numbers import (
     COLUMNS,
     COMPARISON,
-    CONTRASTS,
     DIAGNOSIS,
     LEARNING,
-    SLICES,
     SUMMARY,
     DatasetNumbers,
     MissingInputError,
@@ -25,6 +23,7 @@ from stages.report.dataset_numbers import (
     check_protocol,
     read_bytes,
     read_table,
+    tables_of_ablate,
 )
 from stages.runtime import experiments, layout
 from stages.runtime.params import Params
@@ -85,8 +84,7 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     summary = {key: dataset.summary[key] for key in TOLD if key in dataset.summary} | {"source": source}
     summary["splits"] = dataset.evaluation_splits
     content = {SUMMARY: json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"}
-    of_ablate = {COMPARISON: layout.comparison, CONTRASTS: layout.contrasts, SLICES: layout.slices}
-    for file, path in of_ablate.items():
+    for file, path in tables_of_ablate(params).items():
         content[file] = read_bytes(path(name), f"{name} has no {file.removesuffix('.csv')}", f"ablate@{name}")
     comparison = read_table(content[COMPARISON], layout.comparison(name), COMPARISON)
     return content | {DIAGNOSIS: _to_csv(_diagnosis(name, params, comparison))}

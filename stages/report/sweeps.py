@@ -7,6 +7,8 @@ from stages.runtime.params import Params
 KEYS = {  # numeric key of a variant: its name on an axis
     "contrastive_weight": "weight of the contrastive loss",
     "temperature": "temperature of the contrast",
+    "contrastive_border": "pixels on either side of the mask's edge left out of the contrast",
+    "contrastive_memory": "samples of earlier batches in the contrast",
     "vlba_levels": "vision levels with attention, counted from the last",
 }
 FEWEST = 3  # values of a sweep

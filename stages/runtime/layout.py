@@ -115,6 +115,11 @@ def contrasts(dataset: str) -> Path:
     return RESULTS / "contrasts" / f"{dataset}.csv"
 
 
+def factorial(dataset: str) -> Path:
+    """Effects of a factorial among the variants x splits x metrics; no row where there is none."""
+    return RESULTS / "factorial" / f"{dataset}.csv"
+
+
 def slices(dataset: str) -> Path:
     """Variants x splits x slices of the expressions."""
     return RESULTS / "slices" / f"{dataset}.csv"

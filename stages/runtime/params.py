@@ -24,6 +24,7 @@ from stages.runtime.refer_sets import SPLIT_BY, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
 READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
+ALWAYS_SHOWN = ("vlba", "contrastive", "contrastive_weight", "temperature")  # of a variant, in its card and the report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -240,6 +241,9 @@ class Training(Section):
         default=0,
         description="decay per step of the moving average of weights that is validated and kept; 0: the weights",
     )
+    optimizer: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: the weights of linear layers take Muon's steps, the rest AdamW's"
+    )
     learning_rate: Annotated[float, Field(gt=0)]
     encoder_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="learning rate of the two encoders, if it differs"
@@ -257,18 +261,49 @@ class Training(Section):
     threads: Annotated[int, Field(gt=0, description="CPU threads of one training; rounding depends on them")]
     select_by: Literal["oIoU", "mIoU"]
 
+    @model_validator(mode="after")
+    def _muon_has_no_scaled_gradients(self):
+        if self.optimizer == "muon" and self.precision == "fp16":
+            raise ValueError("precision: fp16 scales gradients, which optimizer muon cannot take; take bf16 or no")
+        return self
+
 
 class Recipe(Section):
     model: Model
     training: Training
 
 
-def _section_of(fields_of: type, description: str) -> type[Section]:
+class VariantSection(Section):
+    """What a variant has besides the fields of `VariantFields`."""
+
+    @property
+    def further(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, but for `ALWAYS_SHOWN`."""
+        declared = type(self).model_fields
+        return {key: value for key, value in self if key not in ALWAYS_SHOWN and value != declared[key].default}
+
+    @model_validator(mode="after")
+    def _contrast_has_what_is_set(self):
+        kind = getattr(self, "contrastive")  # noqa: B009  # a field of the class created below
+        needed = {"contrastive_border": ("pixel", "instance")}
+        needed |= dict.fromkeys(("contrastive_same_words", "contrastive_memory"), ("instance",))
+        wrong = [
+            f"{key}: {self.further[key]} changes nothing, since contrastive is {kind!r}: leave it out, or set "
+            f"contrastive to {' or '.join(kinds)}"
+            for key, kinds in needed.items()
+            if key in self.further and kind not in kinds
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+
+def _section_of(fields_of: type, description: str) -> type[VariantSection]:
     """A section with the fields of a dataclass, their defaults, and the bounds in their metadata."""
     declared: dict[str, Any] = {
         each.name: (each.type, Field(each.default, **each.metadata)) for each in fields(fields_of)
     }
-    return create_model("Variant", __base__=Section, __doc__=description, **declared)
+    return create_model("Variant", __base__=VariantSection, __doc__=description, **declared)
 
 
 Variant = _section_of(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from models.variant import CONTRAST_FIELDS
 from stages.runtime.params import Variant
 from stages.scoring.metrics import METRICS, PRECISION_THRESHOLDS
 from stages.statistics import bootstrap, planning
@@ -200,6 +201,8 @@ def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
     found = []
     for name, variant in variants.items():
         for against, other in variants.items():
+            if variant.grouping != other.grouping:
+                continue
             same_levels = other.vlba == "none" or variant.vlba_levels == other.vlba_levels
             what = VLBA.get((variant.vlba, other.vlba))
             if what and same_levels and _contrast(variant) == _contrast(other):
@@ -215,7 +218,7 @@ def _vlba(variant: Variant) -> tuple:
 
 def _contrast(variant: Variant) -> tuple:
     weighs = variant.contrastive != "none"
-    return variant.contrastive, weighs and (variant.contrastive_weight, variant.temperature)
+    return variant.contrastive, weighs and tuple(getattr(variant, key) for key in CONTRAST_FIELDS)
 
 
 def _described(scored: Scored) -> dict:

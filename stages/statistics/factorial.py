@@ -10,17 +10,29 @@ Each is a sum of cells whose weights add to 0 (Montgomery, Design and Analysis o
 one field is its average over all levels of the other; an interaction says what a adds beside b more than without b.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
+import pandas as pd
 
+from models.variant import CONTRAST_FIELDS
 from stages.runtime.params import Variant
+from stages.statistics import comparison, planning
+from stages.statistics.bootstrap import NOTHING, Estimates, holm
+from stages.statistics.comparison import CONTRAST, LARGEST_P, VLBA
+from stages.statistics.planning import Error
+from stages.statistics.scored import Scored
 
 FIELDS = ("vlba", "contrastive")
 ABSENT = "none"
-WITH_CONTRAST = ("contrastive_weight", "temperature")  # matter only where there is a contrast
+SUPPORTED = f"p < {LARGEST_P} after Holm's adjustment for all effects of the factorial, within a split and metric"
+COLUMNS = [
+    *("dataset", "protocol", "split", "metric", *FIELDS, "what", "seeds"),
+    *("difference", "difference_low", "difference_high", "images_error", "seeds_error", "degrees"),
+    *("p", "p_holm", "no_verdict", "supported", "verdict"),
+]
 
 
 @dataclass(frozen=True)
@@ -43,20 +55,29 @@ class Effect:
     levels: tuple[str | None, str | None]
     weights: dict[str, float]  # variant -> weight
 
+    @property
+    def what(self) -> str:
+        """Its name: the part of the method, or both parts of an interaction."""
+        vlba, contrastive = self.levels
+        parts = [VLBA[vlba, ABSENT]] if vlba else []
+        parts += [CONTRAST[contrastive]] if contrastive else []
+        return parts[0] if len(parts) == 1 else f"interaction of {' and '.join(parts)}"
+
 
 def find(variants: Mapping[str, Variant]) -> Factorial | None:
     """The complete factorial with the most cells among variants; of equals the first in the listed order.
 
     Every combination of the levels, at least two for each field with `none` among them, is one variant. All else is
-    equal; weight and temperature count only where there is a contrast.
+    equal; what describes the contrast counts only where there is one. Other variants may stand beside the factorial.
     """
     groups: dict[str, dict[tuple[str, str], str]] = {}
     for settings in dict.fromkeys(_weighing(variant) for variant in variants.values() if _weighing(variant)):
         for name, variant in variants.items():
             if _weighing(variant) in (None, settings):
-                rest = str(sorted(variant.model_dump(exclude={*FIELDS, *WITH_CONTRAST}).items()))
-                groups.setdefault(f"{settings} {rest}", {}).setdefault((variant.vlba, variant.contrastive), name)
-    found = [factorial for cells in groups.values() if (factorial := _complete(cells))]
+                rest = str(sorted(variant.model_dump(exclude={*FIELDS, *CONTRAST_FIELDS}).items()))
+                cells = groups.setdefault(f"{settings} {rest}", {})
+                cells.setdefault((variant.vlba, variant.contrastive), name)
+    found = (factorial for cells in groups.values() for factorial in _complete(cells))
     return max(found, key=lambda factorial: len(factorial.cells), default=None)
 
 
@@ -65,6 +86,52 @@ def effects(factorial: Factorial) -> list[Effect]:
     first, second = factorial.levels
     found = [_effect(factorial, (a, None)) for a in first[1:]] + [_effect(factorial, (None, b)) for b in second[1:]]
     return found + [_effect(factorial, levels) for levels in product(first[1:], second[1:])]
+
+
+def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: float | None = None) -> pd.DataFrame:
+    """The effects of the factorial among the scored variants, a row for each split, metric and effect.
+
+    The p-values of a split and metric are adjusted together, apart from those of pairs of variants.
+
+    Args:
+        variants: what each listed variant is made of.
+        smallest_effect: the smallest effect that matters, a fraction; None: there are no words for verdicts.
+
+    Returns:
+        `COLUMNS`; no row where there is no factorial. vlba and contrastive are the levels that the effect is about,
+        empty where it averages over all; what names it; seeds are those that all of its cells have. The others are as
+        `comparison.compare` has them, with the effect as the difference. Without a common seed there are no numbers.
+    """
+    found = find({name: variants[name] for name in scored.variants})
+    if not found:
+        return pd.DataFrame(columns=COLUMNS)
+    rows = [
+        {"dataset": scored.dataset, "protocol": scored.protocol.name, "split": split, "metric": metric, **row}
+        for split, by_metric in comparison.estimates(scored).items()
+        for metric, estimates in by_metric.items()
+        for row in _rows(estimates, effects(found), smallest_effect)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | None) -> Iterator[dict]:
+    intervals = [estimates.combination(effect.weights) or NOTHING for effect in about]
+    adjusted = holm(np.array([interval.p for interval in intervals]))
+    for effect, interval, p_holm in zip(about, intervals, adjusted, strict=True):
+        supported, error = bool(p_holm < LARGEST_P), Error(*interval[-3:])
+        yield {
+            **dict(zip(FIELDS, effect.levels, strict=True)),
+            "what": effect.what,
+            "seeds": len(estimates.common_seeds(*effect.weights)),
+            **dict(zip(("difference", "difference_low", "difference_high", "p"), interval[:4], strict=True)),
+            **dict(zip(("images_error", "seeds_error", "degrees"), error, strict=True)),
+            "p_holm": p_holm,
+            "no_verdict": "" if np.isnan(interval.value) else estimates.no_verdict,
+            "supported": supported,
+            "verdict": ""
+            if smallest_effect is None
+            else planning.verdict(interval.value, supported, error, smallest_effect),
+        }
 
 
 def _effect(factorial: Factorial, levels: tuple[str | None, str | None]) -> Effect:
@@ -79,12 +146,14 @@ def _effect(factorial: Factorial, levels: tuple[str | None, str | None]) -> Effe
     return Effect(levels, {factorial.cells[cell]: float(weight) for cell, weight in weights if weight})
 
 
-def _complete(cells: dict[tuple[str, str], str]) -> Factorial | None:
-    levels = tuple(_absent_first(list(dict.fromkeys(cell[place] for cell in cells))) for place in range(2))
-    wanted = list(product(*levels))
-    if min(map(len, levels)) < 2 or any(of_field[0] != ABSENT for of_field in levels) or set(wanted) != set(cells):
-        return None
-    return Factorial(levels, {cell: cells[cell] for cell in wanted})
+def _complete(cells: dict[tuple[str, str], str]) -> Iterator[Factorial]:
+    """The factorial of every choice of contrasts with all levels of VLBA that have each of them."""
+    kinds, contrasts = (_absent_first(list(dict.fromkeys(cell[place] for cell in cells))) for place in range(2))
+    for number in range(2, len(contrasts) + 1):
+        for second in map(list, combinations(contrasts, number)):
+            first = [kind for kind in kinds if all((kind, contrast) in cells for contrast in second)]
+            if len(first) > 1 and first[0] == second[0] == ABSENT:
+                yield Factorial((first, second), {cell: cells[cell] for cell in product(first, second)})
 
 
 def _absent_first(levels: list[str]) -> list[str]:
@@ -92,4 +161,4 @@ def _absent_first(levels: list[str]) -> list[str]:
 
 
 def _weighing(variant: Variant) -> tuple | None:
-    return None if variant.contrastive == "none" else tuple(getattr(variant, key) for key in WITH_CONTRAST)
+    return None if variant.contrastive == ABSENT else tuple(getattr(variant, key) for key in CONTRAST_FIELDS)

@@ -67,7 +67,7 @@ def fit(
             log({name: value for name, value in row.items() if name != "epoch"}, row["epoch"])
 
     average = moving_average(model, training.averaging) if training.averaging else None
-    state = State(model, optimizer, scheduler, accelerator.scaler, average)
+    state = State(model, optimizer, scheduler, accelerator.scaler, average, model.losses.memory)
     if checkpoints and (file := checkpoints.resume(state)):
         accelerator.print(f"resuming at {_place(state, training.epochs, len(batches))}, from {file}", flush=True)
     for row in state.history:

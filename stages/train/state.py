@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
+from models.losses import Memory
 from stages.runtime.processes import here
 
-PARTS = ("model", "optimizer", "scheduler", "scaler", "average")
+PARTS = ("model", "optimizer", "scheduler", "scaler", "average", "memory")
 PROGRESS = ("epoch", "step", "totals", "learning_rate", "history", "best", "best_weights")
 
 
@@ -26,6 +27,7 @@ class State:
     Attributes:
         scaler: of the gradients in fp16; None in other precisions.
         average: the moving average of the weights; None where the weights themselves are validated and kept.
+        memory: the negatives from earlier batches; None for variants without them.
         epoch: the current epoch, from 1.
         step: how many steps of the current epoch are done.
         totals: (3,) float64, sums over the epoch's samples so far: loss, mask loss, contrastive loss.
@@ -39,6 +41,7 @@ class State:
     scheduler: LRScheduler
     scaler: GradScaler | None = None
     average: AveragedModel | None = None
+    memory: Memory | None = None
     epoch: int = 1
     step: int = 0
     totals: torch.Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))

@@ -384,3 +384,48 @@ def test_an_unknown_kind_of_vision_encoder_is_an_error():
 def test_an_unknown_variant_is_an_error(key, value):
     with pytest.raises(Exception, match=value):
         AlignFormerConfig(**{key: value})
+
+
+@pytest.mark.parametrize("variant", ["vlba", "alignformer"])
+def test_the_cosine_of_the_projections_draws_the_mask(batch, variant):
+    """With and without contrast; every weight has a gradient."""
+    model = tiny(variant, grouping="cosine")
+    output = model(**batch)
+    pixels, center = model.represent(batch["pixel_values"], batch["input_ids"], batch["attention_mask"])
+    alike = F.cosine_similarity(model.projection(pixels), model.projection(center)[:, None, None], dim=-1)
+    expected = F.interpolate(10 * alike[:, None], size=(32, 32), mode="bilinear")[:, 0]
+    torch.testing.assert_close(output.logits, expected, rtol=1e-4, atol=1e-5)
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_samples_with_the_same_words_need_not_be_negatives(batch, shared):
+    """Sample 2 says what 0 says: the two words are held once, or twice."""
+    index = torch.tensor([0, 1, 0])
+    if not shared:
+        batch |= {name: batch[name][index] for name in ("input_ids", "attention_mask")}
+    batch |= {"text_index": index if shared else None}
+    found = tiny("alignformer", contrastive_same_words=False)(**batch).contrastive_loss
+    same = {"image_ids": torch.tensor([0, 1, 0]), "masks": batch["masks"][[0, 1, 0]]}
+    plain, other = tiny("alignformer"), tiny("alignformer", contrastive_same_words=False)
+    assert found < plain(**batch).contrastive_loss
+    torch.testing.assert_close(other(**batch | same).contrastive_loss, plain(**batch | same).contrastive_loss)
+
+
+@pytest.mark.parametrize("grouping", ["projected", "cosine"])
+def test_a_memory_counts_in_training_alone_and_is_in_no_file(batch, grouping, tmp_path):
+    model = tiny("alignformer", contrastive_memory=4, grouping=grouping)
+    first, second = (model(**batch | {"image_ids": torch.arange(3) + 3 * n}).contrastive_loss for n in range(2))
+    assert first < second
+    held = {name: values.clone() for name, values in model.losses.memory.rows.items()}
+    assert {len(values) for values in held.values()} == {4}
+    model.eval()
+    torch.testing.assert_close(model(**batch).contrastive_loss, first)
+    assert all(torch.equal(values, held[name]) for name, values in model.losses.memory.rows.items())
+
+    assert model.state_dict().keys() == tiny("alignformer", grouping=grouping).state_dict().keys()
+    model.save_pretrained(tmp_path)
+    loaded = AlignFormer.from_pretrained(tmp_path)
+    assert loaded.losses.memory.rows == {}
+    torch.testing.assert_close(loaded(**images_and_words(batch)).logits, model(**images_and_words(batch)).logits)

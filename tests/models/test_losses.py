@@ -297,3 +297,145 @@ def test_one_annotation_is_the_same_object_where_no_pixel_is_wholly_inside():
     """A thin or small object: every pixel of the coarse grid has less than half of its area inside."""
     thin = 0.25 * rectangle(4, 4, 1, 0, 2, 4)
     assert pair(thin, thin)[0, 1]
+
+
+# What the contrasts leave out
+
+
+def kept_loop(masks, border):
+    """From the docstring of `away_from_edge`, cell by cell."""
+    found = torch.zeros(masks.shape, dtype=torch.bool)
+    for mask, kept in zip(masks, found, strict=True):
+        inside, (height, width) = mask >= 0.5, mask.shape
+        for y in range(height):
+            for x in range(width):
+                around = inside[max(y - border, 0) : y + border + 1, max(x - border, 0) : x + border + 1]
+                kept[y, x] = bool((around == inside[y, x]).all())
+        if not (kept & inside).any():
+            kept |= inside
+    return found
+
+
+@pytest.mark.parametrize("border", [1, 2])
+def test_pixels_near_the_edge_are_left_out(five_instances, border):
+    """The second object is one cell, the third a thin one of which no cell is half inside: both keep what is inside."""
+    pixels, centers, masks, image_ids = five_instances
+    masks[1] = rectangle(6, 8, 2, 2, 3, 3)
+    masks[2] = 0.3 * rectangle(6, 8, 4, 0, 5, 8)
+    kept = losses.away_from_edge(masks, border)
+    assert torch.equal(kept, kept_loop(masks, border))
+    assert kept[1, 2, 2] and kept[2].all() and not kept[0].all()
+
+    similarity = cosine(pixels, centers)
+    terms = [
+        [softplus(-s) if m >= 0.5 else softplus(s) for s, m, k in zip(*of, strict=True) if k]
+        for of in zip(
+            (similarity / 0.1).flatten(1).tolist(), masks.flatten(1).tolist(), kept.flatten(1).tolist(), strict=True
+        )
+    ]
+    expected = sum(sum(of) / len(of) for of in terms) / len(terms)
+    assert losses.pixel_contrast(similarity, masks, 0.1, kept=kept).item() == pytest.approx(expected)
+
+    # What is left out has no influence: other pixels there change nothing and have no gradient.
+    other = torch.where(kept[..., None], pixels, unit(5, 6, 8, 4, seed=5)).requires_grad_()
+    found = [
+        losses.instance_contrast(p, centers, cosine(p, centers), masks, image_ids, 0.1, kept=kept)
+        for p in (pixels, other)
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    (gradient,) = torch.autograd.grad(found[1], other)
+    assert (gradient[~kept] == 0).all() and gradient[kept].abs().max() > 0
+
+
+def test_samples_with_the_same_words_are_no_negatives(five_instances):
+    """As if they were one object of one image, which the loop leaves out."""
+    pixels, centers, masks, _ = five_instances
+    masks[:] = masks[0]
+    ids, text_ids = torch.arange(5), torch.tensor([0, 1, 2, 0, 1])
+    found = losses.instance_contrast(pixels, centers, cosine(pixels, centers), masks, ids, 0.2, text_ids=text_ids)
+    torch.testing.assert_close(found, instance_contrast_loop(pixels, centers, masks, text_ids, 0.2))
+    assert found < instance_contrast(pixels, centers, masks, ids, 0.2)
+
+
+def test_words_are_told_apart_whatever_their_padding():
+    """Short and long, with token 0 in them, in another order; what lies in the padding is not read."""
+    generator = torch.Generator().manual_seed(0)
+    words = [(0,), (0, 0), (1, 0), (0, 1), (1, 2), (2, 1), tuple(range(12)), *zip(range(9), range(1, 10), strict=True)]
+    ids = torch.randint(30_000, (len(words), 16), generator=generator)
+    lengths = torch.tensor([len(each) for each in words])
+    for row, each in zip(ids, words, strict=True):
+        row[: len(each)] = torch.tensor(each)
+    attention = (torch.arange(16) < lengths[:, None]).long()
+    found = losses.hashed_words(ids, attention)
+    alone = {each: torch.tensor([each]) for each in words}
+    distinct = {each: losses.hashed_words(ids, torch.ones_like(ids)).item() for each, ids in alone.items()}
+    assert found.tolist() == [distinct[each] for each in words]
+    assert len(set(distinct.values())) == len(distinct)
+    assert losses.hashed_words(ids, attention, torch.tensor([3, 3, 0])).tolist() == found[[3, 3, 0]].tolist()
+
+
+# Negatives of earlier batches
+
+
+def memory_loop(batches, size, temperature):
+    """The loss of each batch in turn, with the last `size` samples of earlier ones, from equation and exceptions."""
+    losses_of, past = [], []
+    for pixels, centers, masks, image_ids, text_ids in batches:
+        pixels, centers = (values / values.norm(dim=-1, keepdim=True) for values in (pixels, centers))
+        now, terms = [], []
+        for i in range(len(centers)):
+            instance, background = ((w[..., None] * pixels[i]).sum((0, 1)) for w in (masks[i], 1 - masks[i]))
+            outside = [pixels[i][place] for place in (masks[i] == 0).nonzero().unbind() for place in [tuple(place)]]
+            outside.sort(key=lambda pixel, i=i: -(pixel @ centers[i]).item())
+            ambiguous = sum(outside[: math.ceil(masks[i].numel() / 16)])
+            own = [centers[i] @ vector / vector.norm() for vector in (ambiguous, background)]
+            instance = instance / instance.norm() if masks[i].sum() else None
+            now.append((centers[i], instance, image_ids[i].item(), text_ids[i].item(), own))
+        for i, (center, instance, image, text, own) in enumerate(now):
+            if instance is None:
+                continue
+            others = [
+                each for j, each in enumerate(now) if j != i and not (each[2] == image and masks_overlap(masks, i, j))
+            ]
+            others += [each for each in past if each[2] != image]
+            others = [each for each in others if each[1] is not None and each[3] != text]
+            positive = center @ instance
+            for rivals in ([center @ each[1] for each in others] + own, [each[0] @ instance for each in others]):
+                scores = torch.stack([positive, *rivals]) / temperature
+                terms.append(torch.logsumexp(scores, 0) - positive / temperature)
+        losses_of.append(sum(terms) / len(terms))
+        past = ([(c.detach(), f if f is None else f.detach(), *rest) for c, f, *rest in now] + past)[:size]
+    return losses_of
+
+
+def masks_overlap(masks, i, j) -> bool:
+    return bool((masks[i] * masks[j]).sum() > 0.5 * min((masks[i] ** 2).sum(), (masks[j] ** 2).sum()))
+
+
+@pytest.mark.parametrize("size", [3, 7, 100])
+def test_a_memory_holds_the_last_samples_as_negatives(size):
+    """Three batches of 4, 4 and 2. Images and words come again; one sample has no mask. Gradients reach one batch."""
+    generator = torch.Generator().manual_seed(3)
+    batches, leaves = [], []
+    for number, count in enumerate((4, 4, 2)):
+        masks = (torch.rand(count, 4, 5, generator=generator) < 0.4).double()
+        masks[1] = 0 if number == 0 else masks[1]
+        image_ids, text_ids = torch.tensor([[0, 0, 1, 2], [2, 3, 3, 4], [1, 5]][number]), torch.arange(count) % 3
+        vectors = [unit(count, 4, 5, 6, seed=10 + number), 2 * unit(count, 6, seed=20 + number)]
+        leaves.append([each.requires_grad_() for each in vectors])
+        batches.append((*leaves[-1], masks, image_ids, text_ids))
+    memory = losses.Memory(size)
+    expected = memory_loop(batches, size, 0.3)
+    for number, (pixels, centers, masks, image_ids, text_ids) in enumerate(batches):
+        loss = losses.instance_contrast(
+            pixels, centers, cosine(pixels, centers), masks, image_ids, 0.3, text_ids=text_ids, memory=memory
+        )
+        torch.testing.assert_close(loss, expected[number])
+        for found, right in zip(
+            torch.autograd.grad(loss, leaves[number], retain_graph=True),
+            torch.autograd.grad(expected[number], leaves[number], retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, right)
+    assert {len(values) for values in memory.rows.values()} == {min(size, 10)}
+    assert not any(values.requires_grad for values in memory.rows.values())

@@ -1,8 +1,10 @@
 """The result in sentences, made from the numbers: what each part of the method changes, and whether it is supported."""
 
+from collections import Counter
+
 import pandas as pd
 
-from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 
@@ -68,6 +70,73 @@ def details(results: DatasetNumbers) -> str:
             )
         )
     return " ".join(sentences)
+
+
+def effects(results: DatasetNumbers) -> str:
+    """What the effects of the factorial are, on the splits that chose no epoch; empty where there is none.
+
+    A sentence for each field's effects, one for each split's interactions, and one for each that is supported.
+    """
+    if results.factorial is None:
+        return ""
+    found = results.effects[results.effects["metric"] == results.metric]
+    interactions = found[(found["vlba"] != "") & (found["contrastive"] != "")]
+    said = []
+    for field, other in (("vlba", "contrasts"), ("contrastive", "kinds of VLBA")):
+        main = found[(found[field] != "") & ~found.index.isin(interactions.index)]
+        said += [
+            _effect(rows, results, f" {results.metric} in the mean over {other}" if place == 0 else "")
+            for place, (_, rows) in enumerate(main.groupby("what", sort=False))
+        ]
+    if (number := interactions["what"].nunique()) == 1:
+        return f"{'. '.join([*said, _effect(interactions, results, f' {results.metric}')])}."
+    for split in results.unseen:
+        of_split = interactions[interactions["split"] == split].dropna(subset="difference")
+        words = Counter(word for _, row in of_split.iterrows() if (word := _verdict(row)))
+        counts = captions.listing([f"{count} {word}" for word, count in words.items()]) + ", " if words else ""
+        if len(of_split):
+            ends = [signed(of_split["difference"].agg(end)) for end in ("min", "max")]
+            said.append(f"{number} interactions on {split}: {counts}from {ends[0]} to {ends[1]}")
+    for _, rows in interactions.groupby("what", sort=False):
+        if rows["supported"].any():
+            said.append(_effect(rows, results, ""))
+    return f"{'. '.join(said)}."
+
+
+def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:
+    """An effect on each split that chose no epoch, from the rows that are about it."""
+    by_split = {row["split"]: row for _, row in rows.iterrows()}
+    what = captions.capital(rows["what"].iloc[0])
+    return _differences(what, {split: by_split[split] for split in results.unseen}, unit)
+
+
+def stated(results: DatasetNumbers) -> pd.DataFrame:
+    """The differences of `headline` and `details` on the splits that chose no epoch, in the order in which they stand.
+
+    Returns:
+        A row for each difference and split: headline (whether it stands there), what, variant, against, split,
+        difference, difference_low, difference_high (fractions), verdict (empty where there is none).
+    """
+    splits, metric = results.unseen, results.metric
+    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
+    in_headline = [(row["variant"], row["against"]) for row in parts]
+    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in in_headline]
+    said = [
+        (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)
+        for split in splits
+        if results.highlight != results.reference and not parts
+        for row in [results.row(results.highlight, split, metric)]
+    ]
+    said += [
+        (place < len(parts), contrast_tables.part(results, pair), pair["variant"], pair["against"], split, row)
+        for place, pair in enumerate([*parts, *others])
+        for split in splits
+        for row in [contrast_tables.contrast(results, pair, split, metric)]
+    ]
+    columns = ["headline", "what", "variant", "against", "split", *DIFFERENCE, "verdict"]
+    table = pd.DataFrame([[*about, *row[[*DIFFERENCE]], _verdict(row)] for *about, row in said], columns=columns)
+    table.loc[(table["verdict"] == "supported") & (table["difference"] < 0), "verdict"] = "a loss, supported"
+    return table
 
 
 def _about_the_reference(results: DatasetNumbers) -> list[str]:
@@ -136,13 +205,16 @@ def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
 def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
-    number = f"{change}{where} {bounds}".strip()
+    verdict = _verdict(row)
+    loss = "a loss, " if verdict == "supported" and row["difference"] < 0 and change != SAME else ""
+    return f"{change}{where} {bounds}".strip() + (f", {loss}{verdict}" if verdict else "")
+
+
+def _verdict(row: pd.Series) -> str:
+    """The word for a difference; empty where it has no verdict."""
     if row["no_verdict"]:
-        return number
-    if row["verdict"]:
-        return f"{number}, {row['verdict']}"
-    loss = "a loss, " if row["supported"] and row["difference"] < 0 and change != SAME else ""
-    return f"{number}, {loss}{'supported' if row['supported'] else 'not supported'}"
+        return ""
+    return row["verdict"] or ("supported" if row["supported"] else "not supported")
 
 
 def _losses(results: DatasetNumbers) -> list[str]:

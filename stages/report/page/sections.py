@@ -15,6 +15,7 @@ from stages.report.figures import (
     calibration_curves,
     differences,
     embedding_maps,
+    factorial_plots,
     gallery,
     learning_curves,
     slice_plots,
@@ -39,6 +40,7 @@ class DatasetSection:
 
     Attributes:
         differences: the main figure.
+        factorial: means of every VLBA with every contrast.
         sweeps: figure and table of each sweep.
         slices: where it helps.
         alignment, alignment_table: do pixels align with the center?
@@ -51,6 +53,7 @@ class DatasetSection:
     """
 
     differences: list[Figure]
+    factorial: list[Figure]
     sweeps: list[tuple[Figure, Table]]
     slices: list[Figure]
     alignment: Figure
@@ -68,7 +71,7 @@ class DatasetSection:
         """Every figure that becomes a file, in the order of the page."""
         swept = [figure for figure, _ in self.sweeps]
         diagnosed = [self.alignment, self.calibration, self.embeddings, *self.attention]
-        return [*self.differences, *swept, *self.slices, *diagnosed, self.curves]
+        return [*self.differences, *self.factorial, *swept, *self.slices, *diagnosed, self.curves]
 
 
 def gather(results: DatasetResults, params: Params) -> DatasetSection:
@@ -83,6 +86,9 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
     words = _words(results, found)
     return DatasetSection(
         differences=_differences(results, comparison, metric),
+        factorial=[factorial_plots.figure(results.factorial, comparison, metric, results.over)]
+        if results.factorial
+        else [],
         sweeps=[
             (
                 sweep_plots.figure(sweep, comparison, results.reference, metric, number, results.over),

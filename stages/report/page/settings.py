@@ -72,6 +72,7 @@ def variant_row(name: str, params: Params) -> dict[str, str]:
         "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
         "weight": f"{variant.contrastive_weight:g}" if contrasts else REFERENCE_MARK,
         "temperature": f"{variant.temperature:g}" if contrasts else REFERENCE_MARK,
+        "further": plain(variant.further),
     }
 
 

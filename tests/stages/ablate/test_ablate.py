@@ -13,7 +13,7 @@ from stages.ablate.__main__ import main
 from stages.data import prepared
 from stages.runtime import layout
 from stages.scoring.metrics import METRICS
-from stages.statistics import bootstrap, slices
+from stages.statistics import bootstrap, factorial, slices
 from stages.statistics.evidence import FEWEST_IMAGES
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -176,7 +176,8 @@ def test_the_same_scores_give_the_same_bytes_and_only_listed_runs_count(runs, co
     write_scores("scenes", "vlba", 7, SPLITS)
     write_scores("scenes", "pixel_to_text", 0, SPLITS)
     compare()
-    for path in (layout.comparison("scenes"), layout.contrasts("scenes"), layout.slices("scenes")):
+    for table in (layout.comparison, layout.contrasts, layout.factorial, layout.slices):
+        path = table("scenes")
         assert path.read_bytes() == (comparison / path).read_bytes()
 
 
@@ -284,6 +285,65 @@ def test_pairs_that_differ_in_one_part_of_the_method(compared):
         ]
         assert row.difference == pytest.approx(math.fsum(differences) / 3, abs=1e-12)
         assert row.difference_low < row.difference < row.difference_high
+
+
+def two_by_two(folder: Path, seeds: list[int]) -> Runs:
+    """Adds the cell that completes no VLBA and both directions with no and instance contrast; its scores."""
+    write_params(folder, ["scenes"], [*VARIANTS, "baseline_instance"], seeds)
+    content = (folder / "params.yaml").read_text()
+    one = "  baseline_instance: {vlba: none, contrastive: instance, contrastive_weight: 0.01, temperature: 0.05}"
+    (folder / "params.yaml").write_text(content.replace("\nvariants:", f"\nvariants:\n{one}", 1))
+    return {("baseline_instance", seed): write_scores("scenes", "baseline_instance", seed, SPLITS) for seed in seeds}
+
+
+def test_a_factorial_of_two_by_two_has_the_effects_of_a_closed_form(runs, tmp_path):
+    runs = runs | two_by_two(tmp_path, [0, 1, 2])
+    content = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(content.replace("smallest_effect: null", "smallest_effect: 100"))
+    compare()
+    table = pd.read_csv(layout.factorial("scenes"), keep_default_na=False, na_values=[""])
+    weights = {  # baseline, vlba, baseline_instance, alignformer
+        "bidirectional VLBA": (-1 / 2, 1 / 2, -1 / 2, 1 / 2),
+        "instance contrast": (-1 / 2, -1 / 2, 1 / 2, 1 / 2),
+        "interaction of bidirectional VLBA and instance contrast": (1, -1, -1, 1),
+    }
+    assert list(table["what"].unique()) == list(weights)
+    levels = table[["vlba", "contrastive"]].drop_duplicates().fillna("").to_numpy().tolist()
+    assert levels == [["bidirectional", ""], ["", "instance"], ["bidirectional", "instance"]]
+    assert len(table) == len(weights) * len(SPLITS) * len(METRICS) and set(table["seeds"]) == {3}
+    cells = ["baseline", "vlba", "baseline_instance", "alignformer"]
+    for row in table.itertuples():
+        means = [[independent(runs[name, seed], row.split, row.metric) for name in cells] for seed in range(3)]
+        of_seeds = np.array(means) @ weights[row.what]
+        assert row.difference == pytest.approx(of_seeds.mean(), abs=1e-12)
+        assert row.seeds_error == pytest.approx(of_seeds.std(ddof=1) / math.sqrt(3), abs=1e-12)
+        assert row.degrees == 2
+        assert row.difference_low < row.difference < row.difference_high
+    for _, family in table.groupby(["split", "metric"]):
+        ranked = sorted(family["p"])
+        for row in family.itertuples():
+            steps = enumerate(ranked[: ranked.index(row.p) + 1])
+            assert row.p_holm == pytest.approx(min(1, max((3 - place) * p for place, p in steps)))
+            assert row.supported == (row.p_holm < 0.05)
+            assert row.verdict == (("better" if row.difference > 0 else "worse") if row.supported else "equivalent")
+
+
+def test_an_effect_is_over_the_seeds_that_all_its_cells_have(runs, tmp_path):
+    two_by_two(tmp_path, [0, 1, 2])
+    layout.scores("scenes", "vlba", 1).unlink()
+    compare()
+    assert set(pd.read_csv(layout.factorial("scenes"))["seeds"]) == {2}
+    for seed in (0, 2):
+        layout.scores("scenes", "vlba", seed).unlink()
+    compare()
+    table = pd.read_csv(layout.factorial("scenes"))
+    assert set(table["seeds"]) == {0} and table[["difference", "p", "no_verdict"]].isna().all(axis=None)
+    assert not table["supported"].any()
+
+
+def test_without_a_factorial_its_table_has_no_row(compared):
+    table = pd.read_csv(layout.factorial("scenes"))
+    assert table.empty and list(table.columns) == factorial.COLUMNS
 
 
 def test_a_variant_that_scores_the_same_is_not_told_apart(runs):

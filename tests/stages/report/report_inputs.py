@@ -28,7 +28,7 @@ from stages.runtime.params import Params
 from stages.runtime.params import read as read_params
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics import evidence
+from stages.statistics import evidence, factorial
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 WHAT = {
@@ -86,12 +86,15 @@ def files(
     sizes = {split: 400 + place for place, split in enumerate(splits)} | (images or {})
 
     def difference(variant: str, against: str, split: str) -> dict:
+        return combination({variant: 1, against: -1} if variant != against else {}, split)
+
+    def combination(weights: dict[str, float], split: str) -> dict:
         error = {"images_error": 0.005, "seeds_error": 0.005, "degrees": len(experiment.seeds) - 1, "verdict": ""}
         error["shared_seeds"] = len(experiment.seeds)
         nothing = dict.fromkeys(DIFFERENCES, math.nan) | error | {"supported": False, "no_verdict": ""}
-        if variant == against or {variant, against} & gone:
-            return nothing | {"difference": 0.0 if variant == against else math.nan}
-        change = means[variant] - means[against]
+        if not weights or gone & weights.keys():
+            return nothing | {"difference": math.nan if weights else 0.0}
+        change = sum(weight * means[name] for name, weight in weights.items())
         reason = evidence.no_verdict(sizes[split], len(experiment.seeds) - 1)
         p = 0.01 if abs(change) >= supported else 0.5
         p_values = (math.nan, math.nan) if reason else (p, min(1.0, 2 * p))
@@ -134,6 +137,21 @@ def files(
         for pair in pairs(settings)
         for split in splits
         for metric in METRICS
+    ]
+    whole = factorial.find({name: settings.variants[name] for name in experiment.variants})
+    effects = [
+        {
+            **described,
+            "split": split,
+            "metric": metric,
+            **dict(zip(factorial.FIELDS, effect.levels, strict=True)),
+            "what": effect.what,
+            "seeds": 0 if gone & effect.weights.keys() else len(experiment.seeds),
+            **combination(effect.weights, split),
+        }
+        for split in splits
+        for metric in METRICS
+        for effect in (factorial.effects(whole) if whole else [])
     ]
     slices = [
         {
@@ -180,6 +198,7 @@ def files(
     return {
         dataset_numbers.COMPARISON: csv(pd.DataFrame(comparison)),
         dataset_numbers.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
+        **({dataset_numbers.FACTORIAL: csv(pd.DataFrame(effects))} if whole else {}),
         dataset_numbers.SLICES: csv(pd.DataFrame(slices)),
         dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
         dataset_numbers.LEARNING: csv(pd.DataFrame(learning, columns=["variant", "seed", "epoch", "metric", "val"])),
@@ -285,8 +304,11 @@ def write_results(settings: Params, name: str) -> None:
     for file, path in (
         (dataset_numbers.COMPARISON, layout.comparison(name)),
         (dataset_numbers.CONTRASTS, layout.contrasts(name)),
+        (dataset_numbers.FACTORIAL, layout.factorial(name)),
         (dataset_numbers.SLICES, layout.slices(name)),
     ):
+        if file not in made:
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(made[file])
     for place, variant in enumerate(experiment.variants):

@@ -338,16 +338,17 @@ def test_the_reference_alone_disagrees_with_nothing(project):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> dict[str, bytes]:
-    """The report on a sweep over the contrast's temperature, about a variant that is not part of it: its files."""
+    """The report on a sweep over the temperature and a factorial, about a variant of neither: its files."""
     folder = tmp_path_factory.mktemp("swept")
     variant = yaml.safe_load(PARAMS.read_text())["variants"]["alignformer"]
     added = {f"warm{place}": {**variant, "temperature": value} for place, value in enumerate((0.02, 0.1))}
-    variants = [*VARIANTS, *added]
+    added["baseline_instance"] = {**variant, "vlba": "none"}
+    variants = [*VARIANTS, "vlba", *added]
     quality = dict.fromkeys(variants, 0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         build(folder, {"scenes": (40, 40)}, [0], variants, quality, per_split=3, added=added, highlight="text_to_pixel")
-        with report_inputs.unrendered(but="scenes-sweep"):
+        with report_inputs.unrendered(but=("scenes-sweep", "scenes-factorial")):
             report([])
         return read_report()
 
@@ -359,6 +360,17 @@ def test_a_sweep_is_drawn_and_tabulated(swept):
     caption = "mIoU in percent over temperature"
     table = page[page.index(caption) :]
     assert re.findall(r'<th scope="row"[^>]*>(0\.\d+)</th>', table)[:3] == ["0.02", "0.05", "0.1"]
+
+
+def test_a_factorial_is_drawn_tabulated_and_kept(swept):
+    svg, page = swept["figures/scenes-factorial.svg"].decode(), swept["index.html"].decode()
+    for text in ("contrast: none", "contrast: instance", "both", "mIoU on testA (%)"):
+        assert f">{text}</text>" in svg
+    section = page[page.index('<h3 id="scenes-factorial">') : page.index('<h3 id="scenes-sweeps">')]
+    assert '<a href="#scenes-factorial">' in page and "bidirectional VLBA and instance contrast: " in section
+    for text in ("tables/scenes.md", "tables/scenes.tex"):
+        assert "Effects of VLBA and contrast in a factorial on scenes." in swept[text].decode()
+    assert "data/scenes/factorial.csv" in swept
 
 
 def test_the_page_is_about_the_variant_that_params_choose(swept):

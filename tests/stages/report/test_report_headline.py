@@ -1,5 +1,7 @@
 """The result in words is what the numbers say: gains, losses, what is not supported, what is missing."""
 
+import re
+
 import pytest
 
 from stages.report.page import headline
@@ -52,6 +54,35 @@ def test_the_headline_is_about_all_splits_that_chose_nothing(tmp_path):
     chosen = "(2 seeds). The best epoch of each run was chosen on val, so numbers there are a little too good."
     assert headline.headline(alone).endswith(chosen)
     assert "Where the epoch was chosen" not in headline.details(alone)
+
+
+def test_the_rows_of_what_is_stated_are_the_numbers_of_the_sentences(tmp_path):
+    results = numbers(tmp_path, {**MEANS, "pixel_to_text": 0.5}, splits=("val", "testA", "testB"))
+    rows = headline.stated(results)
+    numbers_in = re.compile(
+        r"([^. ]?\d+\.\d)(?: mIoU over the variant without it)? on (test[AB]) "
+        r"\[(\S+), (\S+)\], ((?:a loss, |not )?supported)"
+    )
+    for in_headline, text in ((True, headline.headline(results)), (False, headline.details(results).split("Where")[0])):
+        written = [
+            tuple(float(part.replace(MINUS, "-")) if at in (0, 2, 3) else part for at, part in enumerate(found))
+            for found in numbers_in.findall(text)
+        ]
+        wanted = rows[rows["headline"] == in_headline]
+        values = (100 * wanted[["difference", "difference_low", "difference_high"]]).round(1)
+        assert written == [
+            (value, split, low, high, verdict)
+            for (value, low, high), split, verdict in zip(
+                values.to_numpy(), wanted["split"], wanted["verdict"], strict=True
+            )
+        ]
+        assert len(written) == (4 if in_headline else 6)
+    alone = numbers(
+        tmp_path, {name: MEANS[name] for name in ("baseline", "alignformer")}, variants=["baseline", "alignformer"]
+    )
+    assert headline.stated(alone)[["headline", "what", "split", "verdict"]].to_numpy().tolist() == [
+        [True, "alignformer over baseline", "testA", "supported"]
+    ]
 
 
 def test_a_loss_is_called_one(tmp_path):

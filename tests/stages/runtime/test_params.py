@@ -178,6 +178,11 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (VISION, SWIN | {"embed_dim": 50}, "recipes.small.model.vision.num_heads: 3 heads do not divide the width 50"),
         ((*VISION, "channels"), [32], "recipes.small.model.vision.channels: 1 levels, but depths has"),
         (
+            ("variants", "vlba_pixel", "contrastive_memory"),
+            9,
+            "variants.vlba_pixel.contrastive_memory: 9 changes nothing, since contrastive is 'pixel': leave it",
+        ),
+        (
             ("variants", "alignformer", "vlba_levels"),
             9,
             "variants.alignformer.vlba_levels: 9, but the vision encoder of recipe 'small' has 3 levels",

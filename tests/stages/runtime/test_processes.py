@@ -149,10 +149,21 @@ def all_losses() -> dict[str, list[torch.Tensor]]:
         "mask": losses.mask_loss(similarity, masks, 1.0, 1.0, 1.1, part),
         "pixel": losses.pixel_contrast(similarity, masks, 0.1, part),
         "instance": losses.instance_contrast(pixels, centers, similarity, masks, image_ids, 0.1, part),
+        "again, with those before": remembered(pixels, centers, similarity, masks, image_ids, part),
     }
     return {
         name: [loss.detach(), *torch.autograd.grad(loss, leaves, retain_graph=True)] for name, loss in found.items()
     }
+
+
+def remembered(pixels, centers, similarity, masks, image_ids, part) -> torch.Tensor:
+    """The instance contrast of a second batch, of other images, that finds the first in a memory."""
+    memory, texts = losses.Memory(100), image_ids % 3
+    for added in (0, 10):
+        loss = losses.instance_contrast(
+            pixels, centers, similarity, masks, image_ids + added, 0.1, part, None, texts, memory
+        )
+    return loss
 
 
 class Normed(PartAware):
@@ -338,7 +349,7 @@ def test_two_processes_count_every_expression_once(one, two, job):
         pd.testing.assert_frame_equal(first, second)
 
 
-@pytest.mark.parametrize("name", ["mask", "pixel", "instance"])
+@pytest.mark.parametrize("name", ["mask", "pixel", "instance", "again, with those before"])
 def test_a_loss_over_two_processes_is_that_of_one_in_value_and_gradient(one, two, name):
     value, *gradients = one["losses"][name]
     for process in two:

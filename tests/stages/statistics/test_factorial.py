@@ -48,10 +48,10 @@ def test_additive_cells_have_no_interaction():
     assert [value for levels, value in values(means).items() if None not in levels] == pytest.approx([0] * 6)
 
 
-def test_a_missing_cell_leaves_no_factorial():
-    incomplete = variants()
-    del incomplete["none pixel"]
-    assert factorial.find(incomplete) is None
+def test_without_a_contrast_beside_no_vlba_there_is_no_factorial():
+    assert factorial.find({name: variants()[name] for name in variants() if not name.startswith("none p")}) is not None
+    only = {name: variants()[name] for name in variants() if name not in ("none pixel", "none instance")}
+    assert factorial.find(only) is None
 
 
 def test_weights_matter_only_where_there_is_a_contrast():
@@ -65,6 +65,20 @@ def test_weights_matter_only_where_there_is_a_contrast():
     complete = factorial.find(one | {"d": other, "e": same})
     assert complete is not None
     assert complete.cells["bidirectional", "instance"] == "e"
+
+
+def test_other_variants_may_stand_beside_the_factorial():
+    more = variants()
+    del more["pixel_to_text pixel"]
+    more |= {"control": Variant(vlba="global_words", contrastive="none")}
+    complete = factorial.find(more)
+    assert complete is not None
+    assert complete.levels == (["none", "text_to_pixel", "bidirectional"], CONTRAST)
+    fewer = {name: more[name] for name in more if name not in ("none pixel", "text_to_pixel pixel")}
+    complete = factorial.find(fewer)
+    assert complete is not None
+    assert complete.levels == (VLBA, ["none", "instance"])
+    assert list(complete.cells.values()) == [f"{a} {b}" for a, b in product(VLBA, ["none", "instance"])]
 
 
 def test_a_single_field_is_no_factorial():

@@ -73,7 +73,7 @@ class Bench:
     def fit(self, checkpoints: Checkpoints | None = None):
         """A new process would do the same: a fresh model, fresh generators. Every step draws from each of them."""
         self.calls.clear()
-        model = self.squares.model(contrastive="instance")
+        model = self.squares.model(contrastive="instance", contrastive_memory=3)
         forward = model.forward
 
         def drawing(pixel_values, **inputs):

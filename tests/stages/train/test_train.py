@@ -17,7 +17,7 @@ from stages.runtime.params import Training
 from stages.runtime.run import Run
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS
-from stages.setup.optimizer import build_optimizer, schedule
+from stages.setup.optimizer import build_optimizer, orthogonalise, schedule
 from stages.tracking import live
 from stages.train import loop
 from stages.train import training as stage
@@ -72,6 +72,56 @@ def test_norms_biases_and_position_tables_do_not_decay(squares, training):
             if table:
                 exempt.add(name)
     assert exempt == {"relative_position_bias_table", "position_embeddings", "weight"}
+
+
+def test_muon_orthogonalises_momentum(squares, training):
+    """Linear layers move as with `torch.optim.Muon`, to its bfloat16; all others as with AdamW, to the bit."""
+    found, expected = squares.model(), squares.model()
+    layers = dict(expected.named_modules()).items()
+    linear = {f"{name}.weight" for name, module in layers if isinstance(module, torch.nn.Linear)}
+    weights = dict(expected.named_parameters())
+    groups = build_optimizer(expected, training).param_groups
+    others = [
+        {**group, "params": [p for p in group["params"] if p not in {weights[n] for n in linear}]} for group in groups
+    ]
+    references = [
+        torch.optim.AdamW(others, lr=training.learning_rate, fused=True),
+        torch.optim.Muon(
+            [weights[name] for name in linear],
+            lr=training.learning_rate,
+            weight_decay=training.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+    ]
+    optimizers = [
+        (found, [build_optimizer(found, training.model_copy(update={"optimizer": "muon"}))]),
+        (expected, references),
+    ]
+    begin = {name: weight.detach().clone() for name, weight in found.named_parameters()}
+    for model, steppers in optimizers:
+        torch.manual_seed(1)
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn(parameter.shape)
+            for stepper in steppers:
+                stepper.step()
+    for name, weight in found.named_parameters():
+        moved, reference = weight.detach() - begin[name], weights[name].detach() - begin[name]
+        if name in linear:
+            assert (moved - reference).norm() < 0.05 * reference.norm(), name
+        else:
+            assert torch.equal(moved, reference), name
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9), (2, 9, 5), (1, 6, 6)])
+def test_orthogonalised_matrices_keep_their_singular_vectors(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    core = u.mT @ orthogonalise(matrices) @ v.mT
+    values = core.diagonal(dim1=1, dim2=2)
+    assert (values > 0.6).all()
+    assert (values < 1.3).all()
+    torch.testing.assert_close(core, torch.diag_embed(values))
 
 
 def rates(training: Training, steps: int) -> list[float]:
