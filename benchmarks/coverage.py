@@ -6,12 +6,16 @@ run, and noise. All variants have the same mean. Runs are alike, or unlike in on
 often
 
 - the interval of a mean contains the true mean, and that of a difference to the first variant the true difference;
-- a single p-value is at most .05, and any Holm-adjusted p-value of a comparison is (both should be 5 %).
+- a single p-value is at most .05, and any Holm-adjusted p-value of a comparison is (both should be 5 %),
+- the same of the p-values of equivalence where every true difference is exactly the smallest effect (at most 5 %). With
+  10 points the test is at its full level,
+- a true difference is supported at the first step of Holm's adjustment that is the smallest one in the plan of another
+  comparison (should be 80 %).
 
 Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images, and
 `pooled` takes the variance between seeds from all variants together, whatever the number of seeds.
 
-Adds its rows to `benchmarks/results/coverage.csv`.
+Adds its rows to `benchmarks/results/coverage.csv`, setting by setting.
 """
 
 import argparse
@@ -20,11 +24,15 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 from tqdm import tqdm
 
 from benchmarks import table
+from stages.statistics import planning
 from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
+from stages.statistics.comparison import LARGEST_P
+from stages.statistics.planning import Error
 
 RESULTS = Path("benchmarks/results/coverage.csv")
 VARIANTS = [f"variant {number}" for number in range(6)]
@@ -39,7 +47,16 @@ UNLIKE = (
 UNLIKE_SPREAD = 0.01
 RARE, COLLAPSE = 0.1, 0.1  # share of runs that collapse, and how far
 METRICS = ("mIoU", "oIoU", "Pr@0.5")
+SMALLEST_EFFECTS = {"1 point": 0.01, "10 points": 0.1}
 RESAMPLES = 2_000
+COLUMNS = (
+    "intervals of means that hold",
+    "intervals of differences that hold",
+    "p at most .05",
+    "any adjusted p at most .05",
+    *(f"{which} at {name}" for name in SMALLEST_EFFECTS for which in ("equivalent", "any adjusted equivalent")),
+    "power of the plan",
+)
 
 
 def main() -> None:
@@ -47,32 +64,33 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=400, help="simulated comparisons per setting")
     parser.add_argument("--images", type=int, nargs="+", default=[150], help="sizes of the split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
+    parser.add_argument("--runs", nargs="+", choices=("alike", "unlike"), default=["alike", "unlike"])
     arguments = parser.parse_args()
     runs = [("alike", spread) for spread in SPREADS] + [(unlike, UNLIKE_SPREAD) for unlike in UNLIKE]
+    runs = [run for run in runs if ("alike" if run[0] == "alike" else "unlike") in arguments.runs]
     settings = list(product(arguments.images, arguments.seeds, runs))
-    rows = [
-        row
-        for images, seeds, (likeness, spread) in tqdm(settings, desc="settings", disable=None)
-        for row in simulate(images, seeds, likeness, spread, arguments.comparisons)
-    ]
     options = {key: " ".join(map(str, np.atleast_1d(value))) for key, value in vars(arguments).items()}
     command = " ".join(["python -m benchmarks.coverage", *(f"--{key} {value}" for key, value in options.items())])
     how = table.surroundings("numpy", "scipy") | {"command": command}
-    for row in rows:
-        print(", ".join(f"{key} {value}" for key, value in row.items()))
-    table.append(RESULTS, [row | how for row in rows])
+    for images, seeds, (likeness, spread) in tqdm(settings, desc="settings", disable=None):
+        rows = simulate(images, seeds, likeness, spread, arguments.comparisons)
+        for row in rows:
+            print(", ".join(f"{key} {value}" for key, value in row.items()))
+        table.append(RESULTS, [row | how for row in rows])
 
 
 def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons: int) -> list[dict[str, object]]:
     """One row per metric and method: how often intervals contain the true value and tests reject."""
     random = np.random.default_rng([seeds, round(1e4 * spread), *likeness.encode()])
     counted = {(metric, method): [] for metric in METRICS for method in ("own", "pooled", "resampled seeds")}
+    plans: dict[str, float] = {}  # of the comparison before
     for _ in range(comparisons):
         for metric, found in one_comparison(random, images, seeds, likeness, spread).items():
             true = truth(metric, likeness, spread)
-            counted[metric, "own"].append(own(found, true))
+            counted[metric, "own"].append(own(found, true) | power(found, plans.get(metric)))
             counted[metric, "pooled"].append(own(replace(found, own_spread=seeds + 1), true))
             counted[metric, "resampled seeds"].append(resampled_seeds(found, true, random))
+            plans[metric] = smallest_supported(found)
     return [
         {
             "seeds": seeds,
@@ -80,10 +98,8 @@ def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons:
             "spread of runs, points": round(100 * spread, 2),
             "metric": metric,
             "method": method,
-            "intervals of means that hold": round(float(np.mean([mean for mean, _, _, _ in results])), 4),
-            "intervals of differences that hold": round(float(np.mean([held for _, held, _, _ in results])), 4),
-            "p at most .05": round(float(np.mean([single for _, _, single, _ in results])), 4),
-            "any adjusted p at most .05": round(float(np.mean([family for _, _, _, family in results])), 4),
+            **dict.fromkeys(COLUMNS, ""),
+            **pd.DataFrame(results).mean().round(4).to_dict(),
             "comparisons": comparisons,
             "images": images,
         }
@@ -143,21 +159,46 @@ def truth(metric: str, likeness: str, spread: float) -> np.ndarray:
     return sum(share * norm.sf((0.5 - mean) / deviation) for share, mean in ((1 - rare, MEAN), (rare, MEAN - COLLAPSE)))
 
 
-def own(found: Estimates, true: np.ndarray) -> tuple[float, float, float, bool]:
+def own(found: Estimates, true: np.ndarray) -> dict[str, float]:
     """Shares of means and differences inside their intervals and of p-values <= .05; whether any adjusted one is."""
     means = [found.mean(variant) for variant in VARIANTS]
     differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
-    return judged(
+    told = judged(
         [(interval.low, interval.high) for interval in means],
         [(interval.low, interval.high) for interval in differences],
         [interval.p for interval in differences],
         true,
     )
+    for name, smallest in SMALLEST_EFFECTS.items():
+        off = [interval.value - value for interval, value in zip(differences, true[1:] - true[0], strict=True)]
+        p_values = np.array([
+            planning.p_equivalent(smallest + error, Error(*interval[4:]), smallest)
+            for error, interval in zip(off, differences, strict=True)
+        ])  # fmt: skip
+        told[f"equivalent at {name}"] = float((p_values <= LARGEST_P).mean())
+        told[f"any adjusted equivalent at {name}"] = float((holm(p_values) <= LARGEST_P).any())
+    return told
 
 
-def resampled_seeds(
-    found: Estimates, true: np.ndarray, random: np.random.Generator
-) -> tuple[float, float, float, bool]:
+def smallest_supported(found: Estimates) -> float:
+    """The plan for the differences to the first variant."""
+    differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
+    return planning.smallest_supported(
+        planning.typical(Error(*interval[4:]) for interval in differences), len(differences)
+    )
+
+
+def power(found: Estimates, true: float | None) -> dict[str, float]:
+    """The share of differences to the first variant that are supported where all of them truly are `true`."""
+    if true is None:
+        return {}
+    gains = np.array([true * (variant != VARIANTS[0]) for variant, _ in found.runs])
+    other = replace(found, values=found.values + gains, resampled=found.resampled + gains[:, None])
+    p_values = np.array([other.difference(variant, VARIANTS[0]).p for variant in VARIANTS[1:]])
+    return {"power of the plan": float((p_values <= LARGEST_P / len(p_values)).mean())}
+
+
+def resampled_seeds(found: Estimates, true: np.ndarray, random: np.random.Generator) -> dict[str, float]:
     """The same for a bootstrap that also draws seeds with replacement, the same seeds for every variant."""
     by_variant = found.resampled.reshape(len(VARIANTS), -1, RESAMPLES)  # (V, S, B)
     drawn = random.integers(0, by_variant.shape[1], (by_variant.shape[1], RESAMPLES))
@@ -173,16 +214,15 @@ def resampled_seeds(
     )
 
 
-def judged(means, differences, p_values, true: np.ndarray) -> tuple[float, float, float, bool]:
+def judged(means, differences, p_values, true: np.ndarray) -> dict[str, float]:
     p_values = np.asarray(p_values)
-    return (
-        float(np.mean([low <= value <= high for (low, high), value in zip(means, true, strict=True)])),
-        float(
-            np.mean([low <= value <= high for (low, high), value in zip(differences, true[1:] - true[0], strict=True)])
-        ),
-        float((p_values <= 0.05).mean()),
-        bool((holm(p_values) <= 0.05).any()),
+    told = (
+        share_held(means, true),
+        share_held(differences, true[1:] - true[0]),
+        float((p_values <= LARGEST_P).mean()),
+        float((holm(p_values) <= LARGEST_P).any()),
     )
+    return dict(zip(COLUMNS, told, strict=False))
 
 
 def share_held(intervals, values: np.ndarray) -> float:

@@ -34,7 +34,7 @@ def ablate(dataset: str, settings: Params) -> None:
 
 
 def plan(dataset: str, settings: Params) -> str:
-    """What the experiment can show, by split and pair of variants, as text; from the tables that `ablate` has written.
+    """What the experiment can show, by split, as text; from the tables that `ablate` has written.
 
     Raises:
         ComparisonError: there are none.
@@ -45,20 +45,25 @@ def plan(dataset: str, settings: Params) -> str:
         raise ComparisonError(f"{missing[0]} is missing. Make it with: {again}")
     tables = [pd.read_csv(path) for path in paths]
     metric = PROTOCOLS[settings.evaluation.protocol].headline[0]
+    splits = list(tables[0]["split"].unique())
+    plans = {split: planning.plan(*tables, settings.experiment.reference, split, metric) for split in splits}
+    rows = [
+        {"split": split, "pairs": plan.pairs, "seeds": plan.seeds, "smallest": f"{100 * plan.smallest:.1f}"}
+        | {
+            f"seeds for {points}": needed or f">{planning.MOST_SEEDS}"
+            for points, needed in zip(planning.DIFFERENCES, plan.needed, strict=True)
+        }
+        for split, plan in plans.items()
+        if plan
+    ]
     said = [
         f"{metric} in points. Smallest: the true difference that is supported in {100 * planning.POWER:g} % of cases, "
-        "at the level of the first step of Holm's adjustment."
+        "at the level of the first step of Holm's adjustment.",
+        *([pd.DataFrame(rows).to_string(index=False)] if rows else []),
+        *(
+            f"{split}: no pair has a p-value, so there is nothing to plan with: two or more seeds are needed"
+            for split, plan in plans.items()
+            if not plan
+        ),
     ]
-    for split in tables[0]["split"].unique():
-        rows = pd.DataFrame(planning.plans(*tables, settings.experiment.reference, split, metric))
-        if rows.empty:
-            said.append(
-                f"{split}: no pair has a p-value, so there is nothing to plan with: two or more seeds are needed"
-            )
-            continue
-        needed = pd.DataFrame(rows.pop("seeds").tolist(), dtype="Int64").fillna(planning.MOST_SEEDS + 1).astype(str)
-        needed = needed.replace(str(planning.MOST_SEEDS + 1), f">{planning.MOST_SEEDS}")
-        needed.columns = [f"seeds for {points}" for points in planning.DIFFERENCES]
-        rows[["difference", "smallest"]] = (100 * rows[["difference", "smallest"]]).round(1)
-        said.append(f"{split}\n{rows.join(needed).to_string(index=False)}")
     return "\n\n".join(said)

@@ -27,7 +27,7 @@ DIAGNOSIS, SUMMARY, LEARNING = "diagnosis.csv", "dataset.json", "learning.csv"
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
-ERROR = ("images_error", "seeds_error", "degrees")  # of a difference, see `planning.Error`
+ERROR = ("shared_seeds", "images_error", "seeds_error", "degrees")  # of a difference, see `planning`
 IMPROVEMENT = ("improvement", "improvement_low", "improvement_high")
 COLUMNS = {
     COMPARISON: {
@@ -36,7 +36,7 @@ COLUMNS = {
         "verdict",
     },
     CONTRASTS: {
-        *("protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds", *DIFFERENCE),
+        *("protocol", "split", "metric", "variant", "against", "aspect", "what", *DIFFERENCE),
         *(*ERROR, "p", "p_holm", "no_verdict", "supported", "verdict"),
     },
     FACTORIAL: {*factorial.COLUMNS},

@@ -34,8 +34,9 @@ VLBA = {  # kind of VLBA, and the one it is compared with: the part in which the
     ("bidirectional", "no_exchange"): "exchange in VLBA",
 }
 CONTRAST_COLUMNS = [
-    *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what", "seeds"),
-    *("difference", "difference_low", "difference_high", "images_error", "seeds_error", "degrees", "p", "no_verdict"),
+    *("dataset", "protocol", "split", "metric", "variant", "against", "aspect", "what"),
+    *("difference", "difference_low", "difference_high", "shared_seeds", "images_error", "seeds_error", "degrees"),
+    *("p", "no_verdict"),
 ]
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
@@ -54,7 +55,8 @@ def compare(
     """Every listed variant against the reference, and pairs of listed variants that differ in one part of the method.
 
     The p-values of a split and metric are adjusted together, each pair of variants counted once, however often and
-    whichever way round it is in the tables. So a pair has the same verdict everywhere.
+    whichever way round it is in the tables. So a pair has the same verdict everywhere. Those of equivalence are
+    adjusted in the same way, by themselves.
 
     Args:
         reference: the variant that the others are compared with.
@@ -66,8 +68,10 @@ def compare(
         protocol, and the columns
 
         - difference, difference_low, difference_high, p;
-        - images_error, seeds_error, degrees: the two parts of its standard error, see `planning`;
-        - p_holm: the adjusted p-value; supported: it is below `LARGEST_P`; verdict: `planning.verdict`;
+        - shared_seeds: how many both variants have; images_error, seeds_error, degrees: the two parts of its standard
+          error, see `planning`;
+        - p_holm: the adjusted p-value; supported: it is below `LARGEST_P`;
+        - p_equivalent, p_equivalent_holm: `planning.p_equivalent`, alone and adjusted; verdict: `planning.verdict`;
         - no_verdict: why the difference has no p-value, as `evidence.no_verdict` says it; empty where it has one.
 
         The comparison has these of every variant to the reference, and
@@ -81,8 +85,8 @@ def compare(
         A variant without scores has 0 seeds and no numbers. The reference's difference is 0, without interval and p.
 
         The contrasts have these of every pair of which one variant has a part that the other lacks, all else equal:
-        variant, against (the one without the part), aspect (vlba or contrastive), what (name of the part), seeds (in
-        common). A pair without a seed in common has no numbers.
+        variant, against (the one without the part), aspect (vlba or contrastive), what (name of the part). A pair
+        without a seed in common has no numbers.
     """
     found = estimates(scored)
     compared, contrasts = _compare(scored, found, reference), _contrasts(scored, found, variants)
@@ -122,7 +126,6 @@ def _contrasts(scored: Scored, found: Splits, variants: Mapping[str, Variant]) -
             "against": against,
             "aspect": aspect,
             "what": what,
-            "seeds": len(found[split][metric].common_seeds(variant, against)),
             **_difference(found[split][metric], variant, against),
         }
         for variant, against, aspect, what in _pairs({name: variants[name] for name in scored.variants})
@@ -252,7 +255,9 @@ def _difference(found: Estimates | None, variant: str, against: str, with_p: boo
     if with_p:
         compares = variant != against and not math.isnan(interval.value)
         error = {name: getattr(interval, name) for name in ("images_error", "seeds_error", "degrees")}
-        told = error | {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
+        shared = len(found.common_seeds(variant, against)) if found else 0
+        told = {"shared_seeds": shared} | error
+        told |= {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
     return _columns("difference", interval) | told
 
 
@@ -262,22 +267,32 @@ def _columns(name: str, interval: Interval | None) -> dict:
 
 
 def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> list[pd.DataFrame]:
-    """The tables with p_holm after p, supported and verdict; variant and against say which pair a row is about."""
-    p_values = {test: p for table in tables for test, p in zip(_tests(table), table["p"], strict=True)}
+    """The tables with adjusted p-values, supported and verdict; variant and against say which pair a row is about."""
+    for table in tables:
+        errors = table[["difference", "images_error", "seeds_error", "degrees"]].itertuples(index=False)
+        table["p_equivalent"] = [
+            math.nan if smallest_effect is None else planning.p_equivalent(difference, Error(*error), smallest_effect)
+            for difference, *error in errors
+        ]
+    for column in ("p", "p_equivalent"):
+        _adjust(tables, column)
+    for table in tables:
+        table["supported"] = table["p_holm"] < LARGEST_P
+        judged = table[["difference", "supported", "p_equivalent_holm"]].itertuples(index=False)
+        table["verdict"] = [planning.verdict(*row) for row in judged]
+    return tables
+
+
+def _adjust(tables: list[pd.DataFrame], column: str) -> None:
+    """Add the column of p-values adjusted within each split and metric, each pair counted once, as COLUMN_holm."""
+    p_values = {test: p for table in tables for test, p in zip(_tests(table), table[column], strict=True)}
     adjusted = {}
     for family in {test[:2] for test in p_values}:
         tests = [test for test in p_values if test[:2] == family]
         adjusted |= zip(tests, holm(np.array([p_values[test] for test in tests])), strict=True)
     for table in tables:
-        p_holm = pd.Series([adjusted[test] for test in _tests(table)], index=table.index, dtype=float)
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", p_holm)
-        table["supported"] = p_holm < LARGEST_P
-        errors = table[["difference", "supported", "images_error", "seeds_error", "degrees"]]
-        table["verdict"] = [
-            "" if smallest_effect is None else planning.verdict(difference, supported, Error(*error), smallest_effect)
-            for difference, supported, *error in errors.itertuples(index=False)
-        ]
-    return tables
+        found = pd.Series([adjusted[test] for test in _tests(table)], index=table.index, dtype=float)
+        table.insert(table.columns.get_loc(column) + 1, f"{column}_holm", found)
 
 
 def _tests(table: pd.DataFrame) -> list[tuple[str, str, frozenset[str]]]:

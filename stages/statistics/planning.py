@@ -2,33 +2,30 @@
 
 And whether a difference is too small to matter.
 
-The error of a difference has two parts, as `bootstrap` says: that of the images, and that of S seeds, which is the
-deviation between seeds divided by sqrt(S). Together they have the degrees of freedom of Satterthwaite (1946):
-
-    error^2 = images^2 + seeds^2        df = error^4 / (seeds^4 / degrees of the seeds)
-
-That is the test of equivalence. The p-value of a difference, and so its power, is of the sum of both parts: a normal
-variable times the images' error i, and Student's t times the seeds' error s. As t is a normal variable divided by
-sqrt(g), with g chi-square over its degrees of freedom, the sum is a mixture of normal variables:
+The error of a difference has two parts, as `bootstrap` says: a normal variable times the images' error i, and Student's
+t times the error s of S seeds, which is the deviation between seeds divided by sqrt(S). As t is a normal variable
+divided by sqrt(g), with g chi-square over its degrees of freedom, the sum is a mixture of normal variables:
 
     P(sum > x) = mean over g of Phi(-x / sqrt(i^2 + s^2 / g))
 
 Another experiment of the same kind would estimate s as s sqrt(g). A true difference is supported where what is
 observed, normal around it with the variance i^2 + s^2, is beyond the critical value that belongs to this estimate. With
-few seeds that is rarer than under Satterthwaite's t, most of all at the small levels that several pairs have. The level
-is that of the first step of Holm's adjustment, `LEVEL` divided by the number of pairs: so no order of the pairs makes
-it worse.
+few seeds that is rare, most of all at the small levels that several pairs have. The level is that of the first step of
+Holm's adjustment, `LEVEL` divided by the number of pairs: so no order of the pairs makes it worse.
+
+The variance of a pair over three seeds has two degrees of freedom, and a plan from it alone may be off by a factor of
+four. So there is one plan for all pairs of a split, from the mean of their variances.
 """
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import gammaincinv, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from stages.statistics.bootstrap import OWN_SPREAD
 
@@ -36,7 +33,6 @@ LEVEL = 0.05
 POWER = 0.8
 MOST_SEEDS = 100
 DIFFERENCES = (1, 2, 3)  # points, for which seeds are counted
-ENDLESS = 1e9  # degrees of freedom of an error that is known
 FINE, COARSE = 150, 40  # values of g in a mean, for a probability and for the power
 HALVINGS = 25
 
@@ -52,13 +48,16 @@ class Error(NamedTuple):
     def whole(self) -> float:
         return math.hypot(self.images, self.seeds)
 
-    @property
-    def effective_degrees(self) -> float:
-        return (self.whole / self.seeds) ** 4 * self.degrees if self.seeds else ENDLESS
-
     def with_seeds(self, before: int, seeds: int) -> "Error":
         """The error that another number of seeds would have."""
         return Error(self.images, self.seeds * math.sqrt(before / seeds), seeds - 1)
+
+
+def typical(errors: Iterable[Error]) -> Error:
+    """The error of a pair whose variances are the mean of those of several pairs with the same number of seeds."""
+    errors = list(errors)
+    images, seeds = (math.sqrt(np.mean(np.square([getattr(e, part) for e in errors]))) for part in ("images", "seeds"))
+    return Error(images, seeds, errors[0].degrees)
 
 
 @cache
@@ -88,55 +87,66 @@ def seeds_needed(difference: float, error: Error, seeds: int, pairs: int) -> int
     return numbers[place] if place < len(numbers) else None
 
 
-def is_equivalent(difference: float, error: Error, smallest_effect: float) -> bool:
-    """Whether two one-sided tests at `LEVEL` each show that the true difference is smaller than `smallest_effect`.
+def p_equivalent(difference: float, error: Error, smallest_effect: float) -> float:
+    """The p-value of the hypothesis that the true difference is at least `smallest_effect`, one way or the other.
 
-    So the interval of 90 % lies within plus and minus the smallest effect (Schuirmann 1987).
+    It is the larger one of two one-sided tests (Schuirmann 1987): below .05 where the interval of 90 % lies within plus
+    and minus the smallest effect. NaN without a difference or an error of seeds.
     """
-    away = smallest_effect - abs(difference)
-    if not error.whole:
-        return away > 0
-    return bool(stdtr(error.effective_degrees, -away / error.whole) < LEVEL)
+    if np.isnan(difference) or not error.degrees:
+        return math.nan
+    away = np.array([smallest_effect - abs(difference)])
+    return float(_beyond(away, error.images, np.array([error.seeds]), error.degrees)[0])
 
 
-def verdict(difference: float, supported: bool, error: Error, smallest_effect: float) -> str:
-    """better, worse, equivalent or undecided; empty where there is no difference or no error of seeds.
+def verdict(difference: float, supported: bool, p: float) -> str:
+    """better, worse, equivalent or undecided; a difference that is supported is better or worse, however small.
 
-    A difference that is supported is better or worse, however small.
+    Args:
+        p: the adjusted p-value of `p_equivalent`; where it is NaN there is no verdict, and the result is empty.
     """
-    if np.isnan(difference) or np.isnan(error.seeds) or not error.degrees:
+    if np.isnan(p):
         return ""
     if supported:
         return "better" if difference > 0 else "worse"
-    return "equivalent" if is_equivalent(difference, error, smallest_effect) else "undecided"
+    return "equivalent" if p < LEVEL else "undecided"
 
 
 class Plan(NamedTuple):
-    """A pair of variants: its difference, the smallest one that is supported, and the seeds that `DIFFERENCES` need."""
+    """What the pairs of variants of a split can show.
 
-    variant: str
-    against: str
-    difference: float
+    Attributes:
+        pairs: how many have a p-value.
+        seeds: how many a pair shares.
+        smallest: the true difference that is supported with `POWER`.
+        needed: the seeds that each of `DIFFERENCES` needs; None for more than `MOST_SEEDS`.
+    """
+
+    pairs: int
+    seeds: int
     smallest: float
-    seeds: list[int | None]
+    needed: list[int | None]
 
 
-def plans(comparison: pd.DataFrame, contrasts: pd.DataFrame, reference: str, split: str, metric: str) -> list[Plan]:
-    """One for each pair that has a p-value on a split and metric.
+def plan(comparison: pd.DataFrame, contrasts: pd.DataFrame, reference: str, split: str, metric: str) -> Plan | None:
+    """Of a pair whose variances are the mean of those of all pairs that share the most seeds.
 
     Args:
         comparison, contrasts: the tables of `stages.statistics.comparison.compare`.
+
+    Returns:
+        None where no pair has a p-value.
     """
     both = pd.concat([comparison.assign(against=reference), contrasts], ignore_index=True)
-    chosen = both[(both["split"] == split) & (both["metric"] == metric) & both["p"].notna()]
-    chosen = chosen[~chosen[["variant", "against"]].apply(frozenset, axis="columns").duplicated()]
-    found = []
-    for row in chosen.itertuples():
-        error = Error(row.images_error, row.seeds_error, row.degrees)
-        needed = [seeds_needed(points / 100, error, row.seeds, len(chosen)) for points in DIFFERENCES]
-        smallest = smallest_supported(error, len(chosen))
-        found.append(Plan(row.variant, row.against, row.difference, smallest, needed))
-    return found
+    tested = both[(both["split"] == split) & (both["metric"] == metric) & both["p"].notna()]
+    if tested.empty:
+        return None
+    tested = tested[~tested[["variant", "against"]].apply(frozenset, axis="columns").duplicated()]
+    seeds = int(tested["shared_seeds"].max())
+    complete = tested.loc[tested["shared_seeds"] == seeds, ["images_error", "seeds_error", "degrees"]]
+    error = typical(Error(*row) for row in complete.itertuples(index=False))
+    needed = [seeds_needed(points / 100, error, seeds, len(tested)) for points in DIFFERENCES]
+    return Plan(len(tested), seeds, smallest_supported(error, len(tested)), needed)
 
 
 def _critical(level: float, images: float, seeds: np.ndarray, degrees: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.provenance import COMMAND
-from stages.report.tables.table import Cell, Notes, interval, number_cell, percent, probability, signed
+from stages.report.tables.table import MISSING, Cell, Notes, interval, number_cell, percent, probability, signed
 from stages.runtime import layout
 from stages.statistics.comparison import SUPPORTED
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES, is_val
@@ -70,10 +70,10 @@ def verdict_words(results: DatasetNumbers) -> str:
     """What the words of verdicts mean, in sentences."""
     if results.smallest_effect is None:
         return "Not supported does not mean that there is no difference, only that these data cannot tell it from none."
+    smallest = f"{results.smallest_effect:g} point{'s' * (results.smallest_effect != 1)}"
     return (
-        f"Better and worse: the difference is supported. Equivalent: two one-sided tests show that it is smaller than "
-        f"{results.smallest_effect:g} point{'s' * (results.smallest_effect != 1)}, the smallest effect that matters. "
-        "Undecided: none of these."
+        "Better and worse: the difference is supported. Equivalent: two one-sided tests, after Holm's adjustment too, "
+        f"show that it is smaller than {smallest}, the smallest effect that matters. Undecided: none of these."
     )
 
 
@@ -165,6 +165,12 @@ def p_cell(row: pd.Series, column: str, notes: Notes, why: str) -> Cell:
     """A p-value; a dash with a footnote where there is none: `why`, where there is no difference either."""
     told = f"{capital(row['no_verdict'])}." if row["no_verdict"] else why
     return number_cell(row[column], probability, notes, told)
+
+
+def verdict_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
+    """The verdict; a dash with a footnote where there is none: `why`, where there is no difference either."""
+    told = f"{capital(row['no_verdict'])}." if row["no_verdict"] else why
+    return Cell(row["verdict"]) if row["verdict"] else Cell(MISSING + notes.mark(told))
 
 
 def why_no_number(results: DatasetNumbers, variant: str) -> str:

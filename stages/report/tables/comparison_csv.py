@@ -45,7 +45,8 @@ def _csv_cells(row: pd.Series, metric: str) -> dict[str, str]:
     }
     cells = {f"{metric}{name}": _plain(row[column]) for name, column in columns.items()}
     p = "" if pd.isna(row["p_holm"]) else probability(row["p_holm"])
-    return cells | {f"{metric} p adjusted": p, f"{metric} supported": str(bool(row["supported"])).lower()}
+    supported = str(bool(row["supported"])).lower()
+    return cells | {f"{metric} p adjusted": p, f"{metric} supported": supported, f"{metric} verdict": row["verdict"]}
 
 
 def _plain(value: float) -> str:

@@ -12,6 +12,8 @@ from stages.report.tables.captions import (
     name_cell,
     p_cell,
     split_title,
+    verdict_cell,
+    verdict_words,
     why_no_difference,
     why_no_number,
 )
@@ -38,6 +40,7 @@ def main_table(results: DatasetNumbers) -> Table:
         key="main",
         title="Variants compared",
         sections=[(splits, [list(results.protocol.headline)]) for splits in by_set(results.splits).values()],
+        spread=results.over != "images alone",
     )
 
 
@@ -60,7 +63,7 @@ def difference_table(results: DatasetNumbers) -> Table | None:
     others = [name for name in results.variants if name != results.reference]
     if not others:
         return None
-    notes, metric = Notes(), results.metric
+    notes, metric, words = Notes(), results.metric, results.smallest_effect is not None
 
     def row(variant: str, split: str) -> list[Cell]:
         found = results.row(variant, split, metric)
@@ -76,6 +79,7 @@ def difference_table(results: DatasetNumbers) -> Table | None:
             name_cell(results, variant, notes),
             difference_cell(found, notes, why),
             *(p_cell(found, column, notes, why) for column in ("p", "p_holm")),
+            *([verdict_cell(found, notes, why)] if words else []),
             better,
         ]
 
@@ -83,11 +87,12 @@ def difference_table(results: DatasetNumbers) -> Table | None:
     return Table(
         key="differences",
         caption=caption(results, f"How sure the differences to {results.reference} are"),
-        blocks=[Block([], ["variant", f"Δ {metric}", "p", "adj. p", "better (%)"], groups)],
+        blocks=[Block([], ["variant", f"Δ {metric}", "p", "adj. p", *["verdict"] * words, "better (%)"], groups)],
         notes=notes.lines,
         footer=[
             *footer(results, results.splits, differences=True),
             "Adj. p: the p-value after Holm's adjustment.",
+            *([verdict_words(results)] if words else []),
             f"Better: probability that the variant's IoU on a random expression is above that of {results.reference} "
             "under the same seed; ties count half, so 50 is no difference.",
             *meanings(results, [metric]),
@@ -109,20 +114,25 @@ def _table_of_metrics(
     key: str,
     title: str,
     sections: list[tuple[list[str], list[list[str]]]],
+    spread: bool = False,
 ) -> Table:
-    """One or more blocks for each (splits, [metrics of a block, ...]): each metric has its difference beside it."""
+    """One or more blocks for each (splits, [metrics of a block, ...]): each metric has its difference beside it.
+
+    Args:
+        spread: each mean has the standard deviation over seeds beside it.
+    """
     notes, compares = Notes(), len(results.variants) > 1
     blocks = [
         Block(
             spans=[],
             headings=[
                 "variant",
-                *(text for metric in metrics for text in ((metric, f"Δ {metric}") if compares else (metric,))),
+                *(text for metric in metrics for text in (metric, *["std"] * spread, *[f"Δ {metric}"] * compares)),
             ],
             groups=[
                 Group(
                     split_title(results, split),
-                    [_row_of_metrics(results, variant, split, metrics, notes) for variant in results.variants],
+                    [_row_of_metrics(results, variant, split, metrics, notes, spread) for variant in results.variants],
                 )
                 for split in splits
             ],
@@ -137,15 +147,25 @@ def _table_of_metrics(
         caption=caption(results, title),
         blocks=blocks,
         notes=notes.lines,
-        footer=[*footer(results, splits, differences=True), *meanings(results, metrics_of_table), MADE_BY],
+        footer=[
+            *footer(results, splits, differences=True),
+            *(["Std: the standard deviation over the seeds of a variant, in points."] if spread else []),
+            *meanings(results, metrics_of_table),
+            MADE_BY,
+        ],
     )
 
 
-def _row_of_metrics(results: DatasetNumbers, variant: str, split: str, metrics: list[str], notes: Notes) -> list[Cell]:
+def _row_of_metrics(
+    results: DatasetNumbers, variant: str, split: str, metrics: list[str], notes: Notes, spread: bool
+) -> list[Cell]:
     cells = [name_cell(results, variant, notes)]
     for metric in metrics:
         row = results.row(variant, split, metric)
         cells.append(mean_cell(row, notes, why_no_number(results, variant)))
+        if spread:
+            one = f"{variant} has a single seed with scores."
+            cells.append(number_cell(row["std"], percent, notes, why_no_number(results, variant) or one))
         if len(results.variants) == 1:
             continue
         if variant == results.reference:

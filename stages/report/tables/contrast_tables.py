@@ -12,6 +12,8 @@ from stages.report.tables.captions import (
     meanings,
     p_cell,
     split_title,
+    verdict_cell,
+    verdict_words,
     verdicts,
 )
 from stages.report.tables.table import METRICS_ABREAST, Block, Cell, Group, Notes, Table, cut
@@ -21,7 +23,7 @@ def table(results: DatasetNumbers) -> Table | None:
     """Every pair of variants that differ in one part of the method: what that part changes, all else equal."""
     if results.contrasts.empty:
         return None
-    notes, blocks = Notes(), []
+    notes, blocks, words = Notes(), [], results.smallest_effect is not None
     for metrics in cut(list(results.protocol.headline), METRICS_ABREAST):
         groups = []
         for split in results.splits:
@@ -33,13 +35,13 @@ def table(results: DatasetNumbers) -> Table | None:
                     *(
                         cell
                         for metric in metrics
-                        for cell in _contrast_cells(contrast(results, pair, split, metric), notes)
+                        for cell in _contrast_cells(contrast(results, pair, split, metric), notes, words)
                     ),
                 ]
                 for pair in pairs.itertuples()
             ]
             groups.append(Group(split_title(results, split), rows))
-        headings = [text for metric in metrics for text in (f"Δ {metric}", "adj. p")]
+        headings = [text for metric in metrics for text in (f"Δ {metric}", "adj. p", *["verdict"] * words)]
         blocks.append(Block([], ["part of the method", *headings], groups))
     return Table(
         key="contrasts",
@@ -51,6 +53,7 @@ def table(results: DatasetNumbers) -> Table | None:
             f"Δ: difference between a variant with the part and one without it: {_pairs(results)}.",
             *verdicts(results, results.splits),
             "Adj. p: the p-value after Holm's adjustment.",
+            *([verdict_words(results)] if words else []),
             f"{VLBA} Contrast: the contrastive loss.",
             *meanings(results, list(results.protocol.headline)),
             MADE_BY,
@@ -77,9 +80,10 @@ def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> 
     return found[same & (found["split"] == split) & (found["metric"] == metric)].iloc[0]
 
 
-def _contrast_cells(row: pd.Series, notes: Notes) -> list[Cell]:
+def _contrast_cells(row: pd.Series, notes: Notes, words: bool) -> list[Cell]:
     why = f"{row['variant']} and {row['against']} have no seed in common."
-    return [difference_cell(row, notes, why), p_cell(row, "p_holm", notes, why)]
+    cells = [difference_cell(row, notes, why), p_cell(row, "p_holm", notes, why)]
+    return [*cells, verdict_cell(row, notes, why)] if words else cells
 
 
 def _pairs(results: DatasetNumbers) -> str:

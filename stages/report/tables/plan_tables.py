@@ -3,60 +3,70 @@
 import math
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, split_title
-from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent, signed
+from stages.report.tables.captions import MADE_BY, listing, marked, seeds_said
+from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent
 from stages.statistics import planning
 from stages.statistics.planning import Plan
 
 
 def sentence(results: DatasetNumbers) -> str:
-    """The smallest true differences that the experiment supports, over all pairs and splits; empty without any."""
-    found = [percent(plan.smallest) for split in results.unseen for plan in _plans(results, split)]
-    if not found:
+    """The smallest true difference that the experiment supports, on splits that chose no epoch; empty without any."""
+    sizes = [
+        f"{percent(plan.smallest)} points on {split}"
+        for split, plan in _plans(results).items()
+        if split in results.unseen
+    ]
+    if not sizes:
         return ""
-    least, most = min(found, key=float), max(found, key=float)
-    reach = f"{least} points" if least == most else f"{least} to {most} points, depending on the pair of variants"
-    return f"This experiment supports a true difference of {reach}, in {100 * planning.POWER:g} % of cases. "
+    return f"This experiment supports a true difference of {listing(sizes)} in {100 * planning.POWER:g} % of cases. "
 
 
 def table(results: DatasetNumbers) -> Table | None:
-    """For every pair that is compared: the smallest difference that is supported, and the seeds that others need."""
-    notes, groups = Notes(), []
-    never = f"More than {planning.MOST_SEEDS} seeds: more images are needed too."
-    for split in results.splits:
-        rows = [
-            [
-                Cell(f"{plan.variant} over {plan.against}"),
-                number_cell(plan.difference, signed, notes, ""),
-                number_cell(plan.smallest, percent, notes, ""),
-                *(
-                    number_cell(math.nan if needed is None else needed, lambda value: f"{value:.0f}", notes, never)
-                    for needed in plan.seeds
-                ),
-            ]
-            for plan in _plans(results, split)
-        ]
-        if rows:
-            groups.append(Group(split_title(results, split), rows))
-    if not groups:
+    """For each split the smallest difference that is supported, and the seeds that others need."""
+    notes, plans = Notes(), _plans(results)
+    if not plans:
         return None
-    headings = ["pair", f"Δ {results.metric}", "smallest", *(f"seeds for {points}" for points in planning.DIFFERENCES)]
+    never = f"More than {planning.MOST_SEEDS} seeds: more images are needed too."
+    rows = [
+        [
+            Cell(marked(results, split)),
+            number_cell(plan.smallest, percent, notes, ""),
+            *(
+                number_cell(math.nan if needed is None else needed, lambda value: f"{value:.0f}", notes, never)
+                for needed in plan.needed
+            ),
+        ]
+        for split, plan in plans.items()
+    ]
+    pairs = next(iter(plans.values())).pairs
     return Table(
         key="plan",
         caption=f"What differences the experiment can show on {results.name}: {results.metric}, in points.",
-        blocks=[Block([], headings, groups)],
+        blocks=[
+            Block(
+                [],
+                ["split", "smallest", *(f"seeds for {points}" for points in planning.DIFFERENCES)],
+                [Group("", rows)],
+            )
+        ],
         notes=notes.lines,
         footer=[
+            seeds_said(results),
             f"Smallest: the true difference, in points, that is supported in {100 * planning.POWER:g} % of cases.",
             "Seeds for 1, 2 and 3: how many seeds support a true difference of so many points in as many cases, with "
             "these images, and seeds that spread as these do.",
-            "Both are at the level of the first step of Holm's adjustment. The spread of a few seeds is itself known "
-            "roughly only.",
+            f"Both are of a pair of variants whose variances are the mean of those of all {pairs} pairs, at the level "
+            "of the first step of Holm's adjustment. A pair that spreads more needs more.",
             MADE_BY,
         ],
     )
 
 
-def _plans(results: DatasetNumbers, split: str) -> list[Plan]:
+def _plans(results: DatasetNumbers) -> dict[str, Plan]:
+    """Split -> its plan, for each split that has one."""
     comparison = results.comparison.reset_index()
-    return planning.plans(comparison, results.contrasts, results.reference, split, results.metric)
+    plans = {
+        split: planning.plan(comparison, results.contrasts, results.reference, split, results.metric)
+        for split in results.splits
+    }
+    return {split: plan for split, plan in plans.items() if plan}

@@ -90,6 +90,7 @@ def files(
 
     def combination(weights: dict[str, float], split: str) -> dict:
         error = {"images_error": 0.005, "seeds_error": 0.005, "degrees": len(experiment.seeds) - 1, "verdict": ""}
+        error["shared_seeds"] = len(experiment.seeds)
         nothing = dict.fromkeys(DIFFERENCES, math.nan) | error | {"supported": False, "no_verdict": ""}
         if not weights or gone & weights.keys():
             return nothing | {"difference": math.nan if weights else 0.0}
@@ -99,7 +100,11 @@ def files(
         p_values = (math.nan, math.nan) if reason else (p, min(1.0, 2 * p))
         ends = (math.nan, math.nan) if sizes[split] < evidence.FEWEST_IMAGES else (change - 0.03, change + 0.03)
         values = dict(zip(DIFFERENCES, (change, *ends, *p_values), strict=True))
-        return {**values, **error, "supported": not reason and abs(change) >= supported, "no_verdict": reason}
+        holds = not reason and abs(change) >= supported
+        if experiment.smallest_effect and not reason:
+            equivalent = abs(change) < experiment.smallest_effect / 100 and not holds
+            error["verdict"] = ("worse", "better")[change > 0] if holds else ("undecided", "equivalent")[equivalent]
+        return {**values, **error, "supported": holds, "no_verdict": reason}
 
     comparison = [
         {
@@ -127,7 +132,6 @@ def files(
             "split": split,
             "metric": metric,
             **pair,
-            "seeds": 0 if {pair["variant"], pair["against"]} & gone else len(experiment.seeds),
             **difference(pair["variant"], pair["against"], split),
         }
         for pair in pairs(settings)

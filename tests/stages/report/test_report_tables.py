@@ -19,10 +19,12 @@ from stages.report.tables import (
     cost_tables,
     latex,
     markdown,
+    plan_tables,
     published,
     slice_tables,
 )
 from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Table, interval, signed
+from stages.statistics import planning
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 from tests.stages.report import report_inputs
 
@@ -61,13 +63,13 @@ def rows_of(table: Table, name: str) -> list[list[Cell]]:
 def test_the_main_table_has_means_and_differences_with_intervals(results):
     table = comparison_tables.main_table(results)
     (block,) = table.blocks
-    assert block.headings == ["variant", "mIoU", "Δ mIoU", "oIoU", "Δ oIoU"]
+    assert block.headings == ["variant", "mIoU", "std", "Δ mIoU", "oIoU", "std", "Δ oIoU"]
     titles = ["val (chose the epoch), 1,000 expressions", "testA, 1,001 expressions"]
     assert [group.title for group in block.groups] == titles
     assert cells(table)[:3] == [
-        ["baseline", "55.0 [52.0, 58.0]", REFERENCE_MARK, "55.0 [52.0, 58.0]", REFERENCE_MARK],
-        ["text_to_pixel", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]", "61.0 [58.0, 64.0]", "+6.0 [3.0, 9.0]"],
-        ["pixel_to_text", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]", "55.0 [52.0, 58.0]", f"0.0 [{MINUS}3.0, 3.0]"],
+        ["baseline", *["55.0 [52.0, 58.0]", "1.0", REFERENCE_MARK] * 2],
+        ["text_to_pixel", *["61.0 [58.0, 64.0]", "1.0", "+6.0 [3.0, 9.0]"] * 2],
+        ["pixel_to_text", *["55.0 [52.0, 58.0]", "1.0", f"0.0 [{MINUS}3.0, 3.0]"] * 2],
     ]
     assert table.notes == []
 
@@ -81,7 +83,7 @@ def test_only_supported_differences_are_bold(results):
         bold = {row[0].text for block in table.blocks for g in block.groups for row in g.rows for c in row if c.bold}
         assert bold == {"text_to_pixel", "vlba", "vlba_pixel", "alignformer"}
     main = comparison_tables.main_table(results)
-    assert all(not cell.bold for row in rows_of(main, "alignformer") for cell in (row[0], row[1], row[3]))
+    assert all(not cell.bold for row in rows_of(main, "alignformer") for cell in (row[0], row[1], row[2], row[4]))
     pipes = markdown.to_markdown(main)
     assert f"**{MINUS}5.0** [{MINUS}8.0, {MINUS}2.0]" in pipes and "**+7.0** [4.0, 10.0]" in pipes
     assert r"\textbf{$-$5.0} & {\scriptsize [$-$8.0, $-$2.0]}" in latex.to_latex(main, "tab:main")
@@ -143,10 +145,10 @@ def test_few_images_are_said_beside_their_numbers(settings):
     assert [group.title.partition(",")[0] for group in main.blocks[0].groups][-1] == "testA (few images)"
     assert main.blocks[0].groups[0].title == "val (chose the epoch, too few images), 1,000 expressions"
     for row in rows_of(main, "vlba"):
-        assert [cell.text for cell in row[1:3]] == ["61.0", "+6.0"]
+        assert [cell.text for cell in row[1:4]] == ["61.0", "1.0", "+6.0"]
     few, enough = rows_of(main, "vlba")
-    assert [(cell.note, cell.bold) for cell in few[1:3]] == [("", False)] * 2
-    assert [(cell.note, cell.bold) for cell in enough[1:3]] == [("[58.0, 64.0]", False), ("[3.0, 9.0]", True)]
+    assert [(cell.note, cell.bold) for cell in few[1:4:2]] == [("", False)] * 2
+    assert [(cell.note, cell.bold) for cell in enough[1:4:2]] == [("[58.0, 64.0]", False), ("[3.0, 9.0]", True)]
     footer = " ".join(main.footer)
     assert (
         f"Nothing is bold on val: a verdict needs {FEWEST_IMAGES} or more images (here {FEWEST_IMAGES - 1})." in footer
@@ -193,7 +195,7 @@ def test_a_variant_without_scores_is_a_dash_with_a_footnote(settings):
     results = report_inputs.numbers(settings, MEANS, missing={"vlba": [0, 1], "alignformer": [1]})
     assert results.scored == ["baseline", "text_to_pixel", "pixel_to_text", "vlba_pixel", "alignformer"]
     main = comparison_tables.main_table(results)
-    assert [str(cell) for cell in rows_of(main, "vlba")[0]] == ["vlba¹", "—¹", "—¹", "—¹", "—¹"]
+    assert [str(cell) for cell in rows_of(main, "vlba")[0]] == ["vlba¹", *["—¹"] * 6]
     assert main.notes == [
         "¹ vlba has no scores: seeds 0, 1 failed or did not run.",
         "² alignformer has scores of 1 of 2 seeds: seed 1 failed or did not run.",
@@ -223,7 +225,7 @@ def test_a_reference_without_scores_leaves_no_difference(settings):
     results = report_inputs.numbers(settings, MEANS, missing={"baseline": [0, 1]})
     main = comparison_tables.main_table(results)
     row = rows_of(main, "alignformer")[0]
-    assert (str(row[1]), str(row[2])) == ("62.0 [59.0, 65.0]", "—²")
+    assert (str(row[1]), str(row[3])) == ("62.0 [59.0, 65.0]", "—²")
     assert main.notes[1] == "² No difference: baseline has no scores: seeds 0, 1 failed or did not run."
 
 
@@ -250,7 +252,7 @@ def test_the_main_table_has_the_protocols_metrics(tmp_path, settings, protocol, 
     other = report_inputs.params(tmp_path, protocol=protocol)
     results = report_inputs.numbers(other, MEANS)
     (block,) = comparison_tables.main_table(results).blocks
-    assert block.headings == ["variant", *(text for metric in headline for text in (metric, f"Δ {metric}"))]
+    assert block.headings == ["variant", *(text for metric in headline for text in (metric, "std", f"Δ {metric}"))]
     assert f"Protocol {protocol}." in comparison_tables.main_table(results).footer
     (full,) = comparison_tables.full_tables(results)
     bound = ">" if protocol in ("cris", "cgformer") else "≥"
@@ -260,7 +262,7 @@ def test_the_main_table_has_the_protocols_metrics(tmp_path, settings, protocol, 
 def test_a_variant_alone_has_no_differences(tmp_path, settings):
     alone = report_inputs.params(tmp_path, variants=["baseline"], highlight="baseline")
     results = report_inputs.numbers(alone, MEANS)
-    assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "oIoU"]
+    assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "std", "oIoU", "std"]
     assert comparison_tables.difference_table(results) is None and contrast_tables.table(results) is None
     assert [table.key for table in assemble.all_tables(results)] == ["main", "full", "slices", "learning", "costs"]
 
@@ -299,6 +301,40 @@ def test_slices_are_of_the_first_split_and_small_ones_have_no_numbers(results):
     assert [str(cell) for cell in first.groups[1].rows[2]] == ["2 and more", "8", "—¹", "—¹", "—¹", "—¹"]
     assert table.notes == [f"¹ Fewer than {FEWEST_IMAGES} images: 2 and more (distractors)."]
     assert not any(cell.bold for block in table.blocks for group in block.groups for row in group.rows for cell in row)
+
+
+def test_with_a_smallest_effect_tables_have_a_column_of_verdicts(tmp_path, settings):
+    told = report_inputs.params(tmp_path, smallest_effect=1.5)
+    results = report_inputs.numbers(told, MEANS, images={"testA": FEWEST_IMAGES - 1})
+    table = comparison_tables.difference_table(results)
+    assert table.blocks[0].headings == ["variant", "Δ mIoU", "p", "adj. p", "verdict", "better (%)"]
+    words = {row[0].text: row[4].text for row in table.blocks[0].groups[0].rows}
+    assert words == {
+        **dict.fromkeys(["text_to_pixel", "vlba", "alignformer"], "better"),
+        "pixel_to_text": "equivalent",
+        "vlba_pixel": "worse",
+    }
+    assert {row[4].text for row in table.blocks[0].groups[1].rows} == {"—¹"}
+    assert "smaller than 1.5 points" in " ".join(table.footer)
+    parts = contrast_tables.table(results)
+    assert parts.blocks[0].headings[1:4] == ["Δ mIoU", "adj. p", "verdict"]
+    assert rows_of(parts, "instance contrast")[0][3].text == "equivalent"
+    assert "| equivalent |" in markdown.to_markdown(parts) and "& equivalent &" in latex.to_latex(parts, "tab:parts")
+    found = pd.read_csv(io.StringIO(comparison_csv.to_csv(results)), keep_default_na=False)
+    assert set(found["mIoU verdict"]) == {"", "better", "equivalent", "worse"}
+
+
+def test_the_plan_has_a_row_for_each_split_with_verdicts(tmp_path, settings):
+    three = report_inputs.params(tmp_path, seeds=[0, 1, 2])
+    results = report_inputs.numbers(three, MEANS, ("val", "testA", "testB"), images={"testB": FEWEST_IMAGES - 1})
+    table = plan_tables.table(results)
+    assert table.blocks[0].headings == ["split", "smallest", "seeds for 1", "seeds for 2", "seeds for 3"]
+    val, test = table.blocks[0].groups[0].rows
+    assert [val[0].text, test[0].text] == ["val (chose the epoch)", "testA"]
+    pairs = len(MEANS) - 1 + 2  # to the reference, and the contrasts over vlba
+    assert val[1].value == pytest.approx(planning.smallest_supported(planning.Error(0.005, 0.005, 2), pairs))
+    assert f"of all {pairs} pairs" in " ".join(table.footer)
+    assert f"difference of {test[1].text} points on testA in 80 % of cases" in headline.details(results)
 
 
 def test_costs_are_exact_and_relative_to_the_reference(results):
