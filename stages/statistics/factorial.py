@@ -117,8 +117,14 @@ def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: fl
 def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | None) -> Iterator[dict]:
     intervals = [estimates.combination(effect.weights) or NOTHING for effect in about]
     adjusted = holm(np.array([interval.p for interval in intervals]))
-    for effect, interval, p_holm in zip(about, intervals, adjusted, strict=True):
-        supported, error = bool(p_holm < LARGEST_P), Error(*interval[-3:])
+    errors = [Error(*interval[-3:]) for interval in intervals]
+    equivalent = [
+        planning.p_equivalent(interval.value, error, smallest_effect)
+        for interval, error in zip(intervals, errors, strict=True)
+    ]
+    found = zip(about, intervals, errors, adjusted, holm(np.array(equivalent)), strict=True)
+    for effect, interval, error, p_holm, p_equivalent in found:
+        supported = bool(p_holm < LARGEST_P)
         yield {
             **dict(zip(FIELDS, effect.levels, strict=True)),
             "what": effect.what,
@@ -128,9 +134,7 @@ def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | No
             "p_holm": p_holm,
             "no_verdict": "" if np.isnan(interval.value) else estimates.no_verdict,
             "supported": supported,
-            "verdict": ""
-            if smallest_effect is None
-            else planning.verdict(interval.value, supported, error, smallest_effect),
+            "verdict": planning.verdict(interval.value, supported, p_equivalent),
         }
 
 
