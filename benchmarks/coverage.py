@@ -52,6 +52,8 @@ RESAMPLES = 2_000
 COLUMNS = (
     "intervals of means that hold",
     "intervals of differences that hold",
+    "the same of the worst mean",
+    "the same of the worst difference",
     "p at most .05",
     "any adjusted p at most .05",
     *(f"{which} at {name}" for name in SMALLEST_EFFECTS for which in ("equivalent", "any adjusted equivalent")),
@@ -99,12 +101,21 @@ def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons:
             "metric": metric,
             "method": method,
             **dict.fromkeys(COLUMNS, ""),
-            **pd.DataFrame(results).mean().round(4).to_dict(),
+            **shares(results),
             "comparisons": comparisons,
             "images": images,
         }
         for (metric, method), results in counted.items()
     ]
+
+
+def shares(results: list[dict[str, float]]) -> dict[str, float]:
+    """Means over comparisons of what `judged` tells of each, with the least coverage of one variant and one pair."""
+    found = pd.DataFrame(results).mean()
+    each = {what: found.filter(like=f"{what} ") for what in ("mean", "difference")}
+    told = found.drop([name for columns in each.values() for name in columns.index])
+    worst = {f"the same of the worst {what}": columns.min() for what, columns in each.items()}
+    return pd.concat([told, pd.Series(worst)]).round(4).to_dict()
 
 
 def spreads(likeness: str, spread: float) -> np.ndarray:
@@ -216,18 +227,18 @@ def resampled_seeds(found: Estimates, true: np.ndarray, random: np.random.Genera
 
 def judged(means, differences, p_values, true: np.ndarray) -> dict[str, float]:
     p_values = np.asarray(p_values)
-    told = (
-        share_held(means, true),
-        share_held(differences, true[1:] - true[0]),
-        float((p_values <= LARGEST_P).mean()),
-        float((holm(p_values) <= LARGEST_P).any()),
-    )
-    return dict(zip(COLUMNS, told, strict=False))
+    held = {"mean": inside(means, true), "difference": inside(differences, true[1:] - true[0])}
+    return {
+        **{f"intervals of {what}s that hold": float(each.mean()) for what, each in held.items()},
+        **{f"{what} {place}": float(value) for what, each in held.items() for place, value in enumerate(each)},
+        "p at most .05": float((p_values <= LARGEST_P).mean()),
+        "any adjusted p at most .05": float((holm(p_values) <= LARGEST_P).any()),
+    }
 
 
-def share_held(intervals, values: np.ndarray) -> float:
+def inside(intervals, values: np.ndarray) -> np.ndarray:
     low, high = np.transpose(intervals)
-    return float(((low <= values) & (values <= high)).mean())
+    return (low <= values) & (values <= high)
 
 
 if __name__ == "__main__":

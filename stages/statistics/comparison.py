@@ -271,8 +271,7 @@ def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> 
     for table in tables:
         errors = table[["difference", "images_error", "seeds_error", "degrees"]].itertuples(index=False)
         table["p_equivalent"] = [
-            math.nan if smallest_effect is None else planning.p_equivalent(difference, Error(*error), smallest_effect)
-            for difference, *error in errors
+            planning.p_equivalent(difference, Error(*error), smallest_effect) for difference, *error in errors
         ]
     for column in ("p", "p_equivalent"):
         _adjust(tables, column)

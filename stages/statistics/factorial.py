@@ -10,7 +10,6 @@ Each is a sum of cells whose weights add to 0 (Montgomery, Design and Analysis o
 one field is its average over all levels of the other; an interaction says what a adds beside b more than without b.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -117,14 +116,14 @@ def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: fl
 
 def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | None) -> Iterator[dict]:
     intervals = [estimates.combination(effect.weights) or NOTHING for effect in about]
+    adjusted = holm(np.array([interval.p for interval in intervals]))
     errors = [Error(*interval[-3:]) for interval in intervals]
-    p_values = [interval.p for interval in intervals]
-    p_equivalent = [
-        math.nan if smallest_effect is None else planning.p_equivalent(interval.value, error, smallest_effect)
+    equivalent = [
+        planning.p_equivalent(interval.value, error, smallest_effect)
         for interval, error in zip(intervals, errors, strict=True)
     ]
-    adjusted = [holm(np.array(values)) for values in (p_values, p_equivalent)]
-    for effect, interval, error, p_holm, p_equivalent_holm in zip(about, intervals, errors, *adjusted, strict=True):
+    found = zip(about, intervals, errors, adjusted, holm(np.array(equivalent)), strict=True)
+    for effect, interval, error, p_holm, p_equivalent in found:
         supported = bool(p_holm < LARGEST_P)
         yield {
             **dict(zip(FIELDS, effect.levels, strict=True)),
@@ -135,7 +134,7 @@ def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | No
             "p_holm": p_holm,
             "no_verdict": "" if np.isnan(interval.value) else estimates.no_verdict,
             "supported": supported,
-            "verdict": planning.verdict(interval.value, supported, p_equivalent_holm),
+            "verdict": planning.verdict(interval.value, supported, p_equivalent),
         }
 
 

@@ -87,13 +87,13 @@ def seeds_needed(difference: float, error: Error, seeds: int, pairs: int) -> int
     return numbers[place] if place < len(numbers) else None
 
 
-def p_equivalent(difference: float, error: Error, smallest_effect: float) -> float:
+def p_equivalent(difference: float, error: Error, smallest_effect: float | None) -> float:
     """The p-value of the hypothesis that the true difference is at least `smallest_effect`, one way or the other.
 
     It is the larger one of two one-sided tests (Schuirmann 1987): below .05 where the interval of 90 % lies within plus
-    and minus the smallest effect. NaN without a difference or an error of seeds.
+    and minus the smallest effect. NaN without a difference, an error of seeds, or a smallest effect.
     """
-    if np.isnan(difference) or not error.degrees:
+    if smallest_effect is None or np.isnan(difference) or not error.degrees:
         return math.nan
     away = np.array([smallest_effect - abs(difference)])
     return float(_beyond(away, error.images, np.array([error.seeds]), error.degrees)[0])
