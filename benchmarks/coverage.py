@@ -19,6 +19,7 @@ Adds its rows to `benchmarks/results/coverage.csv`, setting by setting.
 """
 
 import argparse
+import shlex
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -66,12 +67,12 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=400, help="simulated comparisons per setting")
     parser.add_argument("--images", type=int, nargs="+", default=[150], help="sizes of the split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 5])
-    parser.add_argument("--runs", nargs="+", choices=("alike", "unlike"), default=["alike", "unlike"])
+    parser.add_argument("--runs", nargs="+", choices=("alike", *UNLIKE), default=["alike", *UNLIKE])
     arguments = parser.parse_args()
     runs = [("alike", spread) for spread in SPREADS] + [(unlike, UNLIKE_SPREAD) for unlike in UNLIKE]
-    runs = [run for run in runs if ("alike" if run[0] == "alike" else "unlike") in arguments.runs]
+    runs = [run for run in runs if run[0] in arguments.runs]
     settings = list(product(arguments.images, arguments.seeds, runs))
-    options = {key: " ".join(map(str, np.atleast_1d(value))) for key, value in vars(arguments).items()}
+    options = {key: shlex.join(map(str, np.atleast_1d(value))) for key, value in vars(arguments).items()}
     command = " ".join(["python -m benchmarks.coverage", *(f"--{key} {value}" for key, value in options.items())])
     how = table.surroundings("numpy", "scipy") | {"command": command}
     for images, seeds, (likeness, spread) in tqdm(settings, desc="settings", disable=None):

@@ -56,7 +56,8 @@ def table(results: DatasetNumbers) -> Table | None:
             "Seeds for 1, 2 and 3: how many seeds support a true difference of so many points in as many cases, with "
             "these images, and seeds that spread as these do.",
             f"Both are of a pair of variants whose variances are the mean of those of all {pairs} pairs, at the level "
-            "of the first step of Holm's adjustment. A pair that spreads more needs more.",
+            "of the first step of Holm's adjustment. A pair that spreads more needs more. The spread of a few seeds "
+            "is known roughly only, so the true share is often lower (docs/comparing.md).",
             MADE_BY,
         ],
     )

@@ -86,8 +86,8 @@ def test_only_supported_differences_are_bold(results):
     assert all(not cell.bold for row in rows_of(main, "alignformer") for cell in (row[0], row[1], row[2], row[4]))
     pipes = markdown.to_markdown(main)
     assert f"**{MINUS}5.0** [{MINUS}8.0, {MINUS}2.0]" in pipes and "**+7.0** [4.0, 10.0]" in pipes
-    source = latex.to_latex(main, "tab:main")
-    assert r"\textbf{$-$5.0}" in source and r"{\scriptsize [$-$8.0, $-$2.0]}" in source
+    (full,) = comparison_tables.full_tables(results)
+    assert r"\textbf{$-$5.0} & {\scriptsize [$-$8.0, $-$2.0]}" in latex.to_latex(full, "tab:full")
     contrasts = contrast_tables.table(results)
     assert [row[1].bold for row in rows_of(contrasts, "instance contrast")] == [False, False]
     assert [row[1].bold for row in rows_of(contrasts, "pixel contrast")] == [True, True]
@@ -432,7 +432,7 @@ def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
     main = comparison_tables.main_table(results)
     rows = [[Cell(long), *row[1:]] for row in main.blocks[0].groups[0].rows]
     text = latex.to_latex(Table("main", "", [Block([], main.blocks[0].headings, [Group("", rows)])]), "tab:main")
-    assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}r{6}\}", text)
+    assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}rrrrrr\}", text)
     compiled(tmp_path, text)
 
 
