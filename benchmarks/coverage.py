@@ -184,7 +184,7 @@ def own(found: Estimates, true: np.ndarray) -> dict[str, float]:
     for name, smallest in SMALLEST_EFFECTS.items():
         off = [interval.value - value for interval, value in zip(differences, true[1:] - true[0], strict=True)]
         p_values = np.array([
-            planning.p_equivalent(smallest + error, Error(*interval[4:]), smallest)
+            planning.p_equivalent(smallest + error, Error.of(interval), smallest)
             for error, interval in zip(off, differences, strict=True)
         ])  # fmt: skip
         told[f"equivalent at {name}"] = float((p_values <= LARGEST_P).mean())
@@ -196,7 +196,7 @@ def smallest_supported(found: Estimates) -> float:
     """The plan for the differences to the first variant."""
     differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
     return planning.smallest_supported(
-        planning.typical(Error(*interval[4:]) for interval in differences), len(differences)
+        planning.typical(Error.of(interval) for interval in differences), len(differences)
     )
 
 

@@ -13,7 +13,6 @@ Prints, as Markdown, the verdicts of all sets with the same code and parameters 
 
 import argparse
 import contextlib
-import ctypes
 import shutil
 import signal
 import subprocess
@@ -45,7 +44,10 @@ PARTS = {"yes": ", headline", "no": ", other parts", "": ""}
 ABOUT = ["dataset", "metric", "headline", "what", "variant", "against", "split"]
 NUMBERS = ["value", "low", "high"]
 OF_SET = ["seeds", "code", *bits.KIND]
-DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+FLOW = (  # ends as after Ctrl-C where this process is killed
+    "import runpy; from stages.runtime import parent; parent.exit_with_parent(); "
+    "runpy.run_module('pipelines.experiment', run_name='__main__', alter_sys=True)"
+)
 
 
 class ReplicationError(UserError):
@@ -96,8 +98,7 @@ def reproduced(seeds: list[int], jobs: int) -> Path:
             set_params(folder, experiment__seeds=seeds)
             cache = run(Path(), sys.executable, "-m", "dvc", "cache", "dir").splitlines()[0]
             run(folder, sys.executable, "-m", "dvc", "cache", "dir", "--local", cache)
-            command = [sys.executable, "-m", "pipelines.experiment", "--jobs", str(jobs)]
-            flow = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, preexec_fn=_end_with_parent)
+            flow = subprocess.Popen([sys.executable, "-c", FLOW, "--jobs", str(jobs)], cwd=folder, env=ENVIRONMENT)
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the flow hears Ctrl-C too, and ends its stages
             code = flow.wait()
             signal.signal(signal.SIGINT, before)
@@ -107,10 +108,6 @@ def reproduced(seeds: list[int], jobs: int) -> Path:
         print("The same command of benchmarks.replication goes on from here.", file=sys.stderr)
         sys.exit(code)
     return folder
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGTERM)
 
 
 def measured(folder: Path, own: list[int]) -> pd.DataFrame:

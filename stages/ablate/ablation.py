@@ -22,11 +22,12 @@ def ablate(dataset: str, settings: Params) -> None:
     runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
     labels = slices.labels(prepared.read(layout.prepared(dataset)))
     smallest = experiment.smallest_effect and experiment.smallest_effect / 100
-    compared, contrasts = comparison.compare(runs, experiment.reference, settings.variants, smallest)
+    found = comparison.estimates(runs)
+    compared, contrasts = comparison.compare(runs, found, experiment.reference, settings.variants, smallest)
     for path, table in (
         (layout.comparison(dataset), compared),
         (layout.contrasts(dataset), contrasts),
-        (layout.factorial(dataset), factorial.compare(runs, settings.variants, smallest)),
+        (layout.factorial(dataset), factorial.compare(runs, found, settings.variants, smallest)),
         (layout.slices(dataset), comparison.by_slice(runs, labels, experiment.reference)),
     ):
         with atomic_write(path) as partial:

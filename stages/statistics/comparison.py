@@ -50,7 +50,11 @@ def estimates(scored: Scored) -> Splits:
 
 
 def compare(
-    scored: Scored, reference: str, variants: Mapping[str, Variant], smallest_effect: float | None = None
+    scored: Scored,
+    found: Splits,
+    reference: str,
+    variants: Mapping[str, Variant],
+    smallest_effect: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every listed variant against the reference, and pairs of listed variants that differ in one part of the method.
 
@@ -59,6 +63,7 @@ def compare(
     adjusted in the same way, by themselves.
 
     Args:
+        found: `estimates` of the same scores.
         reference: the variant that the others are compared with.
         variants: what each listed variant is made of.
         smallest_effect: the smallest difference that matters, a fraction; None: there are no words for verdicts.
@@ -88,7 +93,6 @@ def compare(
         variant, against (the one without the part), aspect (vlba or contrastive), what (name of the part). A pair
         without a seed in common has no numbers.
     """
-    found = estimates(scored)
     compared, contrasts = _compare(scored, found, reference), _contrasts(scored, found, variants)
     compared, contrasts = _with_support([compared.assign(against=reference), contrasts], smallest_effect)
     return compared.drop(columns="against"), contrasts

@@ -19,9 +19,9 @@ import pandas as pd
 
 from models.variant import CONTRAST_FIELDS
 from stages.runtime.params import Variant
-from stages.statistics import comparison, planning
+from stages.statistics import planning
 from stages.statistics.bootstrap import NOTHING, Estimates, holm
-from stages.statistics.comparison import CONTRAST, LARGEST_P, VLBA
+from stages.statistics.comparison import CONTRAST, LARGEST_P, VLBA, Splits
 from stages.statistics.planning import Error
 from stages.statistics.scored import Scored
 
@@ -88,12 +88,15 @@ def effects(factorial: Factorial) -> list[Effect]:
     return found + [_effect(factorial, levels) for levels in product(first[1:], second[1:])]
 
 
-def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: float | None = None) -> pd.DataFrame:
+def compare(
+    scored: Scored, found: Splits, variants: Mapping[str, Variant], smallest_effect: float | None = None
+) -> pd.DataFrame:
     """The effects of the factorial among the scored variants, a row for each split, metric and effect.
 
     The p-values of a split and metric are adjusted together, apart from those of pairs of variants.
 
     Args:
+        found: `comparison.estimates` of the same scores.
         variants: what each listed variant is made of.
         smallest_effect: the smallest effect that matters, a fraction; None: there are no words for verdicts.
 
@@ -102,14 +105,14 @@ def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: fl
         empty where it averages over all; what names it; seeds are those that all of its cells have. The others are as
         `comparison.compare` has them, with the effect as the difference. Without a common seed there are no numbers.
     """
-    found = find({name: variants[name] for name in scored.variants})
-    if not found:
+    factorial = find({name: variants[name] for name in scored.variants})
+    if not factorial:
         return pd.DataFrame(columns=COLUMNS)
     rows = [
         {"dataset": scored.dataset, "protocol": scored.protocol.name, "split": split, "metric": metric, **row}
-        for split, by_metric in comparison.estimates(scored).items()
+        for split, by_metric in found.items()
         for metric, estimates in by_metric.items()
-        for row in _rows(estimates, effects(found), smallest_effect)
+        for row in _rows(estimates, effects(factorial), smallest_effect)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -117,7 +120,7 @@ def compare(scored: Scored, variants: Mapping[str, Variant], smallest_effect: fl
 def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | None) -> Iterator[dict]:
     intervals = [estimates.combination(effect.weights) or NOTHING for effect in about]
     adjusted = holm(np.array([interval.p for interval in intervals]))
-    errors = [Error(*interval[-3:]) for interval in intervals]
+    errors = [Error.of(interval) for interval in intervals]
     equivalent = [
         planning.p_equivalent(interval.value, error, smallest_effect)
         for interval, error in zip(intervals, errors, strict=True)

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
-from stages.statistics.bootstrap import OWN_SPREAD
+from stages.statistics.bootstrap import OWN_SPREAD, Interval
 
 LEVEL = 0.05
 POWER = 0.8
@@ -43,6 +43,10 @@ class Error(NamedTuple):
     images: float
     seeds: float
     degrees: int
+
+    @classmethod
+    def of(cls, interval: Interval) -> "Error":
+        return cls(interval.images_error, interval.seeds_error, interval.degrees)
 
     @property
     def whole(self) -> float:

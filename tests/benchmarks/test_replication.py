@@ -12,15 +12,8 @@ from stages.report.tables.table import MINUS
 from stages.runtime import keys
 from stages.runtime.errors import UserError
 from tests.stages.report import report_inputs
+from tests.stages.report.report_inputs import MEANS
 
-MEANS = {
-    "baseline": 0.55,
-    "text_to_pixel": 0.56,
-    "pixel_to_text": 0.55,
-    "vlba": 0.581,
-    "vlba_pixel": 0.55,
-    "alignformer": 0.583,
-}
 OWN = [0, 1]
 
 

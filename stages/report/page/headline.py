@@ -134,9 +134,7 @@ def stated(results: DatasetNumbers) -> pd.DataFrame:
         for row in [contrast_tables.contrast(results, pair, split, metric)]
     ]
     columns = ["headline", "what", "variant", "against", "split", *DIFFERENCE, "verdict"]
-    table = pd.DataFrame([[*about, *row[[*DIFFERENCE]], _verdict(row)] for *about, row in said], columns=columns)
-    table.loc[(table["verdict"] == "supported") & (table["difference"] < 0), "verdict"] = "a loss, supported"
-    return table
+    return pd.DataFrame([[*about, *row[[*DIFFERENCE]], _told(row)] for *about, row in said], columns=columns)
 
 
 def _about_the_reference(results: DatasetNumbers) -> list[str]:
@@ -205,9 +203,15 @@ def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
 def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
+    verdict = _told(row)
+    return f"{change}{where} {bounds}".strip() + (f", {verdict}" if verdict else "")
+
+
+def _told(row: pd.Series) -> str:
+    """The verdict as the sentences have it: a loss is called one where the word alone does not tell."""
     verdict = _verdict(row)
-    loss = "a loss, " if verdict == "supported" and row["difference"] < 0 and change != SAME else ""
-    return f"{change}{where} {bounds}".strip() + (f", {loss}{verdict}" if verdict else "")
+    loss = verdict == "supported" and row["difference"] < 0 and signed(row["difference"]) != SAME
+    return f"a loss, {verdict}" if loss else verdict
 
 
 def _verdict(row: pd.Series) -> str:

@@ -31,6 +31,14 @@ from stages.scoring.protocols import PROTOCOLS
 from stages.statistics import evidence, factorial
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
+MEANS = {  # of a comparison in which VLBA is supported and the contrasts are not
+    "baseline": 0.55,
+    "text_to_pixel": 0.56,
+    "pixel_to_text": 0.55,
+    "vlba": 0.581,
+    "vlba_pixel": 0.55,
+    "alignformer": 0.583,
+}
 WHAT = {
     ("vlba", "text_to_pixel"): "text-to-pixel VLBA",
     ("vlba", "pixel_to_text"): "pixel-to-text VLBA",

@@ -7,16 +7,9 @@ import pytest
 from stages.report.page import headline
 from stages.statistics.evidence import FEWEST_IMAGES
 from tests.stages.report import report_inputs
+from tests.stages.report.report_inputs import MEANS
 
 MINUS = "\N{MINUS SIGN}"
-MEANS = {
-    "baseline": 0.55,
-    "text_to_pixel": 0.56,
-    "pixel_to_text": 0.55,
-    "vlba": 0.581,
-    "vlba_pixel": 0.55,
-    "alignformer": 0.583,
-}
 
 
 def numbers(folder, means=MEANS, splits=("val", "testA"), missing=None, **experiment):
