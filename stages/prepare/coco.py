@@ -1,6 +1,7 @@
 """COCO's `instances.json` -> the instances that expressions refer to, each with a sound mask."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import normalize
@@ -37,13 +38,7 @@ def load(path: Path, problems: Problems) -> Annotations:
     Raises:
         DatasetError: the file is missing, is not JSON or lacks one of its three lists.
     """
-    try:
-        content = orjson.loads(read_bytes(path))
-        lists = {key: field(content, key, list) for key in ("images", "annotations", "categories")}
-    except orjson.JSONDecodeError as error:
-        raise DatasetError(f"{path}: not JSON: {error}") from None
-    except Malformed as error:
-        raise DatasetError(f"{path}: top level: {error}") from None
+    lists = read_lists(path, ("images", "annotations", "categories"))
     return Annotations(path, **{key: _by_id(path, key, entries, problems) for key, entries in lists.items()})
 
 
@@ -89,6 +84,23 @@ def instances(source: Annotations, referred: pd.DataFrame, problems: Problems) -
 def category_name(category: object) -> str:
     """The name of a category, its accents composed (NFC), so that what looks the same is the same. Raises Malformed."""
     return normalize("NFC", field(category, "name", str))
+
+
+def read_lists(path: Path, keys: Iterable[str]) -> dict[str, list]:
+    """Lists in a file in COCO's format, by key. Raises DatasetError where it is missing, not JSON or lacks one."""
+    content = read_json(path)
+    try:
+        return {key: field(content, key, list) for key in keys}
+    except Malformed as error:
+        raise DatasetError(f"{path}: top level: {error}") from None
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file. Raises DatasetError where it is missing or not JSON."""
+    try:
+        return orjson.loads(read_bytes(path))
+    except orjson.JSONDecodeError as error:
+        raise DatasetError(f"{path}: not JSON: {error}") from None
 
 
 def read_bytes(path: Path) -> bytes:

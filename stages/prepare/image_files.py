@@ -43,7 +43,7 @@ class Checked:
 def find_folder(root: Path, candidates: Sequence[str]) -> Path:
     """The first candidate below `root` that holds an image; the first of all where none does."""
     folders = [Path(os.path.normpath(root / candidate)) for candidate in candidates]
-    return next((folder for folder in folders if _holds_images(folder)), folders[0])
+    return next((folder for folder in folders if holds_images(folder)), folders[0])
 
 
 def join(folder: Path, name: str) -> str:
@@ -146,7 +146,8 @@ def _alike(folder: Path, name: str) -> str:
     return ""
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
+    """Whether a file in a folder is named as an image."""
     try:
         with os.scandir(layout.source(folder)) as entries:
             return any(entry.name.lower().endswith(SUFFIXES) for entry in entries)

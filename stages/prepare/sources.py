@@ -5,14 +5,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from stages.prepare import coco, image_files, mix, published, refer
+from stages.prepare import coco, image_files, mix, published
 from stages.prepare.coco import read_bytes
+from stages.prepare.formats import release
+from stages.prepare.formats.cris import CrisFiles
+from stages.prepare.formats.mdetr import MdetrFiles
+from stages.prepare.formats.parquet import ParquetFiles
+from stages.prepare.formats.refer import ReferFiles
+from stages.prepare.formats.release import Release
+from stages.prepare.formats.seqtr import SeqtrFiles
 from stages.prepare.problems import DatasetError
-from stages.prepare.refer import ReferFiles
 from stages.prepare.scenes import release as scenes
 from stages.prepare.tables import Tables
 from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
-from stages.runtime.refer_sets import SPLIT_BY
+from stages.runtime.refer_sets import SPLIT_BY, Format
+
+FORMATS: dict[Format, type[Release]] = {
+    "refer": ReferFiles,
+    "parquet": ParquetFiles,
+    "mdetr": MdetrFiles,
+    "seqtr": SeqtrFiles,
+    "cris": CrisFiles,
+}
 
 
 def read(source: Source, folder: Path) -> Tables:
@@ -23,31 +37,29 @@ def read(source: Source, folder: Path) -> Tables:
     """
     if isinstance(source, ScenesSource):
         scenes.write(source, folder / "refer")
-        return refer.read(ReferFiles(folder / "refer", scenes.NAME, "unc"), source.sentence)
+        return release.read(ReferFiles(folder / "refer", scenes.NAME, "unc"), source.sentence)
     if isinstance(source, CocoSource):
         from stages.prepare import own  # it imports scikit-learn, which takes a second and 100 MiB
 
         return own.read(Path(source.instances), Path(source.expressions), Path(source.images), source.seed or 0)
     sets = {}
-    for files in refer_files(source):
-        tables = refer.read(files, source.sentence, source.check_images is not False)
+    for files in releases(source):
+        tables = release.read(files, source.sentence, source.check_images is not False)
         published.judge(tables, files.name, files.split_by, bool(source.allow_partial))
         sets[files.name] = tables
     return mix.mix(sets) if isinstance(source, MixSource) else tables
 
 
-def refer_files(source: ReferSource | MixSource) -> list[ReferFiles]:
-    """The files of every set of a REFER release that a source is made of."""
-    if isinstance(source, MixSource):
-        names = [(name, SPLIT_BY[name][0]) for name in source.mix]
-    else:
-        names = [(source.name, source.split_by)]
+def releases(source: ReferSource | MixSource) -> list[Release]:
+    """Every set of the RefCOCO family that a source is made of."""
     images = Path(source.images) if source.images else None
-    return [ReferFiles(Path(source.root), name, split_by, images) for name, split_by in names]
+    if isinstance(source, MixSource):
+        return [ReferFiles(Path(source.root), name, SPLIT_BY[name][0], images) for name in source.mix]
+    return [FORMATS[source.kind](Path(source.root), source.name, source.split_by, images)]
 
 
 def external(source: Source) -> dict:
-    """What lies outside the project: hashes of the annotation files, and names and sizes of the images they list.
+    """What lies outside the project: hashes of the annotation files, and names and sizes of the pictures they list.
 
     The DVC stage `prepare` depends on this instead of on the files, so that it runs again when they change and 13 GB of
     images are neither hashed nor copied into the cache.
@@ -57,20 +69,19 @@ def external(source: Source) -> dict:
     """
     if isinstance(source, ScenesSource):
         return {"rendered": "by the project, from its entry in params.yaml"}
+    sets = [] if isinstance(source, CocoSource) else releases(source)
+    annotations = [file for files in sets for file in files.annotations]
+    names = defaultdict(set)
     if isinstance(source, CocoSource):
         annotations = [Path(source.instances), Path(source.expressions)]
-        folders = {annotations[0]: Path(source.images)}
-    else:
-        sets = refer_files(source)
-        annotations = [file for files in sets for file in files.annotations]
-        looked_at = sets if source.check_images is not False else []
-        folders = {files.instances: files.image_folder() for files in looked_at}
-    hashes, names = {}, defaultdict(set)
-    for file in annotations:
-        content = read_bytes(file)
-        hashes[file.as_posix()] = hashlib.sha256(content).hexdigest()
-        if folder := folders.get(file):
-            names[folder] |= coco.file_names(content)
+        names[Path(source.images)] = coco.file_names(read_bytes(annotations[0]))
+    for files in sets:
+        release.require(files)
+    hashes = {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations}
+    for files in sets:
+        for folder, listed in files.listed().items():
+            if source.check_images is not False or folder != files.image_folder():
+                names[folder] |= listed
     return {
         "annotations": hashes,
         "images": {folder.as_posix(): _summary(folder, listed) for folder, listed in names.items()},

@@ -20,7 +20,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from models.variant import VariantFields
 from stages.runtime import layout, merge_conflicts
 from stages.runtime.errors import UserError
-from stages.runtime.refer_sets import SPLIT_BY, SetName
+from stages.runtime.refer_sets import SPLIT_BY, WITH_RAW, Format, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
 READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
@@ -102,16 +102,18 @@ class ReleaseSection(Section):
 
 
 class ReferSource(ReleaseSection):
-    """RefCOCO, RefCOCO+ or RefCOCOg in the REFER layout."""
+    """RefCOCO, RefCOCO+ or RefCOCOg, in the format that `kind` names: docs/refcoco.md."""
 
-    kind: Literal["refer"]
+    kind: Format
     name: SetName
     split_by: Literal["unc", "umd", "google"]
 
     @model_validator(mode="after")
-    def _split_exists(self):
+    def _split_and_text_exist(self):
         if self.split_by not in SPLIT_BY[self.name]:
             raise ValueError(f"split_by: {self.name} has no {self.split_by!r}; allowed: {_listed(SPLIT_BY[self.name])}")
+        if self.sentence == "raw" and self.kind not in WITH_RAW:
+            raise ValueError(f"sentence: files of kind {self.kind} have no 'raw'; allowed: sent")
         return self
 
 

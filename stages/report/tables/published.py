@@ -13,12 +13,12 @@ from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import MADE_BY, limits, name_cell, seeds_said, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table, interval, percent
-from stages.runtime.refer_sets import SPLIT_BY
+from stages.runtime.refer_sets import FORMATS, SPLIT_BY
 from stages.scoring.metrics import METRICS
 
 FILE = Path(__file__).with_name("published.csv")
 COLUMNS = ["method", "training", "dataset", "split", "metric", "protocol", "value", "source"]
-OURS = {"refer": "the dataset's own train split", "mix": "several datasets together"}
+OURS = {**dict.fromkeys(FORMATS, "the dataset's own train split"), "mix": "several datasets together"}
 
 
 def read() -> pd.DataFrame:
@@ -28,7 +28,7 @@ def read() -> pd.DataFrame:
 
 def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
     """Evaluation split -> its dataset and split in `published.csv`; empty for a dataset that nobody published on."""
-    if source.get("kind") == "refer":
+    if source.get("kind") in FORMATS:
         return {split: (_published_name(source["name"], source["split_by"]), split) for split in splits}
     if source.get("kind") == "mix":
         return {

@@ -11,8 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from stages.data import prepared
-from stages.prepare import refer, sources
-from stages.prepare.refer import ReferFiles
+from stages.prepare import sources
+from stages.prepare.formats import release
+from stages.prepare.formats.refer import ReferFiles
 from stages.prepare.tables import Tables
 from stages.runtime.params import ImageCounts, ScenesSource
 
@@ -64,7 +65,7 @@ class Folder:
         ]
         self.files.refs.write_bytes(pickle.dumps(refs, 2))
         self.files.instances.write_text(json.dumps(content))
-        return refer.read(self.files, "sent")
+        return release.read(self.files, "sent")
 
     def boxes(self) -> dict[int, list[float]]:
         table = self.read().boxes.set_index("ann_id")
@@ -202,7 +203,7 @@ def test_scenes(tmp_path):
 def test_photographs_with_true_masks(shared_data, name):
     """Every annotation but crowds; boxes of what is referred to are about those of their masks."""
     files = ReferFiles(shared_data / "refer_true", name, "unc")
-    tables = refer.read(files, "sent")
+    tables = release.read(files, "sent")
     annotations = pd.DataFrame(json.loads(files.instances.read_text())["annotations"])
     plain = annotations[(annotations["iscrowd"] == 0) & annotations["image_id"].isin(tables.instances["image_id"])]
     assert sorted(tables.boxes["ann_id"]) == sorted(plain["id"])
@@ -218,4 +219,4 @@ def test_photographs_with_true_masks(shared_data, name):
 
 
 def test_small_photographs_list_nothing_but_what_is_referred_to(shared_data):
-    assert refer.read(ReferFiles(shared_data / "refer_mini", "refcoco", "unc"), "sent").notes == [ALONE]
+    assert release.read(ReferFiles(shared_data / "refer_mini", "refcoco", "unc"), "sent").notes == [ALONE]

@@ -10,9 +10,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from stages.data import prepared
-from stages.prepare import coco, refer, sources
+from stages.prepare import coco, sources
+from stages.prepare.formats import release
+from stages.prepare.formats.refer import ReferFiles
 from stages.prepare.problems import DatasetError
-from stages.prepare.refer import ReferFiles
 
 HEIGHT, WIDTH = 12, 16
 
@@ -40,7 +41,7 @@ class Folder:
 
     def __init__(self, root):
         self.files = ReferFiles(root, "refcoco", "unc")
-        self.images = root / refer.IMAGE_FOLDERS[0]
+        self.images = root / release.IMAGE_FOLDERS[0]
         one, one_mask = rectangle(1, 2, 6, 7)
         two, two_mask = rectangle(4, 5, 10, 9)
         three = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.4
@@ -106,7 +107,7 @@ class Folder:
 
     def error(self, **options) -> str:
         with pytest.raises(DatasetError) as caught:
-            refer.read(self.write(**options), "sent")
+            release.read(self.write(**options), "sent")
         return str(caught.value)
 
 
@@ -117,7 +118,7 @@ def folder(tmp_path) -> Folder:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_tables_and_masks(folder, protocol):
-    tables = refer.read(folder.write(protocol), "sent")
+    tables = release.read(folder.write(protocol), "sent")
     expressions, instances = tables.expressions, tables.instances
 
     assert list(expressions.columns) == prepared.EXPRESSION_COLUMNS
@@ -139,8 +140,8 @@ def test_tables_and_masks(folder, protocol):
 
 def test_raw_or_sent(folder):
     files = folder.write()
-    assert list(refer.read(files, "raw").expressions["text"][[0, 3]]) == ["Red cup!", "Café cup"]
-    assert list(refer.read(files, "sent").expressions["text"][[0, 3]]) == ["red cup", "café cup"]
+    assert list(release.read(files, "raw").expressions["text"][[0, 3]]) == ["Red cup!", "Café cup"]
+    assert list(release.read(files, "sent").expressions["text"][[0, 3]]) == ["red cup", "café cup"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
@@ -150,11 +151,11 @@ def test_byte_strings_of_python_2(folder, encoding):
     content = pickle.dumps(folder.refs, 2)
     for unicode_text, byte_text in texts.items():
         content = content.replace(unicode_text, byte_text)
-    assert list(refer.read(folder.write(pickled=content), "sent").expressions["text"]) == ["café"]
+    assert list(release.read(folder.write(pickled=content), "sent").expressions["text"]) == ["café"]
 
 
 def test_overlapping_polygons_are_united_not_summed(folder):
-    instances = refer.read(folder.write(), "sent").instances
+    instances = release.read(folder.write(), "sent").instances
     mask = prepared.decode_mask(instances.set_index("ann_id")["mask"][12], HEIGHT, WIDTH)
     assert mask.max() == 1
     assert mask.sum() == 25 + 24 - 4
@@ -298,13 +299,13 @@ def test_images_that_are_not_what_the_source_says_are_named(folder):
     (folder.images / "2.jpg").write_bytes(b"an image")
     Image.new("RGB", (HEIGHT, WIDTH)).save(folder.images / "3.jpg")
     with pytest.raises(DatasetError) as caught:
-        refer.read(files, "sent")
+        release.read(files, "sent")
     assert str(caught.value).splitlines() == [
         f"{folder.images}: image missing (1): image 1, 1.jpg",
         f"{folder.images}: image cannot be read (1): image 2, 2.jpg: it is not an image",
         f"{folder.images}: image of another size than stated (1): image 3, 3.jpg: 12 x 16, stated 16 x 12",
     ]
-    tables = refer.read(files, "sent", check_images=False)
+    tables = release.read(files, "sent", check_images=False)
     assert tables.warnings == ["images were not checked: neither that they exist nor their sizes"]
     assert len(tables.instances) == 4
 
@@ -315,7 +316,7 @@ def test_a_jpeg_cut_off_after_its_header_is_named(folder):
     Image.fromarray(noise).save(folder.images / "2.jpg")
     whole = (folder.images / "2.jpg").read_bytes()
     (folder.images / "2.jpg").write_bytes(whole + b"trailing")
-    assert len(refer.read(files, "sent").sizes) == 3
+    assert len(release.read(files, "sent").sizes) == 3
     (folder.images / "2.jpg").write_bytes(whole[:-100])
     assert "image cannot be read (1): image 2, 2.jpg: " in folder.error()
 
@@ -323,7 +324,7 @@ def test_a_jpeg_cut_off_after_its_header_is_named(folder):
 @pytest.mark.parametrize("name", ["images/train2014", "train2014", "coco/train2014", "images"])
 def test_images_lie_under_any_of_the_usual_names(folder, name):
     folder.images = folder.files.root / name
-    tables = refer.read(folder.write(), "sent")
+    tables = release.read(folder.write(), "sent")
     assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
 
 
@@ -331,7 +332,7 @@ def test_images_lie_under_any_of_the_usual_names(folder, name):
 def test_images_lie_where_the_parameter_says(folder, tmp_path, named):
     folder.images = tmp_path / "elsewhere" / "train2014"
     root = folder.write().root
-    tables = refer.read(ReferFiles(root, "refcoco", "unc", tmp_path / named), "sent")
+    tables = release.read(ReferFiles(root, "refcoco", "unc", tmp_path / named), "sent")
     assert tables.instances["image"][0] == (folder.images / "1.jpg").as_posix()
 
 
@@ -351,7 +352,7 @@ def test_the_overlap_of_refcocog_google_is_told_and_no_error(folder, tmp_path):
     folder.refs[1]["split"] = "val"
     assert "image in two splits (1): image 1 in train and val" in folder.error()
     folder.files = ReferFiles(tmp_path, "refcocog", "google")
-    tables = refer.read(folder.write(), "sent")
+    tables = release.read(folder.write(), "sent")
     assert tables.warnings == ["train and val share 1 images"]
     assert "no image in two splits" not in tables.checks
 
@@ -359,7 +360,7 @@ def test_the_overlap_of_refcocog_google_is_told_and_no_error(folder, tmp_path):
 def test_a_missing_file_is_named_with_what_is_there(folder):
     files = folder.write()
     with pytest.raises(DatasetError, match=r"refs\(google\)\.p.*holds \['instances\.json', 'refs\(unc\)\.p'\]"):
-        refer.read(ReferFiles(files.root, "refcoco", "google"), "sent")
+        release.read(ReferFiles(files.root, "refcoco", "google"), "sent")
 
 
 @pytest.mark.parametrize("content", ["", "[", "[]", "[" * 100_000, '{"images": 3}'])
@@ -367,18 +368,18 @@ def test_an_instances_file_that_is_something_else_is_named(folder, content):
     files = folder.write()
     files.instances.write_text(content)
     with pytest.raises(DatasetError, match=r"instances\.json"):
-        refer.read(files, "sent")
+        release.read(files, "sent")
 
 
 def test_the_fingerprint_follows_every_file_in_use(folder):
     files = folder.write()
-    seen = {sources.fingerprint(refer.read(files, "sent"))}
-    assert sources.fingerprint(refer.read(files, "sent")) in seen
+    seen = {sources.fingerprint(release.read(files, "sent"))}
+    assert sources.fingerprint(release.read(files, "sent")) in seen
     (folder.images / "unused.jpg").write_bytes(b"an image")
-    assert sources.fingerprint(refer.read(files, "sent")) in seen
+    assert sources.fingerprint(release.read(files, "sent")) in seen
     for path in (files.instances, folder.images / "2.jpg"):
         path.write_bytes(path.read_bytes() + b" ")
-        seen.add(sources.fingerprint(refer.read(files, "sent")))
+        seen.add(sources.fingerprint(release.read(files, "sent")))
     folder.refs[0]["sentences"][0]["sent"] = "mug"
-    seen.add(sources.fingerprint(refer.read(folder.write(), "sent")))
+    seen.add(sources.fingerprint(release.read(folder.write(), "sent")))
     assert len(seen) == 4

@@ -1,0 +1,77 @@
+"""What lies in a folder: sets of the RefCOCO family in any format, and files of it that are not read."""
+
+from pathlib import Path
+
+from stages.prepare.formats import refused
+from stages.prepare.formats.release import Release
+from stages.prepare.problems import DatasetError
+from stages.prepare.sources import FORMATS
+from stages.runtime import layout
+from stages.runtime.refer_sets import SPLIT_BY, Format
+
+
+def report(folder: Path) -> str:
+    """What was found, what is not read and what to use instead, and the entries of `datasets` for params.yaml.
+
+    Raises:
+        DatasetError: there is no such folder, or nothing that is known is in it.
+    """
+    if not layout.source(folder).is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    found, others = sets(folder), _refused(folder)
+    if not found and not others:
+        raise DatasetError(
+            f"{folder}: neither it nor a folder up to {refused.DEEPEST} below holds a set of the RefCOCO family in one "
+            f"of the formats {', '.join(FORMATS)}; docs/refcoco.md says which files each has"
+        )
+    lines = [line for kind, release in found for line in _described(kind, release)]
+    lines += ["not read:", *(f"  {line}" for line in others)] if others else []
+    lines += (
+        ["", "For params.yaml:", "", "datasets:", *(line for each in found for line in _entry(*each))] if found else []
+    )
+    return "\n".join(lines)
+
+
+def sets(folder: Path) -> list[tuple[Format, Release]]:
+    """Every set in a folder and below, with all its annotation files, once."""
+    folders = [folder, *(path for path in refused.walk(folder) if layout.source(path).is_dir())]
+    found: dict[tuple[Path, str], tuple[Format, Release]] = {}
+    for root in folders:
+        for kind, files in FORMATS.items():
+            for name, choices in SPLIT_BY.items():
+                for split_by in choices:
+                    release = files(root, name, split_by)
+                    if release.complete():
+                        found.setdefault((release.annotations[0], name), (kind, release))
+    return list(found.values())
+
+
+def _refused(folder: Path) -> list[str]:
+    tables = [path for path in refused.walk(folder) if path.suffix == ".parquet"]
+    reasons = {path: refused.of_columns(refused.columns(path)) for path in tables}
+    return [*refused.below(folder), *(f"{path}: {reason}" for path, reason in reasons.items() if reason)]
+
+
+def _described(kind: Format, release: Release) -> list[str]:
+    coco_files = [path for path in release.annotations if path in release.coco_files()]
+    images = [str(release.image_folder())] if release.has_images() else []
+    return [
+        f"{release.root}: kind {kind}, {release.name} split by {release.split_by}",
+        *(f"  {path}" for path in release.annotations if path not in coco_files),
+        *(f"  other things on the images: {path}" for path in coco_files),
+        f"  images: {images[0] if images else 'not below it; the key images names their folder'}",
+    ]
+
+
+def _entry(kind: Format, release: Release) -> list[str]:
+    usual = release.split_by == SPLIT_BY[release.name][0]
+    name = "_".join([release.name, *([] if usual else [release.split_by]), *([] if kind == "refer" else [kind])])
+    return [
+        f"  {name}:",
+        f"    kind: {kind}",
+        f"    root: {release.root}",
+        *([] if release.has_images() else ["    images: FOLDER"]),
+        f"    name: {release.name}",
+        f"    split_by: {release.split_by}",
+        "    sentence: sent",
+    ]
