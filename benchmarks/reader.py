@@ -2,6 +2,7 @@
 
 - `prepare`: the project's command, from nothing to a dataset on disk. It checks everything but the images, and decodes
   every mask.
+- `parquet`, `parquet with COCO`: the same from the Parquet files of the hub, without and with COCO's own annotations.
 - `prepared`: each later process reads the tables of that dataset.
 - `customary`: each process of a customary reader loads both files and builds dictionaries of everything by everything.
   It decodes no mask and checks nothing.
@@ -30,6 +31,7 @@ PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks/results/reader.csv"
 REPEATS = 5
 LIBRARIES = ("numpy", "orjson", "pandas", "pyarrow", "pycocotools")
+COLUMNS = ("annotations", "images")
 MEASURES = ("CPU seconds", "wall seconds", "peak RSS MiB")
 ABSENT = (
     "{file} is absent. --root names the folder that holds refcoco/refs(unc).p and refcoco/instances.json, as "
@@ -50,8 +52,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write_params(Path(folder), root)
+        write_parquet(*files, Path(folder) / "parquet")
+        write_parquet(*files, Path(folder) / "parquet_with_coco")
+        (Path(folder) / "parquet_with_coco" / "instances_train2014.json").symlink_to(files[1])
         commands = {
             "prepare": ["-m", "stages.prepare", "--dataset", "refcoco"],
+            "parquet": ["-m", "stages.prepare", "--dataset", "parquet"],
+            "parquet with COCO": ["-m", "stages.prepare", "--dataset", "parquet_with_coco"],
             "prepared": [
                 "-c",
                 "from stages.data import prepared; from pathlib import Path; prepared.read(Path('data/refcoco'))",
@@ -113,9 +120,30 @@ def write_params(folder: Path, root: Path) -> None:
 
     yaml = YAML(typ="safe")
     content = yaml.load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    content["datasets"]["refcoco"].update(root=str(root), check_images=False)
+    refcoco = content["datasets"]["refcoco"]
+    refcoco.update(root=str(root), check_images=False)
+    for name in ("parquet", "parquet_with_coco"):
+        content["datasets"][name] = {**refcoco, "kind": "parquet", "root": str(folder / name)}
     with (folder / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(content, file)
+
+
+def write_parquet(refs_file: Path, instances_file: Path, folder: Path) -> None:
+    """Write the columns of the hub's data sets that are read, a row for each ref."""
+    import pyarrow as pa  # not at the top: as above
+    import pyarrow.parquet
+
+    refs = pickle.loads(refs_file.read_bytes())
+    instances = json.loads(instances_file.read_text(encoding="utf-8"))
+    annotations, images = ({entry["id"]: json.dumps(entry) for entry in instances[key]} for key in COLUMNS)
+    keys = ("ref_id", "ann_id", "image_id", "split", "category_id", "sentences")
+    folder.mkdir()
+    rows = [
+        {key: ref[key] for key in keys}
+        | {"raw_anns": annotations[ref["ann_id"]], "raw_image_info": images[ref["image_id"]]}
+        for ref in refs
+    ]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), folder / "refcoco.parquet")
 
 
 def measured(folder: Path, arguments: list) -> tuple[float, float, float]:
@@ -156,7 +184,7 @@ def write(runs: dict[str, list[tuple[float, float, float]]], expressions: int) -
                 }
             )
     for row in rows:
-        print("{method:10} {measure:13} {minimum:8} {median:8} {maximum:8}   {to customary} of customary".format(**row))
+        print("{method:17} {measure:13} {minimum:8} {median:8} {maximum:8}   {to customary} of customary".format(**row))
     table.append(RESULTS, rows)
 
 

@@ -1,5 +1,6 @@
 """What lies in a folder: sets of the RefCOCO family in any format, and files of it that are not read."""
 
+from collections import Counter
 from pathlib import Path
 
 from stages.prepare.formats import refused
@@ -26,9 +27,8 @@ def report(folder: Path) -> str:
         )
     lines = [line for kind, release in found for line in _described(kind, release)]
     lines += ["not read:", *(f"  {line}" for line in others)] if others else []
-    lines += (
-        ["", "For params.yaml:", "", "datasets:", *(line for each in found for line in _entry(*each))] if found else []
-    )
+    if found:
+        lines += ["", "For params.yaml:", "", "datasets:", *_entries(found)]
     return "\n".join(lines)
 
 
@@ -63,9 +63,18 @@ def _described(kind: Format, release: Release) -> list[str]:
     ]
 
 
-def _entry(kind: Format, release: Release) -> list[str]:
-    usual = release.split_by == SPLIT_BY[release.name][0]
-    name = "_".join([release.name, *([] if usual else [release.split_by]), *([] if kind == "refer" else [kind])])
+def _entries(found: list[tuple[Format, Release]]) -> list[str]:
+    """A section for each set, named for it and its format, with a number where that name is taken."""
+    lines, taken = [], Counter()
+    for kind, release in found:
+        usual = release.split_by == SPLIT_BY[release.name][0]
+        name = "_".join([release.name, *([] if usual else [release.split_by]), *([] if kind == "refer" else [kind])])
+        taken[name] += 1
+        lines += _entry(name if taken[name] == 1 else f"{name}_{taken[name]}", kind, release)
+    return lines
+
+
+def _entry(name: str, kind: Format, release: Release) -> list[str]:
     return [
         f"  {name}:",
         f"    kind: {kind}",

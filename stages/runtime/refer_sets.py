@@ -7,7 +7,7 @@ Format = Literal["refer", "parquet", "mdetr", "seqtr", "cris"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 WITH_RAW: tuple[Format, ...] = ("refer", "parquet")  # formats with the text of an expression as it was typed
 SPLIT_BY: dict[SetName, list[str]] = {  # the usual split first
-    "refcoco": ["unc"],
+    "refcoco": ["unc", "google"],
     "refcoco+": ["unc"],
     "refcocog": ["umd", "google"],
 }

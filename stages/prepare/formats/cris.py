@@ -92,7 +92,7 @@ class CrisFiles(Release):
 
 def _entries(path: Path) -> list:
     content = coco.read_json(path)
-    if not isinstance(content, list) or not content:
+    if not isinstance(content, list):
         raise DatasetError(f"{path}: expected a list of refs, found {shown(content)}")
     return content
 

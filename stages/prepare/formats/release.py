@@ -131,6 +131,9 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     with _no_collection():
         content = release.load(problems)
         where = next(iter(content.refs)) if len(content.refs) == 1 else release.root
+        if not any(content.refs.values()):
+            problems.add(where, "no refs", release.name)
+            problems.stop()
         expressions = _expressions(content.refs, where, sentence, problems)
         instances, notes = coco.instances(content.annotations, _referred(expressions), problems)
         things, about_boxes = boxes.boxes(content.annotations, instances)

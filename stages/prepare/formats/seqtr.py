@@ -49,7 +49,7 @@ class SeqtrFiles(Release):
                     key = (image_id, orjson.dumps(entry.get("mask")))
                     ann_id = field(entry, "ann_id", int) if "ann_id" in entry else numbers.setdefault(key, len(numbers))
                     ref_id = field(entry, "ref_id", int) if "ref_id" in entry else None
-                except Malformed as error:
+                except (Malformed, orjson.JSONEncodeError) as error:  # the latter of a mask as deep as no mask is
                     problems.add(path, "malformed entry", f"{what}: {error}")
                     continue
                 image = {"file_name": f"COCO_train2014_{image_id:012d}.jpg", **size}
@@ -76,8 +76,8 @@ class SeqtrFiles(Release):
     def listed(self) -> dict[Path, set[str]]:
         (path,) = self.annotations
         entries = [entry for part in _sets(path).values() for entry in part if isinstance(entry, dict)]
-        ids = {entry.get("image_id") for entry in entries}
-        names = {f"COCO_train2014_{image_id:012d}.jpg" for image_id in ids if type(image_id) is int}
+        ids = {number for entry in entries if type(number := entry.get("image_id")) is int}
+        names = {f"COCO_train2014_{image_id:012d}.jpg" for image_id in ids}
         return {self.image_folder(): names}
 
 

@@ -131,7 +131,7 @@ def table(results: DatasetNumbers) -> Table | None:
 
 
 def _published_name(name: str, split_by: str) -> str:
-    return f"{name}-{split_by}" if len(SPLIT_BY[name]) > 1 else name
+    return name if split_by == "unc" else f"{name}-{split_by}"
 
 
 def _on_these_splits(results: DatasetNumbers) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from stages.prepare import coco
 from stages.prepare.formats import release
 from stages.prepare.formats.release import Release
 from stages.prepare.problems import DatasetError
@@ -37,9 +38,7 @@ def with_boxes() -> dict:
     instances = copy.deepcopy(INSTANCES)
     for entry in instances["annotations"]:
         if "bbox" not in entry:
-            encoded = coco_mask.frPyObjects(entry["segmentation"], HEIGHT, WIDTH)
-            merged = coco_mask.merge(encoded) if isinstance(encoded, list) else encoded
-            entry["bbox"] = coco_mask.toBbox(merged).tolist()
+            entry["bbox"] = coco_mask.toBbox(coco.encode(entry["segmentation"], HEIGHT, WIDTH, "")).tolist()
     return instances
 
 

@@ -121,8 +121,8 @@ def cris(source: Source, folder: Path) -> None:
 
 def drawn(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """How many polygons cover each pixel, as REFER's own tools sum them up; of an RLE, 1 where its mask is."""
-    encoded = coco_mask.frPyObjects(segmentation, height, width) if isinstance(segmentation, list) else segmentation
-    masks = coco_mask.decode(encoded)
+    drawn_before = isinstance(segmentation, dict) and isinstance(segmentation["counts"], str)
+    masks = coco_mask.decode(segmentation if drawn_before else coco_mask.frPyObjects(segmentation, height, width))
     return masks.sum(axis=2, dtype=np.uint8) if masks.ndim == 3 else masks
 
 
