@@ -15,9 +15,11 @@ from ruamel.yaml import YAML
 from stages.data import prepared
 from stages.prepare import __main__ as command
 from stages.prepare import sources, tables
+from stages.prepare.formats.refer import ReferFiles
 from stages.prepare.problems import DatasetError
 from stages.runtime.params import CocoSource
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
+from tests.stages.prepare import written_formats
 
 
 @dataclass
@@ -255,3 +257,23 @@ def test_small_photographs_with_predicted_masks(tmp_path, prepare, shared_data):
     assert refs == {"train": 2488, "val": 206, "testA": 116, "testB": 111}
     assert len(dataset.expressions) == 8312
     assert dataset.expressions["image_id"].nunique() == 1183
+
+
+def test_parquet_gives_the_bytes_that_the_release_gives(tmp_path, prepare, small_params, shared_data):
+    source = ReferFiles(shared_data / "refer_mini", "refcoco", "unc")
+    written_formats.parquet(written_formats.Source.of(source), tmp_path / "hub")
+    entry = {"kind": "parquet", "root": "hub", "images": str(source.image_folder()), "name": "refcoco"}
+    small_params["datasets"]["hub"] = {**entry, "split_by": "unc", "sentence": "sent", "allow_partial": True}
+    for name in ("hub", "refer_mini"):
+        result = prepare(name, **({} if name == "hub" else {"root": str(source.root)}))
+        assert result.returncode == 0, result.stderr
+    for name in ("expressions.parquet", "instances.parquet", "boxes.parquet"):
+        assert (tmp_path / "data/hub" / name).read_bytes() == (tmp_path / "data/refer_mini" / name).read_bytes()
+    assert prepare("hub", "--fingerprint").returncode == 0
+
+
+def test_detect_tells_what_lies_in_a_folder(prepare, shared_data):
+    found = prepare(str(shared_data / "refer_mini"), "--detect")
+    assert found.returncode == 0 and "kind refer, refcoco+ split by unc" in found.stdout
+    nothing = prepare("absent", "--detect")
+    assert nothing.returncode == 1 and nothing.stderr == "error: absent: no such folder\n"

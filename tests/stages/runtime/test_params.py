@@ -106,7 +106,7 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
         (TRAINING, 3, "recipes.small.training: expected a section with keys, found 3 (int)"),
         (("datasets", "scenes"), [], "datasets.scenes: expected a section with keys, found [] (a list)"),
         (("recipes",), None, "recipes: expected a section with keys, found None (nothing)"),
-        ((*SCENES, "kind"), "scene", "datasets.scenes.kind: expected one of 'scenes', 'refer', 'mix', 'coco', found"),
+        ((*SCENES, "kind"), "scene", "datasets.scenes.kind: expected one of 'scenes', 'refer', 'parquet', 'mdetr'"),
         ((*SCENES, "kind"), REMOVED, "datasets.scenes.kind: missing"),
         (
             (*SCENES, "image_counts", "val"),
