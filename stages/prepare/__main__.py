@@ -1,4 +1,4 @@
-"""Prepare a dataset of params.yaml: read and check its source. Or show a prepared dataset, look at a folder, ..."""
+"""Prepare a dataset of params.yaml: read and check its source. Or show one, fingerprint it, or look into a folder."""
 
 import argparse
 from collections.abc import Sequence

@@ -95,14 +95,17 @@ class _Entries:
             problems.add(path, f"several {self._column} of one {self._what}", what)
             return
         try:
-            entry = orjson.loads(text)
+            loaded = orjson.loads(text)
+            if not isinstance(loaded, dict):
+                raise Malformed(f"found {shown(loaded)}")
+            entry = {"id": number, **given, **loaded}
             if field(entry, "id", int) != number:
                 raise Malformed(f"id is {entry['id']}")
         except (orjson.JSONDecodeError, Malformed) as error:
             problems.add(path, f"{self._column} is not COCO's entry", f"{what}: {error}")
             return
         self._written[number] = text
-        self.by_id[number] = {**given, **entry}
+        self.by_id[number] = entry
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:

@@ -112,7 +112,11 @@ class Release(ABC):
         file = (self.coco_files() or [self.root / COCO_FILES[0]])[0]
         found = coco.load(file, problems)
         images = {image_id: found.images[image_id] for image_id in image_ids if image_id in found.images}
-        annotations = {ann_id: entry for ann_id, entry in found.annotations.items() if entry.get("image_id") in images}
+        annotations = {
+            ann_id: entry
+            for ann_id, entry in found.annotations.items()
+            if type(number := entry.get("image_id")) is int and number in images
+        }
         return Annotations(file, images, annotations, found.categories)
 
 
