@@ -7,12 +7,10 @@ import pandas as pd
 from pycocotools import mask as coco_mask
 
 from stages.data.prepared import BOX_COLUMNS, boxes_of
-from stages.prepare.coco import BEYOND, Annotations, Wrong, category_name, encode
+from stages.prepare.coco import Annotations, Wrong, category_name, encode, sound_box
 from stages.prepare.problems import Malformed
 
 AGREEING = 0.5  # least intersection over union of a stated box and the box of its mask
-NUMBERS = {int, float}
-NOWHERE = [np.nan] * 4  # in place of a box that is not known
 
 
 def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -30,37 +28,37 @@ def boxes(source: Annotations, instances: pd.DataFrame) -> tuple[pd.DataFrame, l
         `BOX_COLUMNS`, in the order of the source, and the notes.
     """
     names = _names(source)
-    sizes_of = instances.drop_duplicates("image_id").set_index("image_id")[["width", "height"]]
-    images, referred = set(sizes_of.index.tolist()), set(instances["ann_id"].tolist())
-    ids, image_ids, categories, stated, lost = [], [], [], [], []
+    sizes = {
+        image_id: (width, height)
+        for image_id, width, height in instances[["image_id", "width", "height"]].itertuples(index=False, name=None)
+    }
+    referred = set(instances["ann_id"].tolist())
+    ids, image_ids, categories, found, repaired, lost = [], [], [], [], [], []
     for ann_id, annotation in source.annotations.items():
         image_id, category_id = annotation.get("image_id"), annotation.get("category_id")
         if type(image_id) is not int:
             lost.append(ann_id)
-        elif image_id in images and (ann_id in referred or not annotation.get("iscrowd")):
+        elif image_id in sizes and (ann_id in referred or not annotation.get("iscrowd")):
             category = names.get(category_id) if type(category_id) is int else None
             if category is None:
                 lost.append(ann_id)
                 continue
             box = annotation.get("bbox")
-            whole = type(box) is list and len(box) == 4 and NUMBERS.issuperset(map(type, box))
+            if not sound_box(box, *sizes[image_id]):
+                box = _box_of_mask(annotation, *sizes[image_id])
+                if box is None:
+                    lost.append(ann_id)
+                    continue
+                if "bbox" in annotation:
+                    repaired.append(ann_id)
             ids.append(ann_id)
             image_ids.append(image_id)
             categories.append(category)
-            stated.append(box if whole else NOWHERE)
+            found.append(box)
 
     table = pd.DataFrame({"ann_id": ids, "image_id": image_ids, "category": categories})
-    found = np.fromiter(chain.from_iterable(stated), dtype=float).reshape(-1, 4)
-    sizes = sizes_of.loc[image_ids].to_numpy().reshape(-1, 2)
-    wrong = np.flatnonzero(~_sound(found, sizes))
-    for place in wrong:
-        found[place] = _box_of_mask(source.annotations[ids[place]], *sizes[place].tolist())
-    table[BOX_COLUMNS[3:]] = found
+    table[BOX_COLUMNS[3:]] = np.fromiter(chain.from_iterable(found), dtype=float).reshape(-1, 4)
     table["category"] = table["category"].astype("str")
-    left = table["x"].isna()
-    lost += table.loc[left, "ann_id"].tolist()
-    repaired = [ids[place] for place in wrong if not left[place] and "bbox" in source.annotations[ids[place]]]
-    table = table[~left].reset_index(drop=True)
     return table, [*_left_out(lost), *_repaired(repaired), *_alone(table, instances)]
 
 
@@ -93,19 +91,13 @@ def _names(source: Annotations) -> dict[int, str]:
     return names
 
 
-def _sound(found: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Whether each box x, y, width, height (boxes, 4) lies inside its image of width, height (boxes, 2)."""
-    near, extent = found[:, :2], found[:, 2:]
-    return ((near >= -BEYOND) & (extent >= 0) & (near + extent <= sizes + BEYOND)).all(axis=1)
-
-
-def _box_of_mask(annotation: dict, width: int, height: int) -> list[float]:
-    """The box of the segmentation's pixels; `NOWHERE` where the segmentation is wrong or empty."""
+def _box_of_mask(annotation: dict, width: int, height: int) -> list[float] | None:
+    """The box of the segmentation's pixels; None where the segmentation is wrong or empty."""
     try:
         mask = encode(annotation.get("segmentation"), height, width, "")
     except Wrong:
-        return NOWHERE
-    return coco_mask.toBbox(mask).tolist() if coco_mask.area(mask) else NOWHERE
+        return None
+    return coco_mask.toBbox(mask).tolist() if coco_mask.area(mask) else None
 
 
 def _left_out(ids: list[int]) -> list[str]:

@@ -77,7 +77,7 @@ def external(source: Source) -> dict:
         names[Path(source.images)] = coco.file_names(read_bytes(annotations[0]))
     for files in sets:
         release.require(files)
-    hashes = {file.as_posix(): hashlib.sha256(read_bytes(file)).hexdigest() for file in annotations}
+    hashes = {file.as_posix(): coco.sha256(file) for file in annotations}
     for files in sets:
         for folder, listed in files.listed().items():
             if source.check_images is not False or folder != files.image_folder():
@@ -90,7 +90,7 @@ def external(source: Source) -> dict:
 
 def fingerprint(tables: Tables) -> str:
     """SHA-256 of the bytes of the annotation files and of the name and size of every image in use."""
-    lines = [hashlib.sha256(read_bytes(path)).hexdigest() for path in tables.files]
+    lines = [coco.sha256(path) for path in tables.files]
     return _digest([*lines, *_lines(tables.sizes.items())])
 
 

@@ -30,19 +30,19 @@ class MdetrFiles(Release):
 
     def load(self, problems: Problems) -> Content:
         refs: dict[Path, list] = {}
-        used: set[int] = set()
+        used: set[tuple[int, int]] = set()
         ref_id = sent_id = 0
         for split, path in self.splits.items():
             lists = coco.read_lists(path, ("images", "annotations"))
-            meant: dict[object, list] = {}
+            drawn: dict[object, list] = {}
             for annotation in lists["annotations"]:
                 if isinstance(annotation, dict) and type(image := annotation.get("image_id")) is int:
-                    meant.setdefault(image, []).append(annotation)
+                    drawn.setdefault(image, []).append(annotation)
             by_annotation: dict[tuple[int, int], dict] = {}
             for position, image in enumerate(lists["images"]):
                 sent_id += 1
                 try:
-                    boxes = meant.get(field(image, "id", int), [])
+                    boxes = drawn.get(field(image, "id", int), [])
                     if len(boxes) != 1:
                         raise Malformed(f"{len(boxes)} annotations, expected one")
                     key = field(image, "original_id", int), field(boxes[0], "original_id", int)
@@ -56,8 +56,9 @@ class MdetrFiles(Release):
                     by_annotation[key] = {**ids, "split": split, "sentences": []}
                 by_annotation[key]["sentences"].append({"sent_id": sent_id, "sent": caption})
             refs[path] = list(by_annotation.values())
-            used |= {image_id for image_id, _ in by_annotation}
-        return Content(refs, self.of_coco(used, problems), [MADE])
+            used |= set(by_annotation)
+        image_ids, meant = ({pair[place] for pair in used} for place in (0, 1))
+        return Content(refs, self.of_coco(image_ids, meant, problems), [MADE])
 
     def listed(self) -> dict[Path, set[str]]:
         names = [coco.file_names(coco.read_bytes(path)) for path in self.splits.values()]

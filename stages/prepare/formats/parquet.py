@@ -66,7 +66,7 @@ class ParquetFiles(Release):
         if not self.coco_files():
             own = Annotations(self.root, images.by_id, annotations.by_id, coco_categories.BY_ID)
             return Content(refs, own, [coco_categories.NOTE])
-        others = self.of_coco(images.by_id, problems)
+        others = self.of_coco(images.by_id, (), problems)
         every = {**others.annotations, **annotations.by_id}
         return Content(refs, Annotations(self.root, images.by_id, every, others.categories))
 

@@ -107,17 +107,13 @@ class Release(ABC):
         candidates = [folder / name for folder in folders for name in COCO_FILES]
         return [file for file in candidates if layout.source(file).is_file()][:1]
 
-    def of_coco(self, image_ids: Collection[int], problems: Problems) -> Annotations:
-        """What COCO's own file has on some images, and its categories. Raises DatasetError where there is none."""
-        file = (self.coco_files() or [self.root / COCO_FILES[0]])[0]
-        found = coco.load(file, problems)
-        images = {image_id: found.images[image_id] for image_id in image_ids if image_id in found.images}
-        annotations = {
-            ann_id: entry
-            for ann_id, entry in found.annotations.items()
-            if type(number := entry.get("image_id")) is int and number in images
-        }
-        return Annotations(file, images, annotations, found.categories)
+    def of_coco(self, image_ids: Collection[int], meant: Collection[int], problems: Problems) -> Annotations:
+        """What COCO's own file has on some images, and its categories. Raises DatasetError where there is none.
+
+        Args:
+            meant: ids of the annotations whose masks are needed.
+        """
+        return coco.load_on((self.coco_files() or [self.root / COCO_FILES[0]])[0], image_ids, meant, problems)
 
 
 def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
