@@ -28,6 +28,7 @@ PIECE = 2**22  # bytes of a file that are parsed together
 START = re.compile(rb'"annotations"\s*:\s*\[')
 BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")  # the end of an entry, and what stands before the next
 END = re.compile(rb"\}\s*\]")  # of an entry and of the list
+POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[^"]*\]')  # [ to the last ] before the next key
 NUMBERS = {int, float}
 
 
@@ -53,8 +54,9 @@ def load(path: Path, problems: Problems) -> Annotations:
 def load_on(path: Path, image_ids: Collection[int], meant: Collection[int], problems: Problems) -> Annotations:
     """As `load`, of some images only; entries of others are not checked.
 
-    The segmentation of an annotation is left out where it has a sound box and is not one of those that are `meant`. A
-    file that is written as COCO's own is parsed piece by piece, which takes a fraction of the memory.
+    The segmentation of an annotation is left out, and may be anything, where it has a sound box and is not one of those
+    that are `meant`. A file that is written as COCO's own is parsed piece by piece, which takes a fraction of the
+    memory.
 
     Raises:
         DatasetError: as `load`.
@@ -194,17 +196,26 @@ def _piecewise(file: BinaryIO, image_ids: Collection[int], meant: set[int]) -> d
     while not (end := END.search(rest)):
         cut = BETWEEN.search(rest, PIECE)
         if cut:
-            annotations += _on_images(orjson.loads(b"[%b]" % rest[: cut.start() + 1]), sizes, meant)
+            annotations += _on_images_of(rest[: cut.start() + 1], sizes, meant)
             rest = rest[cut.end() :]
         more = file.read(PIECE)
         if not more and not cut:
             raise orjson.JSONDecodeError("annotations have no end", "", 0)
         rest += more
-    annotations += _on_images(orjson.loads(b"[%b]" % rest[: end.start() + 1]), sizes, meant)
+    annotations += _on_images_of(rest[: end.start() + 1], sizes, meant)
     after = orjson.loads(b'{"":[' + rest[end.end() - 1 :] + file.read())
     if before.get("annotations") != [] or "annotations" in after:
         raise orjson.JSONDecodeError("annotations stand in two places", "", 0)
     return before | after | {"annotations": annotations}
+
+
+def _on_images_of(piece: bytes, sizes: dict[int, tuple[int | None, int | None]], meant: set[int]) -> list[dict]:
+    """What `_on_images` keeps of the annotations in a piece. Polygons are parsed only where one may be needed."""
+    if not meant:
+        found = _on_images(orjson.loads(b"[%b]" % POLYGONS.sub(b'"segmentation":0', piece)), sizes, meant)
+        if not any("segmentation" in annotation for annotation in found):
+            return found
+    return _on_images(orjson.loads(b"[%b]" % piece), sizes, meant)
 
 
 def _sizes(images: object, image_ids: Collection[int]) -> dict[int, tuple[int | None, int | None]]:

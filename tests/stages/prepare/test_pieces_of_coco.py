@@ -1,6 +1,7 @@
 """COCO's own annotations, read piece by piece: what the whole file holds on some images, however it is written."""
 
 import json
+from collections.abc import Collection
 
 import orjson
 import pytest
@@ -11,7 +12,8 @@ from stages.prepare.coco import Annotations
 from stages.prepare.problems import DatasetError, Problems
 from tests.stages.prepare.fuzzing import INSTANCES, JSON_VALUES, damaged, fuzzed, restructured
 
-ON, MEANT = {1, 300}, {12}
+ON = {1, 300}  # images
+MEANT = [{12}, set()]
 STYLES = [{}, {"separators": (",", ":")}, {"indent": 1}]
 ORDERS = [("images", "annotations", "categories"), ("categories", "annotations", "images"), ("annotations", "images")]
 
@@ -26,10 +28,10 @@ def written(content: dict, order: tuple[str, ...] = ORDERS[0], **style) -> bytes
     return json.dumps({key: content[key] for key in dict.fromkeys([*order, *content])}, **style).encode()
 
 
-def read(path, content: bytes) -> Annotations:
+def read(path, content: bytes, meant: Collection[int] = ()) -> Annotations:
     path.write_bytes(content)
     problems = Problems()
-    found = coco.load_on(path, ON, MEANT, problems)
+    found = coco.load_on(path, ON, meant, problems)
     problems.stop()
     return found
 
@@ -58,16 +60,23 @@ def never_whole(monkeypatch):
 @pytest.mark.parametrize("style", STYLES, ids=str)
 def test_the_file_of_coco_is_never_parsed_as_a_whole(tmp_path, piece, never_whole, style, order):
     info = {"description": 'a "annotations": [{"id": 1}, {"id": 2}] b'}
-    assert_same(read(tmp_path / "a.json", written({"info": info, **INSTANCES}, order, **style)), INSTANCES)
+    for meant in MEANT:
+        assert_same(read(tmp_path / "a.json", written({"info": info, **INSTANCES}, order, **style), meant), INSTANCES)
 
 
 def test_segmentations_are_kept_where_they_are_needed(tmp_path, piece):
-    found = read(tmp_path / "a.json", written(INSTANCES)).annotations
-    assert {ann_id for ann_id, annotation in found.items() if "segmentation" in annotation} == {11, 12, 14}
-    box = {11: [1, 2, 5, 5], 12: [1, 2, 9, 7.25], 14: [10, 0, 8, 12]}
-    boxed = [{**entry, "bbox": box.get(entry["id"])} for entry in INSTANCES["annotations"]]
-    found = read(tmp_path / "a.json", written({**INSTANCES, "annotations": boxed})).annotations
-    assert {ann_id for ann_id in (11, 12, 14) if "segmentation" in found[ann_id]} == {12, 14}  # 14 leaves its image
+    def kept(annotations: list[dict], meant: Collection[int]) -> set[int]:
+        found = read(tmp_path / "a.json", written({**INSTANCES, "annotations": annotations}), meant).annotations
+        assert set(found) == {11, 12, 14, 15, 16}
+        return {ann_id for ann_id, annotation in found.items() if "segmentation" in annotation}
+
+    assert kept(INSTANCES["annotations"], ()) == {11, 12, 14}  # without a box
+    sound = {11: [1, 2, 5, 5], 12: [1, 2, 9, 7.25], 14: [0, 0, 16, 12]}
+    boxed = [{"bbox": sound.get(entry["id"]), **entry} for entry in INSTANCES["annotations"]]
+    assert kept(boxed, ()) == set()
+    assert kept(boxed, {12, 16}) == {12, 16}
+    boxed[0]["bbox"] = [10, 0, 8, 12]  # leaves its image
+    assert kept(boxed, ()) == {11}
 
 
 @pytest.mark.parametrize(
@@ -82,8 +91,9 @@ def test_segmentations_are_kept_where_they_are_needed(tmp_path, piece):
 )
 def test_what_looks_like_the_end_of_an_annotation_is_none(tmp_path, piece, odd):
     content = {**INSTANCES, "annotations": [{**entry, **odd} for entry in INSTANCES["annotations"]]}
-    assert_same(read(tmp_path / "a.json", written(content)), content)
-    assert_same(read(tmp_path / "a.json", written({"info": odd, **content})), content)
+    for meant in MEANT:
+        assert_same(read(tmp_path / "a.json", written(content), meant), content)
+        assert_same(read(tmp_path / "a.json", written({"info": odd, **content}), meant), content)
 
 
 def test_of_two_lists_the_last_counts_as_in_any_json(tmp_path, piece):
@@ -113,23 +123,25 @@ def test_damaged_files_hold_the_same(tmp_path_factory, content):
 
 def assert_as_whole(path, content: bytes) -> None:
     """What is read in pieces of 64 bytes is what is read of the whole, or both are errors."""
-    path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coco, "PIECE", 64)
-        try:
-            found = coco.load_on(path, ON, MEANT, Problems())
-        except DatasetError:
-            found = None
-        patch.setattr(coco, "_piecewise", refuse)
-        try:
-            whole = coco.load_on(path, ON, MEANT, Problems())
-        except DatasetError:
-            whole = None
-    if found is None or whole is None:
-        assert found is whole
-        return
-    assert (found.images, found.categories) == (whole.images, whole.categories)
-    assert list(found.annotations) == list(whole.annotations)
+    for meant in MEANT:
+        path.write_bytes(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(coco, "PIECE", 64)
+            found = found_or_none(path, meant)
+            patch.setattr(coco, "_piecewise", refuse)
+            whole = found_or_none(path, meant)
+        if found is None or whole is None:
+            assert whole is None and (found is None or not meant)  # of polygons not needed, pieces do not tell
+        else:
+            assert found == whole
+
+
+def found_or_none(path, meant: Collection[int]) -> tuple[dict, ...] | None:
+    try:
+        found = coco.load_on(path, ON, meant, Problems())
+    except DatasetError:
+        return None
+    return found.images, found.annotations, found.categories
 
 
 def refuse(*_):
