@@ -2,7 +2,8 @@
 
 - `prepare`: the project's command, from nothing to a dataset on disk. It checks everything but the images, and decodes
   every mask.
-- `parquet`, `parquet with COCO`: the same from the Parquet files of the hub, without and with COCO's own annotations.
+- `parquet`, `parquet with COCO`: the same from a Parquet file as that of the hub, without and with COCO's own
+  annotations beside it, 604,907 on 82,783 images. Polygons have about as many corners as COCO's.
 - `prepared`: each later process reads the tables of that dataset.
 - `customary`: each process of a customary reader loads both files and builds dictionaries of everything by everything.
   It decodes no mask and checks nothing.
@@ -31,7 +32,7 @@ PROJECT = Path(__file__).parents[1]
 RESULTS = PROJECT / "benchmarks/results/reader.csv"
 REPEATS = 5
 LIBRARIES = ("numpy", "orjson", "pandas", "pyarrow", "pycocotools")
-COLUMNS = ("annotations", "images")
+COCO_IMAGES, COCO_ANNOTATIONS = 82_783, 604_907  # of instances_train2014.json
 MEASURES = ("CPU seconds", "wall seconds", "peak RSS MiB")
 ABSENT = (
     "{file} is absent. --root names the folder that holds refcoco/refs(unc).p and refcoco/instances.json, as "
@@ -52,9 +53,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         write_params(Path(folder), root)
-        write_parquet(*files, Path(folder) / "parquet")
-        write_parquet(*files, Path(folder) / "parquet_with_coco")
-        (Path(folder) / "parquet_with_coco" / "instances_train2014.json").symlink_to(files[1])
+        write_parquet(*files, Path(folder))
         commands = {
             "prepare": ["-m", "stages.prepare", "--dataset", "refcoco"],
             "parquet": ["-m", "stages.prepare", "--dataset", "parquet"],
@@ -129,21 +128,48 @@ def write_params(folder: Path, root: Path) -> None:
 
 
 def write_parquet(refs_file: Path, instances_file: Path, folder: Path) -> None:
-    """Write the columns of the hub's data sets that are read, a row for each ref."""
-    import pyarrow as pa  # not at the top: as above
+    """Write what the hub has, a row for each ref, into two folders, and a file as large as COCO's into one of them."""
+    import numpy as np  # not at the top: as above
+    import orjson
+    import pyarrow as pa
     import pyarrow.parquet
 
+    generator = np.random.default_rng(0)
     refs = pickle.loads(refs_file.read_bytes())
-    instances = json.loads(instances_file.read_text(encoding="utf-8"))
-    annotations, images = ({entry["id"]: json.dumps(entry) for entry in instances[key]} for key in COLUMNS)
+    instances = orjson.loads(instances_file.read_bytes())
+    drawn = [with_polygon(entry, generator) for entry in instances["annotations"]]
+    annotations, images = {entry["id"]: entry for entry in drawn}, {entry["id"]: entry for entry in instances["images"]}
     keys = ("ref_id", "ann_id", "image_id", "split", "category_id", "sentences")
-    folder.mkdir()
     rows = [
         {key: ref[key] for key in keys}
-        | {"raw_anns": annotations[ref["ann_id"]], "raw_image_info": images[ref["image_id"]]}
+        | {"raw_anns": json.dumps(annotations[ref["ann_id"]]), "raw_image_info": json.dumps(images[ref["image_id"]])}
         for ref in refs
     ]
-    pa.parquet.write_table(pa.Table.from_pylist(rows), folder / "refcoco.parquet")
+    for name in ("parquet", "parquet_with_coco"):
+        (folder / name).mkdir()
+        pa.parquet.write_table(pa.Table.from_pylist(rows), folder / name / "refcoco.parquet")
+
+    first, count = max(images) + 1, COCO_IMAGES - len(images)
+    others = [{**instances["images"][0], "id": first + place} for place in range(count)]
+    more = [
+        {**drawn[place % len(drawn)], "id": max(annotations) + 1 + place, "image_id": first + place % count}
+        for place in range(COCO_ANNOTATIONS - len(drawn))
+    ]
+    every = [*drawn, *more]
+    generator.shuffle(every)
+    content = {"images": [*instances["images"], *others], "annotations": every, "categories": instances["categories"]}
+    (folder / "parquet_with_coco" / "instances_train2014.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def with_polygon(annotation: dict, generator) -> dict:
+    """An annotation with a polygon inside its box. In the mean it has 590 bytes, as those of 24 images of COCO."""
+    import numpy as np  # not at the top: as above
+
+    x, y, width, height = annotation["bbox"]
+    corners = min(4 + int(generator.lognormal(2.9, 0.8)), 200)
+    angles, radii = np.sort(generator.uniform(0, 2 * np.pi, corners)), generator.uniform(0.7, 1, corners)
+    points = np.stack([x + width / 2 * (1 + radii * np.cos(angles)), y + height / 2 * (1 + radii * np.sin(angles))], 1)
+    return {**annotation, "segmentation": [points.ravel().round(2).tolist()]}
 
 
 def measured(folder: Path, arguments: list) -> tuple[float, float, float]:

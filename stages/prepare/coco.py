@@ -157,8 +157,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with layout.source(path).open("rb") as file:
             yield file
     except OSError as error:
-        nearby = sorted(other.name for other in layout.source(path.parent).glob("*")) or "nothing"
-        raise DatasetError(f"{path}: {error.strerror}; {path.parent} holds {shown(nearby)}") from None
+        folder = next((above for above in path.parents if layout.source(above).is_dir()), Path())
+        nearby = sorted(other.name for other in layout.source(folder).glob("*"))
+        raise DatasetError(
+            f"{path}: {error.strerror}; {folder} holds {shown(nearby) if nearby else 'nothing'}"
+        ) from None
 
 
 class Wrong(Exception):

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from stages.prepare.formats import refused
+from stages.prepare.formats.parquet import COLUMNS
 from stages.prepare.formats.release import Release
 from stages.prepare.problems import DatasetError
 from stages.prepare.sources import FORMATS
@@ -20,13 +21,15 @@ def report(folder: Path) -> str:
     if not layout.source(folder).is_dir():
         raise DatasetError(f"{folder}: no such folder")
     found, others = sets(folder), _refused(folder)
-    if not found and not others:
+    parts = _parts(folder, found)
+    if not found and not others and not parts:
         raise DatasetError(
             f"{folder}: neither it nor a folder up to {refused.DEEPEST} below holds a set of the RefCOCO family in one "
             f"of the formats {', '.join(FORMATS)}; docs/refcoco.md says which files each has"
         )
     lines = [line for kind, release in found for line in _described(kind, release)]
     lines += ["not read:", *(f"  {line}" for line in others)] if others else []
+    lines += ["not whole:", *(f"  {line}" for line in parts)] if parts else []
     if found:
         lines += ["", "For params.yaml:", "", "datasets:", *_entries(found)]
     return "\n".join(lines)
@@ -34,9 +37,8 @@ def report(folder: Path) -> str:
 
 def sets(folder: Path) -> list[tuple[Format, Release]]:
     """Every set in a folder and below, with all its annotation files, once."""
-    folders = [folder, *(path for path in refused.walk(folder) if layout.source(path).is_dir())]
     found: dict[tuple[Path, str], tuple[Format, Release]] = {}
-    for root in folders:
+    for root in _folders(folder):
         for kind, files in FORMATS.items():
             for name, choices in SPLIT_BY.items():
                 for split_by in choices:
@@ -44,6 +46,37 @@ def sets(folder: Path) -> list[tuple[Format, Release]]:
                     if release.complete():
                         found.setdefault((release.annotations[0], name), (kind, release))
     return list(found.values())
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [folder, *(path for path in refused.walk(folder) if layout.source(path).is_dir())]
+
+
+def _parts(folder: Path, found: list[tuple[Format, Release]]) -> list[str]:
+    """A line for each set of which a file is there and another is not, or is not whole."""
+    known = {path for _, release in found for path in release.annotations}
+    lines: dict[Path, str] = {}
+    for root in _folders(folder):
+        for kind, files in FORMATS.items():
+            for name, (split_by, *_) in SPLIT_BY.items():
+                release = files(root, name, split_by)
+                own = {path for path in release.annotations if layout.source(path).is_file()} - {*release.coco_files()}
+                if own and not own & known:
+                    wrong, why = _wrong(release)
+                    lines.setdefault(wrong, f"{wrong}: {why}; kind {kind}" + ("" if kind == "parquet" else f", {name}"))
+    return list(lines.values())
+
+
+def _wrong(release: Release) -> tuple[Path, str]:
+    """The first file for which a release is not complete, and why."""
+    for path in release.annotations:
+        if not layout.source(path).is_file():
+            return path, "missing"
+        if path.suffix == ".parquet" and not refused.columns(path):
+            return path, "not a whole Parquet file"
+        if path.suffix == ".parquet" and (lacking := set(COLUMNS) - set(refused.columns(path))):
+            return path, f"no column {', '.join(sorted(lacking))}"
+    return release.annotations[0].parent, "as many refs as no set has, so give its name and split_by yourself"
 
 
 def _refused(folder: Path) -> list[str]:

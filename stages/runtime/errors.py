@@ -11,8 +11,8 @@ class UserError(Exception):
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Exit with code 1 and the message of a `UserError` or `FileNotFoundError`, instead of a traceback."""
+    """Exit with code 1 and the message, instead of a traceback, where a file is not there or a user can fix it."""
     try:
         yield
-    except (UserError, FileNotFoundError) as error:
+    except (UserError, FileNotFoundError, PermissionError) as error:
         sys.exit(f"error: {error}")

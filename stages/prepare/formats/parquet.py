@@ -23,6 +23,7 @@ from stages.runtime import layout
 from stages.runtime.refer_sets import SPLIT_BY
 
 COLUMNS = ["ref_id", "ann_id", "image_id", "split", "sentences", "raw_anns", "raw_image_info"]
+POINTER = b"version https://git-lfs"
 MOST_VALUES = 10_000_000  # of a column; a page of few bytes may say that it has any number
 
 
@@ -31,9 +32,9 @@ class ParquetFiles(Release):
 
     @property
     def tables(self) -> list[Path]:
-        folders = (self.root, self.root / "data")
-        found = [folder / path.name for folder in folders for path in layout.source(folder).glob("*.parquet")]
-        return sorted(found) or [self.root / "*.parquet"]
+        folders = [folder for folder in (self.root, self.root / "data") if layout.source(folder).is_dir()]
+        found = [folder / path.name for folder in folders for path in layout.source(folder).iterdir()]
+        return sorted(path for path in found if path.suffix == ".parquet") or [self.root / "*.parquet"]
 
     @property
     def annotations(self) -> list[Path]:
@@ -111,6 +112,8 @@ class _Entries:
 def _read(path: Path, columns: list[str]) -> pa.Table:
     """Some columns of a file. Raises DatasetError where it is no Parquet, or lacks one of them."""
     content = coco.read_bytes(path)
+    if content.startswith(POINTER):
+        raise DatasetError(f"{path}: a pointer of Git LFS in place of the file: run `git lfs pull` there")
     try:
         file = pa.parquet.ParquetFile(io.BytesIO(content))
         if reason := refused.of_columns(file.schema_arrow.names):

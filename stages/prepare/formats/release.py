@@ -132,8 +132,8 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
         content = release.load(problems)
         where = next(iter(content.refs)) if len(content.refs) == 1 else release.root
         if not any(content.refs.values()):
-            problems.add(where, "no refs", release.name)
             problems.stop()
+            raise DatasetError(f"{where}: no refs of {release.name}")
         expressions = _expressions(content.refs, where, sentence, problems)
         instances, notes = coco.instances(content.annotations, _referred(expressions), problems)
         things, about_boxes = boxes.boxes(content.annotations, instances)
@@ -158,10 +158,16 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
 
 
 def require(release: Release) -> None:
-    """Raises DatasetError where a file is missing and others are there that are not read; it says what to use."""
+    """Raises DatasetError where a file is missing; it says what to use in place of files that are not read."""
     missing = [path for path in release.annotations if not layout.source(path).is_file()]
     if missing and (others := refused.below(release.root)):
         raise DatasetError("\n".join([f"{missing[0]}: no such file; what is there is not read", *others[:SHOWN]]))
+    for path in missing:
+        try:
+            coco.sha256(path)
+        except DatasetError as error:
+            look = f"`python -m stages.prepare --detect {release.root}` tells what is there"
+            raise DatasetError(f"{error}" + (f". {look}" if layout.source(release.root).is_dir() else "")) from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from stages.prepare.formats.refer import ReferFiles
 from stages.prepare.formats.seqtr import SeqtrFiles
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import Tables
+from stages.runtime.errors import exit_on_error
 from stages.runtime.params import ReferSource
 from tests.stages.prepare import written_formats
 from tests.stages.prepare.written_formats import FORMATS, Source
@@ -244,3 +245,62 @@ def test_the_fingerprint_follows_every_file(tmp_path, name):
 def test_the_text_as_typed_is_refused_where_there_is_none():
     with pytest.raises(ValueError, match="sentence: files of kind cris have no 'raw'; allowed: sent"):
         ReferSource(kind="cris", root="a", name="refcoco", split_by="unc", sentence="raw")
+
+
+def incomplete(root: Path, name: str, path: str) -> Path:
+    FORMATS[name][0](small(), root)
+    (root / path).unlink()
+    return root
+
+
+def test_parts_of_a_set_are_told_with_what_they_lack(tmp_path):
+    incomplete(tmp_path / "a", "mdetr", "finetune_refcoco_testA.json")
+    incomplete(tmp_path / "b", "mdetr", "instances_train2014.json")
+    incomplete(tmp_path / "c", "cris", "anns/refcoco/val.json")
+    written_formats.parquet(small(), tmp_path / "d")
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "half.parquet").write_bytes(b"PAR1")
+    assert detection.report(tmp_path).splitlines() == [
+        "not whole:",
+        f"  {tmp_path}/a/finetune_refcoco_testA.json: missing; kind mdetr, refcoco",
+        f"  {tmp_path}/b/instances_train2014.json: missing; kind mdetr, refcoco",
+        f"  {tmp_path}/c/anns/refcoco/val.json: missing; kind cris, refcoco",
+        f"  {tmp_path}/d/data: as many refs as no set has, so give its name and split_by yourself; kind parquet",
+        f"  {tmp_path}/e/half.parquet: not a whole Parquet file; kind parquet",
+    ]
+
+
+def test_the_wrong_kind_is_answered_with_what_is_there(tmp_path):
+    written_formats.cris(small(), tmp_path)
+    told = error(ReferFiles, tmp_path)
+    assert f"{tmp_path} holds ['anns', 'masks']" in told
+    assert told.endswith(f"`python -m stages.prepare --detect {tmp_path}` tells what is there")
+
+
+def test_masks_that_are_all_gone_are_the_only_error(tmp_path):
+    written_formats.cris(small(), tmp_path)
+    for mask in (tmp_path / "masks" / "refcoco").iterdir():
+        mask.unlink()
+    assert len(error(CrisFiles, tmp_path).splitlines()) == 1
+
+
+def test_a_pointer_in_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n")
+    assert "a.parquet: a pointer of Git LFS in place of the file: run `git lfs pull`" in error(ParquetFiles, tmp_path)
+
+
+def test_expressions_in_two_files_are_named(tmp_path):
+    source = small()
+    source.refs[1]["sentences"] = source.refs[0]["sentences"]
+    written_formats.parquet(source, tmp_path)
+    assert error(ParquetFiles, tmp_path) == f"{tmp_path}: sent_id not unique (2): 110; 111"
+
+
+def test_a_file_that_may_not_be_read_ends_the_command_with_one_line(tmp_path, monkeypatch):
+    def forbidden(path: Path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    written_formats.parquet(small(), tmp_path)
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    with pytest.raises(SystemExit, match=r"error: .*Permission denied"), exit_on_error():
+        read(ParquetFiles, tmp_path)
