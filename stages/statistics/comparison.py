@@ -21,8 +21,8 @@ from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported
 SUPPORTED = (
-    f"p < {LARGEST_P} after Holm's adjustment within a split and metric, for the pairs of the headline and for all others "
-    "by themselves"
+    f"p < {LARGEST_P} after Holm's adjustment within a split and metric, for the pairs of the headline and for all "
+    "others by themselves"
 )
 VLBA = {  # kind of VLBA, and the one it is compared with: the part in which they differ
     ("text_to_pixel", "none"): "text-to-pixel VLBA",

@@ -332,7 +332,7 @@ def test_the_plan_has_a_row_for_each_split_with_verdicts(tmp_path, settings):
     assert table.blocks[0].headings == ["split", "smallest", "seeds for 1", "seeds for 2", "seeds for 3"]
     val, test = table.blocks[0].groups[0].rows
     assert [val[0].text, test[0].text] == ["val (chose the epoch)", "testA"]
-    pairs_of = [5, 3, 1, 1, 1, 1]  # baseline; vlba, over it and under two contrasts; the others
+    pairs_of = [5, 3, 2, 2, 1, 1]  # baseline; vlba; the two contrasts, over both; the others
     degrees = 2 * sum(pairs_of) ** 2 / sum(number**2 for number in pairs_of)  # all variances are the same
     known = planning.Known(planning.Error(0.005, 0.005, 2), 3, degrees)
     assert val[1].value == pytest.approx(planning.smallest_supported(known, 2))
