@@ -3,8 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from stages.prepare.formats import refused
-from stages.prepare.formats.parquet import COLUMNS
+from stages.prepare.formats import parquet, refused
 from stages.prepare.formats.release import Release
 from stages.prepare.problems import DatasetError
 from stages.prepare.sources import FORMATS
@@ -61,22 +60,26 @@ def _parts(folder: Path, found: list[tuple[Format, Release]]) -> list[str]:
             for name, (split_by, *_) in SPLIT_BY.items():
                 release = files(root, name, split_by)
                 own = {path for path in release.annotations if layout.source(path).is_file()} - {*release.coco_files()}
+                own = {path for path in own if not refused.of_columns(refused.columns(path))}
                 if own and not own & known:
-                    wrong, why = _wrong(release)
-                    lines.setdefault(wrong, f"{wrong}: {why}; kind {kind}" + ("" if kind == "parquet" else f", {name}"))
+                    path, why = _wrong(release)
+                    of_set = "" if kind == "parquet" else f", {name}"
+                    lines.setdefault(path, f"{why}; kind {kind}{of_set}")
     return list(lines.values())
 
 
 def _wrong(release: Release) -> tuple[Path, str]:
-    """The first file for which a release is not complete, and why."""
+    """The first file for which a release is not complete, and a line that says why."""
     for path in release.annotations:
         if not layout.source(path).is_file():
-            return path, "missing"
-        if path.suffix == ".parquet" and not refused.columns(path):
-            return path, "not a whole Parquet file"
-        if path.suffix == ".parquet" and (lacking := set(COLUMNS) - set(refused.columns(path))):
-            return path, f"no column {', '.join(sorted(lacking))}"
-    return release.annotations[0].parent, "as many refs as no set has, so give its name and split_by yourself"
+            return path, f"{path}: missing"
+        if path.suffix == ".parquet":
+            try:
+                parquet.read_columns(path, parquet.COLUMNS)
+            except DatasetError as error:
+                return path, str(error)
+    folder = release.annotations[0].parent
+    return folder, f"{folder}: as many refs as no set has, so give its name and split_by yourself"
 
 
 def _refused(folder: Path) -> list[str]:

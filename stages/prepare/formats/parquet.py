@@ -44,7 +44,9 @@ class ParquetFiles(Release):
         """Whether the files have the columns, and as many refs in each split as the set; of a part, its path tells."""
         if not all(set(COLUMNS) <= set(refused.columns(path)) for path in self.tables):
             return False
-        splits = pa.chunked_array([chunk for path in self.tables for chunk in _read(path, ["split"])["split"].chunks])
+        splits = pa.chunked_array(
+            [chunk for path in self.tables for chunk in read_columns(path, ["split"])["split"].chunks]
+        )
         counts = {each["values"]: each["counts"] for each in splits.value_counts().to_pylist()}
         known = [key for key, split in COUNTS.items() if counts == {name: refs for name, (refs, *_) in split.items()}]
         if known:
@@ -56,7 +58,7 @@ class ParquetFiles(Release):
         refs: dict[Path, list] = {}
         images, annotations = _Entries("image", "raw_image_info"), _Entries("annotation", "raw_anns")
         for path in self.tables:
-            rows = [column.to_pylist() for column in _read(path, COLUMNS).columns]
+            rows = [column.to_pylist() for column in read_columns(path, COLUMNS).columns]
             refs[path] = [
                 {"ref_id": ref_id, "ann_id": ann_id, "image_id": image_id, "split": split, "sentences": sentences}
                 for ref_id, ann_id, image_id, split, sentences in zip(*rows[:5], strict=True)
@@ -74,7 +76,7 @@ class ParquetFiles(Release):
     def listed(self) -> dict[Path, set[str]]:
         names: set[str] = set()
         for path in self.tables:
-            for info in _read(path, ["raw_image_info"]).columns[0].unique().to_pylist():
+            for info in read_columns(path, ["raw_image_info"]).columns[0].unique().to_pylist():
                 names |= coco.file_names(str(info).encode())
         return {self.image_folder(): names}
 
@@ -109,7 +111,7 @@ class _Entries:
         self.by_id[number] = entry
 
 
-def _read(path: Path, columns: list[str]) -> pa.Table:
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
     """Some columns of a file. Raises DatasetError where it is no Parquet, or lacks one of them."""
     content = coco.read_bytes(path)
     if content.startswith(POINTER):
