@@ -18,16 +18,21 @@ from stages.report.page.sections import DatasetSection
 from stages.report.page.settings import plain
 from stages.report.provenance import COMMAND
 from stages.report.tables import (
+    ablation_tables,
     captions,
     comparison_tables,
     contrast_tables,
     cost_tables,
     factorial_tables,
+    formats,
     learning_tables,
     plan_tables,
+    pooled_tables,
     published,
     slice_tables,
+    wide_tables,
 )
+from stages.report.tables.table import Table
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
@@ -68,6 +73,11 @@ def render(
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
         regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
+        copies=_copies,
+        wide_tables=wide_tables.tables(datasets),
+        pooled_table=pooled_tables.table(datasets),
+        values=params.report.tables.values,
+        marks=params.report.tables.marks,
         provenance=provenance,
         name=None if links["experiment"] == DEFAULT else links["experiment"],
         others=links["reports"],
@@ -82,6 +92,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "warning": captions.data_warning(results),
         "warnings": results.warnings,
         "main_table": comparison_tables.main_table(results),
+        "ablation_tables": ablation_tables.tables(results),
         "contrast_table": contrast_tables.table(results),
         "difference_table": comparison_tables.difference_table(results),
         "slices_table": slice_tables.table(results),
@@ -92,6 +103,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "published_table": published.table(results),
         "published": published.statement(results),
         "differences": _figures(results, shown.differences),
+        "profile": _figure(results, shown.profile),
         "factorial": _figures(results, shown.factorial),
         "factorial_table": factorial_tables.table(results),
         "effects": headline.effects(results),
@@ -118,6 +130,11 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "fingerprint": plain(results.fingerprint),
         "checks": [check.replace("_", " ") for check in results.summary.get("checks", [])],
     }
+
+
+def _copies(table: Table, of: str) -> dict[str, str]:
+    """Name of a format -> the table in it, as its file has it."""
+    return {formats.TITLES[end]: text for end, text in formats.of(table, formats.label(table, of)).items()}
 
 
 def _figures(results: DatasetResults, shown: list[Figure]) -> list[dict]:

@@ -3,7 +3,7 @@
 import math
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, listing, marked, seeds_said
+from stages.report.tables.captions import listing, marked, seeds_said
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent
 from stages.statistics import planning
 from stages.statistics.planning import Plan
@@ -58,7 +58,6 @@ def table(results: DatasetNumbers) -> Table | None:
             f"Both are of a pair of variants whose variances are the mean of those of all {pairs} pairs, at the level "
             "of the first step of Holm's adjustment. A pair that spreads more needs more. The spread of a few seeds "
             "is known roughly only, so the true share is often lower (docs/comparing.md).",
-            MADE_BY,
         ],
     )
 
