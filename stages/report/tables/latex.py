@@ -1,5 +1,6 @@
 """Tables written as LaTeX."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +30,9 @@ SEPARATION = 3.0  # points on each side of a column
 SMALL, TINY = 4.3, 4.1  # points that a digit of \footnotesize and of \scriptsize takes, and a little more
 WRAPPED = 60.0  # points that a first column has at least
 BOLD = 1.16  # how much wider bold text is
-LINES = 40  # of a table that fits a page with caption and footer
+HEIGHT = 500.0  # points: \textheight of the same, less the space around a table and its rules
+LARGE, LINES = 5.2, {"caption": 12.0, "row": 9.6, "note": 11.5, "footer": 8.0}  # digits of the text; heights, points
+RAGGED = 1.15  # how much longer text is that does not fill its lines
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -73,8 +76,8 @@ def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -
     r"""An environment for each block, for \input, which needs the package booktabs and nothing else.
 
     Notes of cells, such as intervals, stand beside their number, or below it where the block would be wider than
-    `width`. A block that is wider all the same has its columns in several environments, and one of more than `LINES`
-    lines its groups. Labels after the first end in a number.
+    `width`. A block that is wider all the same has its columns in several environments, and one that is higher than
+    `HEIGHT` its groups. Labels after the first end in a number.
 
     Args:
         width: points, `PAGE` or `COLUMN`. A table as wide as the page is a `table*`, which spans both columns of a
@@ -82,7 +85,10 @@ def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -
         comment: the first line of the file.
     """
     environment = "table" if width == COLUMN else "table*"
-    blocks = [part for block in table.blocks for narrow in _narrowed(block, width) for part in _pages(narrow, width)]
+    room = HEIGHT - _height_around(table, width)
+    blocks = [
+        part for block in table.blocks for narrow in _narrowed(block, width) for part in _pages(narrow, width, room)
+    ]
     lines = [f"% {comment}"] if comment else []
     if any(CHECK in str(cell) for block in blocks for group in block.groups for row in group.rows for cell in row):
         lines.append(r"\providecommand{\checkmark}{\ensuremath{\surd}}")
@@ -155,18 +161,25 @@ def _fits(block: Block, width: float) -> bool:
     return first + _width(block, noted, beside=False) <= width
 
 
-def _pages(block: Block, width: float) -> list[Block]:
-    """The block, or several with its groups in turn, so that each fits a page."""
-    height = 1 if _layout(block, width).beside else 2
-    pages, lines = [[]], 0
+def _pages(block: Block, width: float, room: float) -> list[Block]:
+    """The block, or several with its groups in turn, so that each is no higher than the points that there are."""
+    height = LINES["row"] if _layout(block, width).beside else LINES["row"] + LINES["note"]
+    pages, taken = [[]], 0.0
     for group in block.groups:
-        needed = 1 + height * len(group.rows)
-        if pages[-1] and lines + needed > LINES:
+        needed = LINES["row"] + height * len(group.rows)
+        if pages[-1] and taken + needed > room:
             pages.append([])
-            lines = 0
+            taken = 0.0
         pages[-1].append(group)
-        lines += needed
+        taken += needed
     return [Block(block.spans, block.headings, groups) for groups in pages]
+
+
+def _height_around(table: Table, width: float) -> float:
+    """Points that caption and footer take."""
+    caption = math.ceil(RAGGED * _points(table.caption, LARGE) / width)
+    footer = sum(math.ceil(RAGGED * _points(line, TINY) / width) for line in [*table.notes, " ".join(table.footer)])
+    return LINES["caption"] * caption + LINES["footer"] * footer
 
 
 @dataclass(frozen=True)
@@ -246,7 +259,7 @@ def _rows_below(row: list[Cell]) -> list[str]:
     lines = [_row([_text(cell) for cell in row])]
     if any(cell.note for cell in row):
         lines[0] = lines[0].removesuffix(r" \\") + r" \\[-1pt]"
-        lines.append(_row([_note(cell) for cell in row]) + "[1pt]")
+        lines.append(_row([_note(cell) for cell in row]) + "[3pt]")
     return lines
 
 

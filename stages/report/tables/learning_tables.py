@@ -68,8 +68,8 @@ def table(results: DatasetNumbers) -> Table | None:
             f"{100 * learning.FLAT:g} in the mean over seeds, a curve counts as flat.",
             "Area: the mean over the epochs, in percent.",
             f"Level: {percent(level)} %, that is {100 * learning.SHARE:g} % of the best of "
-            f"{results.label(results.reference)}, in the mean over its seeds; epochs to it are read from straight lines "
-            "between epochs.",
+            f"{results.label(results.reference)}, in the mean over its seeds; epochs to it are read from straight "
+            "lines between epochs.",
             "Brackets: Student's interval over seeds; differences are paired by seed. They are not adjusted for their "
             "number.",
         ],
