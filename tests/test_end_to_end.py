@@ -42,7 +42,13 @@ def test_every_stage_runs_and_leaves_its_outputs(reproduced):
     folder, output = reproduced.folder, reproduced.folder.with_name("repro.log").read_text()
     each = {f"{stage}@scenes-{variant}-0" for stage in PER_RUN for variant in VARIANTS}
     assert ran(output) == {"params", "fingerprint@scenes", "prepare@scenes", "ablate@scenes", "report", *each}
-    for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
+    for name in (
+        "index.html",
+        "tables/scenes.md",
+        "tables/scenes.csv",
+        "tables/scenes/main.tex",
+        "tables/wide-mIoU.tex",
+    ):
         assert (folder / "reports" / name).stat().st_size > 0
     assert not list((folder / "checkpoints").glob("*/*"))
     page = (folder / "reports" / "index.html").read_text()

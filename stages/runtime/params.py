@@ -27,7 +27,8 @@ READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment
 ALWAYS_SHOWN = ("vlba", "contrastive", "contrastive_weight", "temperature")  # of a variant, in its card and the report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
-Label = Annotated[str, Field(pattern=r"^\S(.*\S)?$")]
+LABEL = r"^\S(.*\S)?$"
+Label = Annotated[str, Field(pattern=LABEL)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -609,6 +610,8 @@ def _describe(item: dict) -> str:
             return f"{key}.kind: missing"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{key}: expected a section with keys, {found}"
+        case "string_pattern_mismatch" if context["pattern"] == LABEL:
+            return f"{key}: expected text that neither begins nor ends with a space, {found}"
         case "string_pattern_mismatch":
             return f"{key}: expected a name of letters, digits, _, + and -, {found}"
         case "value_error":

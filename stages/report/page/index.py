@@ -1,6 +1,7 @@
 """The report as one HTML page that needs no network: tables, figures and images lie in it."""
 
 import base64
+import json
 from pathlib import Path
 
 from markupsafe import Markup
@@ -132,9 +133,10 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
     }
 
 
-def _copies(table: Table, of: str) -> dict[str, str]:
-    """Name of a format -> the table in it, as its file has it."""
-    return {formats.TITLES[end]: text for end, text in formats.of(table, formats.label(table, of)).items()}
+def _copies(table: Table, of: str) -> Markup:
+    """JSON for a script element: name of a format -> the table in it, as its file has it."""
+    texts = {formats.TITLES[end]: text for end, text in formats.of(table, formats.label(table, of)).items()}
+    return Markup(json.dumps(texts, ensure_ascii=False).replace("<!", r"<\u0021").replace("</", r"<\/"))
 
 
 def _figures(results: DatasetResults, shown: list[Figure]) -> list[dict]:

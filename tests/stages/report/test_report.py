@@ -27,8 +27,12 @@ from tests.stages.report import report_inputs
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
+TABLES = ("main", "ablation-val", "ablation-testA", "contrasts", "differences", "full", "slices", "learning", "costs")
+COMMON = ("wide-mIoU", "wide-oIoU", "pooled")
+FORMATS = (".tex", "-column.tex", ".md", ".csv", ".html")
 FIGURES = [
     "differences",
+    "profile",
     "slice-differences",
     "slices",
     "alignment",
@@ -203,15 +207,17 @@ class Page(HTMLParser):
 
 
 def test_the_files_of_the_report(written):
-    assert set(written) == {"index.html", "provenance.json"} | {
+    common = {f"tables/{table}{end}" for table in COMMON for end in FORMATS}
+    assert set(written) == {"index.html", "provenance.json"} | common | {
         name.format(dataset)
         for dataset in ("scenes", "refcoco+")
         for name in (
             "tables/{}.md",
             "tables/{}.csv",
-            "tables/{}.tex",
+            *(f"tables/{{}}/{table}{end}" for table in TABLES for end in FORMATS),
             *(f"figures/{{}}-{figure}.{kind}" for figure in FIGURES for kind in ("svg", "pdf")),
             "figures/{}-gallery.png",
+            "data/{}/averages.csv",
             "data/{}/comparison.csv",
             "data/{}/contrasts.csv",
             "data/{}/slices.csv",
@@ -368,7 +374,7 @@ def test_a_factorial_is_drawn_tabulated_and_kept(swept):
         assert f">{text}</text>" in svg
     section = page[page.index('<h3 id="scenes-factorial">') : page.index('<h3 id="scenes-sweeps">')]
     assert '<a href="#scenes-factorial">' in page and "bidirectional VLBA and instance contrast: " in section
-    for text in ("tables/scenes.md", "tables/scenes.tex"):
+    for text in ("tables/scenes.md", "tables/scenes/factorial.tex"):
         assert "Effects of VLBA and contrast in a factorial on scenes." in swept[text].decode()
     assert "data/scenes/factorial.csv" in swept
 
@@ -557,7 +563,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
-    markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
+    markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes/main.tex"].decode()
     assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n")
     assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
