@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stages.data import prepared
 from stages.report import assemble, dataset_results, writing
 from stages.report.__main__ import main as report
 from stages.report.figures import gallery
-from stages.report.tables import latex
+from stages.report.tables import formats, latex
 from stages.runtime import experiments, layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
@@ -241,6 +242,28 @@ def test_the_page_needs_no_network(written):
     assert len(parsed.ids) == len(set(parsed.ids))
     assert not {"link", "iframe"} & set(parsed.tags) and parsed.tags.count("script") == 1
     assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_a_click_copies_a_table_as_its_file_has_it(written, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium")
+    (tmp_path / "index.html").write_bytes(written["index.html"])
+    with (
+        playwright.sync_playwright() as player,
+        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
+    ):
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        context.set_offline(True)
+        tab = context.new_page()
+        tab.goto((tmp_path / "index.html").as_uri())
+        buttons = tab.locator("section:has(> h2#tables) .copy").first
+        for end, title in formats.TITLES.items():
+            buttons.get_by_role("button", name=title, exact=True).click()
+            assert buttons.get_by_role("status").inner_text() == f"{title} copied"
+            text = tab.evaluate("navigator.clipboard.readText()")
+            assert text.splitlines() == written[f"tables/wide-mIoU{end}"].decode().splitlines()
+        types = tab.evaluate("navigator.clipboard.read().then(items => items[0].types)")
+        assert types == ["text/plain", "text/html"]  # HTML pastes as a table too
 
 
 def test_expressions_are_escaped(written):
