@@ -45,6 +45,24 @@ OPEN_GALLERIES = 3  # the others are folded
 OPEN_WORDS = 1  # expressions whose attention is not folded
 
 
+class Copies:
+    """Collects the tables of the page in every format, for the script that copies them."""
+
+    def __init__(self):
+        self._texts: list[dict[str, str]] = []
+
+    def add(self, table: Table, of: str) -> int:
+        """Takes a table, which is about the dataset `of`, as its files have it; its place among all."""
+        texts = formats.of(table, formats.label(table, of))
+        self._texts.append({formats.TITLES[end]: text for end, text in texts.items()})
+        return len(self._texts) - 1
+
+    @property
+    def json(self) -> Markup:
+        """All of them, for a script element, which nothing in it ends."""
+        return Markup(json.dumps(self._texts, ensure_ascii=False).replace("<!", r"<\u0021").replace("</", r"<\/"))
+
+
 def render(
     params: Params,
     datasets: list[DatasetResults],
@@ -74,7 +92,7 @@ def render(
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
         regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
-        copies=_copies,
+        copies=Copies(),
         wide_tables=wide_tables.tables(datasets),
         pooled_table=pooled_tables.table(datasets),
         values=params.report.tables.values,
@@ -131,12 +149,6 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "fingerprint": plain(results.fingerprint),
         "checks": [check.replace("_", " ") for check in results.summary.get("checks", [])],
     }
-
-
-def _copies(table: Table, of: str) -> Markup:
-    """JSON for a script element: name of a format -> the table in it, as its file has it."""
-    texts = {formats.TITLES[end]: text for end, text in formats.of(table, formats.label(table, of)).items()}
-    return Markup(json.dumps(texts, ensure_ascii=False).replace("<!", r"<\u0021").replace("</", r"<\/"))
 
 
 def _figures(results: DatasetResults, shown: list[Figure]) -> list[dict]:
