@@ -27,7 +27,8 @@ from stages.report.tables.table import (
 PAGE = 345.0  # points: \linewidth of the class article at 10 points, the narrowest page of one column
 COLUMN = 229.0  # points: \columnwidth of the same with two columns
 SEPARATION = 3.0  # points on each side of a column
-SMALL, TINY = 4.3, 4.1  # points that a digit of \footnotesize and of \scriptsize takes, and a little more
+SMALL = 4.3  # points that a digit of \footnotesize takes, and a little more
+SIZES = {r"\scriptsize": 4.1, r"\tiny": 3.6}  # of notes -> the same of these
 WRAPPED = 60.0  # points that a first column has at least
 BOLD = 1.16  # how much wider bold text is
 HEIGHT = 500.0  # points: \textheight of the same, less the space around a table and its rules
@@ -76,8 +77,8 @@ def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -
     r"""An environment for each block, for \input, which needs the package booktabs and nothing else.
 
     Notes of cells, such as intervals, stand beside their number, or below it where the block would be wider than
-    `width`. A block that is wider all the same has its columns in several environments, and one that is higher than
-    `HEIGHT` its groups. Labels after the first end in a number.
+    `width`, and there they are smaller where that is still too wide. A block that is wider all the same has its columns
+    in several environments, and one that is higher than `HEIGHT` its groups. Labels after the first end in a number.
 
     Args:
         width: points, `PAGE` or `COLUMN`. A table as wide as the page is a `table*`, which spans both columns of a
@@ -127,6 +128,8 @@ def _narrowed(block: Block, width: float) -> list[Block]:
 
     Columns below one title stay together where there is room.
     """
+    if any(_fits(block, width, size) for size in SIZES):
+        return [block]
     parts, columns = [], [0]
     for together in _units(block, width):
         if len(columns) > 1 and not _fits(_chosen(block, [*columns, *together]), width):
@@ -155,10 +158,10 @@ def _chosen(block: Block, columns: list[int]) -> Block:
     return Block(spans if any(title for title, _ in spans) else [], [block.headings[c] for c in columns], groups)
 
 
-def _fits(block: Block, width: float) -> bool:
-    noted = _noted(block)
+def _fits(block: Block, width: float, size: str = r"\scriptsize") -> bool:
+    """Whether it is no wider than that with notes of a size below their numbers."""
     first = min(_first_width(block), WRAPPED + 2 * SEPARATION)
-    return first + _width(block, noted, beside=False) <= width
+    return first + _width(block, size, beside=False) <= width
 
 
 def _pages(block: Block, width: float, room: float) -> list[Block]:
@@ -178,7 +181,10 @@ def _pages(block: Block, width: float, room: float) -> list[Block]:
 def _height_around(table: Table, width: float) -> float:
     """Points that caption and footer take."""
     caption = math.ceil(RAGGED * _points(table.caption, LARGE) / width)
-    footer = sum(math.ceil(RAGGED * _points(line, TINY) / width) for line in [*table.notes, " ".join(table.footer)])
+    footer = sum(
+        math.ceil(RAGGED * _points(line, SIZES[r"\scriptsize"]) / width)
+        for line in [*table.notes, " ".join(table.footer)]
+    )
     return LINES["caption"] * caption + LINES["footer"] * footer
 
 
@@ -190,19 +196,22 @@ class _Layout:
         beside: notes stand beside their numbers, in a column of their own, or below them.
         pairs: which columns are two.
         first: the first column's kind.
+        size: of notes.
     """
 
     beside: bool
     pairs: list[bool]
     first: str
+    size: str
 
 
 def _layout(block: Block, width: float) -> _Layout:
     noted, first = _noted(block), _first_width(block)
-    beside = first + _width(block, noted, beside=True) <= width
-    room = width - _width(block, noted, beside)
+    size = next((size for size in SIZES if _fits(block, width, size)), r"\scriptsize")
+    beside = first + _width(block, r"\scriptsize", beside=True) <= width
+    room = width - _width(block, size, beside)
     kind = "l" if first <= room else rf"p{{{max(room - 2 * SEPARATION, WRAPPED):.0f}pt}}"
-    return _Layout(beside, [beside and note for note in noted], kind)
+    return _Layout(beside, [beside and note for note in noted], kind, size)
 
 
 def _noted(block: Block) -> list[bool]:
@@ -242,7 +251,7 @@ def _latex_block(block: Block, line_width: float) -> list[str]:
             kind = "l" if fits else rf"p{{{line_width - 2 * SEPARATION:.0f}pt}}"
             lines.append(rf"    \multicolumn{{{width}}}{{{kind}}}{{\emph{{{escape(group.title)}}}}} \\")
         for row in group.rows:
-            lines.extend(_rows_beside(row, pairs) if beside else _rows_below(row))
+            lines.extend(_rows_beside(row, pairs) if beside else _rows_below(row, layout.size))
     return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
@@ -251,15 +260,15 @@ def _rows_beside(row: list[Cell], pairs: list[bool]) -> list[str]:
     for cell, pair in zip(row, pairs, strict=True):
         cells.append(_text(cell))
         if pair:
-            cells.append(_note(cell))
+            cells.append(_note(cell, r"\scriptsize"))
     return [_row(cells)]
 
 
-def _rows_below(row: list[Cell]) -> list[str]:
+def _rows_below(row: list[Cell], size: str) -> list[str]:
     lines = [_row([_text(cell) for cell in row])]
     if any(cell.note for cell in row):
         lines[0] = lines[0].removesuffix(r" \\") + r" \\[-1pt]"
-        lines.append(_row([_note(cell) for cell in row]) + "[3pt]")
+        lines.append(_row([_note(cell, size) for cell in row]) + "[3pt]")
     return lines
 
 
@@ -272,22 +281,22 @@ def _text(cell: Cell) -> str:
     return rf"\underline{{{text}}}" if cell.underlined else text
 
 
-def _note(cell: Cell) -> str:
-    return rf"{{\scriptsize {escape(cell.note)}}}" if cell.note else ""
+def _note(cell: Cell, size: str) -> str:
+    return rf"{{{size} {escape(cell.note)}}}" if cell.note else ""
 
 
 def _row(cells: Sequence[str]) -> str:
     return "    " + " & ".join(cells) + r" \\"
 
 
-def _width(block: Block, noted: list[bool], beside: bool) -> float:
-    """Points that all columns but the first take, with notes beside their numbers or below them."""
-    rows = [row for group in block.groups for row in group.rows]
+def _width(block: Block, size: str, beside: bool) -> float:
+    """Points that all columns but the first take, with notes of a size beside their numbers or below them."""
+    noted, rows = _noted(block), [row for group in block.groups for row in group.rows]
     total = 0.0
     for column in range(1, len(block.headings)):
         cells = [row[column] for row in rows]
         text = max((_points(cell.text, SMALL) * (BOLD if cell.bold else 1) for cell in cells), default=0)
-        note = max((_points(cell.note, TINY) for cell in cells), default=0)
+        note = max((_points(cell.note, SIZES[size]) for cell in cells), default=0)
         if noted[column]:
             text = text + note + 2 if beside else max(text, note)
         total += max(text, _points(block.headings[column], SMALL)) + 2 * SEPARATION
