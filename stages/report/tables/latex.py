@@ -195,13 +195,13 @@ class _Layout:
     Attributes:
         beside: notes stand beside their numbers, in a column of their own, or below them.
         pairs: which columns are two.
-        first: the first column's kind.
+        first: points that the first column has for its text, where that is too long for a line; else None.
         size: of notes.
     """
 
     beside: bool
     pairs: list[bool]
-    first: str
+    first: int | None
     size: str
 
 
@@ -210,8 +210,8 @@ def _layout(block: Block, width: float) -> _Layout:
     size = next((size for size in SIZES if _fits(block, width, size)), r"\scriptsize")
     beside = first + _width(block, r"\scriptsize", beside=True) <= width
     room = width - _width(block, size, beside)
-    kind = "l" if first <= room else rf"p{{{max(room - 2 * SEPARATION, WRAPPED):.0f}pt}}"
-    return _Layout(beside, [beside and note for note in noted], kind, size)
+    wrapped = None if first <= room else int(max(room - 2 * SEPARATION, WRAPPED))
+    return _Layout(beside, [beside and note for note in noted], wrapped, size)
 
 
 def _noted(block: Block) -> list[bool]:
@@ -228,10 +228,10 @@ def _first_width(block: Block) -> float:
 
 def _latex_block(block: Block, line_width: float) -> list[str]:
     layout = _layout(block, line_width)
-    columns, pairs, beside, first = len(block.headings), layout.pairs, layout.beside, layout.first
+    columns, pairs = len(block.headings), layout.pairs
     rows = [row for group in block.groups for row in group.rows]
     words = [all(row[column].value is None for row in rows) for column in range(columns)]
-    kinds = first + "".join(
+    kinds = (f"p{{{layout.first}pt}}" if layout.first else "l") + "".join(
         r"r@{\,}l" if pair else "c" if word else "r" for pair, word in zip(pairs[1:], words[1:], strict=True)
     )
     lines = [rf"  \begin{{tabular}}{{{kinds}}}", r"    \toprule"]
@@ -251,7 +251,7 @@ def _latex_block(block: Block, line_width: float) -> list[str]:
             kind = "l" if fits else rf"p{{{line_width - 2 * SEPARATION:.0f}pt}}"
             lines.append(rf"    \multicolumn{{{width}}}{{{kind}}}{{\emph{{{escape(group.title)}}}}} \\")
         for row in group.rows:
-            lines.extend(_rows_beside(row, pairs) if beside else _rows_below(row, layout.size))
+            lines.extend(_rows_beside(row, pairs) if layout.beside else _rows_below(row, layout))
     return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
@@ -264,12 +264,13 @@ def _rows_beside(row: list[Cell], pairs: list[bool]) -> list[str]:
     return [_row(cells)]
 
 
-def _rows_below(row: list[Cell], size: str) -> list[str]:
-    lines = [_row([_text(cell) for cell in row])]
-    if any(cell.note for cell in row):
-        lines[0] = lines[0].removesuffix(r" \\") + r" \\[-1pt]"
-        lines.append(_row([_note(cell, size) for cell in row]) + "[3pt]")
-    return lines
+def _rows_below(row: list[Cell], layout: _Layout) -> list[str]:
+    texts = [_text(cell) for cell in row]
+    if not any(cell.note for cell in row):
+        return [_row(texts)]
+    if layout.first and layout.first < _points(row[0].text, SMALL) <= 1.7 * layout.first:  # two lines, as numbers have
+        texts[0] = rf"\smash{{\parbox[t]{{{layout.first}pt}}{{\raggedright {texts[0]}}}}}"
+    return [f"{_row(texts)}[-1pt]", f"{_row([_note(cell, layout.size) for cell in row])}[3pt]"]
 
 
 def _text(cell: Cell) -> str:

@@ -215,7 +215,7 @@ def test_profiles_are_lines_with_a_band_for_some():
     panel.draw(axes)
     assert [line.get_ydata()[1] for line in axes.lines] == pytest.approx([60, 70, 80])
     bands = [band.get_paths()[0].get_extents() for band in axes.collections]
-    assert [(band.y0, band.y1) for band in bands] == pytest.approx([(10, 100)] * 2)
+    assert [end for band in bands for end in (band.y0, band.y1)] == pytest.approx([10, 100] * 2)
     assert panel.alt.endswith("at 0.5: baseline 60.0; vlba 70.0; alignformer 80.0")
 
 
