@@ -54,7 +54,8 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     over = [AVERAGE] if means is not None else []
     if over:
         theirs = [[*row, Cell("")] for row in theirs]
-    spans = [(title, sum(column.title == title for column in columns)) for title in titles]
+    heads = itertools.groupby(columns, key=lambda column: (column.results.name, column.title))
+    spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
     groups = [Group("published", theirs), Group(f"this project, recipe {first.recipe}", ours)]
     warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
     about = [sentence for results in datasets for sentence in limits(results, results.splits)]
