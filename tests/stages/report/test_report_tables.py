@@ -451,6 +451,7 @@ def compiled(folder, tex: str, columns: str = "onecolumn") -> None:
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex on this machine")
     head = f"\\documentclass[{columns}]{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n"
+    tex = re.sub(r"(\\end\{table\*?\})", r"\1\\clearpage", tex)  # LaTeX holds few tables that have no place yet
     (folder / "tables.tex").write_text(f"{head}{tex}\\end{{document}}\n")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
