@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from stages.scoring.metrics import METRICS
-from stages.statistics import evidence
+from stages.statistics import comparison, evidence
 from stages.statistics.bootstrap import LEVEL, NOTHING, Estimates, holm
 from stages.statistics.comparison import LARGEST_P, Splits
 from stages.statistics.scored import Scored
@@ -63,21 +63,23 @@ def over_splits(found: Sequence[Estimates]) -> Estimates:
     )
 
 
-def compare(scored: Scored, found: Splits, reference: str, contrasts: pd.DataFrame) -> pd.DataFrame:
+def compare(scored: Scored, found: Splits, reference: str, highlight: str, contrasts: pd.DataFrame) -> pd.DataFrame:
     """Averages over splits of every metric: of each variant, and of each pair that the report compares.
 
     Args:
         found: `comparison.estimates` of the same scores.
-        reference: the variant that the others are compared with.
-        contrasts: the pairs, in the columns variant and against, beside those with the reference.
+        reference, highlight: the variant that the others are compared with, and that of the headline.
+        contrasts: as `comparison.compare` has them: the pairs beside those with the reference.
 
     Returns:
         `COLUMNS`. over: `ALL` splits or the `UNSEEN` ones, which are named in splits, separated by spaces. against is
-        empty for a variant's own mean, else value is the difference. std is over seeds, missing for one. The p-values
-        of a metric are adjusted together, each pair once. A variant without scores has no numbers.
+        empty for a variant's own mean, else value is the difference; headline says whether the pair is one of its
+        family, see `comparison.compare`: p-values are adjusted as there. std is over seeds, missing for one. A variant
+        without scores has no numbers.
     """
     pairs = [(name, reference) for name in scored.variants if name != reference]
     pairs += list(contrasts[["variant", "against"]].drop_duplicates().itertuples(index=False, name=None))
+    family = set(map(frozenset, comparison.headline_pairs(contrasts, highlight, reference)))
     rows = [
         {
             "dataset": scored.dataset,
@@ -85,6 +87,7 @@ def compare(scored: Scored, found: Splits, reference: str, contrasts: pd.DataFra
             "metric": metric,
             "over": over,
             "splits": " ".join(splits),
+            "headline": frozenset((row["variant"], row["against"])) in family,
             **row,
         }
         for over, splits in ((ALL, scored.splits), (UNSEEN, evidence.unseen(scored.splits)))
@@ -143,6 +146,7 @@ def _over_datasets(rows: list[pd.Series], weights: np.ndarray) -> dict:
     against = bool(rows[0].name[-1])
     lowest = -1 if against else 0
     return {
+        "headline": rows[0]["headline"],
         "seeds": table["seeds"].min(),
         "value": value,
         "low": max(value - half, lowest),
@@ -157,10 +161,10 @@ def _over_datasets(rows: list[pd.Series], weights: np.ndarray) -> dict:
 
 
 def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """With the p-values adjusted within each metric and choice of splits, each pair of variants counted once."""
+    """With the p-values adjusted in each family of a metric and choice of splits, each pair of variants counted once."""
     table["p_holm"] = math.nan
     pairs = table[["variant", "against"]].apply(frozenset, axis="columns")
-    for _, rows in table[table["p"].notna()].groupby(["metric", "over"]):
+    for _, rows in table[table["p"].notna()].groupby(["metric", "over", "headline"]):
         first = rows[~pairs[rows.index].duplicated()]
         adjusted = dict(zip(pairs[first.index], holm(first["p"].to_numpy()), strict=True))
         table.loc[rows.index, "p_holm"] = pairs[rows.index].map(adjusted)

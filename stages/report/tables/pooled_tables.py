@@ -36,7 +36,7 @@ def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
         key="pooled",
         caption=f"Differences in {first.metric} pooled over {listing([results.name for results in datasets])}, in "
         "points, with 95 % intervals over images and seeds. Bold: supported, that is p < "
-        f"{LARGEST_P} after Holm's adjustment for all pairs of this table.",
+        f"{LARGEST_P} after Holm's adjustment, for the pairs of the headline and for all others by themselves.",
         blocks=[
             Block(
                 [("", 1), *((results.name, 1) for results in datasets), ("pooled", 2)],

@@ -193,6 +193,7 @@ def files(
             "metric": metric,
             "over": over,
             "splits": " ".join(of),
+            "headline": False,
             **dict(zip(("variant", "against"), names, strict=True)),
             "seeds": 0 if gone & {*names} else len(experiment.seeds),
             **dict.fromkeys(("value", "low", "high", "std"), math.nan),

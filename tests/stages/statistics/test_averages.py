@@ -68,6 +68,7 @@ def table(name: str, values: dict[str, np.ndarray], images_error: float = 0.0) -
             "splits": "val",
             "variant": variant,
             "against": "a",
+            "headline": False,
             "seeds": len(of),
             "value": of.mean(),
             "std": math.nan,
