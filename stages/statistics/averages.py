@@ -26,7 +26,7 @@ from stages.statistics.comparison import LARGEST_P, Splits
 from stages.statistics.scored import Scored
 
 COLUMNS = [
-    *("dataset", "protocol", "metric", "over", "splits", "variant", "against", "seeds"),
+    *("dataset", "protocol", "metric", "over", "splits", "variant", "against", "headline", "seeds"),
     *(
         "value",
         "low",
@@ -161,7 +161,7 @@ def _over_datasets(rows: list[pd.Series], weights: np.ndarray) -> dict:
 
 
 def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """With the p-values adjusted in each family of a metric and choice of splits, each pair of variants counted once."""
+    """With the p-values adjusted in each family of a metric and choice of splits, each pair counted once."""
     table["p_holm"] = math.nan
     pairs = table[["variant", "against"]].apply(frozenset, axis="columns")
     for _, rows in table[table["p"].notna()].groupby(["metric", "over", "headline"]):
