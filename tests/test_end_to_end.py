@@ -21,6 +21,7 @@ pytestmark = pytest.mark.programs
 
 OTHER_VALUES = {
     "experiment.highlight": "baseline",
+    "report.tables.marks": "best",
     "experiment.reference": "alignformer",
     "experiment.seeds": [0, 1],
     "datasets.scenes.seed": 1,
@@ -42,7 +43,13 @@ def test_every_stage_runs_and_leaves_its_outputs(reproduced):
     folder, output = reproduced.folder, reproduced.folder.with_name("repro.log").read_text()
     each = {f"{stage}@scenes-{variant}-0" for stage in PER_RUN for variant in VARIANTS}
     assert ran(output) == {"params", "fingerprint@scenes", "prepare@scenes", "ablate@scenes", "report", *each}
-    for name in ("index.html", "tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"):
+    for name in (
+        "index.html",
+        "tables/scenes.md",
+        "tables/scenes.csv",
+        "tables/scenes/main.tex",
+        "tables/wide-mIoU.tex",
+    ):
         assert (folder / "reports" / name).stat().st_size > 0
     assert not list((folder / "checkpoints").glob("*/*"))
     page = (folder / "reports" / "index.html").read_text()

@@ -1,4 +1,4 @@
-"""Scores of the listed runs -> four tables that compare the variants."""
+"""Scores of the listed runs -> six tables that compare the variants."""
 
 import pandas as pd
 
@@ -7,12 +7,12 @@ from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics import comparison, factorial, planning, scored, slices
+from stages.statistics import averages, comparison, factorial, planning, profiles, scored, slices
 from stages.statistics.scored import ComparisonError
 
 
 def ablate(dataset: str, settings: Params) -> None:
-    """Read the scores of every listed run, check that they are paired, compare the variants, write four tables.
+    """Read the scores of every listed run, check that they are paired, compare the variants, write six tables.
 
     Raises:
         ComparisonError: scores are missing, or cannot be compared.
@@ -31,6 +31,11 @@ def ablate(dataset: str, settings: Params) -> None:
         (layout.contrasts(dataset), contrasts),
         (layout.factorial(dataset), factorial.compare(runs, found, settings.variants, smallest)),
         (layout.slices(dataset), comparison.by_slice(runs, labels, experiment.reference)),
+        (
+            layout.averages(dataset),
+            averages.compare(runs, found, experiment.reference, experiment.highlight, contrasts),
+        ),
+        (layout.profiles(dataset), profiles.profiles(runs)),
     ):
         with atomic_write(path) as partial:
             table.to_csv(partial, index=False, lineterminator="\n")

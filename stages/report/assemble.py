@@ -1,6 +1,7 @@
 """Every file of the report, in memory: all of them from the results of all stages, tables from the kept data alone."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.report import dataset_numbers, dataset_results, provenance
@@ -10,18 +11,21 @@ from stages.report.figures import gallery, gallery_png, rendering
 from stages.report.page import headline, index, sections
 from stages.report.page.sections import DatasetSection
 from stages.report.tables import (
+    ablation_tables,
     captions,
     comparison_csv,
     comparison_tables,
     contrast_tables,
     cost_tables,
     factorial_tables,
-    latex,
+    formats,
     learning_tables,
     markdown,
     plan_tables,
+    pooled_tables,
     published,
     slice_tables,
+    wide_tables,
 )
 from stages.report.tables.table import Table
 from stages.runtime import layout
@@ -48,7 +52,7 @@ def of_results(params: Params) -> Files:
     }
     for results in datasets:
         files |= _data(results) | _tables(results) | _figures(results, shown[results.name])
-    return files
+    return files | _common_tables(datasets)
 
 
 def of_kept_data(params: Params) -> Files:
@@ -57,16 +61,27 @@ def of_kept_data(params: Params) -> Files:
     Raises:
         ReportError: a file is missing there, or of another experiment.
     """
-    files = {}
-    for name in params.experiment.datasets:
-        files |= _tables(dataset_numbers.from_files(name, params, dataset_numbers.kept_files(name, params)))
+    datasets = [
+        dataset_numbers.from_files(name, params, dataset_numbers.kept_files(name, params))
+        for name in params.experiment.datasets
+    ]
+    files = _common_tables(datasets)
+    for results in datasets:
+        files |= _tables(results)
     return files
+
+
+def common_tables(datasets: Sequence[DatasetNumbers]) -> list[Table]:
+    """Every table about all datasets together, in reading order."""
+    pooled = pooled_tables.table(datasets)
+    return [*wide_tables.tables(datasets), *([pooled] if pooled else [])]
 
 
 def all_tables(results: DatasetNumbers) -> list[Table]:
     """Every table about a dataset, in reading order."""
     found = [
         comparison_tables.main_table(results),
+        *ablation_tables.tables(results),
         contrast_tables.table(results),
         factorial_tables.table(results),
         comparison_tables.difference_table(results),
@@ -89,11 +104,23 @@ def _tables(results: DatasetNumbers) -> Files:
     name, every = results.name, all_tables(results)
     words = " ".join(filter(None, (say(results) for say in (headline.headline, headline.details, headline.effects))))
     parts = [*_warnings(results), f"{words}\n", *map(markdown.to_markdown, every), f"{published.statement(results)}\n"]
-    as_latex = "\n".join(latex.to_latex(table, f"tab:{name}-{table.key}") for table in every)
+    folder = Path("tables")
     return {
-        Path("tables") / f"{name}.md": "\n".join(parts).encode(),
-        Path("tables") / f"{name}.csv": comparison_csv.to_csv(results).encode(),
-        Path("tables") / f"{name}.tex": as_latex.encode(),
+        folder / f"{name}.md": "\n".join([*parts, f"{formats.MADE_BY}\n"]).encode(),
+        folder / f"{name}.csv": comparison_csv.to_csv(results).encode(),
+    } | {path: content for table in every for path, content in _formats(table, folder / name, name).items()}
+
+
+def _common_tables(datasets: Sequence[DatasetNumbers]) -> Files:
+    folder = Path("tables")
+    return {
+        path: content for table in common_tables(datasets) for path, content in _formats(table, folder, "all").items()
+    }
+
+
+def _formats(table: Table, folder: Path, of: str) -> Files:
+    return {
+        folder / f"{table.key}{end}": text.encode() for end, text in formats.of(table, formats.label(table, of)).items()
     }
 
 

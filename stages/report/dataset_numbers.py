@@ -16,14 +16,14 @@ import pandas as pd
 from stages.data.lost import CUT, VANISHED, sentences
 from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
-from stages.runtime.params import Params
+from stages.runtime.params import Params, Report, Variant
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
-from stages.statistics import evidence, factorial
+from stages.statistics import averages, evidence, factorial
 from stages.statistics.factorial import Factorial
 
 COMPARISON, CONTRASTS, SLICES, FACTORIAL = "comparison.csv", "contrasts.csv", "slices.csv", "factorial.csv"
-DIAGNOSIS, SUMMARY, LEARNING = "diagnosis.csv", "dataset.json", "learning.csv"
+AVERAGES, DIAGNOSIS, SUMMARY, LEARNING = "averages.csv", "diagnosis.csv", "dataset.json", "learning.csv"
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -40,6 +40,7 @@ COLUMNS = {
         *(*ERROR, "p", "p_holm", "no_verdict", "supported", "verdict"),
     },
     FACTORIAL: {*factorial.COLUMNS},
+    AVERAGES: {*averages.COLUMNS},
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
         *("high", *DIFFERENCE),
@@ -81,11 +82,14 @@ class DatasetNumbers:
         factorial: the complete factorial of VLBA and contrast among the listed variants; None where there is none.
         effects: results/factorial, one row for each of its effects, split and metric; None where there is none.
         slices: results/slices, one row for each split, slice and variant.
+        averages: results/averages, one row for each metric, choice of splits, variant and pair of variants.
         diagnosis: one row for each run that was diagnosed: variant, seed, parameters, flops, and every other single
             number of its summary.
         learning: one row for each run with a history and epoch: variant, seed, epoch, metric (which selects the
             epoch), val (its value there, a fraction).
         measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
+        made_of: what each listed variant is made of.
+        written: labels of variants, and how tables give their numbers.
     """
 
     name: str
@@ -103,9 +107,12 @@ class DatasetNumbers:
     factorial: Factorial | None
     effects: pd.DataFrame | None
     slices: pd.DataFrame
+    averages: pd.DataFrame
     diagnosis: pd.DataFrame
     learning: pd.DataFrame
     measured: pd.DataFrame
+    made_of: dict[str, Variant]
+    written: Report
 
     @property
     def metric(self) -> str:
@@ -205,6 +212,10 @@ class DatasetNumbers:
         """The variant that the report is about: the named highlight, or the reference where that has no scores."""
         return self.named_highlight if self.named_highlight in self.scored else self.reference
 
+    def label(self, variant: str) -> str:
+        """The name of a variant in tables."""
+        return self.written.labels.get(variant, variant)
+
     def row(self, variant: str, split: str, metric: str) -> pd.Series:
         """The row of the comparison about a variant, split and metric."""
         return self.comparison.loc[(variant, split, metric)]
@@ -244,15 +255,23 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         factorial=_factorial(params),
         effects=tables.get(FACTORIAL),
         slices=tables[SLICES],
+        averages=tables[AVERAGES],
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         measured=_measured(params),
+        made_of={variant: params.variants[variant] for variant in experiment.variants},
+        written=params.report,
     )
 
 
 def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
     """The tables that `ablate` has written and the report keeps: name there -> dataset -> path."""
-    found = {COMPARISON: layout.comparison, CONTRASTS: layout.contrasts, SLICES: layout.slices}
+    found = {
+        COMPARISON: layout.comparison,
+        CONTRASTS: layout.contrasts,
+        SLICES: layout.slices,
+        AVERAGES: layout.averages,
+    }
     return found | ({FACTORIAL: layout.factorial} if _factorial(params) else {})
 
 
@@ -274,7 +293,7 @@ def read_bytes(path: Path, problem: str, stage: str) -> bytes:
 
 def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
-    texts = ("missing", "no_verdict", "verdict", *factorial.FIELDS)
+    texts = ("missing", "no_verdict", "verdict", "against", *factorial.FIELDS)
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
     command = experiments.dvc("repro", "report" if file in (DIAGNOSIS, LEARNING) else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)

@@ -45,6 +45,7 @@ class DatasetResults(DatasetNumbers):
             without a run.
         shown_seed: the first seed that the shown variants have in common.
         scores: variant -> scores of the shown seed, indexed by sent_id, for the variants whose predictions are shown.
+        profiles: results/profiles, one row for each split, variant and threshold.
     """
 
     files: dict[str, bytes]
@@ -52,6 +53,7 @@ class DatasetResults(DatasetNumbers):
     histories: dict[str, dict[int, pd.DataFrame]]
     shown_seed: int
     scores: dict[str, pd.DataFrame]
+    profiles: pd.DataFrame
 
 
 def read(name: str, params: Params) -> DatasetResults:
@@ -75,6 +77,7 @@ def read(name: str, params: Params) -> DatasetResults:
         histories=histories,
         shown_seed=shown_seed,
         scores={variant: _read_scores(Run(name, variant, shown_seed), dataset, protocol) for variant in shown},
+        profiles=_read_profiles(name, protocol),
     )
 
 
@@ -176,6 +179,13 @@ def _read_history(run: Run, protocol: Protocol) -> pd.DataFrame:
         history, history.columns.drop("protocol"), path, f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
     )
     return history
+
+
+def _read_profiles(name: str, protocol: Protocol) -> pd.DataFrame:
+    path, stage = layout.profiles(name), f"ablate@{name}"
+    table = pd.read_csv(io.BytesIO(read_bytes(path, f"{name} has no profiles", stage)))
+    check_protocol(table, protocol, path, f"Make it with: {experiments.dvc('repro', stage)}")
+    return table
 
 
 def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:

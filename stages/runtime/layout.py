@@ -123,3 +123,13 @@ def factorial(dataset: str) -> Path:
 def slices(dataset: str) -> Path:
     """Variants x splits x slices of the expressions."""
     return RESULTS / "slices" / f"{dataset}.csv"
+
+
+def averages(dataset: str) -> Path:
+    """Variants and pairs of variants x metrics, averaged over splits."""
+    return RESULTS / "averages" / f"{dataset}.csv"
+
+
+def profiles(dataset: str) -> Path:
+    """Variants x splits x thresholds of IoU: the share of expressions above."""
+    return RESULTS / "profiles" / f"{dataset}.csv"

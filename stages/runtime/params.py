@@ -27,6 +27,8 @@ READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment
 ALWAYS_SHOWN = ("vlba", "contrastive", "contrastive_weight", "temperature")  # of a variant, in its card and the report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
+LABEL = r"^\S(.*\S)?$"
+Label = Annotated[str, Field(pattern=LABEL)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -325,12 +327,36 @@ class Machine(Section):
     workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the stage's own process")]
 
 
+class TableStyle(Section):
+    """How tables that compare variants side by side give their numbers."""
+
+    values: Literal["interval", "std"] = Field(
+        default="interval", description="interval: mean [low, high]; std: mean ± standard deviation (number of seeds)"
+    )
+    marks: Literal["supported", "best"] = Field(
+        default="supported",
+        description="supported: bold where a variant is better than the reference and that is supported; best: the "
+        "highest number of a column bold, the second underlined",
+    )
+
+
+class Report(Section):
+    """How the report is written. No number depends on it."""
+
+    labels: dict[Name, Label] = Field(default={}, description="variant -> its name in tables; not given: its own")
+    latex_labels: dict[Name, Label] = Field(
+        default={}, description="variant -> its name in LaTeX tables, as LaTeX; not given: its label"
+    )
+    tables: TableStyle = TableStyle()
+
+
 class Params(Section):
     experiment: Experiment
     datasets: dict[Name, Source]
     recipes: dict[Name, Recipe]
     variants: dict[Name, Variant]  # pyright: ignore[reportInvalidTypeForm]  # a class created above
     evaluation: Evaluation
+    report: Report
     machine: Machine
 
     def with_recipe(self, recipe: str) -> Self:
@@ -349,6 +375,27 @@ class Params(Section):
             for key, (names, defined) in wanted.items()
             for name in names
             if name not in defined
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _labels_name_variants(self):
+        """Each label is of a variant that exists, and no two listed variants look alike in a table."""
+        wrong = [
+            f"report.{key}.{name}: unknown variant; {_allowed(name, self.variants)}"
+            for key in ("labels", "latex_labels")
+            for name in getattr(self.report, key)
+            if name not in self.variants
+        ]
+        shown: dict[str, list[str]] = {}
+        for name in self.experiment.variants:
+            shown.setdefault(self.report.labels.get(name, name), []).append(name)
+        wrong += [
+            f"report.labels: {_listed(names)}: all are called {label!r}: give each its own label"
+            for label, names in shown.items()
+            if len(names) > 1
         ]
         if wrong:
             raise ValueError("\n".join(wrong))
@@ -565,6 +612,8 @@ def _describe(item: dict) -> str:
             return f"{key}.kind: missing"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{key}: expected a section with keys, {found}"
+        case "string_pattern_mismatch" if context["pattern"] == LABEL:
+            return f"{key}: expected text that neither begins nor ends with a space, {found}"
         case "string_pattern_mismatch":
             return f"{key}: expected a name of letters, digits, _, + and -, {found}"
         case "value_error":

@@ -1,6 +1,7 @@
 """The report as one HTML page that needs no network: tables, figures and images lie in it."""
 
 import base64
+import json
 from pathlib import Path
 
 from markupsafe import Markup
@@ -18,16 +19,21 @@ from stages.report.page.sections import DatasetSection
 from stages.report.page.settings import plain
 from stages.report.provenance import COMMAND
 from stages.report.tables import (
+    ablation_tables,
     captions,
     comparison_tables,
     contrast_tables,
     cost_tables,
     factorial_tables,
+    formats,
     learning_tables,
     plan_tables,
+    pooled_tables,
     published,
     slice_tables,
+    wide_tables,
 )
+from stages.report.tables.table import Table
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
@@ -37,6 +43,24 @@ from stages.statistics.slices import FAMILIES
 
 OPEN_GALLERIES = 3  # the others are folded
 OPEN_WORDS = 1  # expressions whose attention is not folded
+
+
+class Copies:
+    """Collects the tables of the page in every format, for the script that copies them."""
+
+    def __init__(self):
+        self._texts: list[dict[str, str]] = []
+
+    def add(self, table: Table, of: str) -> int:
+        """Takes a table, which is about the dataset `of`, as its files have it; its place among all."""
+        texts = formats.of(table, formats.label(table, of))
+        self._texts.append({formats.TITLES[end]: text for end, text in texts.items()})
+        return len(self._texts) - 1
+
+    @property
+    def json(self) -> Markup:
+        """All of them, for a script element, which nothing in it ends."""
+        return Markup(json.dumps(self._texts, ensure_ascii=False).replace("<!", r"<\u0021").replace("</", r"<\/"))
 
 
 def render(
@@ -68,6 +92,11 @@ def render(
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
         regions=REGIONS,
         sections=[_section(results, shown[results.name]) for results in datasets],
+        copies=Copies(),
+        wide_tables=wide_tables.tables(datasets),
+        pooled_table=pooled_tables.table(datasets),
+        values=params.report.tables.values,
+        marks=params.report.tables.marks,
         provenance=provenance,
         name=None if links["experiment"] == DEFAULT else links["experiment"],
         others=links["reports"],
@@ -82,6 +111,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "warning": captions.data_warning(results),
         "warnings": results.warnings,
         "main_table": comparison_tables.main_table(results),
+        "ablation_tables": ablation_tables.tables(results),
         "contrast_table": contrast_tables.table(results),
         "difference_table": comparison_tables.difference_table(results),
         "slices_table": slice_tables.table(results),
@@ -92,6 +122,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "published_table": published.table(results),
         "published": published.statement(results),
         "differences": _figures(results, shown.differences),
+        "profile": _figure(results, shown.profile),
         "factorial": _figures(results, shown.factorial),
         "factorial_table": factorial_tables.table(results),
         "effects": headline.effects(results),

@@ -18,6 +18,7 @@ from stages.report.figures import (
     factorial_plots,
     gallery,
     learning_curves,
+    profile_plots,
     slice_plots,
     sweep_plots,
 )
@@ -40,6 +41,7 @@ class DatasetSection:
 
     Attributes:
         differences: the main figure.
+        profile: the share of expressions whose IoU is above a threshold.
         factorial: means of every VLBA with every contrast.
         sweeps: figure and table of each sweep.
         slices: where it helps.
@@ -53,6 +55,7 @@ class DatasetSection:
     """
 
     differences: list[Figure]
+    profile: Figure
     factorial: list[Figure]
     sweeps: list[tuple[Figure, Table]]
     slices: list[Figure]
@@ -71,7 +74,7 @@ class DatasetSection:
         """Every figure that becomes a file, in the order of the page."""
         swept = [figure for figure, _ in self.sweeps]
         diagnosed = [self.alignment, self.calibration, self.embeddings, *self.attention]
-        return [*self.differences, *self.factorial, *swept, *self.slices, *diagnosed, self.curves]
+        return [*self.differences, self.profile, *self.factorial, *swept, *self.slices, *diagnosed, self.curves]
 
 
 def gather(results: DatasetResults, params: Params) -> DatasetSection:
@@ -86,6 +89,13 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
     words = _words(results, found)
     return DatasetSection(
         differences=_differences(results, comparison, metric),
+        profile=profile_plots.figure(
+            results.profiles,
+            results.variants,
+            [name for name in dict.fromkeys([results.reference, results.highlight]) if name in results.scored],
+            results.over,
+            {split: captions.marked(results, split) for split in results.splits},
+        ),
         factorial=[factorial_plots.figure(results.factorial, comparison, metric, results.over)]
         if results.factorial
         else [],

@@ -68,6 +68,7 @@ def variant_row(name: str, params: Params) -> dict[str, str]:
     contrasts = variant.contrastive != "none"
     return {
         "name": name,
+        "label": params.report.labels.get(name, ""),
         "attention": ATTENTION.get(variant.vlba, variant.vlba),
         "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
         "weight": f"{variant.contrastive_weight:g}" if contrasts else REFERENCE_MARK,

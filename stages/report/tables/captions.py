@@ -3,14 +3,12 @@
 import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.provenance import COMMAND
 from stages.report.tables.table import MISSING, Cell, Notes, interval, number_cell, percent, probability, signed
 from stages.runtime import layout
 from stages.statistics.comparison import SUPPORTED
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES, is_val
 
 CAPTION_WARNINGS = 3
-MADE_BY = f"Made by: {COMMAND}."
 VLBA = "VLBA: vision-language bidirectional attention."
 
 
@@ -138,7 +136,8 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
         sentences.append(f"Brackets: 95 % interval over {results.over}; {drawn}, and {seeds}.")
     if differences and len(results.variants) > 1:
         sentences += [
-            f"Δ: difference to {results.reference} on the same expressions and seeds, taken before rounding.",
+            f"Δ: difference to {results.label(results.reference)} on the same expressions and seeds, taken before "
+            "rounding.",
             *verdicts(results, splits),
         ]
     return sentences
@@ -147,7 +146,8 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
 def name_cell(results: DatasetNumbers, variant: str, notes: Notes) -> Cell:
     """The variant, with a footnote where a seed of it is missing."""
     why = why_no_number(results, variant)
-    return Cell(variant + (notes.mark(why) if why else ""))
+    mark = notes.mark(why) if why else ""
+    return Cell(results.label(variant) + mark, latex=results.written.latex_labels.get(variant, ""))
 
 
 def mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
@@ -180,9 +180,11 @@ def why_no_number(results: DatasetNumbers, variant: str) -> str:
         return ""
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     if variant not in results.scored:
-        return f"{variant} has no scores: {named} failed or did not run."
+        return f"{results.label(variant)} has no scores: {named} failed or did not run."
     left = len(results.scored_seeds[variant])
-    return f"{variant} has scores of {left} of {len(results.seeds)} seeds: {named} failed or did not run."
+    return (
+        f"{results.label(variant)} has scores of {left} of {len(results.seeds)} seeds: {named} failed or did not run."
+    )
 
 
 def why_no_difference(results: DatasetNumbers, variant: str) -> str:
@@ -191,7 +193,7 @@ def why_no_difference(results: DatasetNumbers, variant: str) -> str:
         return why_no_number(results, variant)
     if results.reference not in results.scored:
         return f"No difference: {why_no_number(results, results.reference)}"
-    return f"No difference: {variant} and {results.reference} have no seed in common."
+    return f"No difference: {results.label(variant)} and {results.label(results.reference)} have no seed in common."
 
 
 def _warnings(results: DatasetNumbers) -> list[str]:

@@ -3,7 +3,6 @@
 from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
-    MADE_BY,
     caption,
     difference_cell,
     footer,
@@ -86,17 +85,16 @@ def difference_table(results: DatasetNumbers) -> Table | None:
     groups = [Group(split_title(results, split), [row(name, split) for name in others]) for split in results.splits]
     return Table(
         key="differences",
-        caption=caption(results, f"How sure the differences to {results.reference} are"),
+        caption=caption(results, f"How sure the differences to {results.label(results.reference)} are"),
         blocks=[Block([], ["variant", f"Δ {metric}", "p", "adj. p", *["verdict"] * words, "better (%)"], groups)],
         notes=notes.lines,
         footer=[
             *footer(results, results.splits, differences=True),
             "Adj. p: the p-value after Holm's adjustment.",
             *([verdict_words(results)] if words else []),
-            f"Better: probability that the variant's IoU on a random expression is above that of {results.reference} "
-            "under the same seed; ties count half, so 50 is no difference.",
+            f"Better: probability that the variant's IoU on a random expression is above that of "
+            f"{results.label(results.reference)} under the same seed; ties count half, so 50 is no difference.",
             *meanings(results, [metric]),
-            MADE_BY,
         ],
     )
 
@@ -151,7 +149,6 @@ def _table_of_metrics(
             *footer(results, splits, differences=True),
             *(["Std: the standard deviation over the seeds of a variant, in points."] if spread else []),
             *meanings(results, metrics_of_table),
-            MADE_BY,
         ],
     )
 
@@ -164,7 +161,7 @@ def _row_of_metrics(
         row = results.row(variant, split, metric)
         cells.append(mean_cell(row, notes, why_no_number(results, variant)))
         if spread:
-            one = f"{variant} has a single seed with scores."
+            one = f"{results.label(variant)} has a single seed with scores."
             cells.append(number_cell(row["std"], percent, notes, why_no_number(results, variant) or one))
         if len(results.variants) == 1:
             continue

@@ -4,7 +4,6 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
-    MADE_BY,
     VLBA,
     caption,
     difference_cell,
@@ -35,7 +34,7 @@ def table(results: DatasetNumbers) -> Table | None:
                     *(
                         cell
                         for metric in metrics
-                        for cell in _contrast_cells(contrast(results, pair, split, metric), notes, words)
+                        for cell in _contrast_cells(results, contrast(results, pair, split, metric), notes, words)
                     ),
                 ]
                 for pair in pairs.itertuples()
@@ -56,7 +55,6 @@ def table(results: DatasetNumbers) -> Table | None:
             *([verdict_words(results)] if words else []),
             f"{VLBA} Contrast: the contrastive loss.",
             *meanings(results, list(results.protocol.headline)),
-            MADE_BY,
         ],
     )
 
@@ -70,7 +68,7 @@ def part(results: DatasetNumbers, pair: object) -> str:
     """
     found = results.contrasts
     several = len(found.loc[found["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
-    return f"{pair.what}, {pair.variant} over {pair.against}" if several else pair.what
+    return _named(results, pair) if several else pair.what
 
 
 def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> pd.Series:
@@ -80,12 +78,16 @@ def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> 
     return found[same & (found["split"] == split) & (found["metric"] == metric)].iloc[0]
 
 
-def _contrast_cells(row: pd.Series, notes: Notes, words: bool) -> list[Cell]:
-    why = f"{row['variant']} and {row['against']} have no seed in common."
+def _contrast_cells(results: DatasetNumbers, row: pd.Series, notes: Notes, words: bool) -> list[Cell]:
+    why = f"{results.label(row['variant'])} and {results.label(row['against'])} have no seed in common."
     cells = [difference_cell(row, notes, why), p_cell(row, "p_holm", notes, why)]
     return [*cells, verdict_cell(row, notes, why)] if words else cells
 
 
 def _pairs(results: DatasetNumbers) -> str:
     pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
-    return "; ".join(f"{pair.what}, {pair.variant} over {pair.against}" for pair in pairs.itertuples())
+    return "; ".join(_named(results, pair) for pair in pairs.itertuples())
+
+
+def _named(results: DatasetNumbers, pair: object) -> str:
+    return f"{pair.what}, {results.label(pair.variant)} over {results.label(pair.against)}"

@@ -1,7 +1,7 @@
 """What variants cost: exact counts from their diagnoses, time and memory from the results of the benchmarks."""
 
 from stages.report.dataset_numbers import MEASURED, DatasetNumbers
-from stages.report.tables.captions import MADE_BY, name_cell, why_no_number
+from stages.report.tables.captions import name_cell, why_no_number
 from stages.report.tables.table import MISSING, Block, Cell, Group, Notes, Table
 
 
@@ -38,10 +38,9 @@ def exact_table(results: DatasetNumbers) -> Table | None:
         ],
         notes=notes.lines,
         footer=[
-            f"Exact counts, recipe {results.recipe}; ratio: to {results.reference}.",
+            f"Exact counts, recipe {results.recipe}; ratio: to {results.label(results.reference)}.",
             "FLOPs: floating-point operations of a forward pass of one image with one expression of the largest number "
             "of tokens; a multiply-add counts as 2.",
-            MADE_BY,
         ],
     )
 
@@ -57,7 +56,7 @@ def measured_table(results: DatasetNumbers) -> Table | None:
         about = dict(zip(ways, way, strict=True))
         compiled = "compiled" if about["compiled"] else "not compiled"
         title = f"{about['machine']}, {about['device']}, precision {about['precision']}, {compiled}, {about['date']}"
-        groups.append(Group(title, [_measured_row(row) for row in of_way.itertuples()]))
+        groups.append(Group(title, [_measured_row(results, row) for row in of_way.itertuples()]))
     versions, commands = (" or ".join(dict.fromkeys(table[column])) for column in ("versions", "command"))
     return Table(
         key="measured",
@@ -67,16 +66,16 @@ def measured_table(results: DatasetNumbers) -> Table | None:
             f"From {MEASURED}, not measured by this run: another machine gives other numbers. Medians of a training "
             "step and of inference, both of one batch; brackets: lowest and highest ratio over the rounds.",
             f"{versions}.",
-            f"Measured by: {commands}. {MADE_BY}",
+            f"Measured by: {commands}.",
         ],
     )
 
 
-def _measured_row(row: object) -> list[Cell]:
+def _measured_row(results: DatasetNumbers, row: object) -> list[Cell]:
     memory = "MiB" in row.measure
     text = f"{row.itself:,.0f}" if memory else f"{row.itself:.4g}"
     return [
-        Cell(f"{row.model}: {row.measure}"),
+        Cell(f"{results.label(row.model)}: {row.measure}"),
         Cell(text, value=row.itself),
         Cell(f"{row.ratio:.2f}", f"[{row.lowest:.2f}, {row.highest:.2f}]", value=row.ratio),
     ]

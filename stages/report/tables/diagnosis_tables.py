@@ -15,7 +15,7 @@ def of_alignment(results: DatasetNumbers, summary: pd.DataFrame) -> Table:
         parts = [rows[rows["measure"] == measure].set_index("variant") for measure in alignment.MEASURES]
         lines = [
             [
-                Cell(variant),
+                Cell(results.label(variant)),
                 *(cell for part in parts for cell in _ranked(part.reindex(results.variants).loc[variant])),
             ]
             for variant in results.variants
@@ -56,13 +56,13 @@ def of_calibration(results: DatasetNumbers, summaries: dict[str, list[dict]], sp
     for variant in results.variants:
         own = summaries.get(variant, [])
         if not own:
-            rows.append([Cell(variant), *[Cell(MISSING)] * 5])
+            rows.append([Cell(results.label(variant)), *[Cell(MISSING)] * 5])
             continue
         means = pd.DataFrame([summary["calibration"][split] for summary in own]).mean()
         cells = [Cell(f"{means['brier']:.4f}", value=means["brier"])]
         cells += [percent_cell(means[key]) for key in ("expected_error", "mIoU", "mIoU_best_threshold")]
         best = ", ".join(f"{summary['best_threshold']:g}" for summary in own)
-        rows.append([Cell(variant), *cells, Cell(best, value=own[0]["best_threshold"])])
+        rows.append([Cell(results.label(variant)), *cells, Cell(best, value=own[0]["best_threshold"])])
     return Table(
         key="calibration",
         caption=(

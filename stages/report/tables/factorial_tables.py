@@ -2,7 +2,6 @@
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
-    MADE_BY,
     VLBA,
     caption,
     difference_cell,
@@ -59,7 +58,6 @@ def table(results: DatasetNumbers) -> Table | None:
             "Adj. p: the p-value after Holm's adjustment.",
             f"{VLBA} Contrast: the contrastive loss.",
             *meanings(results, metrics),
-            MADE_BY,
         ],
     )
 

@@ -1,20 +1,39 @@
 """Tables written as LaTeX."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib
 from PIL import ImageFont
 
-from stages.report.tables.table import MINUS, MISSING, REFERENCE_MARK, SUPERSCRIPTS, Block, Cell, Table
+from stages.report.tables.table import (
+    ARROW,
+    CHECK,
+    MARKS,
+    MINUS,
+    MISSING,
+    REFERENCE_MARK,
+    SUPERSCRIPTS,
+    Block,
+    Cell,
+    Group,
+    Table,
+)
 
-LINE_WIDTH = 345.0  # points: \linewidth of the class article at 10 points
+PAGE = 345.0  # points: \linewidth of the class article at 10 points, the narrowest page of one column
+COLUMN = 229.0  # points: \columnwidth of the same with two columns
 SEPARATION = 3.0  # points on each side of a column
-SMALL, TINY = 4.3, 4.1  # points that a digit of \footnotesize and of \scriptsize takes, and a little more
+SMALL = 4.3  # points that a digit of \footnotesize takes, and a little more
+SIZES = {r"\scriptsize": 4.1, r"\tiny": 3.6}  # of notes -> the same of these
+WRAPPED = 60.0  # points that a first column has at least
 BOLD = 1.16  # how much wider bold text is
-LINES = 40  # of a table that fits a page with caption and footer
+HEIGHT = 500.0  # points: \textheight of the same, less the space around a table and its rules
+LARGE, LINES = 5.2, {"caption": 12.0, "row": 9.6, "note": 11.5, "footer": 8.0}  # digits of the text; heights, points
+RAGGED = 1.15  # how much longer text is that does not fill its lines
 LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -35,6 +54,8 @@ LATEX = {
     ">": r"$>$",
     "<": r"$<$",
     "|": r"\textbar{}",
+    ARROW: r"$\rightarrow$",
+    CHECK: r"\checkmark{}",
     '"': r"\textquotedbl{}",
     **{chr(superscript): rf"\textsuperscript{{{chr(digit)}}}" for digit, superscript in SUPERSCRIPTS.items()},
 }
@@ -43,36 +64,49 @@ COMPUTER_MODERN = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "cmr10.tt
 AS_WIDE_AS = str.maketrans(  # characters that LaTeX takes from other fonts: one of cmr10 that is not narrower
     {
         **dict.fromkeys(["<", ">", "≥", "±", MINUS], "+"),
-        **dict.fromkeys(["\\", "{", "}", "~", "^", '"', REFERENCE_MARK, *map(chr, SUPERSCRIPTS.values())], "0"),
+        **dict.fromkeys(["\\", "{", "}", "~", "^", '"', REFERENCE_MARK, *MARKS], "0"),
         "Δ": "%",
         "_": "(",
         "|": "[",
-        MISSING: "00",
+        **dict.fromkeys([MISSING, ARROW, CHECK], "00"),
     }
 )
 
 
-def to_latex(table: Table, label: str) -> str:
-    r"""A `table` environment for each block, for \input, which needs the package booktabs and nothing else.
+def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -> str:
+    r"""An environment for each block, for \input, which needs the package booktabs and nothing else.
 
     Notes of cells, such as intervals, stand beside their number, or below it where the block would be wider than
-    `LINE_WIDTH`. A block of more than `LINES` lines is several environments. Labels after the first end in a number.
+    `width`, and there they are smaller where that is still too wide. A block that is wider all the same has its columns
+    in several environments, and one that is higher than `HEIGHT` its groups. Labels after the first end in a number.
+
+    Args:
+        width: points, `PAGE` or `COLUMN`. A table as wide as the page is a `table*`, which spans both columns of a
+            paper that has two, and is a `table` in others.
+        comment: the first line of the file.
     """
-    environments = []
-    for place, block in enumerate(page for whole in table.blocks for page in _pages(whole)):
-        lines = [
-            r"\begin{table}",
+    environment = "table" if width == COLUMN else "table*"
+    room = HEIGHT - _height_around(table, width)
+    blocks = [
+        part for block in table.blocks for narrow in _narrowed(block, width) for part in _pages(narrow, width, room)
+    ]
+    lines = [f"% {comment}"] if comment else []
+    if any(CHECK in str(cell) for block in blocks for group in block.groups for row in group.rows for cell in row):
+        lines.append(r"\providecommand{\checkmark}{\ensuremath{\surd}}")
+    for place, block in enumerate(blocks):
+        lines += [
+            rf"\begin{{{environment}}}",
             r"  \centering",
             rf"  \caption{{{escape(table.caption)}{' (Continued.)' if place else ''}}}",
             rf"  \label{{{label}{f'-{place + 1}' if place else ''}}}",
             r"  \par\smallskip",
             rf"  \footnotesize\frenchspacing\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
-            *_latex_block(block),
+            *_latex_block(block, width),
             *_below(table),
-            r"\end{table}",
+            rf"\end{{{environment}}}",
+            *([""] if place < len(blocks) - 1 else []),
         ]
-        environments.append("\n".join(lines) + "\n")
-    return "\n".join(environments)
+    return "\n".join(lines) + "\n"
 
 
 def escape(text: str) -> str:
@@ -89,18 +123,69 @@ def _below(table: Table) -> list[str]:
     return [r"  \par\smallskip", rf"  \parbox{{\linewidth}}{{\scriptsize\raggedright {text}}}"]
 
 
-def _pages(block: Block) -> list[Block]:
-    """The block, or several with its groups in turn, so that each fits a page."""
-    height = 1 if _layout(block).beside else 2
-    pages, lines = [[]], 0
+def _narrowed(block: Block, width: float) -> list[Block]:
+    """The block, or several with its columns in turn, each after the first one, so that each is no wider than that.
+
+    Columns below one title stay together where there is room.
+    """
+    if any(_fits(block, width, size) for size in SIZES):
+        return [block]
+    parts, columns = [], [0]
+    for together in _units(block, width):
+        if len(columns) > 1 and not _fits(_chosen(block, [*columns, *together]), width):
+            parts.append(columns)
+            columns = [0]
+        columns = [*columns, *together]
+    return [_chosen(block, part) for part in [*parts, columns]]
+
+
+def _units(block: Block, width: float) -> list[list[int]]:
+    """Columns that stand below one title, if they fit, or else one by one; all but the first column."""
+    units, start = [], 0
+    for title, number in block.spans or [("", len(block.headings))]:
+        columns = [column for column in range(start, start + number) if column]
+        keeps = title and _fits(_chosen(block, [0, *columns]), width)
+        units += [columns] if keeps and columns else [[column] for column in columns]
+        start += number
+    return units
+
+
+def _chosen(block: Block, columns: list[int]) -> Block:
+    """The block with these columns alone."""
+    titles = [(place, title) for place, (title, number) in enumerate(block.spans) for _ in range(number)]
+    spans = [(title, len(list(same))) for (_, title), same in groupby(titles[column] for column in columns if titles)]
+    groups = [Group(group.title, [[row[column] for column in columns] for row in group.rows]) for group in block.groups]
+    return Block(spans if any(title for title, _ in spans) else [], [block.headings[c] for c in columns], groups)
+
+
+def _fits(block: Block, width: float, size: str = r"\scriptsize") -> bool:
+    """Whether it is no wider than that with notes of a size below their numbers."""
+    first = min(_first_width(block), WRAPPED + 2 * SEPARATION)
+    return first + _width(block, size, beside=False) <= width
+
+
+def _pages(block: Block, width: float, room: float) -> list[Block]:
+    """The block, or several with its groups in turn, so that each is no higher than the points that there are."""
+    height = LINES["row"] if _layout(block, width).beside else LINES["row"] + LINES["note"]
+    pages, taken = [[]], 0.0
     for group in block.groups:
-        needed = 1 + height * len(group.rows)
-        if pages[-1] and lines + needed > LINES:
+        needed = LINES["row"] + height * len(group.rows)
+        if pages[-1] and taken + needed > room:
             pages.append([])
-            lines = 0
+            taken = 0.0
         pages[-1].append(group)
-        lines += needed
+        taken += needed
     return [Block(block.spans, block.headings, groups) for groups in pages]
+
+
+def _height_around(table: Table, width: float) -> float:
+    """Points that caption and footer take."""
+    caption = math.ceil(RAGGED * _points(table.caption, LARGE) / width)
+    footer = sum(
+        math.ceil(RAGGED * _points(line, SIZES[r"\scriptsize"]) / width)
+        for line in [*table.notes, " ".join(table.footer)]
+    )
+    return LINES["caption"] * caption + LINES["footer"] * footer
 
 
 @dataclass(frozen=True)
@@ -110,29 +195,45 @@ class _Layout:
     Attributes:
         beside: notes stand beside their numbers, in a column of their own, or below them.
         pairs: which columns are two.
-        first: the first column's kind.
+        first: points that the first column has for its text, where that is too long for a line; else None.
+        size: of notes.
     """
 
     beside: bool
     pairs: list[bool]
-    first: str
+    first: int | None
+    size: str
 
 
-def _layout(block: Block) -> _Layout:
+def _layout(block: Block, width: float) -> _Layout:
+    noted, first = _noted(block), _first_width(block)
+    size = next((size for size in SIZES if _fits(block, width, size)), r"\scriptsize")
+    beside = first + _width(block, r"\scriptsize", beside=True) <= width
+    room = width - _width(block, size, beside)
+    wrapped = None if first <= room else int(max(room - 2 * SEPARATION, WRAPPED))
+    return _Layout(beside, [beside and note for note in noted], wrapped, size)
+
+
+def _noted(block: Block) -> list[bool]:
+    """Which columns have notes beside their numbers."""
     rows = [row for group in block.groups for row in group.rows]
-    noted = [any(row[column].note for row in rows) for column in range(len(block.headings))]
-    texts = [block.headings[0], *(row[0].text for row in rows)]
-    first = max(_points(text, SMALL) for text in texts) + 2 * SEPARATION
-    beside = first + _width(block, noted, beside=True) <= LINE_WIDTH
-    room = LINE_WIDTH - _width(block, noted, beside)
-    kind = "l" if first <= room else f"p{{{max(room - 2 * SEPARATION, 60):.0f}pt}}"
-    return _Layout(beside, [beside and note for note in noted], kind)
+    return [any(row[column].note for row in rows) for column in range(len(block.headings))]
 
 
-def _latex_block(block: Block) -> list[str]:
-    layout = _layout(block)
-    columns, pairs, beside, first = len(block.headings), layout.pairs, layout.beside, layout.first
-    kinds = first + "".join(r"r@{\,}l" if pair else "r" for pair in pairs[1:])
+def _first_width(block: Block) -> float:
+    """Points that the first column takes on one line."""
+    texts = [block.headings[0], *(row[0].text for group in block.groups for row in group.rows)]
+    return max(_points(text, SMALL) for text in texts) + 2 * SEPARATION
+
+
+def _latex_block(block: Block, line_width: float) -> list[str]:
+    layout = _layout(block, line_width)
+    columns, pairs = len(block.headings), layout.pairs
+    rows = [row for group in block.groups for row in group.rows]
+    words = [all(row[column].value is None for row in rows) for column in range(columns)]
+    kinds = (f"p{{{layout.first}pt}}" if layout.first else "l") + "".join(
+        r"r@{\,}l" if pair else "c" if word else "r" for pair, word in zip(pairs[1:], words[1:], strict=True)
+    )
     lines = [rf"  \begin{{tabular}}{{{kinds}}}", r"    \toprule"]
     if block.spans:
         spans = _real_spans(block.spans, pairs)
@@ -146,9 +247,11 @@ def _latex_block(block: Block) -> list[str]:
     for group in block.groups:
         lines.append(r"    \midrule")
         if group.title:
-            lines.append(rf"    \multicolumn{{{width}}}{{l}}{{\emph{{{escape(group.title)}}}}} \\")
+            fits = _points(group.title, SMALL) + 2 * SEPARATION <= line_width
+            kind = "l" if fits else rf"p{{{line_width - 2 * SEPARATION:.0f}pt}}"
+            lines.append(rf"    \multicolumn{{{width}}}{{{kind}}}{{\emph{{{escape(group.title)}}}}} \\")
         for row in group.rows:
-            lines.extend(_rows_beside(row, pairs) if beside else _rows_below(row))
+            lines.extend(_rows_beside(row, pairs) if layout.beside else _rows_below(row, layout))
     return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
@@ -157,38 +260,44 @@ def _rows_beside(row: list[Cell], pairs: list[bool]) -> list[str]:
     for cell, pair in zip(row, pairs, strict=True):
         cells.append(_text(cell))
         if pair:
-            cells.append(_note(cell))
+            cells.append(_note(cell, r"\scriptsize"))
     return [_row(cells)]
 
 
-def _rows_below(row: list[Cell]) -> list[str]:
-    lines = [_row([_text(cell) for cell in row])]
-    if any(cell.note for cell in row):
-        lines[0] = lines[0].removesuffix(r" \\") + r" \\[-1pt]"
-        lines.append(_row([_note(cell) for cell in row]) + "[1pt]")
-    return lines
+def _rows_below(row: list[Cell], layout: _Layout) -> list[str]:
+    texts = [_text(cell) for cell in row]
+    if not any(cell.note for cell in row):
+        return [_row(texts)]
+    if layout.first and layout.first < _points(row[0].text, SMALL) <= 1.7 * layout.first:  # two lines, as numbers have
+        texts[0] = rf"\smash{{\parbox[t]{{{layout.first}pt}}{{\raggedright {texts[0]}}}}}"
+    return [f"{_row(texts)}[-1pt]", f"{_row([_note(cell, layout.size) for cell in row])}[3pt]"]
 
 
 def _text(cell: Cell) -> str:
-    return rf"\textbf{{{escape(cell.text)}}}" if cell.bold else escape(cell.text)
+    text = escape(cell.text)
+    if cell.latex:
+        text = cell.latex + escape(cell.text[len(cell.text.rstrip(MARKS)) :])
+    if cell.bold:
+        return rf"\textbf{{{text}}}"
+    return rf"\underline{{{text}}}" if cell.underlined else text
 
 
-def _note(cell: Cell) -> str:
-    return rf"{{\scriptsize {escape(cell.note)}}}" if cell.note else ""
+def _note(cell: Cell, size: str) -> str:
+    return rf"{{{size} {escape(cell.note)}}}" if cell.note else ""
 
 
 def _row(cells: Sequence[str]) -> str:
     return "    " + " & ".join(cells) + r" \\"
 
 
-def _width(block: Block, noted: list[bool], beside: bool) -> float:
-    """Points that all columns but the first take, with notes beside their numbers or below them."""
-    rows = [row for group in block.groups for row in group.rows]
+def _width(block: Block, size: str, beside: bool) -> float:
+    """Points that all columns but the first take, with notes of a size beside their numbers or below them."""
+    noted, rows = _noted(block), [row for group in block.groups for row in group.rows]
     total = 0.0
     for column in range(1, len(block.headings)):
         cells = [row[column] for row in rows]
         text = max((_points(cell.text, SMALL) * (BOLD if cell.bold else 1) for cell in cells), default=0)
-        note = max((_points(cell.note, TINY) for cell in cells), default=0)
+        note = max((_points(cell.note, SIZES[size]) for cell in cells), default=0)
         if noted[column]:
             text = text + note + 2 if beside else max(text, note)
         total += max(text, _points(block.headings[column], SMALL)) + 2 * SEPARATION

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, listing, seeds_said, why_no_number
+from stages.report.tables.captions import listing, seeds_said, why_no_number
 from stages.report.tables.table import (
     REFERENCE_MARK,
     Block,
@@ -53,7 +53,7 @@ def table(results: DatasetNumbers) -> Table | None:
     groups = [Group("", [_row(results, name, results.reference, level, notes) for name in results.variants])]
     if others:
         groups = [
-            Group(f"Δ: difference to {results.reference}", groups[0].rows),
+            Group(f"Δ: difference to {results.label(results.reference)}", groups[0].rows),
             Group("part by part", [_row(results, name, against, level, notes) for name, against in others]),
         ]
     return Table(
@@ -67,17 +67,17 @@ def table(results: DatasetNumbers) -> Table | None:
             "Last quarter adds: the best of all epochs less the best before the last quarter, in points; below "
             f"{100 * learning.FLAT:g} in the mean over seeds, a curve counts as flat.",
             "Area: the mean over the epochs, in percent.",
-            f"Level: {percent(level)} %, that is {100 * learning.SHARE:g} % of the best of {results.reference}, in the "
-            "mean over its seeds; epochs to it are read from straight lines between epochs.",
+            f"Level: {percent(level)} %, that is {100 * learning.SHARE:g} % of the best of "
+            f"{results.label(results.reference)}, in the mean over its seeds; epochs to it are read from straight "
+            "lines between epochs.",
             "Brackets: Student's interval over seeds; differences are paired by seed. They are not adjusted for their "
             "number.",
-            MADE_BY,
         ],
     )
 
 
 def _row(results: DatasetNumbers, name: str, against: str, level: float, notes: Notes) -> list[Cell]:
-    curves, others = results.learned.get(name, {}), results.learned[against]
+    curves, others, label = results.learned.get(name, {}), results.learned[against], results.label(name)
     seeds = [seed for seed in curves if seed in others]
     areas, epochs = (
         [
@@ -87,16 +87,16 @@ def _row(results: DatasetNumbers, name: str, against: str, level: float, notes: 
         for measure in (learning.area, lambda curve: learning.epochs_to(curve, level))
     )
     unreached = int(np.isnan(epochs[0]).sum())
-    why = f"{unreached} of {len(curves)} runs of {name} never reach the level." if unreached else ""
+    why = f"{unreached} of {len(curves)} runs of {label} never reach the level." if unreached else ""
     of_other = int(np.isnan(epochs[2]).sum())
-    why_not = f"{of_other} of {len(seeds)} runs of {against} never reach the level." if of_other else ""
+    why_not = f"{of_other} of {len(seeds)} runs of {results.label(against)} never reach the level." if of_other else ""
     if not curves:
         why = why_no_number(results, name)
-    no_pair = "" if seeds else why or f"{name} and {against} have no seed in common."
+    no_pair = "" if seeds else why or f"{label} and {results.label(against)} have no seed in common."
     area_gained, epochs_gained = learning.over_seeds(areas[1] - areas[2]), learning.over_seeds(epochs[1] - epochs[2])
     same = name == against
     return [
-        Cell(name if same or against == results.reference else f"{name} over {against}"),
+        Cell(label if same or against == results.reference else f"{label} over {results.label(against)}"),
         _percent(_last_quarter(results, name), notes, "One epoch." if curves else why),
         _percent(learning.over_seeds(areas[0]), notes, why),
         Cell(REFERENCE_MARK) if same else _signed(area_gained, notes, no_pair),

@@ -15,19 +15,24 @@ def to_markdown(table: Table) -> str:
 
 def _block(block: Block) -> str:
     groups = [title for title, width in block.spans for _ in range(width)] or [""] * len(block.headings)
-    headings = [f"{group} {heading}".strip() for group, heading in zip(groups, block.headings, strict=True)]
+    headings = [_escaped(f"{group} {heading}".strip()) for group, heading in zip(groups, block.headings, strict=True)]
     lines = [_pipes(headings), _pipes(["---", *["---:"] * (len(headings) - 1)])]
     for group in block.groups:
         if group.title:
-            lines.append(_pipes([f"*{group.title}*", *[""] * (len(headings) - 1)]))
+            lines.append(_pipes([f"*{_escaped(group.title)}*", *[""] * (len(headings) - 1)]))
         lines.extend(_pipes([_cell(cell) for cell in row]) for row in group.rows)
     return "\n".join(lines) + "\n"
 
 
 def _cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.bold else cell.text
-    return f"{text} {cell.note}".strip()
+    text = _escaped(cell.text)
+    text = f"**{text}**" if cell.bold else f"<u>{text}</u>" if cell.underlined else text
+    return f"{text} {_escaped(cell.note)}".strip()
 
 
 def _pipes(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|").replace("<", "&lt;") for cell in cells) + " |"
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", r"\|").replace("<", "&lt;")

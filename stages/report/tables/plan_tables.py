@@ -3,7 +3,7 @@
 import math
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import MADE_BY, listing, marked, seeds_said
+from stages.report.tables.captions import listing, marked, seeds_said
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent
 from stages.statistics import planning
 from stages.statistics.comparison import headline_pairs
@@ -58,7 +58,6 @@ def table(results: DatasetNumbers) -> Table | None:
             "these images, and seeds that spread as these do.",
             f"Both are of a pair of the headline ({pairs} in all), at the level of the first step of Holm's "
             "adjustment, with the mean of the variances of all pairs. A pair that spreads more needs more.",
-            MADE_BY,
         ],
     )
 

@@ -6,7 +6,6 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
-    MADE_BY,
     caption,
     difference_cell,
     footer,
@@ -52,8 +51,8 @@ def table(results: DatasetNumbers) -> Table | None:
             Group(_family_title(family), [row(family, name, variants, first) for name in of_family["slice"]])
             for family, of_family in keys.groupby("family", sort=False)
         ]
-        headings = ["expressions", f"{results.reference} {metric}"] if first else []
-        blocks.append(Block([], ["slice", *headings, *(f"Δ {name}" for name in variants)], groups))
+        headings = ["expressions", f"{results.label(results.reference)} {metric}"] if first else []
+        blocks.append(Block([], ["slice", *headings, *(f"Δ {results.label(name)}" for name in variants)], groups))
     return Table(
         key="slices",
         caption=caption(results, f"Where it helps: slices of {split}"),
@@ -61,11 +60,10 @@ def table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *footer(results, [split]),
-            f"Δ: difference in {metric} to {results.reference} on the same expressions and seeds, taken before "
-            "rounding.",
+            f"Δ: difference in {metric} to {results.label(results.reference)} on the same expressions and seeds, taken "
+            "before rounding.",
             "Intervals are not adjusted for the number of slices: one in twenty misses by chance, so nothing is bold.",
             *meanings(results, [metric]),
-            MADE_BY,
         ],
     )
 

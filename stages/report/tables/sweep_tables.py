@@ -22,7 +22,7 @@ def table(results: DatasetNumbers, sweep: Sweep, metric: str) -> Table:
     """One row for each value of the key that is swept, with its result on every split."""
     rows = []
     for label, value, variant in zip(sweep.labels, sweep.values, sweep.variants, strict=True):
-        cells = [Cell(label, value=value), Cell(variant)]
+        cells = [Cell(label, value=value), Cell(results.label(variant))]
         for split in results.splits:
             row = results.row(variant, split, metric)
             cells.append(percent_cell(row["mean"], interval(row["low"], row["high"])))
@@ -32,7 +32,7 @@ def table(results: DatasetNumbers, sweep: Sweep, metric: str) -> Table:
         key=f"sweep-{sweep.key}",
         caption=(
             f"{metric} in percent over {sweep.key}, with 95 % intervals over {results.over}. Δ: difference to "
-            f"{results.reference} on the same expressions and seeds."
+            f"{results.label(results.reference)} on the same expressions and seeds."
         ),
         blocks=[
             Block(

@@ -9,8 +9,10 @@ import pandas as pd
 MINUS = "\N{MINUS SIGN}"
 REFERENCE_MARK = "\N{EN DASH}"
 MISSING = "\N{EM DASH}"
+CHECK, ARROW = "\N{CHECK MARK}", "\N{RIGHTWARDS ARROW}"
 METRICS_ABREAST = 2  # of a block of columns, each metric with its difference
-SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+MARKS = "⁰¹²³⁴⁵⁶⁷⁸⁹"  # of footnotes
+SUPERSCRIPTS = str.maketrans("0123456789", MARKS)
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,18 @@ class Cell:
     Attributes:
         text: the number or the name, with the mark of its footnote.
         note: small text beside or below it, such as the interval.
-        bold: whether the number is a difference that is supported.
+        bold: whether the number stands out, as the table says: a difference that is supported, or the best of a column.
         value: what the cell sorts by; None where it has no number.
+        underlined: whether it is the second best of a column.
+        latex: the text as LaTeX; empty where it follows from the text.
     """
 
     text: str
     note: str = ""
     bold: bool = False
     value: float | None = None
+    underlined: bool = False
+    latex: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} {self.note}".strip()
@@ -65,7 +71,7 @@ class Table:
         caption: what the numbers are, and on what.
         blocks: more than one where there are too many columns to stand side by side.
         notes: footnotes, each after its mark: what a dash stands for, which seeds are missing.
-        footer: sentences: seeds, protocol, the meaning of brackets and bold, the command that makes the table again.
+        footer: sentences: seeds, protocol, the meaning of brackets and bold.
     """
 
     key: str

@@ -19,6 +19,14 @@ from stages.statistics.evidence import FEWEST_IMAGES
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "vlba", "alignformer"]
 SPLITS = {"val": 100, "testA": 45}
+TABLES = (
+    layout.comparison,
+    layout.contrasts,
+    layout.factorial,
+    layout.slices,
+    layout.averages,
+    layout.profiles,
+)
 
 Runs = dict[tuple[str, int], pd.DataFrame]  # variant and seed -> scores
 
@@ -176,7 +184,7 @@ def test_the_same_scores_give_the_same_bytes_and_only_listed_runs_count(runs, co
     write_scores("scenes", "vlba", 7, SPLITS)
     write_scores("scenes", "pixel_to_text", 0, SPLITS)
     compare()
-    for table in (layout.comparison, layout.contrasts, layout.factorial, layout.slices):
+    for table in TABLES:
         path = table("scenes")
         assert path.read_bytes() == (comparison / path).read_bytes()
 

@@ -47,6 +47,11 @@ WHAT = {
     ("contrastive", "instance"): "instance contrast",
 }
 BETTER = dict(zip(dataset_numbers.IMPROVEMENT, (0.6, 0.5, 0.7), strict=True))
+PROFILES = "profiles.csv"
+NO_TEST = {
+    **dict.fromkeys(("images_error", "seeds_error"), 0.005),
+    **{"degrees": 1, "p": math.nan, "p_holm": math.nan, "no_verdict": "", "supported": False},
+}
 DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm")
 
 
@@ -181,6 +186,32 @@ def files(
         for few in [slice_name == "2 and more"]
         for variant in experiment.variants
     ]
+    unseen = [split for split in splits if split != "val"] or splits
+    averages_rows = [
+        {
+            **described,
+            "metric": metric,
+            "over": over,
+            "splits": " ".join(of),
+            "headline": False,
+            **dict(zip(("variant", "against"), names, strict=True)),
+            "seeds": 0 if gone & {*names} else len(experiment.seeds),
+            **dict.fromkeys(("value", "low", "high", "std"), math.nan),
+            **({} if gone & {*names} or names[1] else averaged(around(means[names[0]], min(sizes[s] for s in of)))),
+            **(averaged(difference(*names, min(of, key=sizes.__getitem__))) if names[1] else NO_TEST),
+        }
+        for over, of in (("all", splits), ("unseen", unseen))
+        for metric in METRICS
+        for names in [
+            *((variant, "") for variant in experiment.variants),
+            *((variant, experiment.reference) for variant in experiment.variants if variant != experiment.reference),
+            *(
+                (pair["variant"], pair["against"])
+                for pair in pairs(settings)
+                if pair["against"] != experiment.reference
+            ),
+        ]
+    ]
     diagnosis = [
         {"variant": variant, "seed": seed, "parameters": 1_000_000 + 1000 * place, "flops": 2_000_000_000 + place}
         for place, variant in enumerate(experiment.variants)
@@ -208,6 +239,7 @@ def files(
         dataset_numbers.CONTRASTS: csv(pd.DataFrame(contrasts, columns=None if contrasts else sorted(columns))),
         **({dataset_numbers.FACTORIAL: csv(pd.DataFrame(effects))} if whole else {}),
         dataset_numbers.SLICES: csv(pd.DataFrame(slices)),
+        dataset_numbers.AVERAGES: csv(pd.DataFrame(averages_rows)),
         dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
         dataset_numbers.LEARNING: csv(pd.DataFrame(learning, columns=["variant", "seed", "epoch", "metric", "val"])),
         dataset_numbers.SUMMARY: json.dumps(told).encode(),
@@ -218,6 +250,27 @@ def around(mean: float, images: int = 400) -> dict[str, float]:
     ends = (math.nan, math.nan) if images < evidence.FEWEST_IMAGES else (mean - 0.03, mean + 0.03)
     values = (mean, *ends, 0.01, mean - 0.01, mean + 0.01)
     return dict(zip(("mean", "low", "high", "std", "min", "max"), values, strict=True))
+
+
+def averaged(row: dict) -> dict:
+    """A mean or a difference under the names of the table of averages."""
+    names = {"mean": "value", "difference": "value", "difference_low": "low", "difference_high": "high"}
+    return {names.get(key, key): value for key, value in row.items() if key not in ("min", "max", "verdict")}
+
+
+def profiles(settings: Params, splits: Iterable[str]) -> pd.DataFrame:
+    """Straight lines from 1 to 0, one for each split and variant."""
+    (name,) = settings.experiment.datasets
+    rows = [
+        {
+            **{"dataset": name, "protocol": settings.evaluation.protocol, "split": split, "variant": variant},
+            **{"threshold": place / 10, "share": 1 - place / 10, "low": 0.9 - place / 10, "high": 1 - place / 20},
+        }
+        for split in splits
+        for variant in settings.experiment.variants
+        for place in range(10)
+    ]
+    return pd.DataFrame(rows)
 
 
 def settings_metric(settings: Params) -> str:
@@ -309,11 +362,14 @@ def write_results(settings: Params, name: str) -> None:
         contrasts.loc[index, list(DIFFERENCES)] = (change, change - 0.08, change + 0.08, p, p)
         contrasts.loc[index, "supported"] = p < 0.05
     made[dataset_numbers.CONTRASTS] = csv(contrasts)
+    made[PROFILES] = csv(profiles(one, splits))
     for file, path in (
         (dataset_numbers.COMPARISON, layout.comparison(name)),
         (dataset_numbers.CONTRASTS, layout.contrasts(name)),
         (dataset_numbers.FACTORIAL, layout.factorial(name)),
         (dataset_numbers.SLICES, layout.slices(name)),
+        (dataset_numbers.AVERAGES, layout.averages(name)),
+        (PROFILES, layout.profiles(name)),
     ):
         if file not in made:
             continue

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import subprocess
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stages.data import prepared
 from stages.report import assemble, dataset_results, writing
 from stages.report.__main__ import main as report
 from stages.report.figures import gallery
-from stages.report.tables import latex
+from stages.report.tables import formats, latex
 from stages.runtime import experiments, layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
@@ -27,8 +28,25 @@ from tests.stages.report import report_inputs
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 VARIANTS = ["baseline", "text_to_pixel", "alignformer"]
+TABLES = (
+    *(
+        "main",
+        "ablation-val",
+        "ablation-testA",
+        "contrasts",
+        "differences",
+        "full",
+        "slices",
+        "learning",
+        "plan",
+        "costs",
+    ),
+)
+COMMON = ("wide-mIoU", "wide-oIoU", "pooled")
+FORMATS = (".tex", "-column.tex", ".md", ".csv", ".html")
 FIGURES = [
     "differences",
+    "profile",
     "slice-differences",
     "slices",
     "alignment",
@@ -199,19 +217,22 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.open[-1:] != ["script"]:
+            self.words.append(data)
 
 
 def test_the_files_of_the_report(written):
-    assert set(written) == {"index.html", "provenance.json"} | {
+    common = {f"tables/{table}{end}" for table in COMMON for end in FORMATS}
+    assert set(written) == {"index.html", "provenance.json"} | common | {
         name.format(dataset)
         for dataset in ("scenes", "refcoco+")
         for name in (
             "tables/{}.md",
             "tables/{}.csv",
-            "tables/{}.tex",
+            *(f"tables/{{}}/{table}{end}" for table in TABLES for end in FORMATS),
             *(f"figures/{{}}-{figure}.{kind}" for figure in FIGURES for kind in ("svg", "pdf")),
             "figures/{}-gallery.png",
+            "data/{}/averages.csv",
             "data/{}/comparison.csv",
             "data/{}/contrasts.csv",
             "data/{}/slices.csv",
@@ -233,13 +254,35 @@ def test_the_page_needs_no_network(written):
         assert address.startswith(("data:image/webp;base64,", "data:image/png;base64,", "#"))
     assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
     assert len(parsed.ids) == len(set(parsed.ids))
-    assert not {"link", "iframe"} & set(parsed.tags) and parsed.tags.count("script") == 1
+    assert not {"link", "iframe"} & set(parsed.tags) and parsed.tags.count("script") == 2  # its code, and texts to copy
     assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_a_click_copies_a_table_as_its_file_has_it(written, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium")
+    (tmp_path / "index.html").write_bytes(written["index.html"])
+    with (
+        playwright.sync_playwright() as player,
+        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
+    ):
+        context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+        context.set_offline(True)
+        tab = context.new_page()
+        tab.goto((tmp_path / "index.html").as_uri())
+        buttons = tab.locator("section:has(> h2#tables) .copy").first
+        for end, title in formats.TITLES.items():
+            buttons.get_by_role("button", name=title, exact=True).click()
+            assert buttons.get_by_role("status").inner_text() == f"{title} copied"
+            text = tab.evaluate("navigator.clipboard.readText()")
+            assert text.splitlines() == written[f"tables/wide-mIoU{end}"].decode().splitlines()
+        types = tab.evaluate("navigator.clipboard.read().then(items => items[0].types)")
+        assert types == ["text/plain", "text/html"]  # HTML pastes as a table too
 
 
 def test_expressions_are_escaped(written):
     page = written["index.html"].decode()
-    assert page.count("<script") == 1 and "<script>\n//" in page
+    assert page.count("<script") == 2 and "<script>\n//" in page
     assert HOSTILE in "".join(Page(page).words)
 
 
@@ -368,7 +411,7 @@ def test_a_factorial_is_drawn_tabulated_and_kept(swept):
         assert f">{text}</text>" in svg
     section = page[page.index('<h3 id="scenes-factorial">') : page.index('<h3 id="scenes-sweeps">')]
     assert '<a href="#scenes-factorial">' in page and "bidirectional VLBA and instance contrast: " in section
-    for text in ("tables/scenes.md", "tables/scenes.tex"):
+    for text in ("tables/scenes.md", "tables/scenes/factorial.tex"):
         assert "Effects of VLBA and contrast in a factorial on scenes." in swept[text].decode()
     assert "data/scenes/factorial.csv" in swept
 
@@ -557,13 +600,13 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
-    markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes.tex"].decode()
+    markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes/main.tex"].decode()
     assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n")
     assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
     assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
-    assert markdown.count(f"Protocol original. {lead}.") == captions
-    assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 5
+    assert markdown.count(f"Protocol original. {lead}.") == captions + 2  # check marks, on two splits
+    assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 0
     assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
 
 

@@ -98,7 +98,7 @@ def test_a_new_report_is_not_stale_and_a_second_check_says_so_at_once_if_nothing
     def edits():
         for path in ("reports/index.html", "results/slices/scenes.csv", "data/scenes/dataset.json", "dvc.lock"):
             yield Path(path).write_text(f"{Path(path).read_text()} ")
-        yield Path("reports/tables/scenes.tex").unlink()
+        yield Path("reports/tables/scenes/main.tex").unlink()
         yield Path("reports/tables/notes.md").touch()
         Path("benchmarks/results").mkdir(parents=True)
         yield Path("benchmarks/results/steps.csv").touch()
@@ -124,7 +124,7 @@ def test_a_new_report_is_not_stale_in_a_clone(project, capsys):
 
 def test_changed_missing_and_surplus_files_and_other_entries_are_stale_where_the_outputs_are(project):
     """All at once: each look makes the whole report again."""
-    changed = ["index.html", "tables/scenes.md", "tables/scenes.tex", "figures/scenes-curves.svg"]
+    changed = ["index.html", "tables/scenes.md", "tables/scenes/main.tex", "figures/scenes-curves.svg"]
     changed.append("data/scenes/slices.csv")
     for path in (layout.REPORTS / name for name in changed):
         path.write_text(path.read_text() + " ")
@@ -158,7 +158,7 @@ def test_a_merge_conflict_in_the_report_is_named(project, name):
     assert f"reports/{name} holds a merge conflict: dvc repro report" in stale()
 
 
-@pytest.mark.parametrize("name", ["tables/scenes.md", "tables/scenes.csv", "tables/scenes.tex"])
+@pytest.mark.parametrize("name", ["tables/scenes.md", "tables/scenes.csv", "tables/scenes/main.tex"])
 def test_a_changed_table_is_stale_in_a_clone(project, name):
     without_outputs()
     path = layout.REPORTS / name

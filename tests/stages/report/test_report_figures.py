@@ -22,6 +22,7 @@ from stages.report.figures import (
     dot_plots,
     embedding_maps,
     learning_curves,
+    profile_plots,
     rendering,
     slice_plots,
 )
@@ -108,6 +109,16 @@ def calibrated() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(bins), pd.concat(curve)
 
 
+def profiles() -> pd.DataFrame:
+    rows = [
+        {"split": split, "variant": variant, "threshold": threshold, "share": share, "low": share - 0.1, "high": share}
+        for split in ("val", "testA")
+        for place, variant in enumerate(VARIANTS)
+        for threshold, share in ((0.0, 1.0), (0.5, 0.6 + 0.1 * place), (0.9, 0.2))
+    ]
+    return pd.DataFrame(rows)
+
+
 def words() -> list[AttentionTiles]:
     table = diagnosis_inputs.attention(7, np.random.default_rng(0))
     image, truth = Image.new("RGB", (96, 64), (90, 120, 60)), np.zeros((64, 96), bool)
@@ -122,6 +133,7 @@ def every_figure() -> list[Figure]:
     of_val = slices_of_val()
     return [
         differences.figure(comparison(), "baseline", "mIoU", OVER, TITLES),
+        profile_plots.figure(profiles(), VARIANTS, ["baseline", "alignformer"], OVER, TITLES),
         slice_plots.means(of_val, ["baseline", "alignformer"]),
         slice_plots.differences(of_val, "alignformer", "baseline"),
         alignment_plots.figure(alignment.summarise(aligned()), VARIANTS, "val", OVER),
@@ -195,6 +207,16 @@ def test_dots_stand_where_the_numbers_are_and_gaps_are_named():
     assert filled == [line_style(2)[0]]
     assert [text.get_text() for text in axes.texts] == ["no scores"]
     assert panel.alt == "Difference in mIoU to baseline on val: vlba no result; alignformer 4.0"
+
+
+def test_profiles_are_lines_with_a_band_for_some():
+    (panel, _) = profile_plots.figure(profiles(), VARIANTS, ["baseline", "alignformer"], OVER, TITLES).panels
+    axes = Canvas().add_subplot()
+    panel.draw(axes)
+    assert [line.get_ydata()[1] for line in axes.lines] == pytest.approx([60, 70, 80])
+    bands = [band.get_paths()[0].get_extents() for band in axes.collections]
+    assert [end for band in bands for end in (band.y0, band.y1)] == pytest.approx([10, 100] * 2)
+    assert panel.alt.endswith("at 0.5: baseline 60.0; vlba 70.0; alignformer 80.0")
 
 
 def test_nothing_is_filled_without_a_verdict():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.report.tables import latex, published
+from stages.report.tables import latex, published, published_values
 from stages.scoring.protocols import PROTOCOLS
 from tests.stages.report import report_inputs
 
@@ -25,7 +25,7 @@ def methods(table) -> list[list[str]]:
 
 
 def test_every_row_has_a_source_and_a_protocol_that_exists_or_none():
-    known = published.read()
+    known = published_values.read()
     assert len(known) == 192
     assert set(known["protocol"]) - {""} <= set(PROTOCOLS)
     assert (known["source"].str.len() > 0).all() and (known["training"].str.len() > 0).all()
@@ -80,7 +80,7 @@ def test_values_of_another_protocol_are_named_and_not_shown(tmp_path):
 
 
 def test_no_value_of_an_unknown_protocol_is_ever_shown(tmp_path):
-    unknown = set(published.read().query("protocol == ''")["method"])
+    unknown = set(published_values.read().query("protocol == ''")["method"])
     assert "DeRIS-B" in unknown
     for protocol in PROTOCOLS:
         for dataset, splits in (("refcoco", ("val", "testA", "testB")), ("refcocog", ("val", "test"))):

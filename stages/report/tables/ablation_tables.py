@@ -1,0 +1,93 @@
+"""The check-mark matrix of an ablation: which parts a variant has, and what it reaches on one split."""
+
+import itertools
+
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables import side_by_side
+from stages.report.tables.captions import (
+    VLBA,
+    data_warning,
+    limits,
+    meanings,
+    name_cell,
+    split_title,
+    why_no_number,
+)
+from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
+from stages.report.tables.table import ARROW, CHECK, Block, Cell, Group, Notes, Table
+from stages.runtime.params import Variant
+
+MORE = "Pr@0.5"  # beside the headline metrics
+PARTS = (f"T{ARROW}P", f"P{ARROW}T", "contrast")
+DIRECTIONS = {"text_to_pixel": (CHECK, ""), "pixel_to_text": ("", CHECK), "bidirectional": (CHECK, CHECK)}
+CONTROLS = {
+    "global_words": (("mean", ""), "Mean: the mean of the words at every pixel, without attention."),
+    "no_exchange": (("off", "off"), "Off: the parameters of VLBA are there, and nothing is exchanged."),
+}
+
+
+def tables(results: DatasetNumbers) -> list[Table]:
+    """One table for each split; none for a single variant."""
+    return [_table(results, split) for split in results.splits] if len(results.variants) > 1 else []
+
+
+def _table(results: DatasetNumbers, split: str) -> Table:
+    notes, metrics = Notes(), list(dict.fromkeys([*results.protocol.headline, MORE]))
+    theirs = _published(results, split, metrics, notes)
+    rows = [
+        [
+            side_by_side.cell(results, results.row(variant, split, metric), notes, why_no_number(results, variant))
+            for metric in metrics
+        ]
+        for variant in results.variants
+    ]
+    rows = side_by_side.ranked(results, rows)
+    kinds = [kind for kind in dict.fromkeys(each.contrastive for each in results.made_of.values()) if kind != "none"]
+    ours = [
+        [name_cell(results, variant, notes), *_parts(results.made_of[variant], len(kinds) > 1), *cells]
+        for variant, cells in zip(results.variants, rows, strict=True)
+    ]
+    groups = [Group("published", theirs), Group(f"this project, recipe {results.recipe}", ours)]
+    controls = {each.vlba for each in results.made_of.values()} & CONTROLS.keys()
+    contrast = f"Contrast: the contrastive loss{', with its samples: pixels or instances' if len(kinds) > 1 else ''}."
+    return Table(
+        key=f"ablation-{split}",
+        caption=f"The parts of AlignFormer on {results.name}, {split_title(results, split)}. "
+        f"{side_by_side.described([results], [split], itertools.chain(*rows))}",
+        blocks=[
+            Block(
+                [("", 1), ("VLBA", 2), ("", 1 + len(metrics))],
+                ["variant", *PARTS, *metrics],
+                groups if theirs else [Group("", ours)],
+            )
+        ],
+        notes=notes.lines,
+        footer=[
+            f"{VLBA} {PARTS[0]}: text to pixel, {PARTS[1]}: pixel to text. {contrast}",
+            *(CONTROLS[kind][1] for kind in sorted(controls)),
+            f"Protocol {results.protocol.name}.",
+            *([f"{data_warning(results)}."] if data_warning(results) else []),
+            *limits(results, [split]),
+            *meanings(results, metrics),
+        ],
+    )
+
+
+def _parts(variant: Variant, several: bool) -> list[Cell]:
+    """What stands under `PARTS`; `several` kinds of contrast are told apart."""
+    control, _ = CONTROLS.get(variant.vlba, (("", ""), ""))
+    contrast = "" if variant.contrastive == "none" else f"{CHECK} {variant.contrastive}" if several else CHECK
+    return [*map(Cell, DIRECTIONS.get(variant.vlba, control)), Cell(contrast)]
+
+
+def _published(results: DatasetNumbers, split: str, metrics: list[str], notes: Notes) -> list[list[Cell]]:
+    known, (dataset, theirs) = agreeing(results), set_names(results.source, [split]).get(split, ("", ""))
+    known = known[(known["dataset"] == dataset) & (known["split"] == theirs) & known["metric"].isin(metrics)]
+    return [
+        [
+            method_cell(method, rows, notes),
+            *[Cell("")] * len(PARTS),
+            *(value_cell(rows, theirs, metric, notes) for metric in metrics),
+        ]
+        for method, rows in known.groupby("method", sort=False)
+    ]

@@ -1,0 +1,141 @@
+"""All datasets in one table of the usual layout: a row for each variant, a column for each split, and the average."""
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from stages.data.prepared import set_of
+from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.tables import side_by_side
+from stages.report.tables.captions import data_warning, limits, listing, meanings, name_cell, why_no_number
+from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
+from stages.report.tables.table import Block, Cell, Group, Notes, Table
+from stages.runtime.refer_sets import SPLIT_BY
+from stages.statistics import averages
+
+AVERAGE = "average"
+TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
+
+
+class Column(NamedTuple):
+    """A split of a dataset: where its numbers come from, and the set that it is shown under."""
+
+    results: DatasetNumbers
+    split: str
+    title: str
+
+    @property
+    def heading(self) -> str:
+        return self.split.removeprefix(f"{set_of(self.split)}_")
+
+
+def tables(datasets: Sequence[DatasetNumbers]) -> list[Table]:
+    """One table for each headline metric of the protocol; published results of the same protocol stand above."""
+    return [_table(datasets, metric) for metric in datasets[0].protocol.headline]
+
+
+def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
+    first, notes = datasets[0], Notes()
+    columns = [Column(results, split, _title(results, split)) for results in datasets for split in results.splits]
+    titles = list(dict.fromkeys(column.title for column in columns))
+    theirs = _published(columns, metric, notes)
+    means = _averages(datasets, metric) if len(columns) > 1 else None
+    rows = []
+    for variant in first.variants:
+        cells = [_cell(column, variant, metric, notes) for column in columns]
+        if means is not None:
+            cells.append(side_by_side.cell(first, means[variant], notes, _why(datasets, variant)))
+        rows.append(cells)
+    names = [name_cell(first, variant, notes) for variant in first.variants]
+    rows = side_by_side.ranked(first, rows)
+    ours = [[name, *cells] for name, cells in zip(names, rows, strict=True)]
+    over = [AVERAGE] if means is not None else []
+    if over:
+        theirs = [[*row, Cell("")] for row in theirs]
+    heads = itertools.groupby(columns, key=lambda column: (column.results.name, column.title))
+    spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
+    groups = [Group("published", theirs), Group(f"this project, recipe {first.recipe}", ours)]
+    warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
+    about = [sentence for results in datasets for sentence in limits(results, results.splits)]
+    average = f"{AVERAGE.capitalize()}: the mean of the columns, each with the same weight."
+    return Table(
+        key=f"wide-{metric}",
+        caption=f"{metric} of every variant on {listing(titles)}. "
+        f"{side_by_side.described(datasets, [column.split for column in columns], itertools.chain(*rows))}",
+        blocks=[
+            Block(
+                [("", 1), *spans, *([("", 1)] * len(over))],
+                ["variant", *(column.heading for column in columns), *over],
+                groups if theirs else [Group("", ours)],
+            )
+        ],
+        notes=notes.lines,
+        footer=[
+            f"Protocol {first.protocol.name}.",
+            *warned,
+            *([average] if over else []),
+            *(["Published values are single numbers, from other encoders and training."] if theirs else []),
+            *dict.fromkeys(about),
+            *meanings(first, [metric]),
+        ],
+    )
+
+
+def _title(results: DatasetNumbers, split: str) -> str:
+    """The set that a split belongs to, as papers write it; the dataset's name for data of one's own."""
+    source = results.source
+    if source.get("kind") == "mix":
+        return TITLES[set_of(split)]
+    if source.get("kind") != "refer":
+        return results.name
+    chosen = f" ({source['split_by']})" if len(SPLIT_BY[source["name"]]) > 1 else ""
+    return TITLES[source["name"]] + chosen
+
+
+def _published(columns: list[Column], metric: str, notes: Notes) -> list[list[Cell]]:
+    """A row for each method with a value in one of the columns."""
+    places = [set_names(column.results.source, [column.split]).get(column.split, ("", "")) for column in columns]
+    datasets = {column.results.name: column.results for column in columns}
+    known = pd.concat([agreeing(results) for results in datasets.values()]).drop_duplicates()
+    known = known[known["metric"] == metric]
+    return [
+        [
+            method_cell(method, rows, notes),
+            *(value_cell(rows[rows["dataset"] == dataset], split, metric, notes) for dataset, split in places),
+        ]
+        for method, rows in known.groupby("method", sort=False)
+    ]
+
+
+def _cell(column: Column, variant: str, metric: str, notes: Notes) -> Cell:
+    row = column.results.row(variant, column.split, metric)
+    return side_by_side.cell(column.results, row, notes, why_no_number(column.results, variant))
+
+
+def _why(datasets: Sequence[DatasetNumbers], variant: str) -> str:
+    return next((why for results in datasets if (why := why_no_number(results, variant))), "")
+
+
+def _averages(datasets: Sequence[DatasetNumbers], metric: str) -> pd.DataFrame:
+    """The mean over all splits of all datasets, a column for each variant: mean, low, high, std, difference ..."""
+    of_metric = [
+        results.averages[(results.averages["metric"] == metric) & (results.averages["over"] == averages.ALL)]
+        for results in datasets
+    ]
+    splits = [len(results.splits) for results in datasets]
+    found = of_metric[0] if len(datasets) == 1 else averages.pooled(of_metric, [n / sum(splits) for n in splits])
+    by_pair = found.set_index(["variant", "against"])
+    reference = datasets[0].reference
+    rows = {}
+    for variant in datasets[0].variants:
+        own = by_pair.loc[(variant, "")]
+        over = by_pair.loc[(variant, reference)] if variant != reference else own
+        rows[variant] = {
+            "mean": own["value"],
+            **{key: own[key] for key in ("low", "high", "std", "seeds")},
+            "difference": over["value"] if variant != reference else 0.0,
+            "supported": bool(over["supported"]),
+        }
+    return pd.DataFrame(rows)
