@@ -1,0 +1,61 @@
+"""`reports/headline.json`, the one file of metrics for DVC: a number for each variant and split, with its interval.
+
+DVC makes a column of every number outside a list, so the numbers of the headline alone stand outside one.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stages.report.dataset_numbers import DatasetNumbers
+
+FILE = Path("headline.json")  # in reports/
+
+
+def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
+    """Percent and points, rounded to two decimals; null where there is no number.
+
+    Returns:
+        variant: the one that the report is about. For each split that the headline is about, its mean and its
+        difference to the reference, below the dataset's name where there are several. all: these and their intervals,
+        for every dataset, split and variant.
+    """
+    first = datasets[0]
+    shown = {results.name: _headline(results) for results in datasets}
+    content = {
+        "variant": first.named_highlight,
+        **(shown if len(datasets) > 1 else shown[first.name]),
+        "all": [row for results in datasets for row in _rows(results)],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def _headline(results: DatasetNumbers) -> dict[str, dict[str, float | None]]:
+    numbers = {split: _numbers(results, results.named_highlight, split) for split in results.unseen}
+    return {
+        split: {key: of_split[key] for key in (results.metric, "difference")} for split, of_split in numbers.items()
+    }
+
+
+def _rows(results: DatasetNumbers) -> list[dict]:
+    return [
+        {"dataset": results.name, "split": split, "variant": variant, **_numbers(results, variant, split)}
+        for split in results.splits
+        for variant in results.variants
+    ]
+
+
+def _numbers(results: DatasetNumbers, variant: str, split: str) -> dict:
+    row = results.row(variant, split, results.metric)
+    return {
+        results.metric: _points(row["mean"]),
+        "interval": [_points(row["low"]), _points(row["high"])],
+        "difference": _points(row["difference"]),
+        "difference_interval": [_points(row["difference_low"]), _points(row["difference_high"])],
+    }
+
+
+def _points(value: float) -> float | None:
+    return None if pd.isna(value) else round(100 * float(value), 2)

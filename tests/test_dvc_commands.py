@@ -1,0 +1,130 @@
+"""What README promises of DVC's own commands: they fit a terminal of 120 columns, and answer in a fresh clone."""
+
+import difflib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import modify_yaml
+
+from benchmarks import clones
+from benchmarks.clones import run, set_params
+from tests.project import dvc
+
+PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in ("contrast_random", "contrast_sweep"))]
+PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photographs", "refcoco")]
+WIDTH = 120
+EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created", "--drop", ".*/")  # as docs/running.md has it
+
+
+@pytest.fixture(scope="module")
+def committed(reproduced, tmp_path_factory) -> Path:
+    """The tiny experiment in git, with two commits of its report: the second one is about another variant."""
+    project = reproduced.copied_to(tmp_path_factory.mktemp("committed") / "project")
+    commit(project, "the first")
+    set_params(project, experiment__highlight="baseline")
+    run(project, "dvc", "repro", "params", "report")
+    commit(project, "the second")
+    return project
+
+
+def commit(project: Path, message: str) -> None:
+    run(project, "git", "add", "--all")
+    run(project, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", message)
+
+
+def printed(folder: Path, monkeypatch, capsys, *command: str) -> str:
+    """What a command prints; each line of it fits."""
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    assert dvc(*command) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= WIDTH, text
+    return text
+
+
+@pytest.mark.programs
+def test_the_metrics_are_those_of_the_headline(committed, monkeypatch, capsys):
+    shown = printed(committed, monkeypatch, capsys, "metrics", "show")
+    kept = json.loads((committed / "reports" / "headline.json").read_text())
+    header, numbers = shown.splitlines()
+    assert header.split() == ["Path", *(f"test{x}.{key}" for x in "AB" for key in ("difference", "mIoU")), "variant"]
+    expected = [kept[f"test{x}"][key] for x in "AB" for key in ("difference", "mIoU")]
+    assert numbers.split() == ["reports/headline.json", *map(str, expected), "baseline"]
+
+
+@pytest.mark.programs
+def test_differences_between_commits_in_a_fresh_clone(committed, tmp_path, monkeypatch, capsys):
+    run(tmp_path, "git", "clone", "--quiet", str(committed), "fresh")
+    shown = printed(tmp_path / "fresh", monkeypatch, capsys, "metrics", "diff", "HEAD~1")
+    assert shown.splitlines()[0].split() == ["Path", "Metric", "HEAD~1", "workspace", "Change"]
+    assert shown.splitlines()[-1].split() == ["reports/headline.json", "variant", "alignformer", "baseline", "-"]
+    assert printed(tmp_path / "fresh", monkeypatch, capsys, "metrics", "show").count("reports/headline.json") == 1
+
+
+@pytest.mark.programs
+def test_plots_leave_nothing_for_git(committed, monkeypatch, capsys):
+    monkeypatch.chdir(committed)
+    assert dvc("plots", "show") == 0
+    assert (committed / "dvc_plots" / "index.html").exists()
+    assert run(committed, "git", "status", "--porcelain") == ""
+
+
+@pytest.mark.programs
+def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
+    """It changes params.yaml by what is set, and the table of experiments shows that, beside the metrics."""
+    project = tmp_path / "project"
+    shutil.copytree(committed, project, symlinks=True)
+    run(project, "dvc", "exp", "run", "--set-param", "experiment.highlight=alignformer", "params", "report")
+    changed = run(project, "git", "diff", "--unified=0", "params.yaml").splitlines()
+    assert [line for line in changed if line[0] in "+-" and line[:3] not in ("+++", "---")] == [
+        "-  highlight: baseline",
+        "+  highlight: alignformer",
+    ]
+    shown = printed(project, monkeypatch, capsys, *EXPERIMENTS)
+    for column in ("testA.mIoU", "testA.difference", "variant", "params.yaml:experiment.highlight"):
+        assert column in shown
+    assert "results/" not in shown
+
+
+@pytest.mark.programs
+def test_the_collapsed_dag_has_a_node_for_each_kind_of_stage(committed, monkeypatch, capsys):
+    shown = printed(committed, monkeypatch, capsys, "dag", "--collapse-foreach-matrix", "--mermaid")
+    kinds = {"params", "fingerprint", "prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"}
+    assert {line.split('"')[1] for line in shown.splitlines() if '"' in line} == kinds
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_params_are_written_as_dvc_writes_them(root, tmp_path, name):
+    """Else `dvc exp run --set-param` would write lines anew that it does not change."""
+    file, text = tmp_path / "params.yaml", (root / name).read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    with modify_yaml(file):
+        pass
+    assert file.read_text(encoding="utf-8") == text
+    apply_overrides(file, ["experiment.seeds=[7]"])
+    before, after = text.splitlines(), file.read_text(encoding="utf-8").splitlines()
+    lines = [line for line in difflib.ndiff(before, after) if line[0] in "+-"]
+    assert [line for line in lines if line[0] == "+"] == ["+   - 7"]
+    assert all(line[2:].startswith("  - ") for line in lines)
+
+
+def test_every_params_yaml_is_looked_at(root):
+    tracked = subprocess.run(["git", "ls-files", "*params.yaml"], cwd=root, capture_output=True, text=True, check=True)
+    assert set(tracked.stdout.split()) - {"tests/params.yaml"} == set(PARAMS)
+
+
+def test_the_docs_name_the_commands(root):
+    page = (root / "docs" / "running.md").read_text(encoding="utf-8")
+    for command in ("dvc dag --collapse-foreach-matrix", "dvc exp show --only-changed --drop Created --drop '.*/'"):
+        assert command in page
+
+
+def test_a_clone_of_the_project_knows_its_metrics(root):
+    """`reports/headline.json` is in git, and is the only metric."""
+    content = (root / "dvc.yaml").read_text(encoding="utf-8")
+    assert content.count("metrics:") == 1 and "- reports/headline.json:\n          cache: false" in content
+    assert clones.run(root, "git", "check-ignore", "--no-index", "dvc_plots/index.html").strip()
