@@ -11,29 +11,31 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
 
 from benchmarks import clones
-from benchmarks.clones import run, set_params
+from benchmarks.clones import run
 from tests.project import dvc
 
 PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in ("contrast_random", "contrast_sweep"))]
 PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photographs", "refcoco")]
 WIDTH = 120
+NUMBERS = ["testA", "testA_difference", "testB", "testB_difference"]
 EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created", "--drop", ".*/")  # as docs/running.md has it
 
 
 @pytest.fixture(scope="module")
 def committed(reproduced, tmp_path_factory) -> Path:
-    """The tiny experiment in git, with two commits of its report: the second one is about another variant."""
+    """The tiny experiment in git, with two commits; before the first, the report was about another variant."""
     project = reproduced.copied_to(tmp_path_factory.mktemp("committed") / "project")
-    commit(project, "the first")
-    set_params(project, experiment__highlight="baseline")
-    run(project, "dvc", "repro", "params", "report")
-    commit(project, "the second")
+    headline = project / "reports" / "headline.json"
+    now = headline.read_text()
+    before = json.loads(now)
+    before["variant"] = "vlba_pixel"
+    for split in ("testA", "testB"):
+        before |= {split: 61.23, f"{split}_difference": -10.45}
+    for content, message in ((json.dumps(before), "the first"), (now, "the second")):
+        headline.write_text(content)
+        run(project, "git", "add", "--all")
+        run(project, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", message)
     return project
-
-
-def commit(project: Path, message: str) -> None:
-    run(project, "git", "add", "--all")
-    run(project, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", message)
 
 
 def printed(folder: Path, monkeypatch, capsys, *command: str) -> str:
@@ -51,18 +53,20 @@ def test_the_metrics_are_those_of_the_headline(committed, monkeypatch, capsys):
     shown = printed(committed, monkeypatch, capsys, "metrics", "show")
     kept = json.loads((committed / "reports" / "headline.json").read_text())
     header, numbers = shown.splitlines()
-    assert header.split() == ["Path", *(f"test{x}.{key}" for x in "AB" for key in ("difference", "mIoU")), "variant"]
-    expected = [kept[f"test{x}"][key] for x in "AB" for key in ("difference", "mIoU")]
-    assert numbers.split() == ["reports/headline.json", *map(str, expected), "baseline"]
+    assert header.split() == ["Path", "metric", *NUMBERS, "variant"]
+    expected = [str(kept[name]) for name in NUMBERS]
+    assert numbers.split() == ["reports/headline.json", "mIoU", *expected, "alignformer"]
 
 
 @pytest.mark.programs
 def test_differences_between_commits_in_a_fresh_clone(committed, tmp_path, monkeypatch, capsys):
     run(tmp_path, "git", "clone", "--quiet", str(committed), "fresh")
     shown = printed(tmp_path / "fresh", monkeypatch, capsys, "metrics", "diff", "HEAD~1")
-    assert shown.splitlines()[0].split() == ["Path", "Metric", "HEAD~1", "workspace", "Change"]
-    assert shown.splitlines()[-1].split() == ["reports/headline.json", "variant", "alignformer", "baseline", "-"]
-    assert printed(tmp_path / "fresh", monkeypatch, capsys, "metrics", "show").count("reports/headline.json") == 1
+    header, *rows = [line.split() for line in shown.splitlines()]
+    assert header == ["Path", "Metric", "HEAD~1", "workspace", "Change"]
+    assert [row[1] for row in rows] == [*NUMBERS, "variant"]
+    assert rows[-1] == ["reports/headline.json", "variant", "vlba_pixel", "alignformer", "-"]
+    assert all(abs(float(now) - float(before) - float(change)) < 0.01 for _, _, before, now, change in rows[:-1])
 
 
 @pytest.mark.programs
@@ -78,14 +82,14 @@ def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
     """It changes params.yaml by what is set, and the table of experiments shows that, beside the metrics."""
     project = tmp_path / "project"
     shutil.copytree(committed, project, symlinks=True)
-    run(project, "dvc", "exp", "run", "--set-param", "experiment.highlight=alignformer", "params", "report")
+    run(project, "dvc", "exp", "run", "--set-param", "experiment.highlight=baseline", "params")
     changed = run(project, "git", "diff", "--unified=0", "params.yaml").splitlines()
     assert [line for line in changed if line[0] in "+-" and line[:3] not in ("+++", "---")] == [
-        "-  highlight: baseline",
-        "+  highlight: alignformer",
+        "-  highlight: alignformer",
+        "+  highlight: baseline",
     ]
-    shown = printed(project, monkeypatch, capsys, *EXPERIMENTS)
-    for column in ("testA.mIoU", "testA.difference", "variant", "params.yaml:experiment.highlight"):
+    shown = printed(project, monkeypatch, capsys, *EXPERIMENTS, "--num", "2")
+    for column in (*NUMBERS, "variant", "params.yaml:experiment.highlight"):
         assert column in shown
     assert "results/" not in shown
 

@@ -40,20 +40,20 @@ class StagesPage:
             done: how many are up to date.
             summary: how far the run is, and how long it will take.
         """
-        before, (self._shown, (known, _)) = self._shown, ((states, summary), self._shown)
-        if before == self._shown:
+        if (states, summary) == self._shown:
             return
         with _or_warn():
             percent = 100 * done / len(states)
             if self._ids:
                 progress, table = self._ids
-                update_progress_artifact(progress, percent, summary)
-                if states != known:
+                update_progress_artifact(progress, percent, description=summary)
+                if states != self._shown[0]:
                     get_client(sync_client=True).update_artifact(table, ArtifactUpdate(data=_table(states)))
             else:
                 progress = create_progress_artifact(percent, key="progress", description=summary)
                 table = create_markdown_artifact(_table(states), key="stages", description="the state of every stage")
                 self._ids = (progress, table)
+            self._shown = (states, summary)
 
 
 def show_results(experiment: str) -> None:

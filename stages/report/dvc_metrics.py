@@ -18,13 +18,14 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
     """Percent and points, rounded to two decimals; null where there is no number.
 
     Returns:
-        variant: the one that the report is about. For each split that the headline is about, its mean and its
+        metric, variant: of the headline. For each split that it is about, the variant's mean and its
         difference to the reference, below the dataset's name where there are several. all: these and their intervals,
         for every dataset, split and variant.
     """
     first = datasets[0]
     shown = {results.name: _headline(results) for results in datasets}
     content = {
+        "metric": first.metric,
         "variant": first.named_highlight,
         **(shown if len(datasets) > 1 else shown[first.name]),
         "all": [row for results in datasets for row in _rows(results)],
@@ -32,11 +33,13 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
     return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
-def _headline(results: DatasetNumbers) -> dict[str, dict[str, float | None]]:
-    numbers = {split: _numbers(results, results.named_highlight, split) for split in results.unseen}
-    return {
-        split: {key: of_split[key] for key in (results.metric, "difference")} for split, of_split in numbers.items()
-    }
+def _headline(results: DatasetNumbers) -> dict[str, float | None]:
+    """In few columns with short names: a table of DVC has them all in one row."""
+    found = {}
+    for split in results.unseen:
+        numbers = _numbers(results, results.named_highlight, split)
+        found |= {split: numbers["mean"], f"{split}_difference": numbers["difference"]}
+    return found
 
 
 def _rows(results: DatasetNumbers) -> list[dict]:
@@ -50,7 +53,7 @@ def _rows(results: DatasetNumbers) -> list[dict]:
 def _numbers(results: DatasetNumbers, variant: str, split: str) -> dict:
     row = results.row(variant, split, results.metric)
     return {
-        results.metric: _points(row["mean"]),
+        "mean": _points(row["mean"]),
         "interval": [_points(row["low"]), _points(row["high"])],
         "difference": _points(row["difference"]),
         "difference_interval": [_points(row["difference_low"]), _points(row["difference_high"])],
