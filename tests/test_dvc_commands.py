@@ -25,6 +25,8 @@ EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created", "--drop", "
 def committed(reproduced, tmp_path_factory) -> Path:
     """The tiny experiment in git, with two commits; before the first, the report was about another variant."""
     project = reproduced.copied_to(tmp_path_factory.mktemp("committed") / "project")
+    for key in ("name", "email"):  # DVC commits its experiments
+        run(project, "git", "config", f"user.{key}", "test")
     headline = project / "reports" / "headline.json"
     now = headline.read_text()
     before = json.loads(now)
@@ -34,7 +36,7 @@ def committed(reproduced, tmp_path_factory) -> Path:
     for content, message in ((json.dumps(before), "the first"), (now, "the second")):
         headline.write_text(content)
         run(project, "git", "add", "--all")
-        run(project, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", message)
+        run(project, "git", "commit", "--quiet", "--message", message)
     return project
 
 
