@@ -27,6 +27,7 @@ def committed(reproduced, tmp_path_factory) -> Path:
     project = reproduced.copied_to(tmp_path_factory.mktemp("committed") / "project")
     for key in ("name", "email"):  # DVC commits its experiments
         run(project, "git", "config", f"user.{key}", "test")
+    apply_overrides(project / "params.yaml", ["experiment.highlight=alignformer"])  # laid out as the project's own is
     headline = project / "reports" / "headline.json"
     now = headline.read_text()
     before = json.loads(now)
