@@ -15,7 +15,6 @@ from stages.params.__main__ import main as write_params
 from stages.report.check import check
 from stages.runtime import dvc_internals, keys, params
 from tests import mlflow_state
-from tests.project import dvc
 
 pytestmark = pytest.mark.programs
 
@@ -54,17 +53,6 @@ def test_every_stage_runs_and_leaves_its_outputs(reproduced):
     assert not list((folder / "checkpoints").glob("*/*"))
     page = (folder / "reports" / "index.html").read_text()
     assert all(variant in page for variant in VARIANTS)
-
-
-def test_plain_dvc_commands_say_something(reproduced, monkeypatch, capsys):
-    folder = reproduced.folder
-    monkeypatch.chdir(folder)
-    assert dvc("metrics", "show") == 0
-    shown = capsys.readouterr().out
-    assert "alignformer" in shown and "mIoU" in shown
-    assert "val_mIoU" in (folder / "results/history/scenes/alignformer/0.csv").read_text()
-    plots = (folder / "dvc_plots" / "index.html").read_text()
-    assert all(text in plots for text in ("val_mIoU", "Differences to the reference", "by slice of the expressions"))
 
 
 def test_a_second_repro_does_nothing(project):

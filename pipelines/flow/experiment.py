@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
+import joblib
 from prefect import flow, get_run_logger, runtime
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
-from pipelines.flow import held, view
+from pipelines.flow import form, held, view
 from pipelines.flow.flow_run import FlowRun
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.flow.tasks import run_stages
@@ -58,25 +59,26 @@ def _name(stages: Collection[str] = (), of: Sequence[str] = ()) -> str:
     task_runner=ThreadPoolTaskRunner(max_workers=sys.maxsize),
 )
 def experiment(
-    targets: list[str] | None = None,
-    experiments: list[str] | None = None,
-    overrides: list[str] | None = None,
-    save_as: str | None = None,
-    jobs: Annotated[int, Field(ge=1)] = 1,
+    targets: Sequence[Annotated[str, WithJsonSchema(form.target())]] = (),
+    experiments: Sequence[Annotated[str, WithJsonSchema(form.experiment())]] = (),
+    overrides: Sequence[str] = (),
+    save_as: str = "",
+    jobs: Annotated[int, Field(ge=0)] = 0,
     keep_going: bool = True,
 ) -> State:
     """Bring experiments up to date, as `dvc repro` does.
 
     Args:
-        targets: stages, or all of a matrix by its name, as `train`, with what they are made from, in each experiment,
-            or in the one that a target names: `NAME/train`. Default: everything.
-        experiments: names of folders in `experiments`, or `default` for the project itself; default: those that the
-            targets name, or else `default`.
-        overrides: keys of the experiment's params.yaml to change first, as `experiment.seeds=[0,1,2]`. They stay there
-            for good, for all later runs and every night; with save_as they are another experiment's.
-        save_as: name of an experiment that is made of the one above with the overrides, or made anew by them, and run
-            in its place. The one above stays as it is.
-        jobs: stages that run at once.
+        targets: what to bring up to date, with what it is made from: all stages of a kind, as `train`, or one stage, as
+            `train@scenes-vlba-0`; in each of the experiments, or in one, as `NAME/train`. Default: everything.
+        experiments: which to run: `default` is the project itself, the others are folders in `experiments`. Default:
+            those that the targets name, or else `default`.
+        overrides: keys to change first, as `experiment.seeds=[0,1,2]`, in the `params.yaml` of the one experiment that
+            is chosen in the field experiments, or of `default` where none is. They stay there for good, for all later
+            runs and every night. With save_as they go into the `params.yaml` of that experiment instead.
+        save_as: name of an experiment that is made of the chosen one with the overrides, or made anew by them, and run
+            in its place. The chosen one stays as it is.
+        jobs: stages that run at once. 0: one for each core of the machine that runs the flow.
         keep_going: after a stage failed, still run what does not wait for it.
     """
     startup.start()
@@ -86,14 +88,14 @@ def experiment(
     flow_runs.own(UUID(runtime.flow_run.id), runtime.flow_run.flow_name)
     try:
         dag.check_root()
-        chosen = held.chosen(experiments or [], targets or [])
-        with held.held(chosen, overrides or [], save_as, _say) as names:
+        chosen = held.chosen(experiments, targets)
+        with held.held(chosen, overrides, save_as, _say) as names:
             repair(_say, names)
             remote.say_unused(_say)
             pipeline = dag.look(names)
-            stages = dag.restrict(pipeline.dag, targets or [])
+            stages = dag.restrict(pipeline.dag, targets)
             flow_runs.rename(UUID(runtime.flow_run.id), _name(stages, names))
-            flow_run = FlowRun(stages, pipeline, jobs, keep_going, view.current())
+            flow_run = FlowRun(stages, pipeline, jobs or joblib.cpu_count(), keep_going, view.current())
             outcomes = _shown_in_prefect(flow_run, names)
             dag.sort_lock(pipeline.dag)
             return _summary(outcomes, flow_run.cancelled)
@@ -112,7 +114,9 @@ def _shown_in_prefect(flow_run: FlowRun, names: Sequence[str]) -> dict[str, str]
     page = artifacts.StagesPage()
 
     def show() -> None:
-        page.show({stage: each.described for stage, each in flow_run.progress.items()}, len(flow_run.progress.done))
+        progress = flow_run.progress
+        states = {stage: each.described for stage, each in progress.items()}
+        page.show(states, len(progress.done), progress.summary)
 
     with flow_runs.watched(UUID(runtime.flow_run.id), flow_run.cancel, show):
         try:

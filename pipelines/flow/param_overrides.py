@@ -100,8 +100,8 @@ def _set(content: dict, key: Sequence[str], value: Any) -> None:
     content[last] = value
 
 
-# Not by ruamel's round trip: it keeps comments, but whichever key is changed, it writes the table of `variants` anew,
-# without its columns. So a value is replaced where it stands in the text, and every other character stays.
+# Not by ruamel's round trip: it keeps comments, but lays out anew what a user wrote in another way. So a value is
+# replaced where it stands in the text, and every other character stays.
 def _with_value(text: str, key: Sequence[str], value: Any, raw: str, wanted: dict) -> str:
     """The text with one value replaced, or added to its section.
 

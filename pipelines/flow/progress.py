@@ -166,6 +166,15 @@ class Progress:
         seconds = max(max(ways.values(), default=0), sum(filter(None, left.values())) / self._jobs)
         return Left(seconds, at_least=None in left.values()) if seconds else None
 
+    @property
+    def summary(self) -> str:
+        """`14 of 51 stages done in 3 min, about 12 min left`."""
+        left = self.left_of_all()
+        words = f"{len(self.done)} of {len(self._each)} stages done in {span(self.seconds)}"
+        if left and left.seconds >= 1:
+            words += f", {'at least' if left.at_least else 'about'} {span(left.seconds)} left"
+        return words
+
     def _set(self, stage: str, state: str) -> None:
         self._each[stage].state = state
         self._viewer.changed(stage)

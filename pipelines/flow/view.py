@@ -56,7 +56,7 @@ class Lines(View):
         if state == RUNNING:
             self.note(f"{stage}: starts")
         elif state not in (WAITING, Outcome.UNCHANGED):
-            self.note(f"{stage}: {self.progress[stage].described}; {_whole(self.progress)}")
+            self.note(f"{stage}: {self.progress[stage].described}; {self.progress.summary}")
 
     def said(self, stage: str, line: str) -> None:
         self.note(f"{stage}: {line}")
@@ -106,7 +106,7 @@ class Screen(View):
         rows = [self._row(stage) for stage in self.progress.in_state(RUNNING)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        words = _whole(self.progress)
+        words = self.progress.summary
         if not self.progress.in_state(WAITING, RUNNING):
             words += "; MLflow is being updated"
         return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in [*lines, words]))
@@ -150,12 +150,3 @@ def shown(view: View) -> Iterator[None]:
     finally:
         _shown.reset(token)
         view.end()
-
-
-def _whole(progress: Progress) -> str:
-    """`14 of 51 stages done in 3 min, about 12 min left`."""
-    done, left = len(progress.done), progress.left_of_all()
-    words = f"{done} of {len(progress.items())} stages done in {span(progress.seconds)}"
-    if left and left.seconds >= 1:
-        words += f", {'at least' if left.at_least else 'about'} {span(left.seconds)} left"
-    return words

@@ -1,9 +1,10 @@
-"""What a flow run shows in Prefect's UI: how far it is, the comparison, and links. The flow runs without them too.
+"""What a flow run shows in Prefect's UI: how far it is, the comparison, and where to look. It runs without them too.
 
 The keys of the artifacts are the same in every run, so that the UI has a history of each.
 """
 
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,31 +29,31 @@ class StagesPage:
     """The state of every stage, as a percentage and as a table."""
 
     def __init__(self):
-        self._shown: dict[str, str] = {}
+        self._shown: tuple[dict[str, str], str] = ({}, "")
         self._ids: tuple = ()
 
-    def show(self, states: dict[str, str], done: int) -> None:
-        """Call it from one thread at a time. Does nothing where no state is new.
+    def show(self, states: dict[str, str], done: int, summary: str) -> None:
+        """Call it from one thread at a time. Does nothing where nothing is new.
 
         Args:
             states: stage -> its state in words.
             done: how many are up to date.
+            summary: how far the run is, and how long it will take.
         """
-        if states == self._shown:
+        if (states, summary) == self._shown:
             return
         with _or_warn():
             percent = 100 * done / len(states)
             if self._ids:
                 progress, table = self._ids
-                update_progress_artifact(progress, percent)
-                get_client(sync_client=True).update_artifact(table, ArtifactUpdate(data=_table(states)))
+                update_progress_artifact(progress, percent, description=summary)
+                if states != self._shown[0]:
+                    get_client(sync_client=True).update_artifact(table, ArtifactUpdate(data=_table(states)))
             else:
-                progress = create_progress_artifact(
-                    percent, key="progress", description="stages that are up to date, in %"
-                )
+                progress = create_progress_artifact(percent, key="progress", description=summary)
                 table = create_markdown_artifact(_table(states), key="stages", description="the state of every stage")
                 self._ids = (progress, table)
-            self._shown = states
+            self._shown = (states, summary)
 
 
 def show_results(experiment: str) -> None:
@@ -68,17 +69,20 @@ def show_results(experiment: str) -> None:
 
 
 def show_links(of: Iterable[str]) -> None:
-    """Links to MLflow and the reports of some experiments, without passwords."""
+    """Where MLflow and the reports of some experiments are, without passwords.
+
+    Only what has an address for every browser is a link: a page that a server gives may not open a file of a disk.
+    """
     with _or_warn():
-        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), platform.node()
         if uri.startswith(("http://", "https://")):
             create_link_artifact(without_secrets(uri), link_text="MLflow", key="mlflow", description="runs and models")
-            mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)})"
+            mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)}), with the reports as artifacts"
         else:
-            mlflow = f"- MLflow: `make ui` in `{Path.cwd()}`"
+            mlflow = f"- MLflow: `make ui` on the machine `{here}`, in `{Path.cwd()}`"
         pages = {name: (experiments.folder(name) / layout.PAGE).absolute() for name in of}
         reports = [
-            f"- report{'' if name == DEFAULT else f' of {name}'}: [{page}]({page.as_uri()}), on the machine that ran it"
+            f"- report{'' if name == DEFAULT else f' of {name}'}: the file `{page}` on the machine `{here}`"
             for name, page in pages.items()
         ]
         create_markdown_artifact("\n".join([mlflow, *reports, ""]), key="links", description="where to look")

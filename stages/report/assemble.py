@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.report import dataset_numbers, dataset_results, provenance
+from stages.report import dataset_numbers, dataset_results, dvc_metrics, provenance
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import gallery, gallery_png, rendering
@@ -49,6 +49,7 @@ def of_results(params: Params) -> Files:
     files = {
         Path("index.html"): index.render(params, datasets, shown, made_of, links).encode(),
         provenance.FILE: provenance.write(made_of),
+        dvc_metrics.FILE: dvc_metrics.to_json(datasets),
     }
     for results in datasets:
         files |= _data(results) | _tables(results) | _figures(results, shown[results.name])
@@ -56,7 +57,7 @@ def of_results(params: Params) -> Files:
 
 
 def of_kept_data(params: Params) -> Files:
-    """The tables alone, from `reports/data`.
+    """The tables and DVC's metrics alone, from `reports/data`.
 
     Raises:
         ReportError: a file is missing there, or of another experiment.
@@ -65,7 +66,7 @@ def of_kept_data(params: Params) -> Files:
         dataset_numbers.from_files(name, params, dataset_numbers.kept_files(name, params))
         for name in params.experiment.datasets
     ]
-    files = _common_tables(datasets)
+    files = _common_tables(datasets) | {dvc_metrics.FILE: dvc_metrics.to_json(datasets)}
     for results in datasets:
         files |= _tables(results)
     return files

@@ -168,7 +168,7 @@ def test_prefect_shows_the_tables_and_the_page_of_each_experiment(project, monke
     assert shown == {"comparison-scenes": "of default", "comparison-more--scenes": "of more"}
     artifacts.show_links(["default", "more"])
     for page in ("reports/index.html", "experiments/more/reports/index.html"):
-        assert (project / page).as_uri() in shown["links"]
+        assert f"the file `{project / page}` on the machine" in shown["links"]
 
 
 def test_set_changes_the_file_of_the_experiment_and_no_other(project):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from contextvars import copy_context
 
 import httpx
+import joblib
 import psutil
 import pytest
 from prefect import get_run_logger
@@ -28,12 +30,13 @@ from prefect.states import Cancelling, Running
 from pipelines.dvc import dag, remote, reproduce
 from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
-from pipelines.flow import flow_run, up_to_date, view
+from pipelines.flow import flow_run, form, up_to_date, view
 from pipelines.flow.experiment import experiment
+from pipelines.flow.scheduler import StageScheduler
 from pipelines.prefect import claims, flow_runs, internals, server
 from pipelines.prefect.claims import ClaimedError
 from pipelines.prefect.server import ServerError
-from stages.runtime import dvc_internals, params
+from stages.runtime import dvc_internals, experiments, params
 from tests.project import EACH_TIME, PREPARED
 
 DAG = {"prepare": set(), "train@a": {"prepare"}, "train@b": {"prepare"}, "report": {"train@a", "train@b"}}
@@ -53,7 +56,7 @@ def prefect(tmp_path_factory, prefect_database):
 
 @pytest.fixture
 def stages(prefect, tmp_path, monkeypatch):
-    """What the stages do when they are run, by name, and the order in which they were."""
+    """What the stages do when they are run, by name, and the order in which they were, on a machine of one core."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".dvc").mkdir()
     does, ran = {}, []
@@ -64,6 +67,7 @@ def stages(prefect, tmp_path, monkeypatch):
 
     monkeypatch.setattr(flow_run, "reproduce", run)
     monkeypatch.setattr(flow_run, "PAUSES", (0.01, 0.1))
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
     monkeypatch.setattr(remote, "name", lambda: None)
     monkeypatch.setattr(dag, "look", lambda names: Pipeline(DAG, set(), {}))
     monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
@@ -97,9 +101,12 @@ def tasks(state) -> dict[str, str]:
 
 
 def artifacts(state) -> dict[str, str]:
+    return {item.key: str(item.data) for item in _artifacts(state)}
+
+
+def _artifacts(state) -> list:
     with get_client(sync_client=True) as client:
-        found = [item for item in client.read_artifacts() if item.flow_run_id == state.state_details.flow_run_id]
-    return {item.key: str(item.data) for item in found}
+        return [item for item in client.read_artifacts() if item.flow_run_id == state.state_details.flow_run_id]
 
 
 def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatch):
@@ -112,9 +119,12 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
     assert {name: found for name, found in tasks(state).items() if name != "mlflow"} == dict.fromkeys(DAG, "Ran")
     shown = artifacts(state)
     assert shown["progress"] == "100.0" or shown["progress"] == "100"
+    said = {item.key: item.description for item in _artifacts(state)}
+    assert said["progress"].startswith("4 of 4 stages done in ")
     assert "| train@a | ran in 0 s |" in shown["stages"]
     assert "| vlba | 61.2 |" in shown["comparison-refcoco-plus"]
-    assert str(tmp_path / "reports/index.html") in shown["links"]
+    assert f"`{tmp_path / 'reports/index.html'}` on the machine `{platform.node()}`" in shown["links"]
+    assert not any("file://" in text for text in shown.values())  # which no other machine can open
     assert "https://mlflow.example:5000/" in shown["mlflow"] and "https://mlflow.example:5000/" in shown["links"]
     assert not any(secret in text for text in shown.values() for secret in ("word", "user:", "secret"))
 
@@ -122,9 +132,9 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("targets", "deployment", "name"),
     [
-        (None, "", "experiment: d, 4 stages"),
+        ([], "", "experiment: d, 4 stages"),
         (["train"], "", "experiment: train"),
-        (None, "nightly", "nightly: d, 4 stages"),
+        ([], "nightly", "nightly: d, 4 stages"),
     ],
 )
 def test_a_flow_run_is_named_for_what_it_does(stages, monkeypatch, targets, deployment, name):
@@ -360,6 +370,29 @@ def test_the_form_says_what_each_field_does():
     assert list(shown) == ["targets", "experiments", "overrides", "save_as", "jobs", "keep_going"]
     assert all(field["description"] for field in shown.values())
     assert "for good" in shown["overrides"]["description"] and "stays as it is" in shown["save_as"]["description"]
+    assert "of the one experiment that" in shown["overrides"]["description"]
+    assert all(field["default"] is not None for field in shown.values())  # else a field is hidden behind "None"
+
+
+def test_the_form_offers_experiments_and_kinds_of_stages(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    assert form.experiment()["enum"] == experiments.names() and "refcoco" in experiments.names()
+    assert form.target()["enum"] == list(dvc_internals.read_yaml(root / "dvc.yaml")["stages"])
+    monkeypatch.chdir(tmp_path)
+    assert form.target() == {"type": "string"}  # the flow says that there is no dvc.yaml
+    shown = experiment.parameters.properties
+    assert [shown[name]["items"]["type"] for name in ("targets", "experiments")] == ["string", "string"]
+    assert "refcoco" in shown["experiments"]["items"]["enum"] and "train" in shown["targets"]["items"]["enum"]
+
+
+@pytest.mark.parametrize(("given", "at_once"), [({}, 3), ({"jobs": 2}, 2)])
+def test_the_jobs_are_the_cores_of_the_machine_unless_they_are_given(stages, monkeypatch, given, at_once):
+    seen = []
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
+    scheduler = lambda dag, jobs: seen.append(jobs) or StageScheduler(dag, jobs)  # noqa: E731
+    monkeypatch.setattr(flow_run, "StageScheduler", scheduler)
+    assert experiment(return_state=True, **given).is_completed()
+    assert seen == [at_once]
 
 
 @pytest.mark.parametrize(

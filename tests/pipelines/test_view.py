@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from pipelines.dvc.reproduce import Outcome
 from pipelines.flow import closing, progress, timings
 from pipelines.flow.progress import Progress
 from pipelines.flow.view import Lines, Screen, View, made
+from pipelines.prefect import artifacts
 from stages.runtime.progress import Position
 from tests.project import EACH_TIME, dvc
 
@@ -136,6 +138,27 @@ def test_earlier_runs_tell_how_long_it_will_take_until_this_one_does(clock, jobs
     run(shown, clock, "train@d-a-0", 200)  # on a slower day
     assert shown.left_of_all() == ((200 + 20) if jobs == 1 else 200, False)
     assert json.loads(timings.FILE.read_text())[""] == {**earlier, "train@d-a-0": 200}
+
+
+def test_prefects_page_has_the_estimate_of_the_terminal(clock, monkeypatch):
+    said = []
+    for name in ("create_progress_artifact", "update_progress_artifact"):
+        monkeypatch.setattr(artifacts, name, lambda *of, key=None, description: said.append(description))
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda *of, key, description: None)
+    monkeypatch.setattr(artifacts, "get_client", lambda sync_client: MagicMock())
+    shown, page = begun(), artifacts.StagesPage()
+
+    def show() -> None:
+        page.show({stage: each.described for stage, each in shown.items()}, len(shown.done), shown.summary)
+
+    run(shown, clock, "prepare@d", 10)
+    show()
+    shown.start("train@d-a-0")
+    tell(shown, "train@d-a-0", Position("epoch 1/5", 1, 4, 180.0))
+    clock[0] += 60
+    show()
+    show()
+    assert said == ["1 of 4 stages done in 10 s", "1 of 4 stages done in 70 s, at least 7 min left"]
 
 
 def test_a_damaged_file_of_timings_is_as_none(clock):

@@ -1,6 +1,7 @@
 """The report: numbers that agree everywhere, a page that needs no network, the same bytes again."""
 
 import io
+import json
 import math
 import re
 import shutil
@@ -221,9 +222,29 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+def test_the_metrics_for_dvc_are_those_of_the_comparison(written):
+    content = json.loads(written["headline.json"])
+    for name in ("scenes", "refcoco+"):
+        table = pd.read_csv(io.BytesIO(written[f"data/{name}/comparison.csv"])).query(
+            f"metric == '{content['metric']}'"
+        )
+        kept = pd.DataFrame([row for row in content["all"] if row["dataset"] == name])
+        both = table.merge(kept, on=["split", "variant"], suffixes=("", "_kept"))
+        assert len(both) == len(table) == len(kept)
+        for key in ("mean", "difference"):
+            assert np.allclose(both[f"{key}_kept"].astype(float), 100 * both[key], atol=0.0051, equal_nan=True)
+        ends = np.array(both["interval"].tolist(), float)
+        assert np.allclose(ends, 100 * both[["low", "high"]], atol=0.0051, equal_nan=True)
+        of_highlight = both[both["variant"] == content["variant"]].set_index("split")
+        assert content[name] and "val" not in content[name]
+        for shown, value in content[name].items():
+            split, _, key = shown.partition("_")
+            assert value == of_highlight.loc[split, f"{key or 'mean'}_kept"]
+
+
 def test_the_files_of_the_report(written):
     common = {f"tables/{table}{end}" for table in COMMON for end in FORMATS}
-    assert set(written) == {"index.html", "provenance.json"} | common | {
+    assert set(written) == {"index.html", "headline.json", "provenance.json"} | common | {
         name.format(dataset)
         for dataset in ("scenes", "refcoco+")
         for name in (
