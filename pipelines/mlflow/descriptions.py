@@ -86,13 +86,15 @@ def ranked(rows: Sequence[Row]) -> list[str]:
 
 
 def labels(rows: Sequence[Row], reference: str) -> dict[str, dict[str, str]]:
-    """For each variant, the tags by which views sort and group its runs: its place, and the verdict in words."""
+    """For each variant, the tags by which views sort and group its runs: its place, and verdict and differences."""
     fair = unseen(list(dict.fromkeys(row["split"] for row in rows)))
     found = {}
     for place, variant in enumerate(ranked(rows), start=1):
         own = [row for row in rows if row["variant"] == variant and row["split"] in fair and row["difference"]]
-        said = ", ".join(f"{row['split']} {_points(row['difference'])} {verdict(row)}".strip() for row in own)
-        label = f"{variant}: {'the reference' if variant == reference else said or 'not compared'}"
+        verdicts = " and ".join(dict.fromkeys(verdict(row) or "no verdict" for row in own))
+        said = ", ".join(f"{row['split']} {_points(row['difference'])}" for row in own)
+        compared = f"{verdicts} ({said})" if own else "not compared"
+        label = f"{variant}: {'the reference' if variant == reference else compared}"
         found[variant] = {mlruns.PLACE: f"{place:02}", mlruns.COMPARED_AS: label}
     return found
 

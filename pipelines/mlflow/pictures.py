@@ -31,23 +31,30 @@ def chosen(dataset: PreparedDataset) -> pd.DataFrame:
     return pd.concat(rows)
 
 
+def keys(dataset: PreparedDataset) -> list[str]:
+    """The keys of the images."""
+    return [
+        store.legal(f"predictions/{number:02} {row.split}")
+        for number, row in enumerate(chosen(dataset).itertuples(), start=1)
+    ]
+
+
 def send(opened: Store, mlflow_run: "MlflowRun", dataset: PreparedDataset, scores: Path) -> bool:
     """Send the images that a run lacks. Returns whether it lacked any.
 
     Args:
         scores: the table of the run's scores, with the predicted masks of the best epoch.
     """
-    shown = chosen(dataset)
-    names = [f"{number:02} {row.split}" for number, row in enumerate(shown.itertuples(), start=1)]
-    there = [path for path in store.files_of_run(opened, mlflow_run.info.run_id) if path.startswith("images/")]
-    lacking = [not any(f"{name}+step" in path for path in there) for name in names]
+    names = keys(dataset)
+    there = " ".join(store.files_of_run(opened, mlflow_run.info.run_id))
+    lacking = [f"{Path(name).name}+step" not in there for name in names]
     if not any(lacking):
         return False
     predicted = pd.read_parquet(scores).set_index("sent_id")
-    for name, lacks, row in zip(names, lacking, shown.itertuples(), strict=True):
+    for name, lacks, row in zip(names, lacking, chosen(dataset).itertuples(), strict=True):
         if lacks:
             image = draw(dataset, int(row.ann_id), predicted.loc[row.sent_id])
-            opened.client.log_image(mlflow_run.info.run_id, image, key=f"predictions/{name}", step=0)
+            opened.client.log_image(mlflow_run.info.run_id, image, key=name, step=0)
     return True
 
 

@@ -85,7 +85,7 @@ class _Sync:
         self.held: dict[tuple, bool] = {}  # path and hash of prepared data -> whether they lie here
         self.datasets: dict[str, PreparedDataset] = {}  # by path
         self.shown: set[str] = set()  # keys of the trainings that comparisons have
-        self.views: dict[str, list[views.View]] = {}  # by dataset
+        self.compared: set[str] = set()  # datasets with a comparison
 
     def all(self) -> str:
         for training in self.trainings.values():
@@ -215,6 +215,8 @@ class _Sync:
         trainings: Sequence[RecordedTraining],
     ) -> bool:
         """The comparison in words, on its run and on those of its trainings, and the views of the dataset."""
+        from pipelines.mlflow import pictures
+
         dataset, metric = comparison.dataset, trainings[0].select_by
         rows = descriptions.rows_of(layout.comparison(dataset), metric)
         if not rows:
@@ -232,8 +234,17 @@ class _Sync:
             for child in store.find(opened, key)[:1]:
                 tags = {mlruns.CURRENT: "true", **labels.get(training.run.variant, {})}
                 new |= complete_run.send_tags(opened, child, tags)
-        self.views[dataset] = views.views(dataset, list(dict.fromkeys(row["split"] for row in rows)), metric)
-        return bool(new + views.send(opened, self.views[dataset]))
+        self.compared.add(dataset)
+        data = self.datasets.get(_prepared(trainings[0])["path"])
+        shown = views.Shown(
+            dataset,
+            splits=list(dict.fromkeys(row["split"] for row in rows)),
+            metric=metric,
+            labels=[label[mlruns.COMPARED_AS] for label in labels.values()],
+            pictures=pictures.keys(data) if data else [],
+            seed=comparison.runs[0].seed,
+        )
+        return bool(new + views.send(opened, shown))
 
     def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
         """The file of the comparison, and those of its report. Returns whether some were missing."""
@@ -351,7 +362,11 @@ class _Sync:
         with store.opened() as opened:
             for mlflow_run in store.search(opened, f"tags.{mlruns.CURRENT} = 'true'"):
                 of = mlflow_run.data.tags
-                if of["dataset"] in self.views and of["key"] not in self.shown and mlflow_run.info.status != "RUNNING":
+                if (
+                    of["dataset"] in self.compared
+                    and of["key"] not in self.shown
+                    and mlflow_run.info.status != "RUNNING"
+                ):
                     store.send_tags(opened, mlflow_run.info.run_id, {mlruns.CURRENT: "false"})
 
     def leave(self, mlflow_run: "MlflowRun") -> None:

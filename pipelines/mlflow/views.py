@@ -1,4 +1,4 @@
-"""Views of an experiment in MLflow's pages: the table of variants, their curves, and their comparison in charts.
+"""Views of an experiment in MLflow's pages: the table of variants, their curves, their comparison, their predictions.
 
 MLflow's page keeps a view as a tag of the experiment, `mlflow.sharedViewState.ID`: JSON with a name, a time and the
 state of the page (version 3.17; `ExperimentPageUIState.tsx` of its source has the keys). An address opens it by the ID.
@@ -7,6 +7,7 @@ state of the page (version 3.17; `ExperimentPageUIState.tsx` of its source has t
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
 from stages.statistics.evidence import unseen
@@ -14,71 +15,106 @@ from stages.tracking import mlruns, store
 from stages.tracking.store import Store
 
 TAG = "mlflow.sharedViewState."
+KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
+NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
+WIDTHS = {NAME: 380, CREATED: 110}  # pixels
+CELL = 85
 
 
-class View(NamedTuple):
-    """A view: its ID in addresses, its name in MLflow's list, whether it shows charts, and the state of the page."""
+class Shown(NamedTuple):
+    """What the views on a dataset are of.
 
-    id: str
-    name: str
-    charts: bool
-    state: dict
-
-
-def views(dataset: str, splits: Sequence[str], metric: str) -> list[View]:
-    """The views on the runs of a dataset.
-
-    Args:
+    Attributes:
         splits: those that runs are evaluated on.
         metric: the one that comes first, by which variants are sorted.
+        labels: of the groups of runs, one for each variant.
+        pictures: keys of the logged images.
+        seed: the one whose predictions are shown.
     """
-    fair = unseen(list(splits))
-    ordered = [*fair, *(split for split in splits if split not in fair)]
-    metrics = [metric, *(name for name in mlruns.KEPT if name != metric)]
-    cells = [store.legal(f"{split}/{name}") for name in metrics for split in ordered]
-    curves = [store.legal(f"{mlruns.BY_EPOCH}/{name}") for name in (*(f"val_{name}" for name in metrics), *LOSSES)]
-    runs = {
-        "searchFilter": f"tags.{mlruns.CURRENT} = 'true' and tags.dataset = '{dataset}'",
-        "orderByKey": f"tags.`{mlruns.PLACE}`",
-        "orderByAsc": True,
-        "runsHiddenMode": "SHOW_ALL",  # by default, charts have ten runs
-    }
-    table = {"selectedColumns": [f"metrics.`{name}`" for name in cells], "groupBy": _by(mlruns.COMPARED_AS)}
-    lines = _charts("Mean over the seeds, and their range", [{"type": "LINE", **_curve(key)} for key in curves])
-    bars = _charts("Mean over the seeds", [{"type": "BAR", "metricKey": key} for key in cells])
-    return [
-        View(f"{dataset}-variants", f"{dataset}: variants", False, {**runs, **table}),
-        View(f"{dataset}-curves", f"{dataset}: curves by variant", True, {**runs, **lines, "groupBy": _by("variant")}),
-        View(
-            f"{dataset}-comparison",
-            f"{dataset}: comparison of variants",
-            True,
-            {**runs, **bars, "groupBy": _by("variant")},
-        ),
-    ]
+
+    dataset: str
+    splits: Sequence[str]
+    metric: str
+    labels: Sequence[str]
+    pictures: Sequence[str]
+    seed: int
 
 
-def send(opened: Store, wanted: Iterable[View]) -> int:
-    """Keep views with the experiment; return how many were not there as they are."""
+def send(opened: Store, shown: Shown) -> int:
+    """Keep the views on a dataset with the experiment; return how many were not there as they are."""
     experiment = opened.client.get_experiment(opened.experiment_id)
     new = 0
-    for view in wanted:
-        kept = {"name": view.name, "createdAt": experiment.creation_time, "state": json.dumps(view.state)}
-        if experiment.tags.get(TAG + view.id) != (value := json.dumps(kept)):
-            opened.client.set_experiment_tag(opened.experiment_id, TAG + view.id, value)
+    for kind, state in zip(KINDS, states(shown), strict=True):
+        tag = f"{TAG}{store.legal(shown.dataset)}-{kind}"
+        name = f"{shown.dataset}: {kind}"
+        value = json.dumps({"name": name, "createdAt": experiment.creation_time, "state": json.dumps(state)})
+        if experiment.tags.get(tag) != value:
+            opened.client.set_experiment_tag(opened.experiment_id, tag, value)
             new += 1
     return new
 
 
-def address(base: str, experiment_id: str, view: View) -> str:
-    """Where a view opens in the browser."""
-    mode = "&compareRunsMode=CHART" * view.charts
-    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning{mode}&viewStateShareKey={view.id}"
+def addresses(opened: Store, base: str) -> dict[str, str]:
+    """Name of each view of the experiment -> where it opens in the browser.
+
+    Args:
+        base: where MLflow's pages are, such as `http://127.0.0.1:5000`.
+    """
+    tags = opened.client.get_experiment(opened.experiment_id).tags
+    found = {}
+    for kind in KINDS:
+        for tag in sorted(tags):
+            if tag.startswith(TAG) and tag.endswith(f"-{kind}"):
+                view = quote(tag.removeprefix(TAG))
+                mode = "" if kind == KINDS[0] else "&compareRunsMode=CHART"
+                address = f"{base}/#/experiments/{opened.experiment_id}/runs?workflowType=machine_learning{mode}"
+                found[json.loads(tags[tag])["name"]] = f"{address}&viewStateShareKey={view}"
+    return found
+
+
+def states(shown: Shown) -> list[dict]:
+    """The state of the page for each of `KINDS`."""
+    fair = unseen(list(shown.splits))
+    ordered = [*fair, *(split for split in shown.splits if split not in fair)]
+    metrics = [shown.metric, *(name for name in mlruns.KEPT if name != shown.metric)]
+    cells = {f"{split} {name}": store.legal(f"{split}/{name}") for name in metrics for split in ordered}
+    curves = {
+        name.replace("_", " "): store.legal(f"{mlruns.BY_EPOCH}/{name}")
+        for name in [*(f"val_{metric}" for metric in metrics), *LOSSES]
+    }
+    runs = {
+        "searchFilter": f"tags.{mlruns.CURRENT} = 'true' and tags.dataset = '{shown.dataset}'",
+        "orderByKey": f"tags.`{mlruns.PLACE}`",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",  # by default, charts have ten runs
+    }
+    by_variant = {**runs, "groupBy": _by("variant")}
+    lines = [{"type": "LINE", **_curve(key), "displayName": name} for name, key in curves.items()]
+    bars = [{"type": "BAR", "metricKey": key, "displayName": name} for name, key in cells.items()]
+    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "displayName": "Predictions"}]
+    of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'"}
+    return [
+        {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(list(cells.values()), shown.labels)},
+        {**by_variant, **_charts("Mean over the seeds, and their range", lines), "runListHidden": True},
+        {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
+        {**of_seed, **_charts(f"Predictions of the models of seed {shown.seed}", images), "runListHidden": True},
+    ]
 
 
 def _by(tag: str) -> dict:
     return {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]}
+
+
+def _table(metrics: Sequence[str], labels: Iterable[str]) -> dict:
+    """Columns of metrics, and groups of runs that are closed."""
+    columns = [f"metrics.`{name}`" for name in metrics]
+    return {
+        "selectedColumns": columns,
+        "columnOrder": [NAME, *columns, CREATED],
+        "columnWidths": {**WIDTHS, **dict.fromkeys(columns, CELL)},
+        "groupsExpanded": {f"tag.{mlruns.COMPARED_AS}.{label}": False for label in labels},
+    }
 
 
 def _curve(key: str) -> dict:
@@ -90,7 +126,7 @@ def _charts(section: str, charts: Sequence[Mapping]) -> dict:
     given = {"metricSectionId": _id(section), "deleted": False, "isGenerated": False}
     opened = {"uuid": _id(section), "name": section, "display": True, "isReordered": True, "deleted": False}
     return {
-        "compareRunCharts": [{"uuid": _id(chart["metricKey"]), **given, **chart} for chart in charts],
+        "compareRunCharts": [{"uuid": _id(chart["displayName"]), **given, **chart} for chart in charts],
         "compareRunSections": [opened],
         "isAccordionReordered": True,
     }
