@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EXPRESSIONS = 12
 SIZE = (192, 192)  # pixels, at most
+LONGEST = 60  # characters of an expression in the name of a file
 
 
 def chosen(dataset: PreparedDataset) -> pd.DataFrame:
@@ -32,9 +33,9 @@ def chosen(dataset: PreparedDataset) -> pd.DataFrame:
 
 
 def keys(dataset: PreparedDataset) -> list[str]:
-    """The keys of the images."""
+    """The keys of the images: number, split and expression."""
     return [
-        store.legal(f"predictions/{number:02} {row.split}")
+        f"predictions/{store.legal(f'{number:02} {row.split} {row.text[:LONGEST]}').replace('/', ' ').strip()}"
         for number, row in enumerate(chosen(dataset).itertuples(), start=1)
     ]
 

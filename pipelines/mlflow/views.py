@@ -78,11 +78,8 @@ def states(shown: Shown) -> list[dict]:
     fair = unseen(list(shown.splits))
     ordered = [*fair, *(split for split in shown.splits if split not in fair)]
     metrics = [shown.metric, *(name for name in mlruns.KEPT if name != shown.metric)]
-    cells = {f"{split} {name}": store.legal(f"{split}/{name}") for name in metrics for split in ordered}
-    curves = {
-        name.replace("_", " "): store.legal(f"{mlruns.BY_EPOCH}/{name}")
-        for name in [*(f"val_{metric}" for metric in metrics), *LOSSES]
-    }
+    cells = [store.legal(f"{split}/{name}") for name in metrics for split in ordered]
+    curves = [store.legal(f"{mlruns.BY_EPOCH}/{name}") for name in [*(f"val_{metric}" for metric in metrics), *LOSSES]]
     runs = {
         "searchFilter": f"tags.{mlruns.CURRENT} = 'true' and tags.dataset = '{shown.dataset}'",
         "orderByKey": f"tags.`{mlruns.PLACE}`",
@@ -90,15 +87,19 @@ def states(shown: Shown) -> list[dict]:
         "runsHiddenMode": "SHOW_ALL",  # by default, charts have ten runs
     }
     by_variant = {**runs, "groupBy": _by("variant")}
-    lines = [{"type": "LINE", **_curve(key), "displayName": name} for name, key in curves.items()]
-    bars = [{"type": "BAR", "metricKey": key, "displayName": name} for name, key in cells.items()]
-    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "displayName": "Predictions"}]
+    lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
+    bars = [{"type": "BAR", "metricKey": key} for key in cells]
+    images = [{"type": "IMAGE", "imageKeys": [key], "step": 0} for key in shown.pictures]
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'"}
     return [
-        {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(list(cells.values()), shown.labels)},
+        {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
         {**by_variant, **_charts("Mean over the seeds, and their range", lines), "runListHidden": True},
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
-        {**of_seed, **_charts(f"Predictions of the models of seed {shown.seed}", images), "runListHidden": True},
+        {
+            **of_seed,
+            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=300),
+            "runListHidden": True,
+        },
     ]
 
 
@@ -117,16 +118,12 @@ def _table(metrics: Sequence[str], labels: Iterable[str]) -> dict:
     }
 
 
-def _curve(key: str) -> dict:
-    return {"metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"}
-
-
-def _charts(section: str, charts: Sequence[Mapping]) -> dict:
-    """The charts of a page, in one section that is open."""
+def _charts(section: str, charts: Sequence[Mapping], **layout: int) -> dict:
+    """The charts of a page, in one section that is open; `columns` and `cardHeight` lay them out."""
     given = {"metricSectionId": _id(section), "deleted": False, "isGenerated": False}
-    opened = {"uuid": _id(section), "name": section, "display": True, "isReordered": True, "deleted": False}
+    opened = {"uuid": _id(section), "name": section, "display": True, "isReordered": True, "deleted": False, **layout}
     return {
-        "compareRunCharts": [{"uuid": _id(chart["displayName"]), **given, **chart} for chart in charts],
+        "compareRunCharts": [{"uuid": _id(json.dumps(chart)), **given, **chart} for chart in charts],
         "compareRunSections": [opened],
         "isAccordionReordered": True,
     }
