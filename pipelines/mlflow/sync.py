@@ -233,7 +233,7 @@ class _Sync:
             self.shown.add(key)
             for child in store.find(opened, key)[:1]:
                 tags = {mlruns.CURRENT: "true", **labels.get(training.run.variant, {})}
-                new |= complete_run.send_tags(opened, child, tags)
+                complete_run.send_tags(opened, child, tags)
         self.compared.add(dataset)
         data = self.datasets.get(_prepared(trainings[0])["path"])
         shown = views.Shown(
