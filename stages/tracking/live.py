@@ -68,7 +68,9 @@ class TrainingRun:
             with store.opened() as self._store:
                 self._run = _start_child(self._store, *self._of, inputs)
             store.send_params(self._store, self.run_id, params)
-            self._monitor = machine.monitor(self.run_id)
+        if self._run:
+            with self.lost.unless_lost("what the machine does"):
+                self._monitor = machine.monitor(self._run.info.run_id)
 
     @property
     def run_id(self) -> str | None:

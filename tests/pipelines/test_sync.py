@@ -329,7 +329,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
 
 
 def test_views_show_the_runs_of_the_comparison_sorted_and_grouped(synced):
-    """The state of MLflow's page; `tests/test_mlflow_pages.py` looks at the page itself."""
+    """The state of MLflow's page; `tests/pipelines/test_mlflow_pages.py` looks at the page itself."""
     with store.opened() as opened:
         tags = opened.client.get_experiment(opened.experiment_id).tags
         found = views.addresses(opened, "http://127.0.0.1:5000")
