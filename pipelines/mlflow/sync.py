@@ -130,7 +130,7 @@ class _Sync:
         tags = {mlruns.PARENT: parent.info.run_id, **given}
         tags[mlruns.NOTE] = descriptions.of_training(training.run.variant, layout.card(*training.run))
         lacked += ["tags"] * complete_run.send_tags(opened, mlflow_run, tags)
-        lacked += ["params"] * complete_run.send_params(opened, mlflow_run, training.params)
+        lacked += ["params"] * complete_run.send_params(opened, mlflow_run, mlruns.of_variant(training.params))
         lacked += ["curves"] * curves
         lacked += ["model"] * complete_run.send_model(opened, mlflow_run, training.run)
         lacked += ["card"] * complete_run.send_card(opened, mlflow_run, training.run)

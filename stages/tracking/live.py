@@ -67,7 +67,7 @@ class TrainingRun:
             inputs = keys.live_inputs(self._of.stage("train"))
             with store.opened() as self._store:
                 self._run = _start_child(self._store, *self._of, inputs)
-            store.send_params(self._store, self.run_id, params)
+            store.send_params(self._store, self.run_id, mlruns.of_variant(params))
         if self._run:
             with self.lost.unless_lost("what the machine does"):
                 self._monitor = machine.monitor(self._run.info.run_id)

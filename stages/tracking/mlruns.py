@@ -48,6 +48,11 @@ def flatten(**sections: BaseModel) -> dict[str, Scalar]:
     return dict(item for name, section in sections.items() for item in walk(name, section.model_dump()))
 
 
+def of_variant(params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The parameters in which trainings of one ablation differ; its own run has the others."""
+    return {name: value for name, value in params.items() if not name.startswith("recipe.")}
+
+
 def conditions(protocol: str, summary: Path) -> dict[str, str]:
     """The tags that must agree before numbers of two runs are compared: the protocol, and how complete the data are.
 

@@ -295,7 +295,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     }
     assert described.items() <= run["tags"].items()
     settings = params.read(ROOT / "tests" / "params.yaml")
-    knobs = mlruns.flatten(recipe=settings.recipes["small"], variant=settings.variants["vlba"])
+    knobs = mlruns.flatten(variant=settings.variants["vlba"])
     assert run["params"] == {name: str(value) for name, value in knobs.items()}
     assert run["metrics"]["by_epoch/loss"] == [(1, "1.0"), (2, "0.5"), (3, repr(1 / 3))]
     assert run["metrics"]["by_epoch/val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
