@@ -89,7 +89,7 @@ def states(shown: Shown) -> list[dict]:
     by_variant = {**runs, "groupBy": _by("variant")}
     lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
     bars = [{"type": "BAR", "metricKey": key} for key in cells]
-    images = [{"type": "IMAGE", "imageKeys": [key], "step": 0} for key in shown.pictures]
+    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0}]
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'"}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
@@ -97,7 +97,7 @@ def states(shown: Shown) -> list[dict]:
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
             **of_seed,
-            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=300),
+            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=1000),
             "runListHidden": True,
         },
     ]
