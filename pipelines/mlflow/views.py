@@ -89,7 +89,7 @@ def states(shown: Shown) -> list[dict]:
     by_variant = {**runs, "groupBy": _by("variant")}
     lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
     bars = [{"type": "BAR", "metricKey": key} for key in cells]
-    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0}]
+    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0}] * bool(shown.pictures)
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'"}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
