@@ -35,7 +35,7 @@ def main() -> None:
 
     def once() -> float:
         began = time.perf_counter()
-        comparison.compare(scored, comparison.estimates(scored), LISTED[0], variants)
+        comparison.compare(scored, comparison.estimates(scored), LISTED[0], LISTED[-1], variants)
         return time.perf_counter() - began
 
     seconds = sorted(once() for _ in range(arguments.rounds))

@@ -194,10 +194,12 @@ def own(found: Estimates, true: np.ndarray) -> dict[str, float]:
 
 def smallest_supported(found: Estimates) -> float:
     """The plan for the differences to the first variant."""
-    differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
-    return planning.smallest_supported(
-        planning.typical(Error.of(interval) for interval in differences), len(differences)
-    )
+    pairs = {
+        frozenset((variant, VARIANTS[0])): Error.of(found.difference(variant, VARIANTS[0])) for variant in VARIANTS[1:]
+    }
+    variances = {variant: float(found.of(variant).var(ddof=1)) for variant in VARIANTS}
+    seeds = len(found.runs) // len(VARIANTS)
+    return planning.smallest_supported(planning.typical(pairs, variances, seeds), len(pairs))
 
 
 def power(found: Estimates, true: float | None) -> dict[str, float]:

@@ -175,12 +175,11 @@ class AlignFormer(PreTrainedModel):
             ValueError: the variant has the instance contrast, and masks are given without image_ids.
         """
         pixels, center = self.represent(pixel_values, input_ids, attention_mask, image_index, text_index)
-        by_product = isinstance(self.grouping, Grouping)
-        logits = at_least_float32(self.grouping(pixels, center)) if by_product else None  # (B, h, w)
-        pixels, center = self.project(pixels, center)
+        compared = self.project(pixels, center)
         with torch.autocast(pixels.device.type, enabled=False):  # cosines of alike vectors differ in their last bits
-            similarity = cosine(pixels, center)
-            logits = (self.grouping(similarity) if logits is None else logits).unsqueeze(1)  # (B, 1, h, w)
+            similarity = cosine(*compared)
+        logits = at_least_float32(self.grouping(pixels, center, similarity)).unsqueeze(1)  # (B, 1, h, w)
+        with torch.autocast(pixels.device.type, enabled=False):
             size = pixel_values.shape[-2:]
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False).squeeze(1)  # (B, H, W)
             output = AlignFormerOutput(logits=logits, similarity=similarity)
@@ -188,7 +187,7 @@ class AlignFormer(PreTrainedModel):
                 same = self.config.contrastive_same_words
                 text_ids = None if same else hashed_words(input_ids, attention_mask, text_index)
                 output.loss, output.mask_loss, output.contrastive_loss = self.losses(
-                    logits, pixels, center, similarity, masks.to(logits.dtype), image_ids, text_ids
+                    logits, *compared, similarity, masks.to(logits.dtype), image_ids, text_ids
                 )
         return output
 

@@ -37,8 +37,8 @@ class CosineGrouping(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.bias = nn.Parameter(torch.tensor(0.0))
 
-    def forward(self, similarity: torch.Tensor) -> torch.Tensor:
-        """Cosines (B, h, w) -> logits (B, h, w)."""
+    def forward(self, pixels: torch.Tensor, center: torch.Tensor, similarity: torch.Tensor) -> torch.Tensor:
+        """Cosines (B, h, w) -> logits (B, h, w); pixels (B, h, w, D) and center (B, D) are not used."""
         return self.log_scale.exp() * similarity + self.bias
 
 
@@ -50,7 +50,7 @@ class Grouping(nn.Module):
         self.weight = nn.Linear(dim, dim)
         self.bias = nn.Linear(dim, 1)
 
-    def forward(self, pixels: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
-        """Pixel embeddings (B, h, w, D), center (B, D) -> logits (B, h, w)."""
+    def forward(self, pixels: torch.Tensor, center: torch.Tensor, similarity: torch.Tensor) -> torch.Tensor:
+        """Pixel embeddings (B, h, w, D), center (B, D) -> logits (B, h, w); cosines (B, h, w) are not used."""
         weight = self.weight(center) / math.sqrt(center.shape[-1])  # (B, D)
         return torch.einsum("bhwd,bd->bhw", pixels, weight) + self.bias(center)[..., None]

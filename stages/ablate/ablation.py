@@ -23,7 +23,9 @@ def ablate(dataset: str, settings: Params) -> None:
     labels = slices.labels(prepared.read(layout.prepared(dataset)))
     smallest = experiment.smallest_effect and experiment.smallest_effect / 100
     found = comparison.estimates(runs)
-    compared, contrasts = comparison.compare(runs, found, experiment.reference, settings.variants, smallest)
+    compared, contrasts = comparison.compare(
+        runs, found, experiment.reference, experiment.highlight, settings.variants, smallest
+    )
     for path, table in (
         (layout.comparison(dataset), compared),
         (layout.contrasts(dataset), contrasts),
@@ -47,7 +49,8 @@ def plan(dataset: str, settings: Params) -> str:
     tables = [pd.read_csv(path) for path in paths]
     metric = PROTOCOLS[settings.evaluation.protocol].headline[0]
     splits = list(tables[0]["split"].unique())
-    plans = {split: planning.plan(*tables, settings.experiment.reference, split, metric) for split in splits}
+    headline = comparison.headline_pairs(tables[1], settings.experiment.highlight, settings.experiment.reference)
+    plans = {split: planning.plan(*tables, settings.experiment.reference, headline, split, metric) for split in splits}
     rows = [
         {"split": split, "pairs": plan.pairs, "seeds": plan.seeds, "smallest": f"{100 * plan.smallest:.1f}"}
         | {
@@ -59,7 +62,7 @@ def plan(dataset: str, settings: Params) -> str:
     ]
     said = [
         f"{metric} in points. Smallest: the true difference that is supported in {100 * planning.POWER:g} % of cases, "
-        "at the level of the first step of Holm's adjustment.",
+        "at the level of the first step of Holm's adjustment for the pairs of the headline.",
         *([pd.DataFrame(rows).to_string(index=False)] if rows else []),
         *(
             f"{split}: no pair has a p-value, so there is nothing to plan with: two or more seeds are needed"

@@ -5,7 +5,7 @@ variants have. Intervals hold 95 % and p-values are two-sided, both computed as 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ from stages.statistics.scored import Scored
 
 LARGEST_P = 0.05  # the adjusted p-value below which a difference is called supported
 SUPPORTED = (
-    f"p < {LARGEST_P} after Holm's adjustment for all pairs of variants that the report compares, within a split and "
-    "metric"
+    f"p < {LARGEST_P} after Holm's adjustment within a split and metric, for the pairs of the headline and for all "
+    "others by themselves"
 )
 VLBA = {  # kind of VLBA, and the one it is compared with: the part in which they differ
     ("text_to_pixel", "none"): "text-to-pixel VLBA",
@@ -53,18 +53,21 @@ def compare(
     scored: Scored,
     found: Splits,
     reference: str,
+    highlight: str,
     variants: Mapping[str, Variant],
     smallest_effect: float | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every listed variant against the reference, and pairs of listed variants that differ in one part of the method.
 
-    The p-values of a split and metric are adjusted together, each pair of variants counted once, however often and
-    whichever way round it is in the tables. So a pair has the same verdict everywhere. Those of equivalence are
-    adjusted in the same way, by themselves.
+    The p-values of a split and metric are adjusted in two families: the pairs of the headline, which `params.yaml`
+    names before there is a result, and all other pairs. Each pair counts once, however often and whichever way round it
+    is in the tables, so it has the same verdict everywhere. P-values of equivalence are adjusted in the same way, by
+    themselves.
 
     Args:
         found: `estimates` of the same scores.
         reference: the variant that the others are compared with.
+        highlight: the variant that the headline is about, see `headline_pairs`.
         variants: what each listed variant is made of.
         smallest_effect: the smallest difference that matters, a fraction; None: there are no words for verdicts.
 
@@ -94,8 +97,25 @@ def compare(
         without a seed in common has no numbers.
     """
     compared, contrasts = _compare(scored, found, reference), _contrasts(scored, found, variants)
-    compared, contrasts = _with_support([compared.assign(against=reference), contrasts], smallest_effect)
+    pairs = set(map(frozenset, headline_pairs(contrasts, highlight, reference)))
+    compared, contrasts = _with_support([compared.assign(against=reference), contrasts], pairs, smallest_effect)
     return compared.drop(columns="against"), contrasts
+
+
+def headline_pairs(contrasts: pd.DataFrame, highlight: str, reference: str) -> list[tuple[str, str]]:
+    """The pairs that lead to the highlighted variant, one part of the method in each step, as (variant, against).
+
+    They are found by going from it to the variant without its last part, and so on: `alignformer` over `vlba`, `vlba`
+    over `baseline`. The contrastive loss is the last part. Without such pairs it is the difference to the reference.
+    """
+    there = contrasts[contrasts["difference"].notna()].drop_duplicates(["variant", "against"])
+    steps, variant = [], highlight
+    while len(found := there[there["variant"] == variant]):
+        of_contrast = found[found["aspect"] == "contrastive"]
+        step = (of_contrast if len(of_contrast) else found).iloc[0]
+        steps.append((variant, step["against"]))
+        variant = step["against"]
+    return steps[::-1] or [(highlight, reference)]
 
 
 def _compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
@@ -270,7 +290,9 @@ def _columns(name: str, interval: Interval | None) -> dict:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> list[pd.DataFrame]:
+def _with_support(
+    tables: list[pd.DataFrame], headline: Set[frozenset[str]], smallest_effect: float | None
+) -> list[pd.DataFrame]:
     """The tables with adjusted p-values, supported and verdict; variant and against say which pair a row is about."""
     for table in tables:
         errors = table[["difference", "images_error", "seeds_error", "degrees"]].itertuples(index=False)
@@ -278,7 +300,7 @@ def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> 
             planning.p_equivalent(difference, Error(*error), smallest_effect) for difference, *error in errors
         ]
     for column in ("p", "p_equivalent"):
-        _adjust(tables, column)
+        _adjust(tables, column, headline)
     for table in tables:
         table["supported"] = table["p_holm"] < LARGEST_P
         judged = table[["difference", "supported", "p_equivalent_holm"]].itertuples(index=False)
@@ -286,12 +308,14 @@ def _with_support(tables: list[pd.DataFrame], smallest_effect: float | None) -> 
     return tables
 
 
-def _adjust(tables: list[pd.DataFrame], column: str) -> None:
-    """Add the column of p-values adjusted within each split and metric, each pair counted once, as COLUMN_holm."""
+def _adjust(tables: list[pd.DataFrame], column: str, headline: Set[frozenset[str]]) -> None:
+    """Add the column of p-values adjusted in their families, as COLUMN_holm; `headline`: the pairs of one family."""
     p_values = {test: p for table in tables for test, p in zip(_tests(table), table[column], strict=True)}
     adjusted = {}
-    for family in {test[:2] for test in p_values}:
-        tests = [test for test in p_values if test[:2] == family]
+    families: dict[tuple, list[tuple]] = {}
+    for split, metric, pair in p_values:
+        families.setdefault((split, metric, pair in headline), []).append((split, metric, pair))
+    for tests in families.values():
         adjusted |= zip(tests, holm(np.array([p_values[test] for test in tests])), strict=True)
     for table in tables:
         found = pd.Series([adjusted[test] for test in _tests(table)], index=table.index, dtype=float)

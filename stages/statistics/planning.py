@@ -11,15 +11,18 @@ divided by sqrt(g), with g chi-square over its degrees of freedom, the sum is a 
 Another experiment of the same kind would estimate s as s sqrt(g). A true difference is supported where what is
 observed, normal around it with the variance i^2 + s^2, is beyond the critical value that belongs to this estimate. With
 few seeds that is rare, most of all at the small levels that several pairs have. The level is that of the first step of
-Holm's adjustment, `LEVEL` divided by the number of pairs: so no order of the pairs makes it worse.
+Holm's adjustment, `LEVEL` divided by the number of pairs in the headline: so no order of the pairs makes it worse.
 
 The variance of a pair over three seeds has two degrees of freedom, and a plan from it alone may be off by a factor of
-four. So there is one plan for all pairs of a split, from the mean of their variances.
+four. So there is one plan for all pairs of a split, from the mean of their variances. This mean is an estimate too,
+with the degrees of freedom that Satterthwaite (1946) gives a sum of the variants' variances. So the true s is
+s / sqrt(h), with h as g of these degrees, and the plan's probability is the mean over h.
 """
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import NamedTuple
 
@@ -57,37 +60,63 @@ class Error(NamedTuple):
         return Error(self.images, self.seeds * math.sqrt(before / seeds), seeds - 1)
 
 
-def typical(errors: Iterable[Error]) -> Error:
-    """The error of a pair whose variances are the mean of those of several pairs with the same number of seeds."""
-    errors = list(errors)
-    images, seeds = (math.sqrt(np.mean(np.square([getattr(e, part) for e in errors]))) for part in ("images", "seeds"))
-    return Error(images, seeds, errors[0].degrees)
+class Known(NamedTuple):
+    """The error of a pair whose variances are the mean of those of several pairs.
+
+    Attributes:
+        seeds: how many the pairs share.
+        degrees: degrees of freedom of the seeds' part of this mean.
+    """
+
+    error: Error
+    seeds: int
+    degrees: float
+
+
+def typical(pairs: Mapping[frozenset[str], Error], variances: Mapping[str, float], seeds: int) -> Known:
+    """What pairs of variants with the same number of seeds have in the mean.
+
+    Args:
+        pairs: two variants -> the error of their difference.
+        variances: of each variant between its seeds.
+    """
+    errors = list(pairs.values())
+    images, of_seeds = (math.sqrt(np.mean(np.square([getattr(e, part) for e in errors]))) for part in Error._fields[:2])
+    times = Counter(variant for pair in pairs for variant in pair)
+    parts = np.array([count * variances[variant] for variant, count in times.items()])
+    degrees = (seeds - 1) * (parts.sum() ** 2 / np.square(parts).sum() if parts.any() else len(parts))
+    return Known(Error(images, of_seeds, errors[0].degrees), seeds, float(degrees))
 
 
 @cache
-def smallest_supported(error: Error, pairs: int) -> float:
+def smallest_supported(known: Known, pairs: int) -> float:
     """The true difference that is supported with a probability of `POWER`, beside other pairs."""
-    shares, weights = _mixture(error.degrees, COARSE)
-    critical = _critical(LEVEL / pairs / 2, error.images, error.seeds * np.sqrt(shares), error.degrees)
-    if not error.whole:
+    images, seeds, degrees = known.error
+    if not known.error.whole:
         return 0.0
-    highest = critical.max() + 2 * error.whole
-    return float(_root(lambda true: ndtr((true - critical) / error.whole) @ weights - POWER, np.zeros(()), highest))
+    (own, own_weights), (other, weights) = _mixture(known.degrees, COARSE), _mixture(degrees, COARSE)
+    true = seeds / np.sqrt(own[:, None])  # (K, 1)
+    estimated = true * np.sqrt(other)  # (K, L)
+    grid = np.geomspace(estimated.min(), estimated.max(), FINE) if seeds else np.zeros(1)
+    critical = np.interp(estimated, grid, _critical(LEVEL / pairs / 2, images, grid, degrees))
+    whole, both = np.hypot(images, true), own_weights[:, None] * weights
+    highest = critical.max() + 2 * whole.max()
+    return float(_root(lambda each: np.sum(ndtr((each - critical) / whole) * both) - POWER, np.zeros(()), highest))
 
 
-def seeds_needed(difference: float, error: Error, seeds: int, pairs: int) -> int | None:
+def seeds_needed(difference: float, known: Known, pairs: int) -> int | None:
     """The least number of seeds, from `OWN_SPREAD` on, with which a true difference is supported with `POWER`.
-
-    Args:
-        error: with so many seeds.
 
     Returns:
         None where more than `MOST_SEEDS` would be needed: the images alone may be too few.
     """
     numbers = range(OWN_SPREAD, MOST_SEEDS + 1)
-    place = bisect_left(
-        numbers, True, key=lambda n: smallest_supported(error.with_seeds(seeds, n), pairs) <= difference
-    )
+
+    def suffices(number: int) -> bool:
+        planned = known._replace(error=known.error.with_seeds(known.seeds, number))
+        return smallest_supported(planned, pairs) <= difference
+
+    place = bisect_left(numbers, True, key=suffices)
     return numbers[place] if place < len(numbers) else None
 
 
@@ -120,7 +149,7 @@ class Plan(NamedTuple):
     """What the pairs of variants of a split can show.
 
     Attributes:
-        pairs: how many have a p-value.
+        pairs: how many of the headline have a p-value.
         seeds: how many a pair shares.
         smallest: the true difference that is supported with `POWER`.
         needed: the seeds that each of `DIFFERENCES` needs; None for more than `MOST_SEEDS`.
@@ -132,11 +161,19 @@ class Plan(NamedTuple):
     needed: list[int | None]
 
 
-def plan(comparison: pd.DataFrame, contrasts: pd.DataFrame, reference: str, split: str, metric: str) -> Plan | None:
-    """Of a pair whose variances are the mean of those of all pairs that share the most seeds.
+def plan(
+    comparison: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    reference: str,
+    headline: Iterable[tuple[str, str]],
+    split: str,
+    metric: str,
+) -> Plan | None:
+    """Of a pair of the headline whose variances are the mean of those of all pairs that share the most seeds.
 
     Args:
         comparison, contrasts: the tables of `stages.statistics.comparison.compare`.
+        headline: the pairs of `stages.statistics.comparison.headline_pairs`.
 
     Returns:
         None where no pair has a p-value.
@@ -145,12 +182,21 @@ def plan(comparison: pd.DataFrame, contrasts: pd.DataFrame, reference: str, spli
     tested = both[(both["split"] == split) & (both["metric"] == metric) & both["p"].notna()]
     if tested.empty:
         return None
-    tested = tested[~tested[["variant", "against"]].apply(frozenset, axis="columns").duplicated()]
     seeds = int(tested["shared_seeds"].max())
-    complete = tested.loc[tested["shared_seeds"] == seeds, ["images_error", "seeds_error", "degrees"]]
-    error = typical(Error(*row) for row in complete.itertuples(index=False))
-    needed = [seeds_needed(points / 100, error, seeds, len(tested)) for points in DIFFERENCES]
-    return Plan(len(tested), seeds, smallest_supported(error, len(tested)), needed)
+    errors = {
+        frozenset((row.variant, row.against)): Error(row.images_error, row.seeds_error, row.degrees)
+        for row in tested.itertuples()
+    }
+    complete = tested[tested["shared_seeds"] == seeds]
+    of_split = comparison[(comparison["split"] == split) & (comparison["metric"] == metric)]
+    known = typical(
+        {pair: errors[pair] for pair in map(frozenset, zip(complete["variant"], complete["against"], strict=True))},
+        dict(zip(of_split["variant"], np.square(of_split["std"]), strict=True)),
+        seeds,
+    )
+    pairs = max(1, len(errors.keys() & set(map(frozenset, headline))))
+    needed = [seeds_needed(points / 100, known, pairs) for points in DIFFERENCES]
+    return Plan(pairs, seeds, smallest_supported(known, pairs), needed)
 
 
 def _critical(level: float, images: float, seeds: np.ndarray, degrees: int) -> np.ndarray:
@@ -171,7 +217,7 @@ def _beyond(distance: np.ndarray, images: float, seeds: np.ndarray, degrees: int
 
 
 @cache
-def _mixture(degrees: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+def _mixture(degrees: float, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Values of g and their weights, which add to 1, (number,) each; closer where g is small and errors are large."""
     places = (np.arange(number) + 0.5) / number
     weights = np.square(places)

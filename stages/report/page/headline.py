@@ -7,6 +7,7 @@ import pandas as pd
 from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
+from stages.statistics.comparison import headline_pairs
 
 SAME = "0.0"
 
@@ -14,9 +15,8 @@ SAME = "0.0"
 def headline(results: DatasetNumbers) -> str:
     """What the parts of the highlighted variant change, one by one, on the splits that chose no epoch.
 
-    `params.yaml` chooses the variant, not its result, so the sentences also report a loss. Its parts are found by going
-    from it to the variant without its last part, and so on: `alignformer` over `vlba`, `vlba` over `baseline`. Without
-    such pairs it is the difference to the reference. In the protocol's first headline metric.
+    `params.yaml` chooses the variant, not its result, so the sentences also report a loss. `headline_pairs` finds its
+    parts. In the protocol's first headline metric.
     """
     splits = results.unseen
     if results.highlight == results.reference:
@@ -167,13 +167,10 @@ def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
 
 
 def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
-    """The pairs that lead to the highlighted variant, one part in each step; the contrastive loss is the last part."""
-    pairs, steps, variant = _contrasts(results, split), [], results.highlight
-    while found := [row for row in pairs if row["variant"] == variant]:
-        step = next((row for row in found if row["aspect"] == "contrastive"), found[0])
-        steps.append(step)
-        variant = step["against"]
-    return steps[::-1]
+    """The rows of the pairs that lead to the highlighted variant, one part in each step; none without such pairs."""
+    rows = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
+    pairs = headline_pairs(results.contrasts, results.highlight, results.reference)
+    return [rows[pair] for pair in pairs if pair in rows]
 
 
 def _said(pair: pd.Series, results: DatasetNumbers, splits: list[str], first: bool = False) -> str:

@@ -6,6 +6,7 @@ from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import MADE_BY, listing, marked, seeds_said
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, number_cell, percent
 from stages.statistics import planning
+from stages.statistics.comparison import headline_pairs
 from stages.statistics.planning import Plan
 
 
@@ -55,9 +56,8 @@ def table(results: DatasetNumbers) -> Table | None:
             f"Smallest: the true difference, in points, that is supported in {100 * planning.POWER:g} % of cases.",
             "Seeds for 1, 2 and 3: how many seeds support a true difference of so many points in as many cases, with "
             "these images, and seeds that spread as these do.",
-            f"Both are of a pair of variants whose variances are the mean of those of all {pairs} pairs, at the level "
-            "of the first step of Holm's adjustment. A pair that spreads more needs more. The spread of a few seeds "
-            "is known roughly only, so the true share is often lower (docs/comparing.md).",
+            f"Both are of a pair of the headline ({pairs} in all), at the level of the first step of Holm's "
+            "adjustment, with the mean of the variances of all pairs. A pair that spreads more needs more.",
             MADE_BY,
         ],
     )
@@ -66,8 +66,9 @@ def table(results: DatasetNumbers) -> Table | None:
 def _plans(results: DatasetNumbers) -> dict[str, Plan]:
     """Split -> its plan, for each split that has one."""
     comparison = results.comparison.reset_index()
+    headline = headline_pairs(results.contrasts, results.highlight, results.reference)
     plans = {
-        split: planning.plan(comparison, results.contrasts, results.reference, split, results.metric)
+        split: planning.plan(comparison, results.contrasts, results.reference, headline, split, results.metric)
         for split in results.splits
     }
     return {split: plan for split, plan in plans.items() if plan}

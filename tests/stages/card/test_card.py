@@ -116,7 +116,9 @@ def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, mo
     path.parent.mkdir(parents=True)
     scores.assign(protocol="original").to_parquet(path)
     alone = scored.read("scenes", PROTOCOLS["original"], ["alignformer"], [0], "alignformer")
-    table, _ = comparison.compare(alone, comparison.estimates(alone), "alignformer", read_params(PARAMS).variants)
+    table, _ = comparison.compare(
+        alone, comparison.estimates(alone), "alignformer", "alignformer", read_params(PARAMS).variants
+    )
     table = table.set_index(["split", "metric"])
     lines = [line for line in written().splitlines() if line.startswith(("| val | ", "| testA | "))]
     assert len(lines) == 3  # a row of the data, two of the metrics

@@ -110,7 +110,7 @@ def test_the_footer_says_all_that_a_reader_needs(results):
         "spread between seeds is added.",
         "Δ: difference to baseline",
         "The best epoch of each run was chosen on val, so numbers there are a little too good.",
-        "Holm's adjustment for all pairs of variants that the report compares, within a split and metric.",
+        "Holm's adjustment within a split and metric, for the pairs of the headline and for all others by themselves.",
         "mIoU: mean over expressions of the intersection over union (IoU)",
         "Made by: dvc repro report.",
     ):
@@ -332,9 +332,11 @@ def test_the_plan_has_a_row_for_each_split_with_verdicts(tmp_path, settings):
     assert table.blocks[0].headings == ["split", "smallest", "seeds for 1", "seeds for 2", "seeds for 3"]
     val, test = table.blocks[0].groups[0].rows
     assert [val[0].text, test[0].text] == ["val (chose the epoch)", "testA"]
-    pairs = len(MEANS) - 1 + 2  # to the reference, and the contrasts over vlba
-    assert val[1].value == pytest.approx(planning.smallest_supported(planning.Error(0.005, 0.005, 2), pairs))
-    assert f"of all {pairs} pairs" in " ".join(table.footer)
+    pairs_of = [5, 3, 2, 2, 1, 1]  # baseline; vlba; the two contrasts, over both; the others
+    degrees = 2 * sum(pairs_of) ** 2 / sum(number**2 for number in pairs_of)  # all variances are the same
+    known = planning.Known(planning.Error(0.005, 0.005, 2), 3, degrees)
+    assert val[1].value == pytest.approx(planning.smallest_supported(known, 2))
+    assert "a pair of the headline (2 in all)" in " ".join(table.footer)
     assert f"difference of {test[1].text} points on testA in 80 % of cases" in headline.details(results)
 
 

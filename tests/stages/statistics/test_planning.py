@@ -9,14 +9,16 @@ from scipy import integrate, stats
 
 from stages.statistics import bootstrap, planning
 from stages.statistics.bootstrap import VariantSeed
-from stages.statistics.planning import Error
+from stages.statistics.planning import Error, Known
+
+SURE = 1e6  # degrees of freedom of an error that is known
 
 
 @pytest.mark.parametrize("seeds, pairs", [(3, 1), (5, 6), (10, 21)])
 def test_the_smallest_difference_is_supported_in_four_of_five_cases(seeds, pairs):
     """Images without error: a paired t test over seeds, at Bonferroni's level."""
     error = Error(0.0, 0.02 / math.sqrt(seeds), seeds - 1)
-    smallest = planning.smallest_supported(error, pairs)
+    smallest = planning.smallest_supported(Known(error, seeds, SURE), pairs)
     critical = stats.t.ppf(1 - 0.05 / pairs / 2, seeds - 1)
     assert stats.nct.sf(critical, seeds - 1, smallest / error.whole) == pytest.approx(0.8, abs=0.006)
     random = np.random.default_rng(0)
@@ -42,7 +44,7 @@ def test_the_projects_own_test_supports_it_in_four_of_five_simulated_experiments
     seeds, images, of_images, of_seeds, noise = 3, 50, 0.05, 0.005, 0.05
     error = Error(of_images / math.sqrt(images), math.sqrt((of_seeds**2 + noise**2 / images) / seeds), seeds - 1)
     true, runs = (
-        planning.smallest_supported(error, pairs),
+        planning.smallest_supported(Known(error, seeds, SURE), pairs),
         [VariantSeed(name, seed) for name in "ab" for seed in range(seeds)],
     )
     supported = []
@@ -57,17 +59,35 @@ def test_the_projects_own_test_supports_it_in_four_of_five_simulated_experiments
 def test_an_error_of_images_alone_is_known():
     """The test is then that of the normal distribution."""
     expected = 0.01 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
-    assert planning.smallest_supported(Error(0.01, 0.0, 4), 1) == pytest.approx(expected, rel=1e-4)
+    assert planning.smallest_supported(Known(Error(0.01, 0.0, 4), 3, 4), 1) == pytest.approx(expected, rel=1e-4)
 
 
 def test_so_many_seeds_are_needed_and_one_fewer_is_not_enough():
-    error = Error(0.004, 0.02 / math.sqrt(3), 2)
-    needed = planning.seeds_needed(0.02, error, 3, 6)
-    at = {n: planning.smallest_supported(error.with_seeds(3, n), 6) for n in (needed - 1, needed)}
+    known = Known(Error(0.004, 0.02 / math.sqrt(3), 2), 3, 8)
+    needed = planning.seeds_needed(0.02, known, 6)
+    errors = {n: known.error.with_seeds(3, n) for n in (needed - 1, needed)}
+    at = {n: planning.smallest_supported(known._replace(error=error), 6) for n, error in errors.items()}
     assert at[needed] <= 0.02 < at[needed - 1]
-    assert error.with_seeds(3, needed).seeds == pytest.approx(0.02 / math.sqrt(needed))
-    assert planning.seeds_needed(0.01, error, 3, 6) is None  # the images alone make an error of 0.004
-    assert planning.seeds_needed(0.5, error, 3, 6) == 3
+    assert errors[needed].seeds == pytest.approx(0.02 / math.sqrt(needed))
+    assert errors[needed].degrees == needed - 1
+    assert planning.seeds_needed(0.01, known, 6) is None  # the images alone make an error of 0.004
+    assert planning.seeds_needed(0.5, known, 6) == 3
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_plan_from_a_few_seeds_holds_in_another_experiment(seeds):
+    """Six variants that are alike, images without error: paired t tests of five of them, at Bonferroni's level."""
+    random, supported = np.random.default_rng(0), []
+    for _ in range(400):
+        first, second = random.normal(0.5, 0.02, (2, 6, seeds))
+        errors = stats.sem(first[1:] - first[0], axis=1)
+        pairs = {
+            frozenset(("0", str(place))): Error(0.0, float(error), seeds - 1) for place, error in enumerate(errors, 1)
+        }
+        variances = {str(place): float(values.var(ddof=1)) for place, values in enumerate(first)}
+        second[1:] += planning.smallest_supported(planning.typical(pairs, variances, seeds), 5)
+        supported += list(stats.ttest_rel(second[1:], second[:1], axis=1).pvalue < 0.05 / 5)
+    assert np.mean(supported) == pytest.approx(planning.POWER, abs=0.05)
 
 
 def test_equivalence_is_two_one_sided_tests_of_student_where_images_have_no_error():
@@ -107,34 +127,25 @@ def test_verdicts(difference, supported, p, expected):
 
 
 def test_a_plan_is_of_the_mean_variance_of_all_pairs_that_share_the_most_seeds():
-    columns = ["split", "metric", "variant", "images_error", "seeds_error", "degrees", "seeds", "shared_seeds", "p"]
+    columns = ["split", "metric", "variant", "images_error", "seeds_error", "degrees", "std", "shared_seeds", "p"]
     comparison = pd.DataFrame(
         [
-            ("val", "mIoU", "a", math.nan, math.nan, 0, 4, 4, math.nan),
-            ("val", "mIoU", "b", 0.01, 0.02, 2, 4, 3, 0.01),
-            ("val", "mIoU", "c", 0.03, 0.04, 2, 3, 3, 0.01),
-            ("val", "mIoU", "d", 0.5, 0.5, 9, 4, 2, 0.01),  # counts for Holm's adjustment alone
-            ("val", "oIoU", "b", 0.5, 0.5, 2, 4, 4, 0.01),
-            ("testA", "mIoU", "b", 0.5, math.nan, 0, 1, 1, math.nan),
+            ("val", "mIoU", "a", math.nan, math.nan, 0, 0.01, 4, math.nan),
+            ("val", "mIoU", "b", 0.01, 0.02, 2, 0.02, 3, 0.01),
+            ("val", "mIoU", "c", 0.03, 0.04, 2, 0.03, 3, 0.01),
+            ("val", "mIoU", "d", 0.5, 0.5, 9, 0.5, 2, 0.01),  # counts for Holm's adjustment alone
+            ("val", "oIoU", "b", 0.5, 0.5, 2, 0.5, 4, 0.01),
+            ("testA", "mIoU", "b", 0.5, math.nan, 0, math.nan, 1, math.nan),
         ],
         columns=columns,
     )
     contrasts = comparison.iloc[[1]].assign(against="a")
-    plan = planning.plan(comparison, contrasts, "a", "val", "mIoU")
+    headline = [("c", "b"), ("b", "a"), ("c", "a")]  # the first has no p-value
+    plan = planning.plan(comparison, contrasts, "a", headline, "val", "mIoU")
     error = Error(math.sqrt((0.01**2 + 0.03**2) / 2), math.sqrt((0.02**2 + 0.04**2) / 2), 2)
-    assert plan[:2] == (3, 3)
-    assert plan.smallest == pytest.approx(planning.smallest_supported(error, 3))
-    assert plan.needed == [planning.seeds_needed(points / 100, error, 3, 3) for points in (1, 2, 3)]
-    assert planning.plan(comparison, contrasts, "a", "testA", "mIoU") is None
-
-
-def test_the_mean_variance_of_pairs_makes_a_steadier_plan():
-    """Six variants with three seeds that are alike: the spread of plans from one pair, and from five."""
-    random = np.random.default_rng(0)
-    runs = random.normal(0, 0.01, (300, 6, 3))
-    errors = stats.sem(runs[:, 1:] - runs[:, :1], axis=2)
-    alone = [planning.smallest_supported(Error(0.004, float(row[0]), 2), 5) for row in errors]
-    together = [
-        planning.smallest_supported(planning.typical(Error(0.004, each, 2) for each in row), 5) for row in errors
-    ]
-    assert np.std(np.log(together)) < 0.6 * np.std(np.log(alone))
+    parts = np.array([2 * 0.01**2, 0.02**2, 0.03**2])
+    known = Known(error, 3, 2 * parts.sum() ** 2 / (parts**2).sum())
+    assert plan[:2] == (2, 3)
+    assert plan.smallest == pytest.approx(planning.smallest_supported(known, 2))
+    assert plan.needed == [planning.seeds_needed(points / 100, known, 2) for points in (1, 2, 3)]
+    assert planning.plan(comparison, contrasts, "a", headline, "testA", "mIoU") is None
