@@ -1,11 +1,13 @@
 """The content of an MLflow store without ids and times, so that stores with the same content compare as equal."""
 
 import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 
 from stages.tracking import store
 
+IMAGE_ID = re.compile(r"(?<=\+timestamp)\+\d+\+[0-9a-f-]{36}")  # in the name of a logged image
 UNKNOWN = ("git.", "mlflow.source.git.", "process.", "rebuilt")  # prefixes of tags that a later sync cannot know
 
 
@@ -54,7 +56,11 @@ def _registered_models(opened, models) -> dict[str, dict]:
 
 
 def _run(opened, run, names, models) -> dict:
-    tags = {name: value for name, value in run.data.tags.items() if not name.startswith(UNKNOWN)}
+    tags = {
+        name: value.replace(run.info.run_id, "RUN_ID")
+        for name, value in run.data.tags.items()
+        if not name.startswith(UNKNOWN)
+    }
     if "mlflow.parentRunId" in tags:
         tags["mlflow.parentRunId"] = names[tags["mlflow.parentRunId"]]
     outputs = [models[output.model_id].name for output in (run.outputs.model_outputs if run.outputs else [])]
@@ -65,11 +71,13 @@ def _run(opened, run, names, models) -> dict:
         "metrics": {
             name: [(point.step, repr(point.value)) for point in opened.client.get_metric_history(run.info.run_id, name)]
             for name in run.data.metrics
+            if not name.startswith("system/")
         },
         "files": _files(opened.client.download_artifacts(run.info.run_id, ""))
         if store.files_of_run(opened, run.info.run_id)
         else {},
         "outputs": outputs,
+        "inputs": sorted((given.dataset.name, given.dataset.digest) for given in run.inputs.dataset_inputs),
         "models": [_model(model) for model in models.values() if model.source_run_id == run.info.run_id],
     }
 
@@ -103,7 +111,7 @@ def _registered(opened, model, models) -> dict:
 
 def _files(folder: str | Path) -> dict[str, str]:
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest()
+        IMAGE_ID.sub("", path.relative_to(folder).as_posix()): hashlib.sha256(_content(path)).hexdigest()
         for path in Path(folder).rglob("*")
         if path.is_file()
     }

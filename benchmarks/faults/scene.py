@@ -239,7 +239,8 @@ class Scene:
         """Check that MLflow has one run of the training, FINISHED, with the metrics of every epoch."""
         with closing(sqlite3.connect(database or self.place / "mlflow.db")) as connection:
             found = connection.execute(
-                "select r.status, (select count(*) from metrics m where m.run_uuid = r.run_uuid and m.key = 'val_mIoU')"
+                "select r.status, (select count(*) from metrics m where m.run_uuid = r.run_uuid"
+                " and m.key = 'by_epoch/val_mIoU')"
                 " from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'stage' and t.value = ?"
                 " where r.lifecycle_stage = 'active'",
                 (TARGET,),

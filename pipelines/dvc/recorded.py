@@ -35,12 +35,17 @@ class RecordedTraining(NamedTuple):
 
 
 class RecordedEvaluation(NamedTuple):
-    """The scores of the model of a training."""
+    """The scores of the model of a training.
+
+    Attributes:
+        scores: the entry of `dvc.lock` for the table of scores.
+    """
 
     stage: str
     key: str
     metrics: Path
     outs: list[dict]
+    scores: list[dict]
 
 
 class RecordedComparison(NamedTuple):
@@ -92,7 +97,8 @@ def evaluation(training: RecordedTraining, entries: Entries) -> RecordedEvaluati
     evaluated, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
     if evaluated != trained or not outs:
         return None
-    return RecordedEvaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs)
+    scores = [out for out in entry["outs"] if Path(out["path"]) == layout.scores(*training.run)]
+    return RecordedEvaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs, scores)
 
 
 def comparisons(entries: Entries) -> list[RecordedComparison]:

@@ -1,18 +1,16 @@
 """The last words of a run that was started by hand: the result and where it lies, or what failed and how to go on."""
 
-import html
 import os
-import re
 import shutil
 import sys
 import textwrap
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
 
 from pipelines.dvc import stage_name
 from pipelines.dvc.reproduce import Outcome
 from pipelines.flow.progress import Progress, span
+from pipelines.mlflow.descriptions import headlines
 from stages.runtime import experiments, layout
 from stages.runtime.experiments import DEFAULT
 
@@ -67,12 +65,3 @@ def counts(progress: Progress) -> str:
 def _filled(line: str) -> str:
     """A long line broken between words, on a terminal."""
     return textwrap.fill(line, shutil.get_terminal_size().columns) if sys.stdout.isatty() else line
-
-
-def headlines(page: Path) -> list[str]:
-    """What a report says first about each dataset; nothing where there is no report."""
-    if not page.exists():
-        return []
-    top = re.search(r'<ul class="headlines">(.*?)</ul>', page.read_text(encoding="utf-8"), re.DOTALL)
-    items = re.findall(r"<li>(.*?)</li>", top[1], re.DOTALL) if top else []
-    return [html.unescape(re.sub(r"<[^>]*>", "", item)).strip() for item in items]

@@ -1,6 +1,7 @@
 """Sends what a run in MLflow lacks of what DVC keeps. Each function returns whether anything was missing."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ def send_params(opened: Store, mlflow_run: "MlflowRun", params: Mapping[str, Sca
 
 def send_curves(opened: Store, mlflow_run: "MlflowRun", history: Path) -> bool:
     """One point for each epoch, of every column. Raises ContradictedError where the run has other points."""
+    if not all(map(mlruns.is_told, mlflow_run.data.metrics)):  # as an earlier version of the project named them
+        raise ContradictedError
     missing = []
     for name, curve in _curves(history).items():
         told = {
@@ -57,7 +60,33 @@ def _curves(history: Path) -> dict[str, list[tuple[int, float]]]:
     with history.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name not in ("epoch", "protocol")] if rows else []
-    return {name: [(int(row["epoch"]), float(row[name] or "nan")) for row in rows] for name in names}
+    curves = {name: [(int(row["epoch"]), float(row[name] or "nan")) for row in rows] for name in names}
+    return mlruns.by_epoch(curves)
+
+
+def send_data(opened: Store, mlflow_run: "MlflowRun", dataset: str, digest: str, summary: Path) -> bool:
+    """The data of every split as inputs of the run.
+
+    Args:
+        digest: DVC's hash of the prepared dataset.
+        summary: its `dataset.json`.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    described = json.loads(summary.read_text(encoding="utf-8"))
+    there = {given.dataset.name for given in (mlflow_run.inputs.dataset_inputs if mlflow_run.inputs else [])}
+    source = json.dumps({"uri": summary.parent.as_posix()})
+    lacking = [
+        DatasetInput(
+            Dataset(f"{dataset} {split}", digest, "local", source, profile=json.dumps(counts)),
+            [InputTag("mlflow.data.context", split)],
+        )
+        for split, counts in described.get("counts", {}).items()
+        if f"{dataset} {split}" not in there
+    ]
+    if lacking:
+        opened.client.log_inputs(mlflow_run.info.run_id, lacking)
+    return bool(lacking)
 
 
 def send_model(opened: Store, mlflow_run: "MlflowRun", run: Run) -> bool:

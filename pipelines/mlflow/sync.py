@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pipelines.dvc import recorded, working_tree
 from pipelines.dvc.recorded import Entries, RecordedComparison, RecordedTraining
 from pipelines.dvc.working_tree import Tree
-from pipelines.mlflow import champion, complete_run
+from pipelines.mlflow import champion, complete_run, descriptions, views
 from stages.runtime import experiments, keys, layout
 from stages.runtime.dvc_internals import DvcError
 from stages.runtime.errors import UserError
@@ -24,6 +24,8 @@ from stages.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
+
+    from stages.data.prepared import PreparedDataset
 
 Say = Callable[[str], None]
 
@@ -81,6 +83,9 @@ class _Sync:
         self.parents: dict[str, MlflowRun] = {}  # by key, as they were before this sync
         self.made: set[str] = set()  # ids of new parent runs
         self.held: dict[tuple, bool] = {}  # path and hash of prepared data -> whether they lie here
+        self.datasets: dict[str, PreparedDataset] = {}  # by path
+        self.shown: set[str] = set()  # keys of the trainings that comparisons have
+        self.compared: set[str] = set()  # datasets with a comparison
 
     def all(self) -> str:
         for training in self.trainings.values():
@@ -93,6 +98,7 @@ class _Sync:
         for comparison in recorded.comparisons(self.entries):
             self.comparison(comparison)
         self.unfinished()
+        self.outdated()
         return self.summary()
 
     def training(self, training: RecordedTraining) -> None:
@@ -121,12 +127,16 @@ class _Sync:
             mlflow_run = mlruns.make_child(opened, *training.run, training.inputs, parent, more)
             lacked.append(RUN)
         curves = complete_run.send_curves(opened, mlflow_run, layout.history(*training.run))
-        lacked += ["tags"] * complete_run.send_tags(opened, mlflow_run, {mlruns.PARENT: parent.info.run_id, **given})
-        lacked += ["params"] * complete_run.send_params(opened, mlflow_run, training.params)
+        tags = {mlruns.PARENT: parent.info.run_id, **given}
+        tags[mlruns.NOTE] = descriptions.of_training(training.run.variant, layout.card(*training.run))
+        lacked += ["tags"] * complete_run.send_tags(opened, mlflow_run, tags)
+        lacked += ["params"] * complete_run.send_params(opened, mlflow_run, mlruns.of_variant(training.params))
         lacked += ["curves"] * curves
         lacked += ["model"] * complete_run.send_model(opened, mlflow_run, training.run)
         lacked += ["card"] * complete_run.send_card(opened, mlflow_run, training.run)
         lacked += ["evaluation"] * self.evaluation(opened, mlflow_run, training)
+        lacked += ["data"] * self.data(opened, mlflow_run, training)
+        lacked += ["pictures"] * self.pictures(opened, mlflow_run, training)
         if mlflow_run.info.status != "FINISHED":
             opened.client.set_terminated(mlflow_run.info.run_id, "FINISHED")
             lacked.append("end")
@@ -146,6 +156,29 @@ class _Sync:
         new += complete_run.send_files(opened, mlflow_run, [(evaluation.metrics, mlruns.EVALUATION)], again)
         return bool(new + complete_run.send_tags(opened, mlflow_run, tags))
 
+    def data(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
+        """The prepared dataset, as inputs of the run, where it lies here as the training had it."""
+        dep = _prepared(training)
+        summary = Path(dep["path"]) / "dataset.json"
+        if not self.has_data(training) or not summary.exists():
+            return False
+        return complete_run.send_data(opened, mlflow_run, training.run.dataset, dep["md5"], summary)
+
+    def pictures(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
+        """Predictions on the same expressions for every run of a dataset, where scores and data lie here."""
+        from pipelines.mlflow import pictures
+        from stages.data import prepared
+
+        evaluation, scores = recorded.evaluation(training, self.entries), layout.scores(*training.run)
+        if evaluation is None or not self.has_data(training) or not self.tree.holds(*evaluation.scores):
+            return False
+        dataset = _prepared(training)["path"]
+        try:
+            self.datasets[dataset] = self.datasets.get(dataset) or prepared.read(Path(dataset))
+        except FileNotFoundError:
+            return False
+        return pictures.send(opened, mlflow_run, self.datasets[dataset], scores)
+
     def comparison(self, comparison: RecordedComparison) -> None:
         """The parent run of an ablation, and the champion of its dataset."""
         if not self.here(comparison.stage, comparison.outs):
@@ -162,9 +195,10 @@ class _Sync:
             return
         with store.opened() as opened:
             parent = self.parent(opened, trainings[0])
-            numbers = mlruns.send_new(opened, parent, mlruns.compared(layout.comparison(comparison.dataset)))
-            lacked = [RUN] * (parent.info.run_id in self.made) + ["numbers"] * bool(numbers)
+            lacked = [RUN] * (parent.info.run_id in self.made)
+            lacked += ["params"] * complete_run.send_params(opened, parent, _shared_params(trainings[0]))
             lacked += ["report"] * self.report(opened, parent, comparison.dataset)
+            lacked += ["differences"] * self.differences(opened, parent, comparison, trainings)
             trained = {child.info.status for child in mlruns.children(opened, parent.info.run_id)}
             if parent.info.status != "FINISHED" and "RUNNING" not in trained:
                 opened.client.set_terminated(parent.info.run_id, "FINISHED")
@@ -172,6 +206,45 @@ class _Sync:
         self.tell(comparison.stage, lacked)
         if all([self.here(evaluation.stage, evaluation.outs) for evaluation in evaluations]):
             self.champion(comparison, trainings)
+
+    def differences(
+        self,
+        opened: Store,
+        parent: "MlflowRun",
+        comparison: RecordedComparison,
+        trainings: Sequence[RecordedTraining],
+    ) -> bool:
+        """The comparison in words, on its run and on those of its trainings, and the views of the dataset."""
+        from pipelines.mlflow import pictures
+
+        dataset, metric = comparison.dataset, trainings[0].select_by
+        rows = descriptions.rows_of(layout.comparison(dataset), metric)
+        if not rows:
+            return False
+        reported = mlruns.is_reported(dataset, parent.data.tags["key"])
+        page = f"#/experiments/{opened.experiment_id}/runs/{parent.info.run_id}/artifacts/report/index.html"
+        said = descriptions.headline(dataset) if reported else []
+        note = descriptions.of_comparison(rows, said, page if reported else None)
+        tags = {mlruns.NOTE: note, **descriptions.differences(rows, comparison.reference)}
+        new = complete_run.send_tags(opened, parent, tags)
+        labels = descriptions.labels(rows, comparison.reference)
+        for training in trainings:
+            key = keys.key(training.stage, training.inputs)
+            self.shown.add(key)
+            for child in store.find(opened, key)[:1]:
+                tags = {mlruns.CURRENT: "true", **labels.get(training.run.variant, {})}
+                complete_run.send_tags(opened, child, tags)
+        self.compared.add(dataset)
+        data = self.datasets.get(_prepared(trainings[0])["path"])
+        shown = views.Shown(
+            dataset,
+            splits=list(dict.fromkeys(row["split"] for row in rows)),
+            metric=metric,
+            labels=[label[mlruns.COMPARED_AS] for label in labels.values()],
+            pictures=pictures.keys(data) if data else [],
+            seed=comparison.runs[0].seed,
+        )
+        return bool(new + views.send(opened, shown))
 
     def report(self, opened: Store, parent: "MlflowRun", dataset: str) -> bool:
         """The file of the comparison, and those of its report. Returns whether some were missing."""
@@ -251,6 +324,9 @@ class _Sync:
         """The run of the training's ablation, made where there is none."""
         key = mlruns.parent_key(training.run.dataset, training.recipe, training.inputs)
         found, given = self.only_run(opened, key), self.conditions(training)
+        if found and found.data.metrics:  # as an earlier version of the project wrote them
+            store.delete(opened, found)
+            found = None
         if found is None:
             more = given | mlruns.rebuilt("stages.ablate")
             found = mlruns.make_parent(opened, training.run.dataset, training.recipe, training.inputs, more)
@@ -269,13 +345,29 @@ class _Sync:
 
     def conditions(self, training: RecordedTraining) -> dict[str, str]:
         """Protocol of a training, and the state of its data where the data here are still the same."""
+        if not self.has_data(training):
+            return {"protocol": training.protocol}
+        return mlruns.conditions(training.protocol, Path(_prepared(training)["path"]) / "dataset.json")
+
+    def has_data(self, training: RecordedTraining) -> bool:
+        """Whether the prepared dataset lies here as the training had it."""
         dep = _prepared(training)
         known = dep["path"], dep["md5"]
         if known not in self.held:
             self.held[known] = self.tree.holds(dep)
-        if not self.held[known]:
-            return {"protocol": training.protocol}
-        return mlruns.conditions(training.protocol, Path(dep["path"]) / "dataset.json")
+        return self.held[known]
+
+    def outdated(self) -> None:
+        """Take runs out of the views that the comparison of their dataset does not have, unless they are at work."""
+        with store.opened() as opened:
+            for mlflow_run in store.search(opened, f"tags.{mlruns.CURRENT} = 'true'"):
+                of = mlflow_run.data.tags
+                if (
+                    of["dataset"] in self.compared
+                    and of["key"] not in self.shown
+                    and mlflow_run.info.status != "RUNNING"
+                ):
+                    store.send_tags(opened, mlflow_run.info.run_id, {mlruns.CURRENT: "false"})
 
     def leave(self, mlflow_run: "MlflowRun") -> None:
         stage, host = mlflow_run.data.tags.get("stage"), mlflow_run.data.tags.get(owner.HOST, "an unknown host")
@@ -303,6 +395,12 @@ class _Sync:
         champions = self.done[CHAMPION]
         told += [f"{champions} {CHAMPION}{'s' * (champions > 1)}"] * bool(champions)
         return "MLflow: " + ", ".join(told + [f"{absent} stages absent"] * bool(absent))
+
+
+def _shared_params(training: RecordedTraining) -> dict:
+    """What all trainings of an ablation have in common."""
+    recipe = {name: value for name, value in training.params.items() if not name.startswith("variant.")}
+    return {"dataset": training.run.dataset, "protocol": training.protocol, "recipe": training.recipe, **recipe}
 
 
 def _prepared(training: RecordedTraining) -> Mapping:

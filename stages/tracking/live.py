@@ -22,7 +22,7 @@ from pathlib import Path
 from stages.runtime import keys, layout
 from stages.runtime import params as parameters
 from stages.runtime.run import Run
-from stages.tracking import mlruns, store
+from stages.tracking import machine, mlruns, store
 from stages.tracking.store import Scalar, Store
 
 WRITTEN = ("dvc.lock", "reports", "sources")  # by the pipeline, in git
@@ -58,7 +58,7 @@ class TrainingRun:
         self._of = Run(dataset, variant, seed)
         self.name = self._of.name
         self.lost = _Lost(self._of.stage("train"))
-        self._store, self._run = None, None
+        self._store, self._run, self._monitor = None, None, None
         self._waiting: list = []
 
     def start(self, params: Mapping[str, Scalar]) -> None:
@@ -67,7 +67,10 @@ class TrainingRun:
             inputs = keys.live_inputs(self._of.stage("train"))
             with store.opened() as self._store:
                 self._run = _start_child(self._store, *self._of, inputs)
-            store.send_params(self._store, self.run_id, params)
+            store.send_params(self._store, self.run_id, mlruns.of_variant(params))
+        if self._run:
+            with self.lost.unless_lost("what the machine does"):
+                self._monitor = machine.monitor(self._run.info.run_id)
 
     @property
     def run_id(self) -> str | None:
@@ -79,7 +82,7 @@ class TrainingRun:
         if not self._run:
             return
         with self.lost.unless_lost(f"metrics from epoch {self._waiting[0].step if self._waiting else step} on"):
-            self._waiting += store.points(metrics, step)
+            self._waiting += store.points(mlruns.by_epoch(metrics), step)
             self._send()
 
     def log_folder(self, folder: Path, name: str) -> None:
@@ -94,6 +97,8 @@ class TrainingRun:
         if not self._run:
             return
         with self.lost.unless_lost(f"the last {len(self._waiting)} metrics and that the run is {status}"):
+            if self._monitor:
+                self._monitor.finish()
             self._send()
             self._store.client.set_terminated(self.run_id, status)
             with store.opened() as opened:  # of trainings that end at once, the last to be here sees all ended
@@ -162,7 +167,6 @@ def log_report(dataset: str, comparison: Path, files: Iterable[Path] = ()) -> No
         with store.opened() as opened:
             parent = _parent(opened, dataset, inputs)
         run_id = parent.info.run_id
-        mlruns.send_new(opened, parent, mlruns.compared(Path(comparison)))
         for path, folder in [(Path(comparison), mlruns.COMPARISON), *mlruns.report_files(dataset, files)]:
             with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run_id, path, folder)

@@ -4,12 +4,11 @@
 result is the same.
 """
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
@@ -18,6 +17,8 @@ from stages.runtime.run import Run
 from stages.tracking import owner, store
 from stages.tracking.store import Scalar, Store
 
+Value = TypeVar("Value")
+
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities import Run as MlflowRun
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 EVALUATION, COMPARISON, REPORT = "evaluation", "comparison", "report"  # artifact folders
 PROVENANCE = layout.REPORTS / "provenance.json"
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"  # the description, in Markdown
+CURRENT, PLACE, COMPARED_AS = "current", "place", "compared"  # tags that views filter, sort and group runs by
+KEPT = ("mIoU", "oIoU", "Pr@0.5")  # of each split, as metrics; the others are in the file of the evaluation
+BY_EPOCH = "by_epoch"  # section of the curves
+SYSTEM = "system/"  # begins the names of what MLflow measures of the machine
 EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.lock that metrics and files belong to
 CARD, COMPARED = "md5.card", "md5.comparison"  # tags: the content of these files, as MLflow lists only their sizes
 
@@ -40,6 +46,11 @@ def flatten(**sections: BaseModel) -> dict[str, Scalar]:
             yield name, str(value) if isinstance(value, list) else value
 
     return dict(item for name, section in sections.items() for item in walk(name, section.model_dump()))
+
+
+def of_variant(params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The parameters in which trainings of one ablation differ; its own run has the others."""
+    return {name: value for name, value in params.items() if not name.startswith("recipe.")}
 
 
 def conditions(protocol: str, summary: Path) -> dict[str, str]:
@@ -107,7 +118,8 @@ def make_child(
     """Create the run of a training, with status RUNNING and this process as its owner."""
     stage = Run(dataset, variant, seed).stage("train")
     described = {"stage": stage, "key": keys.key(stage, inputs), "dataset": dataset, "variant": variant}
-    tags = {**described, "seed": str(seed), PARENT: parent.info.run_id, **more, **owner.tags()}
+    shown = {CURRENT: "true", PLACE: "00", COMPARED_AS: variant}
+    tags = {**described, "seed": str(seed), PARENT: parent.info.run_id, **shown, **more, **owner.tags()}
     return opened.client.create_run(opened.experiment_id, tags=tags, run_name=f"{variant}-{seed}")
 
 
@@ -139,18 +151,21 @@ def model_name(dataset: str, variant: str, seed: int) -> str:
 
 
 def by_split(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """`{"val": {"mIoU": 0.5}}` becomes `val/mIoU`."""
-    return {f"{split}/{metric}": value for split, values in metrics.items() for metric, value in values.items()}
+    """`{"val": {"mIoU": 0.5}}` becomes `val/mIoU`, for the metrics that are `KEPT`."""
+    return {
+        f"{split}/{metric}": values[metric] for split, values in metrics.items() for metric in KEPT if metric in values
+    }
 
 
-def compared(table: Path) -> dict[str, float]:
-    """`mean` and `difference` of every row as `VARIANT/SPLIT/METRIC` and `difference/...`, without empty values."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    named = [(f"{row['variant']}/{row['split']}/{row['metric']}", row) for row in rows]
-    means = {name: row["mean"] for name, row in named}
-    differences = {f"difference/{name}": row["difference"] for name, row in named}
-    return {name: float(value) for name, value in {**means, **differences}.items() if value}
+def by_epoch(metrics: Mapping[str, Value]) -> dict[str, Value]:
+    """The metrics of one epoch, `val_mIoU` as `by_epoch/val_mIoU`, without those of val that are not `KEPT`."""
+    kept = {f"val_{metric}" for metric in KEPT}
+    return {f"{BY_EPOCH}/{name}": value for name, value in metrics.items() if name[:4] != "val_" or name in kept}
+
+
+def is_told(metric: str) -> bool:
+    """Whether a metric of a run has a name that this module gives, or that MLflow gives to what it measures."""
+    return metric.startswith((f"{BY_EPOCH}/", SYSTEM)) or metric.rpartition("/")[2] in map(store.legal, KEPT)
 
 
 def md5(path: Path) -> str:

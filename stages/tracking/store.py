@@ -139,14 +139,16 @@ def _experiment_id(client: "MlflowClient") -> str:
     name = project if own == experiments.DEFAULT else f"{project}-{own}"
     beside = "mlartifacts" if is_own() else "mlruns"  # MLflow's own choice, but not in the current folder
     files = own_database().with_name(beside).as_uri() if address().startswith(SQLITE) else None
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # or MLflow shows pages for chat models
     if existing := client.get_experiment_by_name(name):
         if existing.lifecycle_stage == "deleted":
             client.restore_experiment(existing.experiment_id)
         now = existing.artifact_location
         if is_own() and files and now != files and now.startswith(("file:", "/")):  # a bucket is somebody's choice
             _repoint(own_database(), now, files)
+        for tag, value in kind.items() - existing.tags.items():
+            client.set_experiment_tag(existing.experiment_id, tag, value)
         return existing.experiment_id
-    kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=files, tags=kind)
 
 

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.clones import set_params
 from pipelines.dvc import recorded
+from pipelines.mlflow import views
 from pipelines.mlflow.sync import SyncError, sync
 from stages.runtime import keys, params
 from stages.runtime.run import Run
@@ -135,6 +136,7 @@ def write(path, text):
 
 if asked.stage == "prepare":
     summary = {"fingerprint": Path("fingerprint.txt").read_text(), "warnings": ["few"], "partial": True}
+    summary["counts"] = {"train": {"images": 2}, "val": {"images": 1}}
     write(f"data/{asked.dataset}/dataset.json", json.dumps(summary))
 if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
@@ -293,13 +295,16 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     }
     assert described.items() <= run["tags"].items()
     settings = params.read(ROOT / "tests" / "params.yaml")
-    knobs = mlruns.flatten(recipe=settings.recipes["small"], variant=settings.variants["vlba"])
+    knobs = mlruns.flatten(variant=settings.variants["vlba"])
     assert run["params"] == {name: str(value) for name, value in knobs.items()}
-    assert run["metrics"]["loss"] == [(1, "1.0"), (2, "0.5"), (3, repr(1 / 3))]
-    assert run["metrics"]["val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
-    assert run["metrics"]["empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
+    assert run["metrics"]["by_epoch/loss"] == [(1, "1.0"), (2, "0.5"), (3, repr(1 / 3))]
+    assert run["metrics"]["by_epoch/val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
+    assert run["metrics"]["by_epoch/empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
     assert run["metrics"]["val/mIoU"] == [(0, repr(0.11 + 0.3))]
     assert list(run["files"]) == ["evaluation/1.json"]
+    (data,) = [dep["md5"] for dep in keys.live_inputs(stage)["deps"]]
+    assert run["inputs"] == [("scenes train", data), ("scenes val", data)]
+    assert run["tags"]["mlflow.note.content"] == "card of scenes/vlba/1"
     (model,) = run["models"]
     assert run["outputs"] == [model["name"]] == ["scenes-vlba-1-model"]
     folder = {path.name for path in Path("results/models/scenes/vlba/1").iterdir()}
@@ -313,7 +318,52 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     parent = held["runs"]["scenes small"]
     assert parent["status"] == "FINISHED"
     assert set(parent["files"]) == {"comparison/scenes.csv", "report/index.html", "report/tables/scenes.csv"}
-    assert parent["metrics"]["difference/alignformer/val/mIoU"] == [(0, "0.2")]
+    assert parent["metrics"] == {}
+    assert parent["tags"]["difference.alignformer"] == (
+        "val +20.0 [15.0, 25.0] supported; testA +20.0 [15.0, 25.0] supported"
+    )
+    assert {"dataset": "scenes", "protocol": "original", "recipe.training.epochs": "5"}.items() <= parent[
+        "params"
+    ].items()
+    assert "| `alignformer` | 50.0 | +20.0 [15.0, 25.0] | supported |" in parent["tags"]["mlflow.note.content"]
+
+
+def test_views_show_the_runs_of_the_comparison_sorted_and_grouped(synced):
+    """The state of MLflow's page; `tests/pipelines/test_mlflow_pages.py` looks at the page itself."""
+    with store.opened() as opened:
+        tags = opened.client.get_experiment(opened.experiment_id).tags
+        found = views.addresses(opened, "http://127.0.0.1:5000")
+        table = json.loads(json.loads(tags["mlflow.sharedViewState.scenes-variants"])["state"])
+        shown = store.search(opened, table["searchFilter"])
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert list(found) == [f"scenes: {kind}" for kind in views.KINDS]
+    assert found["scenes: variants"] == (
+        f"http://127.0.0.1:5000/#/experiments/{opened.experiment_id}/runs"
+        "?workflowType=machine_learning&viewStateShareKey=scenes-variants"
+    )
+    assert table["selectedColumns"][:3] == ["metrics.`testA/mIoU`", "metrics.`val/mIoU`", "metrics.`testA/oIoU`"]
+    by_place = sorted(shown, key=lambda run: run.data.tags["place"])
+    assert [run.data.tags["compared"] for run in by_place] == [
+        "alignformer: supported (testA +20.0)", "vlba: supported (testA +10.0)", "baseline: the reference"
+    ]  # fmt: skip
+    assert [f"tag.compared.{run.data.tags['compared']}" for run in by_place] == list(table["groupsExpanded"])
+
+
+def test_runs_of_an_earlier_comparison_leave_the_views(synced):
+    rerun(fingerprint="beef")
+    with store.opened() as opened:
+        runs = [run for run in store.search(opened, "") if "variant" in run.data.tags]
+    current = [run.data.tags["variant"] for run in runs if run.data.tags["current"] == "true"]
+    assert len(runs) == 6 and sorted(current) == sorted(VARIANTS)
+
+
+def test_a_run_as_an_earlier_version_wrote_it_is_made_again(synced):
+    before, child, parent = mlflow_state.contents(), run_of("vlba-1"), run_of("scenes small")
+    with store.opened() as opened:
+        opened.client.log_metric(child.info.run_id, "val_mIoU", 0.5)
+        opened.client.log_metric(parent.info.run_id, "difference/vlba/val/mIoU", 0.5)
+    said()
+    assert mlflow_state.contents() == before and said() == UNCHANGED
 
 
 def test_a_second_sync_changes_nothing(synced):
@@ -341,8 +391,8 @@ def test_what_a_run_lost_is_completed(synced):
     before = mlflow_state.contents()
     run, other = run_of("vlba-1"), run_of("baseline-1")
     lost = {
-        "DELETE FROM metrics WHERE run_uuid = ? AND key = 'loss' AND step > 1": run,
-        "DELETE FROM latest_metrics WHERE run_uuid = ? AND key = 'loss'": run,
+        "DELETE FROM metrics WHERE run_uuid = ? AND key = 'by_epoch/loss' AND step > 1": run,
+        "DELETE FROM latest_metrics WHERE run_uuid = ? AND key = 'by_epoch/loss'": run,
         "DELETE FROM params WHERE run_uuid = ? AND key LIKE 'variant.%'": run,
         "DELETE FROM logged_model_metrics WHERE run_id = ?": run,
         "UPDATE runs SET status = 'KILLED' WHERE run_uuid = ?": run,
@@ -375,7 +425,8 @@ def test_a_card_and_a_comparison_of_the_same_size_are_sent(synced):
         path.write_text(path.read_text().replace(old, new))
         with Repo() as repo:
             repo.commit(stage, force=True)
-    assert {"train@scenes-vlba-1: completed: card", "ablate@scenes: completed: report"} <= set(said())
+    lines = said()
+    assert {"train@scenes-vlba-1: completed: tags, card", "ablate@scenes: completed: report, differences"} <= set(lines)
     held = mlflow_state.contents()["runs"]
     assert held["vlba-1"]["models"][0]["files"]["data/model/README.md"] == sha256(card.read_bytes())
     assert held["scenes small"]["files"]["comparison/scenes.csv"] == sha256(comparison.read_bytes())
@@ -403,7 +454,7 @@ def test_runs_and_models_deleted_in_mlflow_come_back(synced, monkeypatch):
 def test_a_run_with_other_numbers_is_replaced(synced):
     before, run = mlflow_state.contents(), run_of("vlba-1")
     with store.opened() as opened:
-        opened.client.log_metric(run.info.run_id, "loss", 7.0, step=4)
+        opened.client.log_metric(run.info.run_id, "by_epoch/loss", 7.0, step=4)
     assert "train@scenes-vlba-1: made" in said()
     assert mlflow_state.contents() == before
     assert run_of("vlba-1").info.run_id != run.info.run_id
@@ -458,7 +509,7 @@ def test_a_training_that_runs_is_left_alone(synced):
         lines = said()
         assert f"train@scenes-vlba-1: process {os.getpid()} is at it: left alone" in lines
         held = mlflow_state.contents()["runs"]
-        assert held["vlba-1"]["metrics"] == {"loss": [(1, "9.0")]} and held["vlba-1"]["status"] == "RUNNING"
+        assert held["vlba-1"]["metrics"] == {"by_epoch/loss": [(1, "9.0")]} and held["vlba-1"]["status"] == "RUNNING"
         assert held["scenes small"]["status"] == "RUNNING"
 
 

@@ -143,15 +143,10 @@ def test_training_evaluation_and_report_become_one_parent_and_one_child(migrated
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert child.data.params == {"epochs": "3", "learning_rate": "0.001"}
-    assert child.data.metrics == {"loss": 1 / 3, "val/mIoU": 0.5, "val/Pr_0.5": 0.25}
-    assert parent.data.metrics == {
-        "baseline/val/mIoU": 0.4,
-        "vlba/val/mIoU": 0.5,
-        "difference/baseline/val/mIoU": 0.0,
-        "difference/vlba/val/mIoU": 0.1,
-    }
+    assert child.data.metrics == {"by_epoch/loss": 1 / 3, "val/mIoU": 0.5, "val/Pr_0.5": 0.25}
+    assert parent.data.metrics == {}
     with store.opened() as (client, experiment_id):
-        assert [point.step for point in client.get_metric_history(child.info.run_id, "loss")] == [0, 1, 2]
+        assert [point.step for point in client.get_metric_history(child.info.run_id, "by_epoch/loss")] == [0, 1, 2]
         assert len(client.get_metric_history(child.info.run_id, "val/mIoU")) == 1
         (logged,) = client.search_logged_models([experiment_id])
         assert set(store.files_of_run(store.Store(client, experiment_id), parent.info.run_id)) == {
@@ -202,13 +197,36 @@ def test_evaluation_and_report_renew_protocol_and_state_of_the_data(migrated):
     assert {run.data.tags["data.partial"] for run in after.values()} == {"true"}
 
 
+def test_metrics_have_few_names_and_none_twice():
+    """At most 24 for eight splits: with the curves and what MLflow measures of the machine, less than 40."""
+    scores = {"mIoU": 0.5, "oIoU": 0.4, "Pr@0.5": 0.3, "Pr@0.9": 0.1, "expressions": 9}
+    assert set(mlruns.by_split({"val": scores})) == {"val/mIoU", "val/oIoU", "val/Pr@0.5"}
+    epoch = {"loss": 1.0, "learning_rate": 0.1, "val_mIoU": 0.5, "val_Pr@0.5": 0.3, "val_Pr@0.7": 0.2}
+    told = mlruns.by_epoch(epoch)
+    assert set(told) == {f"by_epoch/{name}" for name in epoch if name != "val_Pr@0.7"}
+    assert all(map(mlruns.is_told, map(store.legal, [*told, "refcoco+_testA/Pr@0.5", "system/cpu"])))
+    assert not any(map(mlruns.is_told, ["val_mIoU", "loss", "vlba/val/Pr_0.9", "val/expressions"]))
+
+
+def test_the_machine_is_measured_unless_that_is_switched_off(migrated, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
+        assert not {type(each).__name__ for each in run._monitor.monitors} & {"DiskMonitor", "NetworkMonitor"}
+        run._monitor.publish_metrics({"cpu_utilization_percentage": 12.5})
+    assert run.lost.what == []
+    assert read_runs()["vlba-0"].data.metrics["system/cpu_utilization_percentage"] == 12.5
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    with live.training_run("scenes", "vlba", 1, SETTINGS) as run:
+        assert run._monitor is None
+
+
 def test_the_same_training_again_replaces_its_run(migrated):
     for loss in (2.0, 1.0):
         with live.training_run("scenes", "vlba", 0, SETTINGS) as run:
             run.log({"loss": loss}, step=0)
     with store.opened() as (client, experiment_id):
         found = client.search_runs([experiment_id], "tags.variant = 'vlba'")
-    assert [run.data.metrics for run in found] == [{"loss": 1.0}]
+    assert [run.data.metrics for run in found] == [{"by_epoch/loss": 1.0}]
 
 
 def test_evaluating_a_model_from_the_cache_makes_its_run(migrated):
@@ -364,7 +382,7 @@ def test_what_a_busy_database_refuses_is_sent_with_the_next_epoch(migrated, capl
         run._store = opened
         run.log({"loss": 1.0}, step=1)
     with store.opened() as (client, _):
-        assert [point.value for point in client.get_metric_history(run.run_id, "loss")] == [2.0, 1.0]
+        assert [point.value for point in client.get_metric_history(run.run_id, "by_epoch/loss")] == [2.0, 1.0]
     assert [record.name for record in caplog.records].count("stages.tracking") == 1
 
 
