@@ -12,7 +12,7 @@ from stages.report.tables import side_by_side
 from stages.report.tables.captions import data_warning, limits, listing, meanings, name_cell, why_no_number
 from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
 from stages.report.tables.table import Block, Cell, Group, Notes, Table
-from stages.runtime.refer_sets import SPLIT_BY
+from stages.runtime.refer_sets import FORMATS
 from stages.statistics import averages
 
 AVERAGE = "average"
@@ -88,9 +88,9 @@ def _title(results: DatasetNumbers, split: str) -> str:
     source = results.source
     if source.get("kind") == "mix":
         return TITLES[set_of(split)]
-    if source.get("kind") != "refer":
+    if source.get("kind") not in FORMATS:
         return results.name
-    chosen = f" ({source['split_by']})" if len(SPLIT_BY[source["name"]]) > 1 else ""
+    chosen = "" if source["split_by"] == "unc" else f" ({source['split_by']})"
     return TITLES[source["name"]] + chosen
 
 
