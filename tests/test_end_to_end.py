@@ -132,6 +132,7 @@ def test_mlflow_holds_a_parent_and_a_child_for_each_variant(mlflow_of):
 
 
 def test_mlflow_deleted_comes_back_from_what_dvc_keeps(mlflow_of, tmp_path, monkeypatch):
+    sync(print)  # descriptions, inputs, pictures and views, which stages alone do not send
     before = mlflow_state.contents()
     deleted = shutil.ignore_patterns("mlflow.db*", "mlartifacts")
     monkeypatch.chdir(shutil.copytree(mlflow_of, tmp_path / "project", symlinks=True, ignore=deleted))

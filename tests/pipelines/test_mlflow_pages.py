@@ -69,7 +69,9 @@ def test_the_table_of_variants_is_on_the_screen(pages):
         page.get_by_text(label).first.wait_for()
     cell = page.locator("[role=gridcell][col-id='metrics.`testA/mIoU`']")
     cell.first.wait_for()
-    assert cell.all_inner_texts() == ["0.75", "0.5"], "the mean over seeds, the best variant first; groups are closed"
+    assert cell.all_inner_texts() == ["0.75 (average)", "0.5 (average)"], (
+        "the mean over seeds, the best variant first; groups are closed"
+    )
     assert cell.first.bounding_box()["x"] < 1000, "visible without scrolling"
     assert page.get_by_text("Model training").first.is_visible() and not page.get_by_text("Sessions").first.is_visible()
 

@@ -147,7 +147,7 @@ def test_what_is_done_for_one_leaves_the_other_as_it_is(synced, capsys):
         run.log({"loss": 9.0}, step=1)
     after_training = held()
     assert after_training["default"] == after["default"] | {"registered": after_training["default"]["registered"]}
-    assert after_training["more"]["runs"]["vlba-1"]["metrics"] == {"loss": [(1, "9.0")]}
+    assert after_training["more"]["runs"]["vlba-1"]["metrics"] == {"by_epoch/loss": [(1, "9.0")]}
     sync.main([])
     assert held() == before
 
