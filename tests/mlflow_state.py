@@ -57,9 +57,7 @@ def _registered_models(opened, models) -> dict[str, dict]:
 
 def _run(opened, run, names, models) -> dict:
     tags = {
-        name: value.replace(f"{run.info.experiment_id}/runs/{run.info.run_id}", "RUN").replace(
-            run.info.run_id, "RUN_ID"
-        )
+        name: re.sub(rf"(\d+/runs/)?{run.info.run_id}", "RUN_ID", value)
         for name, value in run.data.tags.items()
         if not name.startswith(UNKNOWN)
     }
