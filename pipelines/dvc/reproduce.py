@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from pipelines.dvc import stage_name
 from stages.runtime import experiments
-from stages.runtime.dvc_internals import CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+from stages.runtime.dvc_internals import BUSY, CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.warm import OWNER
 
@@ -116,7 +116,7 @@ def run(
         process.stdout.close()
         _running.discard(process)
     if code:
-        raise _error(lines)(f"{called} ended with code {code}:\n" + "\n".join(lines[-10:]))
+        raise _error(f"{called} ended with code {code}", lines)
     return lines
 
 
@@ -125,11 +125,17 @@ def with_own_programs() -> dict[str, str]:
     return {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _error(lines: list[str]) -> type[StageFailedError]:
-    if any(message in line for line in lines for message in LOCKED):
-        return LockedError
+def _error(ended: str, lines: list[str]) -> StageFailedError:
+    if any(line.startswith(LOCKED) for line in lines):
+        return LockedError(f"{ended}: another DVC command works in this project")
     errors = [line for line in lines if line.startswith(ERROR)]
-    return StorageError if any(message in line for line in errors for message in UNREACHABLE) else StageFailedError
+    if any(BUSY in line for line in lines):
+        error = LockedError
+    elif any(message in line for line in errors for message in UNREACHABLE):
+        error = StorageError
+    else:
+        error = StageFailedError
+    return error(f"{ended}:\n" + "\n".join(lines[-10:]))
 
 
 def stop() -> None:

@@ -42,8 +42,9 @@ CHATTER = (  # begin a line of `dvc repro` that says what the flow says itself, 
     "Everything is up to date.",
     "Data and pipelines are up to date.",
 )
-LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 ERROR = "ERROR"  # begins the line of an error
+LOCKED = f"{ERROR}: Unable to acquire lock"  # begins a line
+BUSY = "is busy, it is being blocked by"  # in a line that names a path; the next ones name processes
 UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
     "Could not connect",
     "Connect timeout",
@@ -129,8 +130,8 @@ def _project() -> Iterator["Repo"]:
 
 
 def is_chatter(line: str) -> bool:
-    """Whether a line of `dvc` is neither of the stage that it runs nor a warning or an error."""
-    return line.startswith(CHATTER)
+    """Whether a line of `dvc` is neither of the stage that it runs nor a warning or an error that ends it."""
+    return line.startswith((*CHATTER, LOCKED))
 
 
 def command_line() -> int:

@@ -186,11 +186,12 @@ def is_reported(dataset: str, key: str) -> bool:
 
 
 def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
-    """The page and, among the files of `reports/`, those of the dataset; each with its folder among the artifacts.
+    """The page and, among the files of `reports/`, tables and figures of the dataset; each with its folder in the run.
 
     No other dataset's name goes on from this one's by a dash: `params.yaml` may not have such names.
     """
-    own = [path for path in files if path.name.startswith((f"{dataset}.", f"{dataset}-")) or path == layout.PAGE]
+    names, tables = (f"{dataset}.", f"{dataset}-"), layout.REPORTS / "tables" / dataset
+    own = [path for path in files if path.name.startswith(names) or tables in path.parents or path == layout.PAGE]
     return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 

@@ -672,7 +672,10 @@ def test_what_a_report_was_made_from(tmp_path, monkeypatch, change, found):
 
 
 def test_the_files_of_a_dataset_are_not_those_of_one_whose_name_begins_alike():
-    own = {"ten": ["tables/ten.csv", "figures/ten-curves.svg"], "tent": ["figures/tent-curves.svg"]}
+    own = {
+        "ten": ["tables/ten.csv", "tables/ten/main.tex", "figures/ten-curves.svg"],
+        "tent": ["tables/tent/main.tex", "figures/tent-curves.svg"],
+    }
     files = [Path("reports", name) for name in ["index.html", *own["ten"], *own["tent"]]]
     for dataset, names in own.items():
         found = [path for path, _ in mlruns.report_files(dataset, files)]
