@@ -37,7 +37,9 @@ def test_the_best_variant_with_its_leads(tmp_path):
 def test_the_best_variant_need_not_be_the_highlighted_one(tmp_path):
     best = glance.glance(numbers(tmp_path, {**MEANS, "vlba": 0.6})).best
     assert best.variant == "vlba" and not best.is_reference
-    assert best.leads[1] == ("alignformer", "+1.7", f"[{MINUS}1.3, 4.7]", "not supported"), "the pair the other way round"
+    assert best.leads[1] == ("alignformer", "+1.7", f"[{MINUS}1.3, 4.7]", "not supported"), (
+        "the pair the other way round"
+    )
 
 
 def test_the_reference_may_be_best(tmp_path):
