@@ -85,7 +85,6 @@ class Glance:
 
 def glance(results: DatasetNumbers) -> Glance:
     splits = results.unseen
-    reasons = captions.no_verdicts(results, splits)
     about = headline.about_the_reference(results) if results.highlight == results.reference else []
     return Glance(
         metric=results.metric,

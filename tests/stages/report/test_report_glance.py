@@ -3,7 +3,6 @@
 import pytest
 
 from stages.report.page import glance
-from stages.report.tables import learning_tables
 from stages.report.tables.table import ARROW
 from tests.stages.report import report_inputs
 from tests.stages.report.report_inputs import MEANS
