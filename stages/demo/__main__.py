@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from stages.runtime import experiments, layout
+from stages.runtime import experiments, layout, params
 from stages.runtime.ports import HOST, exit_if_taken
 from stages.runtime.startup import start
 
@@ -28,10 +28,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from stages.demo.page import app
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    first, *others = options.models or source.runs_here() or models
+    first, *others = options.models or _to_begin_with(source.runs_here()) or models
     page = app(models, (first, (others or [first])[-1]), answers.datasets())
     print(f"AlignFormer: http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
     page.run(host=HOST, port=options.port)
+
+
+def _to_begin_with(trained: list[str]) -> list[str]:
+    """The reference and the highlighted variant of the current experiment; all of its models where one has no model.
+
+    Args:
+        trained: DATASET/VARIANT/SEED of each model of the experiment.
+    """
+    experiment = params.read_or_exit().experiment
+    pairs = (
+        [f"{dataset}/{variant}/{seed}" for variant in (experiment.reference, experiment.highlight)]
+        for dataset in experiment.datasets
+        for seed in experiment.seeds
+    )
+    return next((pair for pair in pairs if {*pair} <= {*trained}), trained)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="DATASET/VARIANT/SEED",
-        help="the two models to begin with, EXPERIMENT/... of another experiment (default: the first and the last that "
-        "are trained here)",
+        help="the two models to begin with, EXPERIMENT/... of another experiment (default: the reference and the "
+        "highlighted variant of the experiment)",
     )
     command.add_argument("--port", type=int, default=8050, help="(default: %(default)s)")
     return command

@@ -49,6 +49,7 @@ class Answer:
 
     Attributes:
         overlay: the image with the mask.
+        truth: the image with the true mask; None where that is not known.
         score: as in `models.prediction`.
         share: how much of the image is inside the mask.
         iou: with the true mask; None where that is not known.
@@ -59,6 +60,7 @@ class Answer:
     """
 
     overlay: Image.Image
+    truth: Image.Image | None
     score: float
     share: float
     iou: float | None
@@ -123,6 +125,7 @@ def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = Non
     similarity = inside.similarity[0].numpy()
     return Answer(
         overlay=overlays.overlay(image, found.mask),
+        truth=None if truth is None else overlays.overlay(image, truth),
         score=found.score,
         share=float(found.mask.mean()),
         iou=None if truth is None else float((found.mask & truth).sum() / max(1, (found.mask | truth).sum())),

@@ -13,8 +13,9 @@ from stages.demo.answers import Answer, DemoSample
 from stages.drawing import overlays
 from stages.runtime.errors import UserError
 
-SHOWN, THUMBNAIL = (320, 640), (80, 160)  # the most (width, height), pixels
+SHOWN, THUMBNAIL = (640, 960), (80, 160)  # the most (width, height), pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
+MOST_PIXELS = 64_000_000  # of a picture that is dropped: decoded, it takes three bytes for each
 LARGEST_SIDE = 1024  # pixels; of a picture that is dropped, so that an answer takes no longer than of a sample
 SIDES = ("left", "right")
 NO_ATTENTION = (
@@ -38,6 +39,7 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         Output("expressions", "children"),
         Output("text", "value"),
         Output("note", "children"),
+        Output("note", "className"),
         Output("upload", "contents"),  # empty again, so that the same picture can be dropped twice
         Input({"sample": ALL}, "n_clicks"),
         Input("upload", "contents"),
@@ -58,22 +60,25 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
 def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> html.Main:
     def side(name: str, model: str) -> html.Section:
         choice = dcc.Dropdown(models, model, id=f"{name}-model", clearable=False)
-        return html.Section([html.Label(["Model", choice]), dcc.Loading(html.Div(id=name), delay_show=500)])
+        at_work = html.P("The model is at work …", className="busy", role="status")
+        answer = dcc.Loading(html.Div(id=name), custom_spinner=at_work, delay_show=300)
+        return html.Section([html.Label(["Model", choice]), answer])
 
-    return html.Main(
-        [
-            html.H1("AlignFormer, side by side"),
-            html.P("Choose an image or drop one, describe a thing in it, and see the masks of two models."),
-            html.Label(["Dataset", dcc.Dropdown(datasets, datasets[0] if datasets else None, id="dataset")]),
-            html.Div(id="samples", className="row"),
-            dcc.Upload("Drop an image here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
-            html.P(id="note", role="status", **{"data-largest": str(LARGEST_UPLOAD)}),  # assets/upload.js writes it too
-            html.Label(["Referring expression", dcc.Input(id="text", type="text", debounce=True, maxLength=500)]),
-            html.Div(id="expressions", className="row"),
-            html.Div([side(*pair) for pair in zip(SIDES, shown, strict=True)], className="sides"),
-            dcc.Store(id="image"),
-        ]
-    )
+    of_model = [name for name in shown[0].split("/") if name in datasets]
+    dataset = next(iter([*of_model, *datasets]), None)
+    asked = [
+        html.H1("AlignFormer, side by side"),
+        html.P("Choose an image or drop one, describe a thing in it, and see the masks of two models."),
+        html.Label(["Dataset", dcc.Dropdown(datasets, dataset, id="dataset")]),
+        html.Div(id="samples", className="row"),
+        dcc.Upload("Drop an image here, or click", id="upload", max_size=LARGEST_UPLOAD, className="upload"),
+        html.P(id="note", role="status", **{"data-largest": str(LARGEST_UPLOAD)}),  # assets/upload.js writes it too
+        html.Label(["Referring expression", dcc.Input(id="text", type="text", debounce=True, maxLength=500)]),
+        html.Div(id="expressions", className="row"),
+        dcc.Store(id="image"),
+    ]
+    answers_side_by_side = [side(*pair) for pair in zip(SIDES, shown, strict=True)]
+    return html.Main([html.Div(asked, className="asked"), html.Div(answers_side_by_side, className="sides")])
 
 
 def _thumbnails(dataset: str | None) -> list[html.Button]:
@@ -87,19 +92,19 @@ def _thumbnails(dataset: str | None) -> list[html.Button]:
 
 
 def _choose(clicks: list[int | None], upload: str | None, dataset: str | None):
-    """The chosen image as the page keeps it, its expressions, the first of them, a note, and the emptied upload.
+    """The chosen image as the page keeps it, its expressions, the first, a note and its class, and the emptied upload.
 
     When the page opens, and when another dataset is chosen, the first sample is chosen.
     """
     if ctx.triggered_id == "upload" and upload:
         image, note = _uploaded(upload)
-        return image, [], no_update, note, None
+        return image, [], no_update, note, "", None
     if not clicks:
-        return (no_update,) * 5
+        return (no_update,) * 6
     place = ctx.triggered_id["sample"] if ctx.triggered_id and any(clicks) else 0
     expressions = list(answers.samples(dataset)[place].expressions)
     buttons = [html.Button(text, id={"expression": number}) for number, text in enumerate(expressions)]
-    return {"dataset": dataset, "sample": place}, buttons, expressions[0], "", no_update
+    return {"dataset": dataset, "sample": place}, buttons, expressions[0], "", "", no_update
 
 
 def _expression(clicks: list[int | None], image: dict | None):
@@ -129,8 +134,16 @@ def _sample(image: dict) -> DemoSample:
 
 def _uploaded(content: str) -> tuple[dict, str]:
     """A data URI -> the image as the page keeps it, or why it is refused; and whether it is made smaller."""
+    file = io.BytesIO(base64.b64decode(content.partition(",")[2]))
     try:
-        image = images.read(io.BytesIO(base64.b64decode(content.partition(",")[2])))
+        with images.opened(file) as found:
+            width, height = found.size
+        if width * height > MOST_PIXELS:
+            raise ValueError(
+                f"the picture has {width:,} x {height:,} pixels, and the page takes {MOST_PIXELS:,}: make it smaller"
+            )
+        file.seek(0)
+        image = images.read(file)
     except ValueError as error:
         return {"refused": str(error)}, ""
     size = image.size
@@ -140,22 +153,27 @@ def _uploaded(content: str) -> tuple[dict, str]:
 
 
 def _shown(answer: Answer) -> list:
-    known = f", intersection over union (IoU) with the true mask {answer.iou:.3f}" if answer.iou is not None else ""
-    mask = f"Mask: score {answer.score:.3f}, {answer.share:.1%} of the image{known}"
-    similarity = f"Cosine similarity of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
+    mask = f"Score {answer.score:.3f}, {answer.share:.1%} of the image"
+    if answer.iou is not None:
+        mask = [html.B(f"IoU {answer.iou:.3f}"), f" (intersection over union) with the true mask. {mask}"]
+    similarity = f"Cosine of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
     unknown = f"Not in the model's vocabulary, read as unknown words: {', '.join(answer.unknown)}."
     attention = [_table(part) for part in answer.attention]
+    pictures = [
+        _figure(answer.overlay, "Predicted mask", mask, "mask"),
+        *([_figure(answer.truth, "True mask", "As the dataset has it", "truth")] if answer.truth else []),
+        _figure(answer.heat, "Similarity", similarity, "similarity"),
+    ]
     return [
-        html.Div(
-            [_figure(answer.overlay, mask, "mask"), _figure(answer.heat, similarity, "similarity")], className="row"
-        ),
+        html.Div(pictures, className="pictures"),
         *([html.P(unknown, className="error")] if answer.unknown else []),
         *(attention or [html.P(NO_ATTENTION)]),
     ]
 
 
-def _figure(image: Image.Image, caption: str, name: str) -> html.Figure:
-    return html.Figure([html.Img(src=_png(_scaled(image, SHOWN)), alt=name, className=name), html.Figcaption(caption)])
+def _figure(image: Image.Image, title: str, caption: str | list, name: str) -> html.Figure:
+    told = html.Figcaption([html.H2(title), html.P(caption)])
+    return html.Figure([html.Img(src=_png(_scaled(image, SHOWN)), alt=title, className=name), told])
 
 
 def _table(part: AttentionTiles) -> html.Div:

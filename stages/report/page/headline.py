@@ -20,8 +20,8 @@ def headline(results: DatasetNumbers) -> str:
     """
     splits = results.unseen
     if results.highlight == results.reference:
-        return " ".join([*_about_the_reference(results), *captions.limits(results, splits)])
-    parts = _parts(results, splits[0])
+        return " ".join([*about_the_reference(results), *captions.limits(results, splits)])
+    parts = parts_of(results, splits[0])
     said = [_said(pair, results, splits, first=place == 0) for place, pair in enumerate(parts)]
     if not parts:
         said = [_over_reference(results, splits, f" {results.metric} over {results.reference}")]
@@ -32,7 +32,7 @@ def headline(results: DatasetNumbers) -> str:
         f"No verdict on {captions.listing(of)}: {reason}."
         for reason, of in captions.no_verdicts(results, splits).items()
     ]
-    return " ".join([*sentences, *captions.limits(results, splits), *_unscored(results)])
+    return " ".join([*sentences, *captions.limits(results, splits), *unscored(results)])
 
 
 def details(results: DatasetNumbers) -> str:
@@ -40,7 +40,7 @@ def details(results: DatasetNumbers) -> str:
     if len(results.scored) < 2:
         return ""
     splits, metric = results.unseen, results.metric
-    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
+    parts = [] if results.highlight == results.reference else parts_of(results, splits[0])
     chosen = [(row["variant"], row["against"]) for row in parts]
     others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in chosen]
     sentences = [f"{_said(row, results, splits)}." for row in others]
@@ -118,7 +118,7 @@ def stated(results: DatasetNumbers) -> pd.DataFrame:
         difference, difference_low, difference_high (fractions), verdict (empty where there is none).
     """
     splits, metric = results.unseen, results.metric
-    parts = [] if results.highlight == results.reference else _parts(results, splits[0])
+    parts = [] if results.highlight == results.reference else parts_of(results, splits[0])
     in_headline = [(row["variant"], row["against"]) for row in parts]
     others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in in_headline]
     said = [
@@ -134,24 +134,24 @@ def stated(results: DatasetNumbers) -> pd.DataFrame:
         for row in [contrast_tables.contrast(results, pair, split, metric)]
     ]
     columns = ["headline", "what", "variant", "against", "split", *DIFFERENCE, "verdict"]
-    return pd.DataFrame([[*about, *row[[*DIFFERENCE]], _told(row)] for *about, row in said], columns=columns)
+    return pd.DataFrame([[*about, *row[[*DIFFERENCE]], told(row)] for *about, row in said], columns=columns)
 
 
-def _about_the_reference(results: DatasetNumbers) -> list[str]:
+def about_the_reference(results: DatasetNumbers) -> list[str]:
     """Where the report is about the reference, and why."""
-    reference, unscored = results.reference, _unscored(results)
+    reference, missing = results.reference, unscored(results)
     if reference not in results.scored:
-        return unscored
+        return missing
     numbers = [f"{_mean(results, reference, split)} on {split}" for split in results.unseen]
     number = f"{results.metric} of {captions.listing(numbers)}"
     if results.named_highlight != reference:
         named = results.named_highlight
         said = f"The highlighted variant {named} has no scores, so this is about the reference {reference}: {number}"
-        return [f"{said}.", *unscored]
+        return [f"{said}.", *missing]
     why = "no other variant is listed"
     if len(results.variants) > 1:
         why = "it is both the highlighted variant and the reference"
-    return [f"{reference}: {number}; {why}, so there is no difference.", *unscored]
+    return [f"{reference}: {number}; {why}, so there is no difference.", *missing]
 
 
 def _mean(results: DatasetNumbers, variant: str, split: str) -> str:
@@ -166,7 +166,7 @@ def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
     return [row for _, row in chosen.iterrows()]
 
 
-def _parts(results: DatasetNumbers, split: str) -> list[pd.Series]:
+def parts_of(results: DatasetNumbers, split: str) -> list[pd.Series]:
     """The rows of the pairs that lead to the highlighted variant, one part in each step; none without such pairs."""
     rows = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
     pairs = headline_pairs(results.contrasts, results.highlight, results.reference)
@@ -200,11 +200,11 @@ def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
 def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
-    verdict = _told(row)
+    verdict = told(row)
     return f"{change}{where} {bounds}".strip() + (f", {verdict}" if verdict else "")
 
 
-def _told(row: pd.Series) -> str:
+def told(row: pd.Series) -> str:
     """The verdict as the sentences have it: a loss is called one where the word alone does not tell."""
     verdict = _verdict(row)
     loss = verdict == "supported" and row["difference"] < 0 and signed(row["difference"]) != SAME
@@ -242,5 +242,6 @@ def _adjusted_away(results: DatasetNumbers) -> bool:
     )
 
 
-def _unscored(results: DatasetNumbers) -> list[str]:
+def unscored(results: DatasetNumbers) -> list[str]:
+    """A sentence for each listed variant of which scores are missing."""
     return [captions.why_no_number(results, name) for name in results.variants if name in results.missing]

@@ -14,7 +14,7 @@ from stages.report.dataset_results import DatasetResults
 from stages.report.figures import attention, gallery, rendering
 from stages.report.figures.figure import Figure
 from stages.report.figures.gallery import Example, Gallery
-from stages.report.page import headline, settings
+from stages.report.page import glance, headline, settings
 from stages.report.page.sections import DatasetSection
 from stages.report.page.settings import plain
 from stages.report.provenance import COMMAND
@@ -91,6 +91,7 @@ def render(
         model=settings.of_section(params.recipes[params.experiment.recipe].model),
         training=settings.of_section(params.recipes[params.experiment.recipe].training),
         regions=REGIONS,
+        words=glance.words(datasets),
         sections=[_section(results, shown[results.name]) for results in datasets],
         copies=Copies(),
         wide_tables=wide_tables.tables(datasets),
@@ -106,7 +107,7 @@ def render(
 def _section(results: DatasetResults, shown: DatasetSection) -> dict:
     return {
         "name": results.name,
-        "headline": headline.headline(results),
+        "glance": glance.glance(results),
         "details": headline.details(results),
         "warning": captions.data_warning(results),
         "warnings": results.warnings,

@@ -64,11 +64,14 @@ def conventions(protocol: Protocol) -> str:
 
 
 def variant_row(name: str, params: Params) -> dict[str, str]:
-    variant = params.variants[name]
+    """What a variant is made of, and its part in the comparison: the reference, the highlighted one, or neither."""
+    variant, experiment = params.variants[name], params.experiment
     contrasts = variant.contrastive != "none"
+    parts = {experiment.highlight: "highlighted", experiment.reference: "reference"}
     return {
         "name": name,
         "label": params.report.labels.get(name, ""),
+        "part": parts.get(name, ""),
         "attention": ATTENTION.get(variant.vlba, variant.vlba),
         "contrast": CONTRAST.get(variant.contrastive, variant.contrastive),
         "weight": f"{variant.contrastive_weight:g}" if contrasts else REFERENCE_MARK,

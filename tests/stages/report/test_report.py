@@ -362,6 +362,50 @@ def test_every_abbreviation_is_expanded_before_the_first_table(written):
         assert text in start
 
 
+def test_the_result_stands_once_and_on_the_first_screen(written):
+    """Before the contents: the best variant, each part, and the meaning of the words; nothing of it again below."""
+    page = written["index.html"].decode()
+    start = page[: page.index("<nav")]
+    assert page.count('<section class="result"') == start.count('<section class="result"') == 2
+    assert page.count(" has the highest mean: ") == start.count(" has the highest mean: ") == 2
+    assert page.count("<dt>Supported</dt>") == start.count("<dt>Supported</dt>") <= 1
+    for name in ("scenes", "refcoco+"):
+        text = written[f"tables/{name}.md"].decode()
+        headline = next(line for line in text.splitlines() if line.startswith("alignformer: "))
+        sentence = headline.partition(". ")[0]
+        assert sentence not in "".join(Page(page).words), "only the files of tables have it as sentences"
+
+
+def test_what_the_variants_are_stands_beside_their_predictions(written):
+    page = written["index.html"].decode()
+    for part in page.split('<div class="predictions">')[1:]:
+        beside = "".join(Page(part[: part.index("</aside>")]).words) if "</aside>" in part else ""
+        for name in VARIANTS:
+            assert f"{name}" in beside
+        assert "words inform every pixel" in beside and "reference" in beside and "highlighted" in beside
+        assert part.index("</aside>") < part.index('class="gallery"')
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
+def test_the_first_screen_has_the_result_and_no_page_is_too_wide(written, tmp_path, width, height):
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or pytest.skip("no chromium")
+    (tmp_path / "index.html").write_bytes(written["index.html"])
+    with (
+        playwright.sync_playwright() as player,
+        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
+    ):
+        tab = browser.new_page(viewport={"width": width, "height": height})
+        tab.goto((tmp_path / "index.html").as_uri())
+        for seen in (".answer", ".leads"):
+            box = tab.locator(seen).first.bounding_box()
+            assert box["y"] + box["height"] < height and box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        aside, gallery = (tab.locator(of).first.bounding_box() for of in (".made-of", ".predictions > div"))
+        assert (aside["x"] + aside["width"] <= gallery["x"]) == (width > 1000), "beside, or on a phone above"
+        assert tab.locator(".panel img").first.bounding_box()["width"] >= 60
+
+
 def test_without_scores_of_highlight_and_reference_there_is_no_report(project):
     build(project, {"scenes": (40, 40)}, [0], per_split=2)
     table = pd.read_csv(layout.comparison("scenes"))
@@ -633,7 +677,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
 
 def test_data_without_warnings_are_not_warned_of(written):
     page = written["index.html"]
-    assert page.count(b'class="warning"') == page.count(b'class="warning" role="note"><p>')  # that of the curves
+    assert b'class="lead"' not in page
     assert b"artial data" not in page
     assert set(pd.read_csv(io.BytesIO(written["tables/scenes.csv"]))["partial"]) == {False}
 

@@ -1,0 +1,178 @@
+"""The result at a glance, for the first screen: the best variant, what each part adds, and what the words mean.
+
+The best variant is that with the highest mean of the protocol's first headline metric, over the splits that chose no
+epoch. It is found by its result. The parts are those of the highlighted variant, which `params.yaml` names before there
+is a result.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
+from stages.report.page import headline
+from stages.report.tables import captions, contrast_tables
+from stages.report.tables.table import ARROW, MISSING, interval, percent, signed
+from stages.statistics import averages
+from stages.statistics.comparison import LARGEST_P
+
+SUPPORTED = (
+    "luck is an unlikely reason for the difference. Among variants that are truly equal, at most "
+    f"{100 * LARGEST_P:g} in 100 comparisons like this one, with other images and other seeds, would call any of these "
+    "differences supported"
+)
+
+
+class Lead(NamedTuple):
+    """How far the best variant is above another one: texts, which are empty where there is no such number."""
+
+    over: str
+    change: str
+    bounds: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The variant with the highest mean, with its leads over the reference and over the second best."""
+
+    variant: str
+    where: str
+    mean: str
+    is_reference: bool
+    leads: list[Lead]
+
+
+class Change(NamedTuple):
+    """What a part changes on one split: the difference, its interval, the verdict, and both means."""
+
+    difference: str
+    bounds: str
+    verdict: str
+    means: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the highlighted variant: what is added, to what, and what that changes on each split."""
+
+    what: str
+    pair: str
+    changes: list[Change]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The result of one dataset.
+
+    Attributes:
+        metric: what the numbers are.
+        seeds: how many there are, as text.
+        best: None where fewer than two variants have scores.
+        splits: those of the steps.
+        steps: empty where the report is about the reference.
+        remarks: sentences on what limits the numbers.
+    """
+
+    metric: str
+    seeds: str
+    best: Best | None
+    splits: list[str]
+    steps: list[Step]
+    remarks: list[str]
+
+
+def glance(results: DatasetNumbers) -> Glance:
+    splits = results.unseen
+    about = headline.about_the_reference(results) if results.highlight == results.reference else []
+    return Glance(
+        metric=results.metric,
+        seeds=captions.counted(len(results.seeds), "seed"),
+        best=_best(results) if len(results.scored) > 1 else None,
+        splits=splits,
+        steps=[] if about else _steps(results),
+        remarks=[
+            *(about or headline.unscored(results)),
+            *[
+                f"No verdict on {captions.listing(of)}: {why}."
+                for why, of in captions.no_verdicts(results, splits).items()
+            ],
+            *captions.limits(results, splits),
+        ],
+    )
+
+
+def words(results: list[DatasetNumbers]) -> list[tuple[str, str]]:
+    """The words of verdicts with what they mean; none where no dataset has a verdict."""
+    if all(of.no_verdict(split) for of in results for split in of.unseen):
+        return []
+    smallest = results[0].smallest_effect
+    if smallest is None:
+        return [("Supported", SUPPORTED), ("Not supported", "the data cannot tell the difference from none")]
+    return [
+        ("Supported", SUPPORTED),
+        ("Better, worse", "supported, however small"),
+        ("Equivalent", f"shown to be smaller than {smallest:g} point{'s' * (smallest != 1)}, which would not matter"),
+        ("Undecided", "neither: more seeds could show which"),
+    ]
+
+
+def _best(results: DatasetNumbers) -> Best:
+    table = results.averages
+    chosen = (table["metric"] == results.metric) & (table["over"] == averages.UNSEEN)
+    rows = table[chosen].set_index(["variant", "against"])
+    first, second, *_ = sorted(results.scored, key=lambda name: -rows.loc[(name, ""), "value"])
+    own = rows.loc[(first, "")]
+    others = dict.fromkeys([*([results.reference] if first != results.reference else []), second])
+    average = "on average over " if len(results.unseen) > 1 else "on "
+    return Best(
+        variant=first,
+        where=average + captions.listing(results.unseen),
+        mean=f"{percent(own['value'])} % {interval(own['low'], own['high'])}".strip(),
+        is_reference=first == results.reference,
+        leads=[_lead(rows, first, other) for other in others if other in results.scored],
+    )
+
+
+def _lead(rows: pd.DataFrame, first: str, other: str) -> Lead:
+    """The lead where the pair is compared, in either order; else by the means alone, and without a verdict."""
+    for pair, sign in (((first, other), 1), ((other, first), -1)):
+        if pair in rows.index and pd.notna(rows.loc[pair, "value"]):
+            row = rows.loc[pair]
+            low, high = sorted((sign * row["low"], sign * row["high"]))
+            verdict = "" if row["no_verdict"] else "supported" if row["supported"] else "not supported"
+            return Lead(other, signed(sign * row["value"]), interval(low, high), verdict)
+    return Lead(other, signed(rows.loc[(first, ""), "value"] - rows.loc[(other, ""), "value"]), "", "not tested")
+
+
+def _steps(results: DatasetNumbers) -> list[Step]:
+    splits, metric = results.unseen, results.metric
+    if parts := headline.parts_of(results, splits[0]):
+        return [
+            Step(
+                pair["what"],
+                f"{pair['variant']} over {pair['against']}",
+                [
+                    _change(results, contrast_tables.contrast(results, pair, split, metric), pair["against"], split)
+                    for split in splits
+                ],
+            )
+            for pair in parts
+        ]
+    reference, highlight = results.reference, results.highlight
+    rows = [(results.row(highlight, split, metric).copy(), split) for split in splits]
+    changes = [_change(results, pd.concat([row, pd.Series({"variant": highlight})]), reference, at) for row, at in rows]
+    return [Step("all of its parts", f"{highlight} over {reference}", changes)]
+
+
+def _change(results: DatasetNumbers, row: pd.Series, against: str, split: str) -> Change:
+    if pd.isna(row["difference"]):
+        return Change(MISSING, "", "no seed in common", "")
+    variant, metric = row["variant"], results.metric
+    same = results.scored_seeds[variant] == results.scored_seeds[against]
+    means = [percent(results.row(name, split, metric)["mean"]) for name in (against, variant)]
+    low, high = (row[end] for end in DIFFERENCE[1:])
+    return Change(
+        signed(row["difference"]), interval(low, high), headline.told(row), f" {ARROW} ".join(means) if same else ""
+    )
