@@ -315,10 +315,23 @@ Variant = _section_of(
 )
 
 
+ProtocolName = Literal["original", "lavt", "caris", "cris", "cgformer", "rela"]
+
+
 class Evaluation(Section):
-    protocol: Literal["original", "lavt", "caris", "cris", "cgformer", "rela"]
+    protocol: ProtocolName = Field(description="which every result is of; the best epoch is chosen under it")
+    also: list[ProtocolName] = Field(
+        default=[], description="other protocols that finished models are scored under, without training again"
+    )
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
+
+    @model_validator(mode="after")
+    def _protocols_differ(self):
+        named = [self.protocol, *self.also]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"also: names {_listed(twice)} again: leave it out; evaluation.protocol is scored anyway")
+        return self
 
 
 class Machine(Section):
