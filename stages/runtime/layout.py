@@ -110,6 +110,11 @@ def diagnosis(dataset: str, variant: str, seed: int) -> Path:
     return RESULTS / "diagnosis" / dataset / variant / str(seed)
 
 
+def second_truth(dataset: str) -> Path:
+    """Variants and seeds against two sets of masks; not an output of a stage."""
+    return RESULTS / "second_truth" / f"{dataset}.csv"
+
+
 def comparison(dataset: str) -> Path:
     """Variants x splits x metrics over all seeds, with differences to the reference."""
     return RESULTS / "comparison" / f"{dataset}.csv"

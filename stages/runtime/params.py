@@ -132,6 +132,13 @@ class MixSource(ReleaseSection):
         return self
 
 
+class RefcocoMSource(ReleaseSection):
+    """RefCOCO-M: a part of RefCOCO's val with masks drawn anew. Nothing can be trained on it: docs/refcoco.md."""
+
+    kind: Literal["refcoco_m"]
+    sentence: Literal["sent"]
+
+
 class CocoSource(Section):
     """The user's own data: a COCO `instances.json` and a CSV file of expressions."""
 
@@ -144,7 +151,7 @@ class CocoSource(Section):
     )
 
 
-Source = Annotated[ScenesSource | ReferSource | MixSource | CocoSource, Field(discriminator="kind")]
+Source = Annotated[ScenesSource | ReferSource | RefcocoMSource | MixSource | CocoSource, Field(discriminator="kind")]
 
 
 class SwinVision(Section):
@@ -394,6 +401,18 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _datasets_can_be_trained_on(self):
+        wrong = [
+            f"experiment.datasets: {name} is RefCOCO-M, which has no train split. List the dataset that its images are "
+            f"from, and compare with: python -m stages.second_truth --dataset DATASET --truth {name}"
+            for name in self.experiment.datasets
+            if self.datasets[name].kind == "refcoco_m"
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _labels_name_variants(self):
         """Each label is of a variant that exists, and no two listed variants look alike in a table."""
         wrong = [
@@ -476,8 +495,10 @@ def _inputs(source: Source) -> list[tuple[str, Path]]:
         return []
     if source.kind == "coco":
         return [(key, Path(getattr(source, key))) for key in ("instances", "expressions", "images")]
-    sets = source.mix if source.kind == "mix" else [source.name]
     images = [("images", Path(source.images))] if source.images else []
+    if source.kind == "refcoco_m":
+        return [("root", Path(source.root)), *images]
+    sets = source.mix if source.kind == "mix" else [source.name]
     return [("root", Path(source.root, part)) for part in (*sets, "images")] + images
 
 
