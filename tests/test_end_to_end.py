@@ -28,6 +28,7 @@ OTHER_VALUES = {
     "variants.alignformer.temperature": 0.06,
     "evaluation.protocol": "lavt",
     "evaluation.batch_size": 64,
+    "evaluation.also": ["lavt"],
     "machine.workers": 1,
 }
 PER_RUN = ("train", "evaluate", "diagnose", "card")

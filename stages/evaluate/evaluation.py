@@ -1,4 +1,4 @@
-"""One evaluation, from a trained model to its scores and metrics."""
+"""One evaluation, from a trained model to its scores and metrics, under one protocol or several."""
 
 import json
 import shutil
@@ -13,20 +13,20 @@ from models.processing import AlignFormerProcessor
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
+from stages.evaluate import shared_passes
 from stages.runtime import layout, processes
 from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import Params
+from stages.runtime.params import Evaluation, Params
 from stages.runtime.run import Run
 from stages.runtime.run_lock import RunTakenError, only_trainer
 from stages.scoring import trained
-from stages.scoring.metrics import summarise_splits
+from stages.scoring.metrics import METRICS, summarise_splits
 from stages.scoring.protocols import PROTOCOLS, Protocol
-from stages.scoring.score import frame, score
 from stages.tracking import live
 
 
 def evaluate(run: Run, settings: Params) -> None:
-    """Score every expression of every split but train, under the protocol of `params.yaml`.
+    """Score every expression of every split but train, under the protocol of `params.yaml` and those named beside it.
 
     Raises:
         FileNotFoundError: the prepared dataset or the model is missing.
@@ -34,29 +34,39 @@ def evaluate(run: Run, settings: Params) -> None:
         ImageError: an image cannot be read.
         NotOneRunError, OtherEndedError: several processes do not form one group, or one of them ended early.
     """
-    protocol = PROTOCOLS[settings.evaluation.protocol]
     with processes.group() as process:
         torch.set_num_threads(settings.evaluation.threads)
         dataset = prepared.read(layout.prepared(run.dataset))
         model, processor = trained.load(layout.model(*run))
         scores = scored(dataset, model.to(process.device), processor, settings)
         if process.is_main_process:
-            write(run, scores, protocol)
+            write(run, scores)
             remove_checkpoints(layout.checkpoints(*run))
 
 
 def scored(
     dataset: PreparedDataset, model: AlignFormer, processor: AlignFormerProcessor, settings: Params
-) -> pd.DataFrame:
-    """The scores of all evaluation splits."""
-    evaluation, protocol = settings.evaluation, PROTOCOLS[settings.evaluation.protocol]
+) -> dict[str, pd.DataFrame]:
+    """Name of a protocol -> the scores of all evaluation splits under it; `evaluation.protocol` comes first."""
+    evaluation, protocols = settings.evaluation, protocols_of(settings.evaluation)
+    inputs = shared_passes.by_input(protocols, processor)
     processes.here().print(_shared_work(model))
+    parts: dict[str, list[pd.DataFrame]] = {protocol.name: [] for protocol in protocols}
+    for split in dataset.evaluation_splits:
+        for frame, sharing in inputs.items():
+            expressions = Expressions(dataset, dataset.split(split), processor, frame)
+            label = split if len(inputs) == 1 else f"{split}, {', '.join(protocol.name for protocol in sharing)}"
+            found = shared_passes.scores(
+                model, expressions, sharing, evaluation.batch_size, settings.machine.workers, label
+            )
+            for name, scores in found.items():
+                parts[name].append(scores)
+    return {name: pd.concat(of_splits) for name, of_splits in parts.items()}
 
-    def of(split: str) -> pd.DataFrame:
-        expressions = Expressions(dataset, dataset.split(split), processor, frame(protocol))
-        return score(model, expressions, protocol, evaluation.batch_size, settings.machine.workers, progress=split)
 
-    return pd.concat(map(of, dataset.evaluation_splits))
+def protocols_of(evaluation: Evaluation) -> list[Protocol]:
+    """The protocol of the experiment, and then the others that the finished model is scored under."""
+    return [PROTOCOLS[name] for name in (evaluation.protocol, *evaluation.also)]
 
 
 def _shared_work(model: AlignFormer) -> str:
@@ -66,17 +76,35 @@ def _shared_work(model: AlignFormer) -> str:
     return f"{once} of {levels} vision levels run once per image, not once per expression{why}"
 
 
-def write(run: Run, scores: pd.DataFrame, protocol: Protocol) -> None:
-    """Write scores and metrics, log them to MLflow, and print the metrics."""
-    metrics = summarise_splits(scores, protocol)
+def write(run: Run, scores: dict[str, pd.DataFrame]) -> None:
+    """Write scores and metrics, log them to MLflow, and print the metrics.
+
+    Everything but `layout.protocols` is of the first protocol alone.
+    """
+    metrics = {name: summarise_splits(found, PROTOCOLS[name]) for name, found in scores.items()}
+    own = next(iter(scores))
     with atomic_write(layout.scores(*run)) as path:
-        scores.to_parquet(path, index=False)
+        scores[own].to_parquet(path, index=False)
     with atomic_write(layout.metrics(*run)) as path:
-        path.write_text(json.dumps({"protocol": protocol.name, **metrics}, indent=2) + "\n")
-    live.log_evaluation(*run, metrics=metrics, files=[layout.metrics(*run)])
-    print(f"protocol {protocol.name}")
-    for split, values in metrics.items():
-        print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
+        path.write_text(json.dumps({"protocol": own, **metrics[own]}, indent=2) + "\n")
+    with atomic_write(layout.protocols(*run)) as path:
+        under_each(metrics).to_csv(path, index=False, lineterminator="\n")
+    live.log_evaluation(*run, metrics=metrics[own], files=[layout.metrics(*run)])
+    for name, of_splits in metrics.items():
+        print(f"protocol {name}")
+        for split, values in of_splits.items():
+            print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
+
+
+def under_each(metrics: dict[str, dict[str, dict[str, float]]]) -> pd.DataFrame:
+    """Metrics by protocol and split as rows: protocol, split, metric, value (a fraction)."""
+    rows = [
+        (name, split, metric, values[metric])
+        for name, of_splits in metrics.items()
+        for split, values in of_splits.items()
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows, columns=["protocol", "split", "metric", "value"])
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -62,7 +62,7 @@ def load_on(path: Path, image_ids: Collection[int], meant: Collection[int], prob
         DatasetError: as `load`.
     """
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             content = _piecewise(file, image_ids, set(meant))
     except orjson.JSONDecodeError:
         content = read_lists(path, LISTS)
@@ -141,18 +141,19 @@ def read_json(path: Path) -> object:
 
 def read_bytes(path: Path) -> bytes:
     """A file's bytes. Raises DatasetError where it cannot be read; the message names what lies beside it."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return file.read()
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes. Raises DatasetError as `read_bytes`."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read bytes from. Raises DatasetError where it cannot be; the message names what lies beside it."""
     try:
         with layout.source(path).open("rb") as file:
             yield file

@@ -3,7 +3,8 @@
 from collections import Counter
 from pathlib import Path
 
-from stages.prepare.formats import parquet, refused
+from stages.prepare.formats import parquet, refcoco_m, refused
+from stages.prepare.formats.refcoco_m import RefcocoMFiles
 from stages.prepare.formats.release import Release
 from stages.prepare.problems import DatasetError
 from stages.prepare.sources import FORMATS
@@ -19,18 +20,21 @@ def report(folder: Path) -> str:
     """
     if not layout.source(folder).is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    found, others = sets(folder), _refused(folder)
+    truths = second_truths(folder)
+    found, others = sets(folder), _refused(folder, {path for files in truths for path in files.annotations})
     parts = _parts(folder, found)
-    if not found and not others and not parts:
+    if not found and not truths and not others and not parts:
         raise DatasetError(
             f"{folder}: neither it nor a folder up to {refused.DEEPEST} below holds a set of the RefCOCO family in one "
             f"of the formats {', '.join(FORMATS)}; docs/refcoco.md says which files each has"
         )
     lines = [line for kind, release in found for line in _described(kind, release)]
+    lines += [line for files in truths for line in _described("refcoco_m", files)]
     lines += ["not read:", *(f"  {line}" for line in others)] if others else []
     lines += ["not whole:", *(f"  {line}" for line in parts)] if parts else []
-    if found:
+    if found or truths:
         lines += ["", "For params.yaml:", "", "datasets:", *_entries(found)]
+        lines += [line for files in truths for line in _entry("refcoco_m", "refcoco_m", files)]
     return "\n".join(lines)
 
 
@@ -45,6 +49,12 @@ def sets(folder: Path) -> list[tuple[Format, Release]]:
                     if release.complete():
                         found.setdefault((release.annotations[0], name), (kind, release))
     return list(found.values())
+
+
+def second_truths(folder: Path) -> list[RefcocoMFiles]:
+    """RefCOCO-M in a folder and below: the first of it."""
+    every = (RefcocoMFiles(root, refcoco_m.NAME, refcoco_m.SPLIT_BY) for root in _folders(folder))
+    return [files for files in every if files.complete()][:1]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -88,13 +98,13 @@ def _wrong(release: Release) -> tuple[Path, str]:
     return folder, f"{folder}: as many refs as no set has, so give its name and split_by yourself"
 
 
-def _refused(folder: Path) -> list[str]:
-    tables = [path for path in refused.walk(folder) if path.suffix == ".parquet"]
+def _refused(folder: Path, known: set[Path]) -> list[str]:
+    tables = [path for path in refused.walk(folder) if path.suffix == ".parquet" and path not in known]
     reasons = {path: refused.of_columns(refused.columns(path)) for path in tables}
     return [*refused.below(folder), *(f"{path}: {reason}" for path, reason in reasons.items() if reason)]
 
 
-def _described(kind: Format, release: Release) -> list[str]:
+def _described(kind: str, release: Release) -> list[str]:
     coco_files = [path for path in release.annotations if path in release.coco_files()]
     images = [str(release.image_folder())] if release.has_images() else []
     return [
@@ -116,13 +126,13 @@ def _entries(found: list[tuple[Format, Release]]) -> list[str]:
     return lines
 
 
-def _entry(name: str, kind: Format, release: Release) -> list[str]:
+def _entry(name: str, kind: str, release: Release) -> list[str]:
+    of_set = [f"    name: {release.name}", f"    split_by: {release.split_by}"]
     return [
         f"  {name}:",
         f"    kind: {kind}",
         f"    root: {release.root}",
         *([] if release.has_images() else ["    images: FOLDER"]),
-        f"    name: {release.name}",
-        f"    split_by: {release.split_by}",
+        *([] if isinstance(release, RefcocoMFiles) else of_set),
         "    sentence: sent",
     ]

@@ -22,6 +22,7 @@ COUNTS: dict[tuple[str, str], dict[str, tuple[int, int | None, int]]] = {
         "testB": (1798, 4889, 750),
     },
     ("refcocog", "umd"): {"train": (42226, 80512, 21899), "val": (2573, 4896, 1300), "test": (5023, 9602, 2600)},
+    ("refcoco-m", "unc"): {"val": (2080, 5598, 1190)},  # the card of moondream/refcoco-m on the Hugging Face hub
     ("refcocog", "google"): {"train": (44822, 85474, 24698), "val": (5000, 9536, 4650)},
 }
 

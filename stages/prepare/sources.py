@@ -7,17 +7,18 @@ from pathlib import Path
 
 from stages.prepare import coco, image_files, mix, published
 from stages.prepare.coco import read_bytes
-from stages.prepare.formats import release
+from stages.prepare.formats import refcoco_m, release
 from stages.prepare.formats.cris import CrisFiles
 from stages.prepare.formats.mdetr import MdetrFiles
 from stages.prepare.formats.parquet import ParquetFiles
+from stages.prepare.formats.refcoco_m import RefcocoMFiles
 from stages.prepare.formats.refer import ReferFiles
 from stages.prepare.formats.release import Release
 from stages.prepare.formats.seqtr import SeqtrFiles
 from stages.prepare.problems import DatasetError
 from stages.prepare.scenes import release as scenes
 from stages.prepare.tables import Tables
-from stages.runtime.params import CocoSource, MixSource, ReferSource, ScenesSource, Source
+from stages.runtime.params import CocoSource, MixSource, RefcocoMSource, ReferSource, ScenesSource, Source
 from stages.runtime.refer_sets import SPLIT_BY, Format
 
 FORMATS: dict[Format, type[Release]] = {
@@ -50,9 +51,11 @@ def read(source: Source, folder: Path) -> Tables:
     return mix.mix(sets) if isinstance(source, MixSource) else tables
 
 
-def releases(source: ReferSource | MixSource) -> list[Release]:
+def releases(source: ReferSource | RefcocoMSource | MixSource) -> list[Release]:
     """Every set of the RefCOCO family that a source is made of."""
     images = Path(source.images) if source.images else None
+    if isinstance(source, RefcocoMSource):
+        return [RefcocoMFiles(Path(source.root), refcoco_m.NAME, refcoco_m.SPLIT_BY, images)]
     if isinstance(source, MixSource):
         return [ReferFiles(Path(source.root), name, SPLIT_BY[name][0], images) for name in source.mix]
     return [FORMATS[source.kind](Path(source.root), source.name, source.split_by, images)]

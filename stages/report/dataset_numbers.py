@@ -17,6 +17,7 @@ from stages.data.lost import CUT, VANISHED, sentences
 from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
 from stages.runtime.params import Params, Report, Variant
+from stages.runtime.run import Run
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
 from stages.statistics import averages, evidence, factorial
@@ -24,6 +25,7 @@ from stages.statistics.factorial import Factorial
 
 COMPARISON, CONTRASTS, SLICES, FACTORIAL = "comparison.csv", "contrasts.csv", "slices.csv", "factorial.csv"
 AVERAGES, DIAGNOSIS, SUMMARY, LEARNING = "averages.csv", "diagnosis.csv", "dataset.json", "learning.csv"
+UNDER_EACH = "protocols.csv"  # kept where `evaluation.also` names a protocol
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -47,6 +49,7 @@ COLUMNS = {
     },
     DIAGNOSIS: {"variant", "seed", "parameters", "flops"},
     LEARNING: {"variant", "seed", "epoch", "metric", "val"},
+    UNDER_EACH: {"variant", "seed", "protocol", "split", "metric", "value"},
 }
 MEASURED_COLUMNS = {
     *("setting", "model", "measure", "itself", "ratio", "lowest", "highest", "device", "precision", "compiled"),
@@ -87,6 +90,9 @@ class DatasetNumbers:
             number of its summary.
         learning: one row for each run with a history and epoch: variant, seed, epoch, metric (which selects the
             epoch), val (its value there, a fraction).
+        protocols: every protocol that the models are scored under; `protocol`, that of all other numbers, comes first.
+        under_each: one row for each run with scores, each of `protocols`, split and metric: its value, a fraction; None
+            where there is one protocol alone.
         measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
         made_of: what each listed variant is made of.
         written: labels of variants, and how tables give their numbers.
@@ -110,6 +116,8 @@ class DatasetNumbers:
     averages: pd.DataFrame
     diagnosis: pd.DataFrame
     learning: pd.DataFrame
+    protocols: list[Protocol]
+    under_each: pd.DataFrame | None
     measured: pd.DataFrame
     made_of: dict[str, Variant]
     written: Report
@@ -258,6 +266,8 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         averages=tables[AVERAGES],
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
+        protocols=[PROTOCOLS[each] for each in (params.evaluation.protocol, *params.evaluation.also)],
+        under_each=_under_each(files[UNDER_EACH], name, params) if params.evaluation.also else None,
         measured=_measured(params),
         made_of={variant: params.variants[variant] for variant in experiment.variants},
         written=params.report,
@@ -278,9 +288,10 @@ def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
 def kept_files(name: str, params: Params) -> dict[str, bytes]:
     """The content of the files in `reports/data/D`, by name. Raises MissingInputError where one is missing."""
     folder = layout.REPORTS / "data" / name
+    of_runs = [DIAGNOSIS, LEARNING, *([UNDER_EACH] if params.evaluation.also else [])]
     return {
         file: read_bytes(folder / file, f"the report keeps no {file} of {name}", "report")
-        for file in (SUMMARY, *tables_of_ablate(params), DIAGNOSIS, LEARNING)
+        for file in (SUMMARY, *tables_of_ablate(params), *of_runs)
     }
 
 
@@ -295,7 +306,8 @@ def read_table(content: bytes, path: Path, file: str) -> pd.DataFrame:
     """The content of one of the files of `COLUMNS`, found at `path`, as a table. Raises ReportError where one lacks."""
     texts = ("missing", "no_verdict", "verdict", "against", *factorial.FIELDS)
     table = pd.read_csv(io.BytesIO(content), dtype={**dict.fromkeys(texts, str), "family": str, "slice": str})
-    command = experiments.dvc("repro", "report" if file in (DIAGNOSIS, LEARNING) else f"ablate@{path.stem}")
+    of_runs = (DIAGNOSIS, LEARNING, UNDER_EACH)
+    command = experiments.dvc("repro", "report" if file in of_runs else f"ablate@{path.stem}")
     table = _with_columns(table, COLUMNS[file], path, command)
     for column in table.columns.intersection(texts):
         table[column] = table[column].fillna("")
@@ -320,6 +332,21 @@ def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again:
                 f"{path}: {column} is no finite number in {wrong.sum()} of {len(table)} rows, the first of them row "
                 f"{wrong.argmax() + 1}. {again}"
             )
+
+
+def _under_each(content: bytes, name: str, params: Params) -> pd.DataFrame:
+    path, wanted = layout.REPORTS / "data" / name / UNDER_EACH, [params.evaluation.protocol, *params.evaluation.also]
+    table = read_table(content, path, UNDER_EACH)
+    for (variant, seed), rows in table.groupby(["variant", "seed"]):
+        check_protocols(rows, wanted, path, Run(name, variant, int(seed)))
+    return table
+
+
+def check_protocols(table: pd.DataFrame, wanted: list[str], path: Path, run: Run) -> None:
+    """Raises ReportError where metrics of a run, read from `path`, are of other protocols than those wanted."""
+    if (found := list(table["protocol"].unique())) != wanted:
+        again = experiments.dvc("repro", run.stage("evaluate"))
+        raise ReportError(f"{path}: {run.name} is scored under {found}, not {wanted}. Score it with: {again}")
 
 
 def _factorial(params: Params) -> Factorial | None:

@@ -16,11 +16,13 @@ from stages.report.dataset_numbers import (
     DIAGNOSIS,
     LEARNING,
     SUMMARY,
+    UNDER_EACH,
     DatasetNumbers,
     MissingInputError,
     ReportError,
     check_finite,
     check_protocol,
+    check_protocols,
     read_bytes,
     read_table,
     tables_of_ablate,
@@ -90,22 +92,45 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     for file, path in tables_of_ablate(params).items():
         content[file] = read_bytes(path(name), f"{name} has no {file.removesuffix('.csv')}", f"ablate@{name}")
     comparison = read_table(content[COMPARISON], layout.comparison(name), COMPARISON)
-    return content | {DIAGNOSIS: _to_csv(_diagnosis(name, params, comparison))}
+    runs = _scored(name, params, comparison)
+    content[DIAGNOSIS] = _to_csv(_diagnosis(runs))
+    if params.evaluation.also:
+        content[UNDER_EACH] = _to_csv(_under_each(runs, [params.evaluation.protocol, *params.evaluation.also]))
+    return content
 
 
-def _diagnosis(name: str, params: Params, comparison: pd.DataFrame) -> pd.DataFrame:
-    """One row for each run that has scores, one column for each number of its summary; dots join nested keys."""
+def _scored(name: str, params: Params, comparison: pd.DataFrame) -> list[Run]:
+    """The listed runs that have scores."""
+    gone, experiment = _missing(comparison), params.experiment
+    return [
+        Run(name, variant, seed)
+        for variant in experiment.variants
+        for seed in experiment.seeds
+        if seed not in gone.get(variant, set())
+    ]
+
+
+def _diagnosis(runs: list[Run]) -> pd.DataFrame:
+    """One row for each run, one column for each number of its summary; dots join nested keys."""
     rows = []
-    gone = _missing(comparison)
-    for variant in params.experiment.variants:
-        for seed in params.experiment.seeds:
-            if seed in gone.get(variant, set()):
-                continue
-            path = layout.diagnosis(name, variant, seed) / "summary.json"
-            who = f"run {variant}, seed {seed} of {name} has no diagnosis"
-            content = read_bytes(path, who, Run(name, variant, seed).stage("diagnose"))
-            rows.append({"variant": variant, "seed": seed, **_flat(json.loads(content))})
+    for run in runs:
+        who = f"run {run.variant}, seed {run.seed} of {run.dataset} has no diagnosis"
+        content = read_bytes(layout.diagnosis(*run) / "summary.json", who, run.stage("diagnose"))
+        rows.append({"variant": run.variant, "seed": run.seed, **_flat(json.loads(content))})
     return pd.DataFrame(rows, columns=None if rows else sorted(COLUMNS[DIAGNOSIS]))
+
+
+def _under_each(runs: list[Run], protocols: list[str]) -> pd.DataFrame:
+    """The metrics of each run under each protocol. Raises ReportError where a run is not scored under all of them."""
+    tables = []
+    for run in runs:
+        path, who = layout.protocols(*run), f"run {run.variant}, seed {run.seed} of {run.dataset} has no metrics"
+        table = pd.read_csv(io.BytesIO(read_bytes(path, who, run.stage("evaluate"))))
+        check_protocols(table, protocols, path, run)
+        table.insert(0, "variant", run.variant)
+        table.insert(1, "seed", run.seed)
+        tables.append(table)
+    return pd.concat(tables) if tables else pd.DataFrame(columns=sorted(COLUMNS[UNDER_EACH]))
 
 
 def _missing(comparison: pd.DataFrame) -> dict[str, set[int]]:

@@ -100,9 +100,19 @@ def metrics(dataset: str, variant: str, seed: int) -> Path:
     return RESULTS / "metrics" / dataset / variant / f"{seed}.json"
 
 
+def protocols(dataset: str, variant: str, seed: int) -> Path:
+    """Metrics of one run, by split, under each protocol that it was scored under."""
+    return RESULTS / "protocols" / dataset / variant / f"{seed}.csv"
+
+
 def diagnosis(dataset: str, variant: str, seed: int) -> Path:
     """The diagnosis of one run's model, a folder: alignment, calibration, thresholds, attention, costs."""
     return RESULTS / "diagnosis" / dataset / variant / str(seed)
+
+
+def second_truth(dataset: str) -> Path:
+    """Variants and seeds against two sets of masks; not an output of a stage."""
+    return RESULTS / "second_truth" / f"{dataset}.csv"
 
 
 def comparison(dataset: str) -> Path:

@@ -132,6 +132,13 @@ class MixSource(ReleaseSection):
         return self
 
 
+class RefcocoMSource(ReleaseSection):
+    """RefCOCO-M: a part of RefCOCO's val with masks drawn anew. Nothing can be trained on it: docs/refcoco.md."""
+
+    kind: Literal["refcoco_m"]
+    sentence: Literal["sent"]
+
+
 class CocoSource(Section):
     """The user's own data: a COCO `instances.json` and a CSV file of expressions."""
 
@@ -144,7 +151,7 @@ class CocoSource(Section):
     )
 
 
-Source = Annotated[ScenesSource | ReferSource | MixSource | CocoSource, Field(discriminator="kind")]
+Source = Annotated[ScenesSource | ReferSource | RefcocoMSource | MixSource | CocoSource, Field(discriminator="kind")]
 
 
 class SwinVision(Section):
@@ -315,10 +322,23 @@ Variant = _section_of(
 )
 
 
+ProtocolName = Literal["original", "lavt", "caris", "cris", "cgformer", "rela"]
+
+
 class Evaluation(Section):
-    protocol: Literal["original", "lavt", "caris", "cris", "cgformer", "rela"]
+    protocol: ProtocolName = Field(description="which every result is of; the best epoch is chosen under it")
+    also: list[ProtocolName] = Field(
+        default=[], description="other protocols that finished models are scored under, without training again"
+    )
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
+
+    @model_validator(mode="after")
+    def _protocols_differ(self):
+        named = [self.protocol, *self.also]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"also: names {_listed(twice)} again: leave it out; evaluation.protocol is scored anyway")
+        return self
 
 
 class Machine(Section):
@@ -375,6 +395,18 @@ class Params(Section):
             for key, (names, defined) in wanted.items()
             for name in names
             if name not in defined
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _datasets_can_be_trained_on(self):
+        wrong = [
+            f"experiment.datasets: {name} is RefCOCO-M, which has no train split. List the dataset that its images are "
+            f"from, and compare with: python -m stages.second_truth --dataset DATASET --truth {name}"
+            for name in self.experiment.datasets
+            if self.datasets[name].kind == "refcoco_m"
         ]
         if wrong:
             raise ValueError("\n".join(wrong))
@@ -463,8 +495,10 @@ def _inputs(source: Source) -> list[tuple[str, Path]]:
         return []
     if source.kind == "coco":
         return [(key, Path(getattr(source, key))) for key in ("instances", "expressions", "images")]
-    sets = source.mix if source.kind == "mix" else [source.name]
     images = [("images", Path(source.images))] if source.images else []
+    if source.kind == "refcoco_m":
+        return [("root", Path(source.root)), *images]
+    sets = source.mix if source.kind == "mix" else [source.name]
     return [("root", Path(source.root, part)) for part in (*sets, "images")] + images
 
 

@@ -32,9 +32,7 @@ class ParquetFiles(Release):
 
     @property
     def tables(self) -> list[Path]:
-        folders = [folder for folder in (self.root, self.root / "data") if layout.source(folder).is_dir()]
-        found = [folder / path.name for folder in folders for path in layout.source(folder).iterdir()]
-        return sorted(path for path in found if path.suffix == ".parquet") or [self.root / "*.parquet"]
+        return tables(self.root)
 
     @property
     def annotations(self) -> list[Path]:
@@ -111,11 +109,24 @@ class _Entries:
         self.by_id[number] = entry
 
 
+def tables(root: Path) -> list[Path]:
+    """Every Parquet file in a folder or its folder `data`; `root/*.parquet` where there is none."""
+    folders = [folder for folder in (root, root / "data") if layout.source(folder).is_dir()]
+    found = [folder / path.name for folder in folders for path in layout.source(folder).iterdir()]
+    return sorted(path for path in found if path.suffix == ".parquet") or [root / "*.parquet"]
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raises DatasetError where Git LFS has left a pointer in place of a file, or there is no file."""
+    with coco.opened(path) as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise DatasetError(f"{path}: a pointer of Git LFS in place of the file: run `git lfs pull` there")
+
+
 def read_columns(path: Path, columns: list[str]) -> pa.Table:
     """Some columns of a file. Raises DatasetError where it is no Parquet, or lacks one of them."""
+    refuse_pointer(path)
     content = coco.read_bytes(path)
-    if content.startswith(POINTER):
-        raise DatasetError(f"{path}: a pointer of Git LFS in place of the file: run `git lfs pull` there")
     try:
         file = pa.parquet.ParquetFile(io.BytesIO(content))
         if reason := refused.of_columns(file.schema_arrow.names):

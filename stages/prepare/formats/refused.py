@@ -22,8 +22,8 @@ REFUSED = {
     "thing. Use refs(unc).p of RefCOCO",
     "lmms-lab": "of lmms-lab, for chat models: no train split, val is that of unc and google together, and of several "
     "polygons one is kept. Use kind parquet with the files of jxu124/refcoco, jxu124/refcocoplus or jxu124/refcocog",
-    "refcoco-m": "RefCOCO-M, masks of val drawn anew, without a train split. Use kind parquet with the files of "
-    "jxu124/refcoco",
+    "refcoco-m": "RefCOCO-M, masks of val drawn anew, without a train split. Use kind refcoco_m, as a second truth for "
+    "models of RefCOCO, and kind parquet with the files of jxu124/refcoco to train",
 }
 
 

@@ -29,6 +29,7 @@ from stages.report.tables import (
     learning_tables,
     plan_tables,
     pooled_tables,
+    protocol_tables,
     published,
     slice_tables,
     wide_tables,
@@ -120,6 +121,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "cost_tables": [
             table for table in (cost_tables.exact_table(results), cost_tables.measured_table(results)) if table
         ],
+        "protocol_tables": protocol_tables.tables(results),
         "published_table": published.table(results),
         "published": published.statement(results),
         "differences": _figures(results, shown.differences),

@@ -81,7 +81,8 @@ def _parts(variant: Variant, several: bool) -> list[Cell]:
 
 
 def _published(results: DatasetNumbers, split: str, metrics: list[str], notes: Notes) -> list[list[Cell]]:
-    known, (dataset, theirs) = agreeing(results), set_names(results.source, [split]).get(split, ("", ""))
+    known = agreeing(results, [results.protocol])
+    dataset, theirs = set_names(results.source, [split]).get(split, ("", ""))
     known = known[(known["dataset"] == dataset) & (known["split"] == theirs) & known["metric"].isin(metrics)]
     return [
         [

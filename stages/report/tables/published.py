@@ -27,24 +27,31 @@ def statement(results: DatasetNumbers) -> str:
         return f"The project knows no published results on the splits of {results.name}."
     sentences = []
     protocol, known = results.protocol.name, candidates[candidates["protocol"] != ""]
-    others = known[known["protocol"] != protocol]
+    elsewhere = [other.name for other in results.protocols[1:]]
+    others = known[~known["protocol"].isin([protocol, *elsewhere])]
     if not (known["protocol"] == protocol).any():
         sentences.append(f"The project knows no published results of protocol {protocol}.")
+    if (also := known[known["protocol"].isin(elsewhere)]).size:
+        sentences.append(f"Beside the same models under their own protocol, in a table of that: {_by_protocol(also)}.")
     if not others.empty:
-        methods = "; ".join(
-            f"{', '.join(rows['method'].unique())}: protocol {name}"
-            for name, rows in others.groupby("protocol", sort=False)
-        )
-        sentences.append(f"Not set beside these results, whose protocol is {protocol}: {methods}.")
+        sentences.append(f"Not set beside these results, whose protocol is {protocol}: {_by_protocol(others)}.")
     unknown = candidates.loc[candidates["protocol"] == "", "method"].unique()
     if len(unknown):
         sentences.append(f"Not set beside any results, because their protocol is not known: {', '.join(unknown)}.")
     return " ".join(sentences)
 
 
+def _by_protocol(rows: pd.DataFrame) -> str:
+    """`LAVT, MagNet: protocol lavt; CRIS: protocol cris`."""
+    return "; ".join(
+        f"{', '.join(of_protocol['method'].unique())}: protocol {name}"
+        for name, of_protocol in rows.groupby("protocol", sort=False)
+    )
+
+
 def table(results: DatasetNumbers) -> Table | None:
     """Published results of the same dataset, split, metric and protocol, above the project's; None without any."""
-    beside = agreeing(results)
+    beside = agreeing(results, [results.protocol])
     if beside.empty:
         return None
     names, notes, blocks = set_names(results.source, results.splits), Notes(), []

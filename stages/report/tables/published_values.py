@@ -5,6 +5,7 @@ trained, the source of the value, and the protocol of `stages.scoring.protocols`
 follows. The protocol is empty where it is not known; such a value is never set beside another.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.table import MISSING, Cell, Notes
 from stages.runtime.refer_sets import FORMATS, SPLIT_BY
+from stages.scoring.protocols import Protocol
 
 FILE = Path(__file__).with_name("published.csv")
 COLUMNS = ["method", "training", "dataset", "split", "metric", "protocol", "value", "source"]
@@ -43,12 +45,12 @@ def on_these_splits(results: DatasetNumbers) -> pd.DataFrame:
     return known[[key in wanted for key in zip(known["dataset"], known["split"], strict=True)]]
 
 
-def agreeing(results: DatasetNumbers) -> pd.DataFrame:
-    """Those of the same protocol; none beside partial data."""
+def agreeing(results: DatasetNumbers, protocols: Collection[Protocol]) -> pd.DataFrame:
+    """Those of some protocols; none beside partial data."""
     if results.source.get("kind") not in OURS or results.partial:
         return read().head(0)
     found = on_these_splits(results)
-    return found[found["protocol"] == results.protocol.name]
+    return found[found["protocol"].isin([protocol.name for protocol in protocols])]
 
 
 def method_cell(method: str, rows: pd.DataFrame, notes: Notes) -> Cell:

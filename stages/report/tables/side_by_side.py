@@ -18,12 +18,14 @@ def cell(results: DatasetNumbers, row: pd.Series, notes: Notes, why: str) -> Cel
         row: with mean, low, high, std and seeds; with difference and supported, to the reference.
     """
     style = results.written.tables
-    if style.values == "interval":
-        note = interval(row["low"], row["high"])
-    else:
-        note = f"± {percent(row['std'])} ({row['seeds']})" if row["seeds"] > 1 else f"({row['seeds']})"
+    note = interval(row["low"], row["high"]) if style.values == "interval" else spread(row)
     better = style.marks == "supported" and bool(row["supported"]) and row["difference"] > 0
     return number_cell(row["mean"], percent, notes, why, note, bold=better)
+
+
+def spread(row: pd.Series) -> str:
+    """What stands beside a mean over seeds: their standard deviation and number, of std and seeds."""
+    return f"± {percent(row['std'])} ({row['seeds']:.0f})" if row["seeds"] > 1 else f"({row['seeds']:.0f})"
 
 
 def ranked(results: DatasetNumbers, rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:

@@ -98,7 +98,7 @@ def _published(columns: list[Column], metric: str, notes: Notes) -> list[list[Ce
     """A row for each method with a value in one of the columns."""
     places = [set_names(column.results.source, [column.split]).get(column.split, ("", "")) for column in columns]
     datasets = {column.results.name: column.results for column in columns}
-    known = pd.concat([agreeing(results) for results in datasets.values()]).drop_duplicates()
+    known = pd.concat([agreeing(results, [results.protocol]) for results in datasets.values()]).drop_duplicates()
     known = known[known["metric"] == metric]
     return [
         [

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from stages.prepare import published
+from stages.prepare.formats import refcoco_m
 from stages.prepare.problems import DatasetError
 from stages.prepare.tables import Tables, count
 from stages.runtime import params
@@ -35,7 +36,8 @@ def judged(tmp_path, counts, name="refcocog", split_by="umd", allow_partial=Fals
 
 
 def test_every_set_that_the_parameters_know_has_its_counts():
-    assert set(published.COUNTS) == {(name, by) for name, choices in params.SPLIT_BY.items() for by in choices}
+    others = {(name, by) for name, choices in params.SPLIT_BY.items() for by in choices}
+    assert set(published.COUNTS) == others | {(refcoco_m.NAME, refcoco_m.SPLIT_BY)}
 
 
 @pytest.mark.parametrize("release", TOTALS)

@@ -56,9 +56,9 @@ DIFFERENCES = ("difference", "difference_low", "difference_high", "p", "p_holm")
 
 
 def params(tmp_path: Path, dataset: str = "scenes", **experiment) -> Params:
-    """The project's parameters with another experiment; `protocol` stands among its keys."""
+    """The project's parameters with another experiment; `protocol` and `also` stand among its keys."""
     content = yaml.safe_load(PARAMS.read_text())
-    content["evaluation"]["protocol"] = experiment.pop("protocol", "original")
+    content["evaluation"] |= {"protocol": experiment.pop("protocol", "original"), "also": experiment.pop("also", [])}
     content["experiment"] |= {"datasets": [dataset], **experiment}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     return read_params(tmp_path / "params.yaml")
@@ -228,6 +228,18 @@ def files(
         for run in diagnosis
         for epoch, share in enumerate((0.4, 0.8, 0.9, 0.98) if rising else (0.4, 0.8, 1.0, 1.0), start=1)
     ]
+    named = [settings.evaluation.protocol, *settings.evaluation.also]
+    under_each = [
+        {
+            **{key: run[key] for key in ("variant", "seed")},
+            **{"protocol": protocol, "split": split, "metric": metric},
+            "value": means[run["variant"]] - 0.02 * place + 0.001 * run["seed"],
+        }
+        for run in diagnosis
+        for place, protocol in enumerate(named)
+        for split in splits
+        for metric in METRICS
+    ]
     source = settings.datasets[name].model_dump(exclude=set(dataset_results.PLACES))
     told = {"name": name, "source": source, "splits": splits, "fingerprint": "f00d", **(summary or {})}
     columns = [
@@ -242,6 +254,7 @@ def files(
         dataset_numbers.AVERAGES: csv(pd.DataFrame(averages_rows)),
         dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
         dataset_numbers.LEARNING: csv(pd.DataFrame(learning, columns=["variant", "seed", "epoch", "metric", "val"])),
+        **({dataset_numbers.UNDER_EACH: csv(pd.DataFrame(under_each))} if settings.evaluation.also else {}),
         dataset_numbers.SUMMARY: json.dumps(told).encode(),
     }
 
