@@ -267,7 +267,8 @@ def _described(scored: Scored) -> dict:
 
 def _seeds(scored: Scored, variant: str) -> dict:
     there = scored.seeds_of(variant)
-    return {"seeds": len(there), "missing": " ".join(str(seed) for seed in scored.seeds if seed not in there)}
+    listed = [] if variant in scored.others else scored.seeds
+    return {"seeds": len(there), "missing": " ".join(str(seed) for seed in listed if seed not in there)}
 
 
 def _size(scored: Scored, rows: np.ndarray) -> dict:

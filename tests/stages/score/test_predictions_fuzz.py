@@ -1,6 +1,5 @@
 """Readers of predictions on anything: masks of the right sizes or one clear error; no crash, no hang."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from stages.runtime.predictions import PredictionsError
 from stages.score import predicted
 from stages.score.segmentations import Wrong, encode
 from stages.scoring.protocols import PROTOCOLS
+from tests.stages.prepare.fuzzing import fuzzed
 from tests.stages.score import predictions_inputs as inputs
 
 NUMBERS = st.one_of(
@@ -57,11 +57,7 @@ def check(path: Path, dataset) -> None:
     }
 
 
-def dumped(value: object) -> str:
-    """JSON as Python writes it, with NaN and lone surrogates."""
-    return json.dumps(value)
-
-
+@fuzzed(60)
 @given(st.data())
 def test_json_with_a_changed_part(dataset, folder, data):
     found = inputs.entries(inputs.true_masks(dataset), data.draw(st.sampled_from([inputs.compressed, inputs.polygons])))
@@ -77,6 +73,7 @@ def test_json_with_a_changed_part(dataset, folder, data):
     check(inputs.write_lines(folder, found), dataset)
 
 
+@fuzzed(40)
 @given(st.binary(max_size=60), st.sampled_from(["json", "jsonl", "parquet"]))
 @example(b"", "json")
 @example(b"", "jsonl")
@@ -87,6 +84,7 @@ def test_bytes(dataset, folder, content, suffix):
     check(path, dataset)
 
 
+@fuzzed(60)
 @given(st.data())
 def test_files_that_are_cut_or_damaged(dataset, folder, data):
     true = inputs.true_masks(dataset)
@@ -102,6 +100,7 @@ def test_files_that_are_cut_or_damaged(dataset, folder, data):
     check(path, dataset)
 
 
+@fuzzed(60)
 @given(st.data())
 def test_damaged_pngs(dataset, folder, data):
     path = inputs.write_pngs(folder, inputs.true_masks(dataset))
@@ -131,6 +130,7 @@ def test_parquet_with_other_columns(dataset, folder, columns):
     check(path, dataset)
 
 
+@fuzzed(50)
 @given(st.integers(1, 12), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_a_compressed_rle_is_what_cocos_own_code_reads(height, width, random):
     mask = np.array([[random.random() < 0.5 for _ in range(width)] for _ in range(height)])
@@ -140,6 +140,7 @@ def test_a_compressed_rle_is_what_cocos_own_code_reads(height, width, random):
     assert encode(rle, [(height, width)]).counts == rle["counts"]
 
 
+@fuzzed(50)
 @given(st.lists(st.lists(st.floats(-1, 13), min_size=6, max_size=12).filter(lambda p: len(p) % 2 == 0), max_size=4))
 def test_polygons_are_what_cocos_own_code_draws(polygons):
     try:
