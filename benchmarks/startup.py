@@ -18,7 +18,7 @@ from benchmarks import table
 
 RESULTS = Path("benchmarks/results/startup.csv")
 ROOT = Path(__file__).parents[1]
-STAGES = ("prepare", "train", "evaluate", "diagnose", "card", "ablate", "report", "predict")
+STAGES = ("prepare", "train", "evaluate", "diagnose", "card", "score", "ablate", "report", "predict")
 START = "from stages.runtime.startup import start; start()"
 WAYS = {
     "as python": (

@@ -16,7 +16,7 @@ NO_OUTPUT_FOLLOWS_FROM = {
     "stages.tracking",  # what is logged to MLflow
 }
 BUT_FROM = {"stages.runtime.kernels", "stages.runtime.processes", "stages.runtime.refer_sets"}
-STAGES = ["prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"]
+STAGES = ["prepare", "train", "evaluate", "diagnose", "card", "score", "ablate", "report"]
 
 
 @pytest.fixture(scope="module")

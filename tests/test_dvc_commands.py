@@ -101,7 +101,7 @@ def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
 @pytest.mark.programs
 def test_the_collapsed_dag_has_a_node_for_each_kind_of_stage(committed, monkeypatch, capsys):
     shown = printed(committed, monkeypatch, capsys, "dag", "--collapse-foreach-matrix", "--mermaid")
-    kinds = {"params", "fingerprint", "prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"}
+    kinds = {"params", "fingerprint", "prepare", "train", "evaluate", "diagnose", "card", "score", "ablate", "report"}
     assert {line.split('"')[1] for line in shown.splitlines() if '"' in line} == kinds
 
 

@@ -122,7 +122,8 @@ new Worker(URL.createObjectURL(new Blob(['fetch("https://worker.invalid/")'])));
 
 
 def test_dvc_repro(reproduced):
-    stages = (f"stages.{name}" for name in ("prepare", "train", "evaluate", "diagnose", "card", "ablate", "report"))
+    names = ("prepare", "train", "evaluate", "diagnose", "card", "score", "ablate", "report")
+    stages = (f"stages.{name}" for name in names)
     assert reproduced.tried("dvc repro", "dvc plots", *stages) == []
 
 

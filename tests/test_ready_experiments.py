@@ -68,7 +68,8 @@ def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, 
     assert (len(own.datasets), len(own.variants), len(own.seeds)) == (datasets, variants, seeds)
     runs = [f"{dataset}-{variant}-{seed}" for dataset in own.datasets for variant in own.variants for seed in own.seeds]
     of_runs = {f"{stage}@{run}" for stage in PER_RUN for run in runs}
-    of_datasets = {f"{stage}@{dataset}" for stage in ("fingerprint", "prepare", "ablate") for dataset in own.datasets}
+    kinds = ("fingerprint", "prepare", "score", "ablate")
+    of_datasets = {f"{stage}@{dataset}" for stage in kinds for dataset in own.datasets}
     assert found.keys() == {"params", "report", *of_runs, *of_datasets}
     assert set(found["ablate@" + own.datasets[-1]]) >= {f"evaluate@{runs[-1]}", f"prepare@{own.datasets[-1]}"}
 
@@ -131,7 +132,7 @@ def test_two_experiments_share_work_and_link_to_each_other(reproduced, tmp_path)
     said = run(project / experiments.folder("mine"), "dvc", "repro")
     assert ran(said) == {"params", "fingerprint@scenes", "report"}
     cached = {line.split("'")[1].split("@")[0] for line in said.splitlines() if dvc_internals.CACHED in line}
-    assert cached == {"prepare", *PER_RUN, "ablate"}
+    assert cached == {"prepare", *PER_RUN, "score", "ablate"}
     assert {path: path.read_bytes() for path in before} == before
 
     page = project / experiments.folder("mine") / layout.PAGE

@@ -110,7 +110,8 @@ class Champion(NamedTuple):
 
 def choose(dataset: str, runs: Sequence[Run], reference: str, metric: str) -> Champion | str:
     """The champion by `results/comparison`, or a text that says why there is none."""
-    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric]
+    trained = {run.variant for run in runs}  # not the systems that others made
+    rows = [row for row in _rows(layout.comparison(dataset)) if row["metric"] == metric and row["variant"] in trained]
     splits = unseen(list(dict.fromkeys(row["split"] for row in rows)))
     rows = [row for row in rows if row["split"] in splits]
     supported = {}

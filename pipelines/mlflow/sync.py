@@ -227,7 +227,8 @@ class _Sync:
         note = descriptions.of_comparison(rows, said, page if reported else None)
         tags = {mlruns.NOTE: note, **descriptions.differences(rows, comparison.reference)}
         new = complete_run.send_tags(opened, parent, tags)
-        labels = descriptions.labels(rows, comparison.reference)
+        trained = {run.variant for run in comparison.runs}  # not the systems that others made
+        labels = descriptions.labels([row for row in rows if row["variant"] in trained], comparison.reference)
         for training in trainings:
             key = keys.key(training.stage, training.inputs)
             self.shown.add(key)

@@ -19,7 +19,8 @@ def ablate(dataset: str, settings: Params) -> None:
         FileNotFoundError: the dataset is not prepared.
     """
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
-    runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference)
+    others = {name: layout.scores_of_other(dataset, name) for name in experiment.predictions(dataset)}
+    runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference, others)
     labels = slices.labels(prepared.read(layout.prepared(dataset)))
     smallest = experiment.smallest_effect and experiment.smallest_effect / 100
     found = comparison.estimates(runs)

@@ -5,10 +5,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from stages.runtime import experiments, layout, params
+from stages.runtime import experiments, layout, params, predictions
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.experiments import ExperimentError
-from stages.runtime.params import SCHEMA, Params, ParamsError, exit_with
+from stages.runtime.params import SCHEMA, Experiment, Params, ParamsError, exit_with
+from stages.runtime.predictions import PredictionsError
 from stages.runtime.startup import start
 
 
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--resolve",
         action="store_true",
-        help=f"write {layout.ALL_PARAMS} and {layout.LINKS}, as the first stage of an experiment does",
+        help=f"write {layout.ALL_PARAMS}, {layout.LINKS} and {layout.PREDICTIONS}, as the first stage of an experiment "
+        "does",
     )
     parser.add_argument("--new", metavar="NAME", help=f"make an experiment in {layout.EXPERIMENTS}/, or mend it")
     parser.add_argument("--from", dest="model", metavar="NAME", help="with --new: begin as that experiment is")
@@ -67,14 +69,32 @@ def _schema(writes: bool) -> str:
 
 def _resolve() -> None:
     """The stage `params`: DVC compares what it writes with what the other stages have been made from."""
-    params.read(layout.PARAMS)
+    experiment = params.read(layout.PARAMS).experiment
     if not experiments.is_in_step():
         name = experiments.current()
         raise ParamsError(f"dvc.yaml of experiment {name} is not the project's: `make experiment NAME={name}` mends it")
-    text = json.dumps(params.whole(params.content()), indent=1, ensure_ascii=False)
-    for path, content in ((layout.ALL_PARAMS, f"{text}\n"), (layout.LINKS, experiments.links())):
+    predicted = {name: _predictions_of_others(experiment, name) for name in experiment.datasets}
+    for path, content in (
+        (layout.ALL_PARAMS, _json(params.whole(params.content()))),
+        (layout.LINKS, experiments.links()),
+        (layout.PREDICTIONS, _json(predicted)),
+    ):
         with atomic_write(path) as partial:
             partial.write_text(content, encoding="utf-8")
+
+
+def _predictions_of_others(experiment: Experiment, dataset: str) -> dict[str, dict]:
+    """What `score` is made from: the predictions of others on a dataset, and whether some may be missing."""
+    try:
+        found = predictions.hashes(experiment.predictions(dataset))
+    except PredictionsError as error:
+        raise ParamsError(f"experiment.others: {error}") from None
+    others = experiment.others
+    return {name: {"sha256": sha256, "allow_missing": others[name].allow_missing} for name, sha256 in found.items()}
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def _make(name: str, model: str | None) -> None:

@@ -105,7 +105,9 @@ def _data(results: DatasetResults) -> Files:
 
 def _tables(results: DatasetNumbers) -> Files:
     name, every = results.name, all_tables(results)
-    words = " ".join(filter(None, (say(results) for say in (headline.headline, headline.details, headline.effects))))
+    words = " ".join(
+        filter(None, (say(results) for say in (headline.headline, headline.details, headline.effects, headline.others)))
+    )
     parts = [*_warnings(results), f"{words}\n", *map(markdown.to_markdown, every), f"{published.statement(results)}\n"]
     folder = Path("tables")
     return {

@@ -16,7 +16,7 @@ import pandas as pd
 from stages.data.lost import CUT, VANISHED, sentences
 from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
-from stages.runtime.params import Params, Report, Variant
+from stages.runtime.params import Other, Params, Report, Variant
 from stages.runtime.run import Run
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
@@ -26,6 +26,7 @@ from stages.statistics.factorial import Factorial
 COMPARISON, CONTRASTS, SLICES, FACTORIAL = "comparison.csv", "contrasts.csv", "slices.csv", "factorial.csv"
 AVERAGES, DIAGNOSIS, SUMMARY, LEARNING = "averages.csv", "diagnosis.csv", "dataset.json", "learning.csv"
 UNDER_EACH = "protocols.csv"  # kept where `evaluation.also` names a protocol
+OTHERS = "others.json"
 MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -96,6 +97,8 @@ class DatasetNumbers:
         measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
         made_of: what each listed variant is made of.
         written: labels of variants, and how tables give their numbers.
+        others: systems that others made and that have predictions on the dataset, as `params.yaml` lists them.
+        unpredicted: name of one of these -> split -> how many expressions have no prediction, scored as empty masks.
     """
 
     name: str
@@ -121,6 +124,13 @@ class DatasetNumbers:
     measured: pd.DataFrame
     made_of: dict[str, Variant]
     written: Report
+    others: dict[str, Other]
+    unpredicted: dict[str, dict[str, int]]
+
+    @property
+    def systems(self) -> list[str]:
+        """All rows of a comparison: the listed variants, then the others."""
+        return [*self.variants, *self.others]
 
     @property
     def metric(self) -> str:
@@ -163,8 +173,8 @@ class DatasetNumbers:
         return "images and seeds" if any(len(seeds) > 1 for seeds in self.scored_seeds.values()) else "images alone"
 
     def no_verdict(self, split: str) -> str:
-        """Why differences on a split are neither supported nor not, the same for all; empty where they are."""
-        return self.comparison["no_verdict"].xs(split, level="split").max()
+        """Why differences of variants on a split have no verdict, the same for all; empty where they have one."""
+        return self.comparison["no_verdict"].xs(split, level="split").loc[self.variants].max()
 
     @cached_property
     def learned(self) -> dict[str, dict[int, np.ndarray]]:
@@ -221,8 +231,16 @@ class DatasetNumbers:
         return self.named_highlight if self.named_highlight in self.scored else self.reference
 
     def label(self, variant: str) -> str:
-        """The name of a variant in tables."""
+        """The name of a variant, or of one of the others, in tables."""
+        if variant in self.others:
+            return self.others[variant].label or variant
         return self.written.labels.get(variant, variant)
+
+    def latex_label(self, variant: str) -> str:
+        """The same in LaTeX tables, as LaTeX; empty where it follows from the label."""
+        if variant in self.others:
+            return self.others[variant].latex_label or ""
+        return self.written.latex_labels.get(variant, "")
 
     def row(self, variant: str, split: str, metric: str) -> pd.Series:
         """The row of the comparison about a variant, split and metric."""
@@ -271,7 +289,19 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         measured=_measured(params),
         made_of={variant: params.variants[variant] for variant in experiment.variants},
         written=params.report,
+        others={other: experiment.others[other] for other in experiment.predictions(name)},
+        unpredicted=_unpredicted(name, params, files),
     )
+
+
+def _unpredicted(name: str, params: Params, files: Mapping[str, bytes]) -> dict[str, dict[str, int]]:
+    """What `score` says of each of the others. Raises ReportError where it has scored others than those listed."""
+    listed = params.experiment.predictions(name)
+    about = json.loads(files[OTHERS]) if listed else {}
+    if set(about) != set(listed):
+        again = f"Make it with: {experiments.dvc('repro', f'score@{name}')}"
+        raise ReportError(f"{layout.about_others(name)} is about {[*about]}, params.yaml lists {[*listed]}. {again}")
+    return {other: about[other]["missing"] for other in listed}
 
 
 def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
@@ -291,8 +321,13 @@ def kept_files(name: str, params: Params) -> dict[str, bytes]:
     of_runs = [DIAGNOSIS, LEARNING, *([UNDER_EACH] if params.evaluation.also else [])]
     return {
         file: read_bytes(folder / file, f"the report keeps no {file} of {name}", "report")
-        for file in (SUMMARY, *tables_of_ablate(params), *of_runs)
+        for file in (SUMMARY, *tables_of_ablate(params), *of_runs, *files_of_others(name, params))
     }
+
+
+def files_of_others(name: str, params: Params) -> list[str]:
+    """The file about systems that others made, where there are some."""
+    return [OTHERS] if params.experiment.predictions(name) else []
 
 
 def read_bytes(path: Path, problem: str, stage: str) -> bytes:
@@ -368,9 +403,11 @@ def _with_columns(table: pd.DataFrame, wanted: set[str], path: Path, command: st
 
 
 def _check_experiment(table: pd.DataFrame, params: Params, splits: list[str], path: Path, again: str) -> None:
-    listed = table["seeds"] + table["missing"].str.split().str.len()
+    others = params.experiment.predictions(path.stem)
+    of_variants = table[~table["variant"].isin(others)]
+    listed = of_variants["seeds"] + of_variants["missing"].str.split().str.len()
     expected = {
-        "variants": (params.experiment.variants, list(table["variant"].unique())),
+        "variants": ([*params.experiment.variants, *others], list(table["variant"].unique())),
         "splits": (splits, list(table["split"].unique())),
         "numbers of seeds": ([len(params.experiment.seeds)], list(listed.unique())),
         "protocols": ([params.evaluation.protocol], list(table["protocol"].unique())),

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import pandas as pd
 
@@ -23,6 +24,7 @@ from stages.report.dataset_numbers import (
     check_finite,
     check_protocol,
     check_protocols,
+    files_of_others,
     read_bytes,
     read_table,
     tables_of_ablate,
@@ -46,7 +48,8 @@ class DatasetResults(DatasetNumbers):
         histories: variant -> seed -> one row for each epoch; runs without a history are left out, and so are variants
             without a run.
         shown_seed: the first seed that the shown variants have in common.
-        scores: variant -> scores of the shown seed, indexed by sent_id, for the variants whose predictions are shown.
+        scores: variant -> scores of the shown seed, indexed by sent_id, for the variants whose predictions are shown,
+            and then those of the systems that others made.
         profiles: results/profiles, one row for each split, variant and threshold.
     """
 
@@ -56,6 +59,11 @@ class DatasetResults(DatasetNumbers):
     shown_seed: int
     scores: dict[str, pd.DataFrame]
     profiles: pd.DataFrame
+
+    @property
+    def shown(self) -> list[str]:
+        """The variants whose predictions are shown."""
+        return [name for name in self.scores if name not in self.others]
 
 
 def read(name: str, params: Params) -> DatasetResults:
@@ -72,13 +80,15 @@ def read(name: str, params: Params) -> DatasetResults:
     files[LEARNING] = _to_csv(_learning(histories, params.recipes[params.experiment.recipe].training.select_by))
     numbers = dataset_numbers.from_files(name, params, files)
     shown, shown_seed = _shown(numbers)
+    scores = {variant: _read_scores(Run(name, variant, shown_seed), dataset, protocol) for variant in shown}
+    scores |= {other: _read_scores_of_other(name, other, dataset, protocol) for other in numbers.others}
     return DatasetResults(
         **{field.name: getattr(numbers, field.name) for field in fields(DatasetNumbers)},
         files=files,
         dataset=dataset,
         histories=histories,
         shown_seed=shown_seed,
-        scores={variant: _read_scores(Run(name, variant, shown_seed), dataset, protocol) for variant in shown},
+        scores=scores,
         profiles=_read_profiles(name, protocol),
     )
 
@@ -91,6 +101,8 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     content = {SUMMARY: json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n"}
     for file, path in tables_of_ablate(params).items():
         content[file] = read_bytes(path(name), f"{name} has no {file.removesuffix('.csv')}", f"ablate@{name}")
+    for file in files_of_others(name, params):
+        content[file] = read_bytes(layout.about_others(name), f"others on {name} have no scores", f"score@{name}")
     comparison = read_table(content[COMPARISON], layout.comparison(name), COMPARISON)
     runs = _scored(name, params, comparison)
     content[DIAGNOSIS] = _to_csv(_diagnosis(runs))
@@ -214,9 +226,19 @@ def _read_profiles(name: str, protocol: Protocol) -> pd.DataFrame:
 
 
 def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
-    path, stage = layout.scores(*run), run.stage("evaluate")
+    who = f"run {run.variant}, seed {run.seed} of {run.dataset}"
+    return _checked(layout.scores(*run), who, run.dataset, run.stage("evaluate"), dataset, protocol)
+
+
+def _read_scores_of_other(name: str, other: str, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
+    path = layout.scores_of_other(name, other)
+    return _checked(path, f"{other} on {name}", name, f"score@{name}", dataset, protocol)
+
+
+def _checked(path: Path, who: str, name: str, stage: str, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
+    """Scores that a stage has made, indexed by sent_id."""
     again = f"Make it with: {experiments.dvc('repro', stage)}"
-    content = read_bytes(path, f"run {run.variant}, seed {run.seed} of {run.dataset} has no scores", stage)
+    content = read_bytes(path, f"{who} has no scores", stage)
     scores = pd.read_parquet(io.BytesIO(content)).set_index("sent_id")
     check_protocol(scores, protocol, path, again)
     check_finite(
@@ -226,7 +248,7 @@ def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.D
     expected = expressions.loc[expressions["split"].isin(dataset.evaluation_splits), "sent_id"]
     if set(scores.index) != set(expected):
         raise ReportError(
-            f"{path} scores {len(scores)} expressions, the evaluation splits of {layout.prepared(run.dataset)} hold "
+            f"{path} scores {len(scores)} expressions, the evaluation splits of {layout.prepared(name)} hold "
             f"{len(expected)}, and they are not the same. {again}"
         )
     return scores

@@ -46,7 +46,7 @@ def _rows(results: DatasetNumbers) -> list[dict]:
     return [
         {"dataset": results.name, "split": split, "variant": variant, **_numbers(results, variant, split)}
         for split in results.splits
-        for variant in results.variants
+        for variant in results.systems
     ]
 
 

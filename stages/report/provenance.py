@@ -74,6 +74,7 @@ def _stages(params: Params) -> list[str]:
         stages.append(f"prepare@{name}")
         runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
         stages += [run.stage(kind) for kind in PER_RUN for run in runs]
+        stages += [f"score@{name}"] if experiment.predictions(name) else []
         stages.append(f"ablate@{name}")
     return stages
 

@@ -12,6 +12,7 @@ DATA = Path("data")
 RESULTS = Path("results")
 ALL_PARAMS = RESULTS / "params.json"
 LINKS = RESULTS / "links.json"
+PREDICTIONS = RESULTS / "predictions.json"  # what the files of predictions of others look like now
 REPORTS = Path("reports")
 PAGE = REPORTS / "index.html"
 SOURCES = Path("sources")
@@ -93,6 +94,26 @@ def checkpoints(dataset: str, variant: str, seed: int) -> Path:
 def scores(dataset: str, variant: str, seed: int) -> Path:
     """One row per expression: intersection, union, IoU and the predicted mask."""
     return RESULTS / "scores" / dataset / variant / f"{seed}.parquet"
+
+
+def others(dataset: str) -> Path:
+    """The folder of all systems that others made: their scores, and `others.json`, which says what was scored."""
+    return RESULTS / "others" / dataset
+
+
+def scores_of_other(dataset: str, name: str) -> Path:
+    """As `scores`, of a system that others made."""
+    return others(dataset) / f"{name}.parquet"
+
+
+def about_others(dataset: str) -> Path:
+    """Name -> what was scored of each of the others, and its metrics by split."""
+    return others(dataset) / "others.json"
+
+
+def tried(dataset: str, name: str) -> Path:
+    """The folder of scores and metrics of predictions that `params.yaml` does not list; not an output of a stage."""
+    return RESULTS / "tried" / dataset / name
 
 
 def metrics(dataset: str, variant: str, seed: int) -> Path:

@@ -40,6 +40,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Other(Section):
+    """A system that others made, compared by its predictions: docs/own_predictions.md."""
+
+    predictions: dict[str, str] | str = Field(
+        description="file or folder of its masks, of each dataset by name; a path alone if there is one dataset"
+    )
+    label: Label | None = Field(default=None, description="its name in tables; not given: its own")
+    latex_label: Label | None = Field(
+        default=None, description="its name in LaTeX tables, as LaTeX; not given: its label"
+    )
+    allow_missing: bool = Field(
+        default=False, description="score expressions without a prediction as empty masks, and say how many there are"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _predictions_are_paths(cls, content: Any) -> Any:
+        """One message where neither kind fits, rather than one for each."""
+        if isinstance(content, dict) and "predictions" in content:
+            found = content["predictions"]
+            paths = list(found.items()) if isinstance(found, dict) else [("", found)]
+            if not paths or not all(isinstance(part, str) for pair in paths for part in pair):
+                kind = _type_name(found)
+                raise ValueError(f"predictions: expected a path, or a path for each dataset, found {found!r} ({kind})")
+        return content
+
+
 class Experiment(Section):
     """The comparison: every dataset x variant x seed, all with one recipe."""
 
@@ -52,6 +79,29 @@ class Experiment(Section):
     smallest_effect: Annotated[float, Field(gt=0)] | None = Field(
         description="points; a smaller difference does not matter. null: verdicts say only whether one is supported"
     )
+    others: dict[Name, Other] = Field(
+        default={}, description="systems that others made, by name: rows of the report, from files of their predictions"
+    )
+
+    def predictions(self, dataset: str) -> dict[str, str]:
+        """The path of the predictions of every one of the others that has some on a listed dataset, by its name."""
+        found = {
+            name: other.predictions if isinstance(other.predictions, str) else other.predictions.get(dataset)
+            for name, other in self.others.items()
+        }
+        return {name: path for name, path in found.items() if path is not None}
+
+    @model_validator(mode="after")
+    def _one_path_is_of_one_dataset(self):
+        several = [
+            f"others.{name}.predictions: one path for {len(self.datasets)} datasets; give each its own: "
+            f"{{{self.datasets[0]}: {other.predictions}, ...}}"
+            for name, other in self.others.items()
+            if isinstance(other.predictions, str) and len(self.datasets) > 1
+        ]
+        if several:
+            raise ValueError("\n".join(several))
+        return self
 
     @model_validator(mode="after")
     def _names_agree(self):
@@ -396,6 +446,26 @@ class Params(Section):
             for name in names
             if name not in defined
         ]
+        wrong += [
+            f"experiment.others.{name}.predictions: unknown dataset {dataset!r}; {_allowed(dataset, self.datasets)}"
+            for name, other in self.experiment.others.items()
+            if isinstance(other.predictions, dict)
+            for dataset in other.predictions
+            if dataset not in self.datasets
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _others_have_names_of_their_own(self):
+        """They stand beside variants in tables and files, so names that differ in case, - and _ alone are alike too."""
+        taken = {_folded(name): f"variant {name}" for name in self.variants}
+        wrong = []
+        for name in self.experiment.others:
+            if known := taken.get(_folded(name)):
+                wrong.append(f"experiment.others.{name}: {known} has this name, but for case, - and _; choose another")
+            taken.setdefault(_folded(name), name)
         if wrong:
             raise ValueError("\n".join(wrong))
         return self
@@ -424,6 +494,8 @@ class Params(Section):
         shown: dict[str, list[str]] = {}
         for name in self.experiment.variants:
             shown.setdefault(self.report.labels.get(name, name), []).append(name)
+        for name, other in self.experiment.others.items():
+            shown.setdefault(other.label or name, []).append(name)
         wrong += [
             f"report.labels: {_listed(names)}: all are called {label!r}: give each its own label"
             for label, names in shown.items()
@@ -445,7 +517,7 @@ class Params(Section):
         for section in ("datasets", "recipes", "variants"):
             alike = {}
             for name in getattr(self, section):
-                alike.setdefault(name.lower().replace("_", "-"), []).append(name)
+                alike.setdefault(_folded(name), []).append(name)
             wrong += [
                 f"{section}: {_listed(names)}: alike but for case, - and _, so that files of one may replace those of "
                 "another: rename all but one"
@@ -480,13 +552,30 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sources_lie_outside_outputs(self):
-        """Writing a prepared dataset replaces its whole folder, so no source may lie in it."""
-        for name, source in self.datasets.items():
-            for key, path in _inputs(source):
-                for output in map(layout.prepared, self.datasets):
-                    if Path(os.path.abspath(path)).is_relative_to(output.absolute()):
-                        raise ValueError(f"datasets.{name}.{key}: {path} lies in {output}, which is an output")
+        """Writing a prepared dataset replaces its whole folder, so no source may lie in it.
+
+        Nor do files of predictions lie in what stages write.
+        """
+        prepared = [layout.prepared(name) for name in self.datasets]
+        inputs = [
+            (f"datasets.{name}.{key}", path, prepared)
+            for name, source in self.datasets.items()
+            for key, path in _inputs(source)
+        ] + [
+            (f"experiment.others.{name}.predictions", Path(path), [*prepared, layout.RESULTS, layout.REPORTS])
+            for dataset in self.experiment.datasets
+            for name, path in self.experiment.predictions(dataset).items()
+        ]
+        for key, path, outputs in inputs:
+            for output in outputs:
+                if Path(os.path.abspath(path)).is_relative_to(output.absolute()):
+                    raise ValueError(f"{key}: {path} lies in {output}, which is an output")
         return self
+
+
+def _folded(name: str) -> str:
+    """The same for names that differ in case, - and _ alone."""
+    return name.lower().replace("_", "-")
 
 
 def _inputs(source: Source) -> list[tuple[str, Path]]:

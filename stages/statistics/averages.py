@@ -77,7 +77,7 @@ def compare(scored: Scored, found: Splits, reference: str, highlight: str, contr
         family, see `comparison.compare`: p-values are adjusted as there. std is over seeds, missing for one. A variant
         without scores has no numbers.
     """
-    pairs = [(name, reference) for name in scored.variants if name != reference]
+    pairs = [(name, reference) for name in scored.systems if name != reference]
     pairs += list(contrasts[["variant", "against"]].drop_duplicates().itertuples(index=False, name=None))
     family = set(map(frozenset, comparison.headline_pairs(contrasts, highlight, reference)))
     rows = [
@@ -92,7 +92,7 @@ def compare(scored: Scored, found: Splits, reference: str, highlight: str, contr
         }
         for over, splits in ((ALL, scored.splits), (UNSEEN, evidence.unseen(scored.splits)))
         for metric in METRICS
-        for row in _rows([found[split][metric] for split in splits], scored.variants, list(dict.fromkeys(pairs)))
+        for row in _rows([found[split][metric] for split in splits], scored.systems, list(dict.fromkeys(pairs)))
     ]
     return _adjusted(pd.DataFrame(rows))
 
@@ -119,7 +119,7 @@ def pooled(tables: Sequence[pd.DataFrame], weights: Sequence[float] | None = Non
 
 
 def _rows(found: list[Estimates], variants: list[str], pairs: list[tuple[str, str]]) -> Iterator[dict]:
-    average, reason = over_splits(found), min(found, key=lambda each: each.images).no_verdict
+    average, fewest = over_splits(found), min(found, key=lambda each: each.images)
     for variant, against in [*((name, "") for name in variants), *pairs]:
         interval = (average.difference(variant, against) if against else average.mean(variant)) or NOTHING
         values = average.of(variant)
@@ -131,7 +131,7 @@ def _rows(found: list[Estimates], variants: list[str], pairs: list[tuple[str, st
             "std": values.std(ddof=1) if len(values) > 1 and not against else math.nan,
             **{name: getattr(interval, name) for name in ("images_error", "seeds_error", "degrees")},
             "p": interval.p if against else math.nan,
-            "no_verdict": reason if against and not math.isnan(interval.value) else "",
+            "no_verdict": fewest.no_verdict(variant, against) if against and not math.isnan(interval.value) else "",
         }
 
 

@@ -38,6 +38,10 @@ each seed too. Where runs are unlike, these intervals hold less often than they 
 With one seed there is no variance to estimate: the interval covers the images alone, and there is no p-value. Fewer
 than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals end at 0 and 1, those of differences at
 -1 and 1.
+
+**One file of predictions**, of a system that others made, has no seeds, and stands beside every seed of the variant
+that it is compared with: the difference is to the mean over these. Its intervals cover the images alone, and it has no
+p-value, since one file cannot show what another training of that system would give.
 """
 
 import math
@@ -94,6 +98,7 @@ class Estimates:
         resampled: (R, B), the same in each of B resamples of the images.
         additions: (R, N), what each of N images adds to it: Z above.
         fewest: the least number of images for an interval.
+        files: the names of runs that are one file of predictions each.
         own_spread: the least number of seeds for a variance of its own.
     """
 
@@ -102,15 +107,17 @@ class Estimates:
     resampled: np.ndarray
     additions: np.ndarray
     fewest: int
+    files: frozenset[str] = frozenset()
     own_spread: int = OWN_SPREAD
 
     @property
     def images(self) -> int:
         return self.additions.shape[1]
 
-    @property
-    def no_verdict(self) -> str:
-        """Why no difference of two variants has a p-value; empty where they have one."""
+    def no_verdict(self, *variants: str) -> str:
+        """Why no difference of variants has a p-value; empty where they have one."""
+        if self.files.intersection(variants):
+            return evidence.no_verdict_of_a_file(self.images)
         return evidence.no_verdict(self.images, self._spread_of_differences.degrees)
 
     def of(self, variant: str) -> np.ndarray:
@@ -140,12 +147,14 @@ class Estimates:
         """
         if not (seeds := self.common_seeds(*weights)):
             return None
-        chosen = np.array([[self.runs.index(VariantSeed(name, seed)) for seed in seeds] for name in weights])  # (V, S)
+        chosen = np.array([[self._row(name, seed) for seed in seeds] for name in weights])  # (V, S)
         factors = np.array(list(weights.values()), dtype=float)
         values, resampled, additions = (
             np.tensordot(factors, table[chosen], 1) for table in (self.values, self.resampled, self.additions)
         )  # (S,), (S, B), (S, N)
-        if len(seeds) >= self.own_spread:
+        if self.files & weights.keys():
+            spread = Spread(0.0, 0.0, 0)
+        elif len(seeds) >= self.own_spread:
             spread = _spread(values, additions, np.ones((len(seeds), 1)))
         else:
             pooled = self._spread_of_means if factors.sum() else self._spread_of_differences
@@ -154,9 +163,12 @@ class Estimates:
         return self._interval(values.mean(), resampled.mean(axis=0), spread.over(len(seeds)), lowest, highest)
 
     def common_seeds(self, first: str, *others: str) -> list[int]:
-        """Seeds that all of these variants were run with, in the order of the first."""
+        """Seeds that all of these variants were run with, in the order of the first. A file has those of the others."""
+        names = [name for name in (first, *others) if name not in self.files] or [first]
         return [
-            seed for name, seed in self.runs if name == first and all((other, seed) in self.runs for other in others)
+            seed
+            for name, seed in self.runs
+            if name == names[0] and all((other, seed) in self.runs for other in names[1:])
         ]
 
     @cached_property
@@ -167,6 +179,9 @@ class Estimates:
     def _spread_of_differences(self) -> "Spread":
         effects = np.hstack([self._effects("variant"), self._effects("seed")])
         return _spread(self.values, self.additions, effects)
+
+    def _row(self, variant: str, seed: int) -> int:
+        return self._rows(variant)[0] if variant in self.files else self.runs.index(VariantSeed(variant, seed))
 
     def _rows(self, variant: str) -> list[int]:
         return [row for row, (name, _) in enumerate(self.runs) if name == variant]
@@ -214,6 +229,7 @@ def estimates(
     empty: float,
     resamples: int = RESAMPLES,
     fewest: int = FEWEST_IMAGES,
+    files: frozenset[str] = frozenset(),
 ) -> dict[str, Estimates]:
     """Metrics as ratios of sums over images, each between 0 and 1, all in the same resamples.
 
@@ -223,6 +239,7 @@ def estimates(
         empty: the ratio where the denominator is 0.
         resamples: how many, B.
         fewest: the least number of images for an interval.
+        files: the names of runs that are one file of predictions each.
 
     Raises:
         ValueError: a sum is not finite: its p-value would be the least that there is.
@@ -234,7 +251,7 @@ def estimates(
     resampled = dict(zip(different, _resampled(list(different.values()), resamples), strict=True))
     return {
         metric: _estimates(
-            runs, numerator, denominator, resampled[id(numerator)], resampled[id(denominator)], empty, fewest
+            runs, numerator, denominator, resampled[id(numerator)], resampled[id(denominator)], empty, fewest, files
         )
         for metric, (numerator, denominator) in sums.items()
     }
@@ -260,6 +277,7 @@ def _estimates(
     resampled_denominator: np.ndarray,
     empty: float,
     fewest: int,
+    files: frozenset[str],
 ) -> Estimates:
     values = _ratio(numerator.sum(axis=1), denominator.sum(axis=1), empty)  # (R,)
     scale = denominator.mean(axis=1, keepdims=True)
@@ -269,6 +287,7 @@ def _estimates(
         resampled=_ratio(resampled_numerator, resampled_denominator, empty),
         additions=_ratio(numerator - values[:, None] * denominator, np.broadcast_to(scale, numerator.shape), 0.0),
         fewest=fewest,
+        files=files,
     )
 
 

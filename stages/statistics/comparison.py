@@ -91,6 +91,8 @@ def compare(
           above the reference's under the same seed; ties count half.
 
         A variant without scores has 0 seeds and no numbers. The reference's difference is 0, without interval and p.
+        Systems of others, each one file of predictions, follow the variants: one seed, intervals over images alone, a
+        difference to the mean over the reference's seeds, and no p-value.
 
         The contrasts have these of every pair of which one variant has a part that the other lacks, all else equal:
         variant, against (the one without the part), aspect (vlba or contrastive), what (name of the part). A pair
@@ -133,7 +135,7 @@ def _compare(scored: Scored, found: Splits, reference: str) -> pd.DataFrame:
             **_difference(found[split][metric], variant, reference),
             **_columns("improvement", better[split] and better[split].mean(variant)),
         }
-        for variant in scored.variants
+        for variant in scored.systems
         for split in scored.splits
         for metric in METRICS
     ]
@@ -189,7 +191,7 @@ def by_slice(scored: Scored, labels: pd.DataFrame, reference: str) -> pd.DataFra
                     **_mean(found, variant),
                     **_difference(found, variant, reference, with_p=False),
                 }
-                for variant in scored.variants
+                for variant in scored.systems
             ]
     return pd.DataFrame(rows)
 
@@ -205,19 +207,33 @@ def _estimates(scored: Scored, rows: np.ndarray, metrics: Sequence[str]) -> dict
     }
     for threshold in PRECISION_THRESHOLDS:
         sums[f"Pr@{threshold}"] = scored.by_image(rows, passes(ious, threshold)), count
-    return bootstrap.estimates(scored.runs, {name: sums[name] for name in metrics}, scored.protocol.both_empty)
+    chosen = {name: sums[name] for name in metrics}
+    return bootstrap.estimates(scored.runs, chosen, scored.protocol.both_empty, files=scored.files)
 
 
 def _improvement(scored: Scored, rows: np.ndarray, reference: str) -> Estimates | None:
-    """Share of expressions on which a run's IoU is above that of the reference's run of the same seed."""
+    """Share of expressions on which a run's IoU is above that of the reference's run of the same seed.
+
+    Of a file of predictions, the mean of its shares over the reference's seeds.
+    """
     places = {run: place for place, run in enumerate(scored.runs)}
-    runs = [run for run in scored.runs if run[0] != reference and (reference, run[1]) in places]
+    against = {
+        run: [seed for seed in scored.seeds_of(reference) if run[0] in scored.others or seed == run[1]]
+        for run in scored.runs
+        if run[0] != reference
+    }
+    runs = [run for run, seeds in against.items() if seeds]
     if not runs:
         return None
     ious = scored.ious(rows)  # (R, n)
-    signs = np.stack([np.sign(ious[places[run]] - ious[places[reference, run[1]]]) for run in runs])
+    signs = np.stack(
+        [
+            np.mean([np.sign(ious[places[run]] - ious[places[reference, seed]]) for seed in against[run]], axis=0)
+            for run in runs
+        ]
+    )
     sums = scored.by_image(rows, (signs + 1) / 2), scored.by_image(rows, np.ones((1, ious.shape[1])))
-    return bootstrap.estimates(runs, {"above": sums}, empty=0.5)["above"]
+    return bootstrap.estimates(runs, {"above": sums}, empty=0.5, files=scored.files)["above"]
 
 
 def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
@@ -251,7 +267,8 @@ def _described(scored: Scored) -> dict:
 
 def _seeds(scored: Scored, variant: str) -> dict:
     there = scored.seeds_of(variant)
-    return {"seeds": len(there), "missing": " ".join(str(seed) for seed in scored.seeds if seed not in there)}
+    listed = [] if variant in scored.others else scored.seeds
+    return {"seeds": len(there), "missing": " ".join(str(seed) for seed in listed if seed not in there)}
 
 
 def _size(scored: Scored, rows: np.ndarray) -> dict:
@@ -281,7 +298,7 @@ def _difference(found: Estimates | None, variant: str, against: str, with_p: boo
         error = {name: getattr(interval, name) for name in ("images_error", "seeds_error", "degrees")}
         shared = len(found.common_seeds(variant, against)) if found else 0
         told = {"shared_seeds": shared} | error
-        told |= {"p": interval.p, "no_verdict": found.no_verdict if compares else ""}
+        told |= {"p": interval.p, "no_verdict": found.no_verdict(variant, against) if compares else ""}
     return _columns("difference", interval) | told
 
 

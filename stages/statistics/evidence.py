@@ -4,6 +4,9 @@ FEWEST_IMAGES = 20  # of an interval and a p-value; with fewer, intervals hold t
 FEW_IMAGES = 50  # below it, a note stands beside the numbers: only large differences can be supported
 
 
+ONE_FILE = "one file of predictions: the interval covers other images, not other trainings"
+
+
 def no_verdict(images: int, degrees: int) -> str:
     """Why no difference on so many images has a p-value; empty where it has one.
 
@@ -18,6 +21,13 @@ def no_verdict(images: int, degrees: int) -> str:
         return ""
     covered = "" if images < FEWEST_IMAGES else "; the interval is of the images alone"
     return f"a verdict needs {' and '.join(needs)}{covered}"
+
+
+def no_verdict_of_a_file(images: int) -> str:
+    """Why no difference to a system that is known by one file of predictions has a p-value, on so many images."""
+    if images < FEWEST_IMAGES:
+        return f"one file of predictions, and fewer than {FEWEST_IMAGES} images (here {images})"
+    return ONE_FILE
 
 
 def is_val(split: str) -> bool:

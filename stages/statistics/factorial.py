@@ -135,7 +135,7 @@ def _rows(estimates: Estimates, about: list[Effect], smallest_effect: float | No
             **dict(zip(("difference", "difference_low", "difference_high", "p"), interval[:4], strict=True)),
             **dict(zip(("images_error", "seeds_error", "degrees"), error, strict=True)),
             "p_holm": p_holm,
-            "no_verdict": "" if np.isnan(interval.value) else estimates.no_verdict,
+            "no_verdict": "" if np.isnan(interval.value) else estimates.no_verdict(*effect.weights),
             "supported": supported,
             "verdict": planning.verdict(interval.value, supported, p_equivalent),
         }

@@ -23,7 +23,7 @@ def profiles(scored: Scored) -> pd.DataFrame:
         its 95 % interval over images and seeds.
     """
     passes = np.greater if scored.protocol.strict else np.greater_equal
-    variants, rows = [name for name in scored.variants if scored.seeds_of(name)], []
+    variants, rows = [name for name in scored.systems if scored.seeds_of(name)], []
     for split in scored.splits:
         chosen = scored.rows(split)
         ious = scored.ious(chosen)  # (R, n)
@@ -33,7 +33,8 @@ def profiles(scored: Scored) -> pd.DataFrame:
                 str(threshold): (scored.by_image(chosen, passes(ious, threshold)), count)
                 for threshold in THRESHOLDS[start : start + AT_ONCE]
             }
-            for threshold, found in bootstrap.estimates(scored.runs, sums, scored.protocol.both_empty).items():
+            found_at = bootstrap.estimates(scored.runs, sums, scored.protocol.both_empty, files=scored.files)
+            for threshold, found in found_at.items():
                 rows += [
                     (scored.dataset, scored.protocol.name, split, name, float(threshold), *found.mean(name)[:3])
                     for name in variants

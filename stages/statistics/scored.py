@@ -1,8 +1,9 @@
 """The scores of the listed runs of one dataset, checked and aligned by expression."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ class Scored:
         runs: those that have scores.
         expressions: sent_id, image_id and split of each.
         intersection, union: (R, E) int64, pixels.
+        others: systems that others made, each known by one file of predictions: a run with seed 0.
     """
 
     dataset: str
@@ -44,6 +46,17 @@ class Scored:
     expressions: pd.DataFrame
     intersection: np.ndarray
     union: np.ndarray
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def systems(self) -> list[str]:
+        """All that is compared: the listed variants, then the others."""
+        return [*self.variants, *self.others]
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The names of the others, as `bootstrap.estimates` takes them."""
+        return frozenset(self.others)
 
     @property
     def splits(self) -> list[str]:
@@ -71,13 +84,24 @@ class Scored:
         return np.stack([np.bincount(codes, row, len(images)) for row in values])
 
 
-def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Sequence[int], reference: str) -> Scored:
+def read(
+    dataset: str,
+    protocol: Protocol,
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    reference: str,
+    others: Mapping[str, Path] | None = None,
+) -> Scored:
     """Scores of the listed runs. A run without scores is left out with a warning; the comparison says which.
 
+    Args:
+        others: the scores of systems that others made, by their names.
+
     Raises:
-        ComparisonError: no run of the reference has scores; a run has scores of another protocol or of other
-            expressions than the first; or `read_run` refuses one.
+        ComparisonError: no run of the reference has scores; the scores of one of the others are missing; a run has
+            scores of another protocol or of other expressions than the first; or `read_run` refuses one.
     """
+    others = others or {}
     listed = [VariantSeed(variant, seed) for variant in variants for seed in seeds]
     there = [run for run in listed if layout.scores(dataset, *run).exists()]
     for run in listed:
@@ -89,7 +113,11 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
             + ". ".join(_missing(dataset, VariantSeed(reference, seeds[0])))
         )
     tables = {run: read_run(dataset, run, protocol) for run in there}
-    _check_paired(dataset, tables)
+    for name, path in others.items():
+        if not path.exists():
+            raise ComparisonError(f"{path} is missing. Make it with: {experiments.dvc('repro', f'score@{dataset}')}")
+        tables[VariantSeed(name, 0)] = _checked(path, dataset, VariantSeed(name, 0), protocol, f"score@{dataset}")
+    _check_paired(dataset, tables, others)
     first, *_ = tables.values()
     aligned = [table.set_index("sent_id").loc[first["sent_id"]] for table in tables.values()]
     return Scored(
@@ -97,10 +125,11 @@ def read(dataset: str, protocol: Protocol, variants: Sequence[str], seeds: Seque
         protocol=protocol,
         variants=list(variants),
         seeds=list(seeds),
-        runs=there,
+        runs=list(tables),
         expressions=first[["sent_id", "image_id", "split"]],
         intersection=np.stack([table["intersection"] for table in aligned]),
         union=np.stack([table["union"] for table in aligned]),
+        others=list(others),
     )
 
 
@@ -111,8 +140,12 @@ def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame
         ComparisonError: the file lacks a column or a value; its protocol is another; it scored an expression twice; or
             its intersections and unions are no counts of pixels.
     """
-    path = layout.scores(dataset, *run)
-    again = f"Make it again with: {_dvc('repro -f -s', dataset, run)}"
+    return _checked(layout.scores(dataset, *run), dataset, run, protocol, Run(dataset, *run).stage("evaluate"))
+
+
+def _checked(path: Path, dataset: str, run: VariantSeed, protocol: Protocol, stage: str) -> pd.DataFrame:
+    """What `read_run` returns, from a file that a stage makes."""
+    again = f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
     try:
         scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
     except (ValueError, OSError) as error:
@@ -130,7 +163,7 @@ def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame
     if others:
         raise ComparisonError(
             f"{path} was scored under protocol {', '.join(others)}, params.yaml says {protocol.name}: "
-            f"numbers of two protocols cannot be compared. Score it again with: {_dvc('repro', dataset, run)}"
+            f"numbers of two protocols cannot be compared. Score it again with: {experiments.dvc('repro', stage)}"
         )
     twice = scores.loc[scores["sent_id"].duplicated(), "sent_id"]
     if not twice.empty:
@@ -144,7 +177,7 @@ def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame
     return scores
 
 
-def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
+def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame], of_others: Collection[str]) -> None:
     """Every run scored exactly the expressions of the first run, split by split."""
     (first, first_scores), *others = runs.items()
     expected = _expressions_by_split(first_scores)
@@ -158,7 +191,7 @@ def _check_paired(dataset: str, runs: dict[VariantSeed, pd.DataFrame]) -> None:
                     f"{dataset}: run {_describe(run)} and run {_describe(first)} scored different expressions "
                     f"of {split}: {len(found.get(split, ()))} and {len(expected.get(split, ()))}, "
                     f"{len(missing)} missing, {len(surplus)} too many (such as sent_id {min(missing or surplus)}). "
-                    f"Score both again with: {_dvc('repro -f -s', dataset, run, first)}"
+                    f"Score both again with: {_dvc('repro -f -s', dataset, run, first, others=of_others)}"
                 )
 
 
@@ -175,5 +208,6 @@ def _describe(run: VariantSeed) -> str:
     return f"{run.variant}, seed {run.seed}"
 
 
-def _dvc(command: str, dataset: str, *runs: VariantSeed) -> str:
-    return experiments.dvc(command, *(Run(dataset, *run).stage("evaluate") for run in runs))
+def _dvc(command: str, dataset: str, *runs: VariantSeed, others: Collection[str] = ()) -> str:
+    stages = (f"score@{dataset}" if run.variant in others else Run(dataset, *run).stage("evaluate") for run in runs)
+    return experiments.dvc(command, *stages)

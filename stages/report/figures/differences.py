@@ -1,6 +1,6 @@
 """The report's main figure: what each variant changes, compared with the reference."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import pandas as pd
@@ -20,9 +20,17 @@ from stages.report.figures.dot_plots import (
 )
 from stages.report.figures.figure import INK, Figure, Mark, Panel, line_style
 from stages.statistics.comparison import SUPPORTED
+from stages.statistics.evidence import ONE_FILE
 
 
-def figure(comparison: pd.DataFrame, reference: str, metric: str, over: str, titles: Mapping[str, str]) -> Figure:
+def figure(
+    comparison: pd.DataFrame,
+    reference: str,
+    metric: str,
+    over: str,
+    titles: Mapping[str, str],
+    others: Collection[str] = (),
+) -> Figure:
     """The report's main figure: what each variant changes, one panel for each split.
 
     Args:
@@ -32,6 +40,7 @@ def figure(comparison: pd.DataFrame, reference: str, metric: str, over: str, tit
         metric: the metric to show.
         over: what intervals cover.
         titles: of the panel of each split.
+        others: those of the variants that are a file of predictions of others.
     """
     rows = comparison[comparison["metric"] == metric]
     order = list(rows["variant"].unique())
@@ -49,22 +58,25 @@ def figure(comparison: pd.DataFrame, reference: str, metric: str, over: str, tit
         alt = f"Difference in {metric} to {reference} on {split}: {told(own['difference'])}"
         height = FRAME + LINE * len(names)
         panels.append(Panel(draw, alt, width=width(room(names)), height=height, names=room(names)))
-    reasons = [reason for reason in rows["no_verdict"].unique() if reason]
+    of_variants = rows[~rows["variant"].isin(others)]
+    reasons = [reason for reason in of_variants["no_verdict"].unique() if reason]
+    of_others = f" {', '.join(others)}: {ONE_FILE}, and there is no verdict." if others else ""
     tested = [Mark("supported", INK, filled=True), Mark("not supported", INK, filled=False)]
     filled = f" Filled: supported, that is {SUPPORTED}; hollow: not supported."
-    if (rows.loc[rows["variant"] != reference, "no_verdict"] != "").all():
+    if (of_variants.loc[of_variants["variant"] != reference, "no_verdict"] != "").all():
         tested, filled = [], ""
     return Figure(
         key="differences",
         title=f"Differences to {reference}",
         caption=(
             f"Each dot is the {metric} of a variant minus that of {reference} on the same expressions; its line is the "
-            f"95 % interval over {over}.{filled}{''.join(f' No verdict on a split: {each}.' for each in reasons)} Look "
+            f"95 % interval over {over}.{filled}{''.join(f' No verdict on a split: {each}.' for each in reasons)}"
+            f"{of_others} Look "
             "for intervals that stay on one side of zero, in every split."
         ),
         panels=panels,
         columns=3,
-        legend=[*tested, *([Mark("no verdict", INK, filled=False)] if reasons else [])],
+        legend=[*tested, *([Mark("no verdict", INK, filled=False)] if reasons or others else [])],
         shared_names=True,
     )
 

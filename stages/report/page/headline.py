@@ -8,6 +8,7 @@ from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.tables import captions, contrast_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 from stages.statistics.comparison import headline_pairs
+from stages.statistics.evidence import ONE_FILE
 
 SAME = "0.0"
 
@@ -33,6 +34,15 @@ def headline(results: DatasetNumbers) -> str:
         for reason, of in captions.no_verdicts(results, splits).items()
     ]
     return " ".join([*sentences, *captions.limits(results, splits), *unscored(results)])
+
+
+def others(results: DatasetNumbers) -> str:
+    """Where the systems that others made are, compared with the reference, in sentences; empty without any."""
+    said = []
+    for name in results.others:
+        rows = {split: results.row(name, split, results.metric) for split in results.unseen}
+        said.append(f"{_differences(name, rows, f' {results.metric} over {results.reference}')}.")
+    return " ".join([*said, *([f"Of others there is {ONE_FILE}."] if said else [])])
 
 
 def details(results: DatasetNumbers) -> str:

@@ -129,6 +129,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "factorial": _figures(results, shown.factorial),
         "factorial_table": factorial_tables.table(results),
         "effects": headline.effects(results),
+        "others": headline.others(results),
         "sweeps": [(_figure(results, figure), table) for figure, table in shown.sweeps],
         "slices": _figures(results, shown.slices),
         "alignment": _figure(results, shown.alignment),

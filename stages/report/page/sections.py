@@ -84,14 +84,14 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
         ReportError: an input is missing, or an image cannot be read.
     """
     metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
-    found = diagnoses.read(results.name, results.scored_seeds, list(results.scores), results.shown_seed)
+    found = diagnoses.read(results.name, results.scored_seeds, results.shown, results.shown_seed)
     aligned = alignment.summarise(found.alignment)
     words = _words(results, found)
     return DatasetSection(
         differences=_differences(results, comparison, metric),
         profile=profile_plots.figure(
             results.profiles,
-            results.variants,
+            results.systems,
             [name for name in dict.fromkeys([results.reference, results.highlight]) if name in results.scored],
             results.over,
             {split: captions.marked(results, split) for split in results.splits},
@@ -126,16 +126,16 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
 def in_listed_order(results: DatasetResults) -> pd.DataFrame:
     """The comparison as columns, sorted by variant and then by split, both in the listed order."""
     rows = results.comparison.reset_index()
-    places = {name: place for names in (results.variants, results.splits) for place, name in enumerate(names)}
+    places = {name: place for names in (results.systems, results.splits) for place, name in enumerate(names)}
     order = rows[["variant", "split"]].apply(lambda column: column.map(places))
     return rows.loc[order.sort_values(["variant", "split"], kind="stable").index].reset_index(drop=True)
 
 
 def _differences(results: DatasetResults, comparison: pd.DataFrame, metric: str) -> list[Figure]:
-    if len(results.variants) == 1:
+    if len(results.systems) == 1:
         return []
     titles = {split: captions.marked(results, split) for split in results.splits}
-    return [differences.figure(comparison, results.reference, metric, results.over, titles)]
+    return [differences.figure(comparison, results.reference, metric, results.over, titles, list(results.others))]
 
 
 def _slices(results: DatasetResults) -> list[Figure]:
@@ -143,9 +143,9 @@ def _slices(results: DatasetResults) -> list[Figure]:
     if table.empty:
         return []
     of_split = table[table["split"] == split].reset_index(drop=True)
-    found = Slices(of_split, FAMILIES, results.variants, split, results.metric, results.over)
+    found = Slices(of_split, FAMILIES, results.systems, split, results.metric, results.over)
     means = slice_plots.means(found, list(results.scores))
-    if len(results.scores) == 1:
+    if len(results.shown) == 1:
         return [means]
     return [slice_plots.differences(found, results.highlight, results.reference), means]
 

@@ -14,7 +14,7 @@ from stages.report.tables.captions import (
     why_no_number,
 )
 from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
-from stages.report.tables.table import ARROW, CHECK, Block, Cell, Group, Notes, Table
+from stages.report.tables.table import ARROW, CHECK, Block, Cell, Notes, Table
 from stages.runtime.params import Variant
 
 MORE = "Pr@0.5"  # beside the headline metrics
@@ -28,7 +28,7 @@ CONTROLS = {
 
 def tables(results: DatasetNumbers) -> list[Table]:
     """One table for each split; none for a single variant."""
-    return [_table(results, split) for split in results.splits] if len(results.variants) > 1 else []
+    return [_table(results, split) for split in results.splits] if len(results.systems) > 1 else []
 
 
 def _table(results: DatasetNumbers, split: str) -> Table:
@@ -39,15 +39,14 @@ def _table(results: DatasetNumbers, split: str) -> Table:
             side_by_side.cell(results, results.row(variant, split, metric), notes, why_no_number(results, variant))
             for metric in metrics
         ]
-        for variant in results.variants
+        for variant in results.systems
     ]
     rows = side_by_side.ranked(results, rows)
     kinds = [kind for kind in dict.fromkeys(each.contrastive for each in results.made_of.values()) if kind != "none"]
     ours = [
-        [name_cell(results, variant, notes), *_parts(results.made_of[variant], len(kinds) > 1), *cells]
-        for variant, cells in zip(results.variants, rows, strict=True)
+        [name_cell(results, name, notes), *_parts(results.made_of.get(name), len(kinds) > 1), *cells]
+        for name, cells in zip(results.systems, rows, strict=True)
     ]
-    groups = [Group("published", theirs), Group(f"this project, recipe {results.recipe}", ours)]
     controls = {each.vlba for each in results.made_of.values()} & CONTROLS.keys()
     contrast = f"Contrast: the contrastive loss{', with its samples: pixels or instances' if len(kinds) > 1 else ''}."
     return Table(
@@ -58,7 +57,7 @@ def _table(results: DatasetNumbers, split: str) -> Table:
             Block(
                 [("", 1), ("VLBA", 2), ("", 1 + len(metrics))],
                 ["variant", *PARTS, *metrics],
-                groups if theirs else [Group("", ours)],
+                side_by_side.groups(results, theirs, ours),
             )
         ],
         notes=notes.lines,
@@ -73,8 +72,10 @@ def _table(results: DatasetNumbers, split: str) -> Table:
     )
 
 
-def _parts(variant: Variant, several: bool) -> list[Cell]:
-    """What stands under `PARTS`; `several` kinds of contrast are told apart."""
+def _parts(variant: Variant | None, several: bool) -> list[Cell]:
+    """What stands under `PARTS`, nothing for a system that others made; `several` kinds of contrast are told apart."""
+    if variant is None:
+        return [Cell("")] * len(PARTS)
     control, _ = CONTROLS.get(variant.vlba, (("", ""), ""))
     contrast = "" if variant.contrastive == "none" else f"{CHECK} {variant.contrastive}" if several else CHECK
     return [*map(Cell, DIRECTIONS.get(variant.vlba, control)), Cell(contrast)]

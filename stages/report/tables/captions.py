@@ -6,7 +6,7 @@ from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.table import MISSING, Cell, Notes, interval, number_cell, percent, probability, signed
 from stages.runtime import layout
 from stages.statistics.comparison import SUPPORTED
-from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES, is_val
+from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES, ONE_FILE, is_val
 
 CAPTION_WARNINGS = 3
 VLBA = "VLBA: vision-language bidirectional attention."
@@ -134,7 +134,7 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
     if has_intervals(results, splits):
         drawn = "images are resampled with all their expressions"
         sentences.append(f"Brackets: 95 % interval over {results.over}; {drawn}, and {seeds}.")
-    if differences and len(results.variants) > 1:
+    if differences and len(results.systems) > 1:
         sentences += [
             f"Δ: difference to {results.label(results.reference)} on the same expressions and seeds, taken before "
             "rounding.",
@@ -144,10 +144,10 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
 
 
 def name_cell(results: DatasetNumbers, variant: str, notes: Notes) -> Cell:
-    """The variant, with a footnote where a seed of it is missing."""
-    why = why_no_number(results, variant)
+    """The variant, with a footnote where a seed of it is missing, or where it is one file of predictions."""
+    why = of_a_file(results, variant) if variant in results.others else why_no_number(results, variant)
     mark = notes.mark(why) if why else ""
-    return Cell(results.label(variant) + mark, latex=results.written.latex_labels.get(variant, ""))
+    return Cell(results.label(variant) + mark, latex=results.latex_label(variant))
 
 
 def mean_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
@@ -173,8 +173,20 @@ def verdict_cell(row: pd.Series, notes: Notes, why: str) -> Cell:
     return Cell(row["verdict"]) if row["verdict"] else Cell(MISSING + notes.mark(told))
 
 
+def of_a_file(results: DatasetNumbers, other: str) -> str:
+    """The footnote of a system that others made: what its numbers cover, and what had no prediction."""
+    said = f"{results.label(other)}: {ONE_FILE}; Δ is to the mean over the seeds of {results.label(results.reference)}."
+    counts = [
+        f"{count:,} of {results.counts[split]:,} on {split} of {results.name}"
+        for split, count in results.unpredicted[other].items()
+    ]
+    return said + (f" Expressions without a prediction, scored as empty masks: {listing(counts)}." if counts else "")
+
+
 def why_no_number(results: DatasetNumbers, variant: str) -> str:
     """The footnote of a variant whose seeds are missing, some or all; empty where none is."""
+    if variant not in results.systems:
+        return f"{variant} has no predictions on {results.name}."
     seeds = results.missing.get(variant, [])
     if not seeds:
         return ""
@@ -189,7 +201,7 @@ def why_no_number(results: DatasetNumbers, variant: str) -> str:
 
 def why_no_difference(results: DatasetNumbers, variant: str) -> str:
     """The footnote of a variant that has no difference to the reference."""
-    if variant not in results.scored:
+    if variant not in (*results.scored, *results.others):
         return why_no_number(results, variant)
     if results.reference not in results.scored:
         return f"No difference: {why_no_number(results, results.reference)}"

@@ -17,10 +17,12 @@ def to_csv(results: DatasetNumbers) -> str:
             "expressions": results.counts[split],
             "images": results.images[split],
             "variant": variant,
-            "seeds": len(results.seeds) - len(results.missing.get(variant, [])),
+            "seeds": int(results.row(variant, split, results.metric)["seeds"]),
             "missing seeds": " ".join(map(str, results.missing.get(variant, []))),
-            "intervals over": results.over,
-            "no verdict": results.no_verdict(split),
+            "intervals over": "images alone" if variant in results.others else results.over,
+            "no verdict": results.row(variant, split, results.metric)["no_verdict"]
+            if variant in results.others
+            else results.no_verdict(split),
             **{
                 key: value
                 for metric in results.metrics
@@ -28,7 +30,7 @@ def to_csv(results: DatasetNumbers) -> str:
             },
         }
         for split in results.splits
-        for variant in results.variants
+        for variant in results.systems
     ]
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 

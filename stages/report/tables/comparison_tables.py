@@ -59,7 +59,7 @@ def full_tables(results: DatasetNumbers) -> list[Table]:
 
 def difference_table(results: DatasetNumbers) -> Table | None:
     """Of every variant the difference in the first headline metric, its p-values, and how often it is better."""
-    others = [name for name in results.variants if name != results.reference]
+    others = [name for name in results.systems if name != results.reference]
     if not others:
         return None
     notes, metric, words = Notes(), results.metric, results.smallest_effect is not None
@@ -119,7 +119,7 @@ def _table_of_metrics(
     Args:
         spread: each mean has the standard deviation over seeds beside it.
     """
-    notes, compares = Notes(), len(results.variants) > 1
+    notes, compares = Notes(), len(results.systems) > 1
     blocks = [
         Block(
             spans=[],
@@ -130,7 +130,7 @@ def _table_of_metrics(
             groups=[
                 Group(
                     split_title(results, split),
-                    [_row_of_metrics(results, variant, split, metrics, notes, spread) for variant in results.variants],
+                    [_row_of_metrics(results, variant, split, metrics, notes, spread) for variant in results.systems],
                 )
                 for split in splits
             ],
@@ -163,7 +163,7 @@ def _row_of_metrics(
         if spread:
             one = f"{results.label(variant)} has a single seed with scores."
             cells.append(number_cell(row["std"], percent, notes, why_no_number(results, variant) or one))
-        if len(results.variants) == 1:
+        if len(results.systems) == 1:
             continue
         if variant == results.reference:
             cells.append(Cell(REFERENCE_MARK if variant in results.scored else MISSING))

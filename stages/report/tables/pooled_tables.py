@@ -16,7 +16,7 @@ MISSING_SCORES = "A variant of the pair has no scores on one of the datasets."
 def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
     """Every pair of variants: its difference on each dataset, and the mean over datasets; None for a single dataset."""
     first, notes = datasets[0], Notes()
-    if len(datasets) == 1 or len(first.variants) == 1:
+    if len(datasets) == 1 or len(first.systems) == 1:
         return None
     of_each = [_unseen(results) for results in datasets]
     every = averages.pooled(of_each)

@@ -81,7 +81,7 @@ def table(results: DatasetNumbers) -> Table | None:
                 name_cell(results, variant, notes),
                 *(_own_cell(results, variant, split, metric, notes) for split, metric in columns),
             ]
-            for variant in results.variants
+            for variant in results.systems
         ]
         blocks.append(
             Block(
@@ -89,7 +89,11 @@ def table(results: DatasetNumbers) -> Table | None:
                 ["method", *(metric for _, metric in columns)],
                 [
                     Group(f"published, {dataset}", theirs),
-                    Group(f"this project, recipe {results.recipe}, trained on {OURS[results.source['kind']]}", ours),
+                    Group(
+                        f"this project, recipe {results.recipe}, trained on {OURS[results.source['kind']]}",
+                        ours[: len(results.variants)],
+                    ),
+                    *([Group("predictions of others", ours[len(results.variants) :])] if results.others else []),
                 ],
             )
         )

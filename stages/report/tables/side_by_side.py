@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import has_intervals
-from stages.report.tables.table import Cell, Notes, interval, number_cell, percent
+from stages.report.tables.table import Cell, Group, Notes, interval, number_cell, percent
 from stages.statistics.comparison import LARGEST_P
 
 
@@ -46,6 +46,22 @@ def ranked(results: DatasetNumbers, rows: Sequence[Sequence[Cell]]) -> list[list
     return rows
 
 
+def groups(results: DatasetNumbers, published: list[list[Cell]], rows: list[list[Cell]]) -> list[Group]:
+    """Rows by where their numbers come from; without a title where all are the project's.
+
+    Args:
+        rows: of the variants, and then of the systems that others made.
+    """
+    number = len(results.variants)
+    found = [
+        Group("published", published),
+        Group(f"this project, recipe {results.recipe}", rows[:number]),
+        Group("predictions of others", rows[number:]),
+    ]
+    found = [group for group in found if group.rows]
+    return found if len(found) > 1 else [Group("", rows)]
+
+
 def described(datasets: Sequence[DatasetNumbers], splits: Sequence[str], cells: Iterable[Cell]) -> str:
     """For a caption: what the numbers are, and what stands out.
 
@@ -66,7 +82,7 @@ def described(datasets: Sequence[DatasetNumbers], splits: Sequence[str], cells: 
 
 def _marks(datasets: Sequence[DatasetNumbers], splits: Sequence[str], cells: Iterable[Cell]) -> str:
     first = datasets[0]
-    if len(first.variants) == 1:
+    if len(first.systems) == 1:
         return ""
     if first.written.tables.marks == "best":
         return "Bold: the best of a column; underlined: the second best; both whether or not a difference is supported."

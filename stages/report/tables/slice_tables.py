@@ -11,6 +11,7 @@ from stages.report.tables.captions import (
     footer,
     mean_cell,
     meanings,
+    of_a_file,
     why_no_difference,
     why_no_number,
 )
@@ -28,7 +29,7 @@ def table(results: DatasetNumbers) -> Table | None:
     if rows.empty:
         return None
     metric, notes = rows["metric"].iloc[0], Notes()
-    others = [name for name in results.variants if name != results.reference]
+    others = [name for name in results.systems if name != results.reference]
     by_row = rows.set_index(["family", "slice", "variant"])
     keys = rows[["family", "slice"]].drop_duplicates()
 
@@ -52,7 +53,7 @@ def table(results: DatasetNumbers) -> Table | None:
             for family, of_family in keys.groupby("family", sort=False)
         ]
         headings = ["expressions", f"{results.label(results.reference)} {metric}"] if first else []
-        blocks.append(Block([], ["slice", *headings, *(f"Δ {results.label(name)}" for name in variants)], groups))
+        blocks.append(Block([], ["slice", *headings, *(_heading(results, name, notes) for name in variants)], groups))
     return Table(
         key="slices",
         caption=caption(results, f"Where it helps: slices of {split}"),
@@ -66,6 +67,12 @@ def table(results: DatasetNumbers) -> Table | None:
             *meanings(results, [metric]),
         ],
     )
+
+
+def _heading(results: DatasetNumbers, name: str, notes: Notes) -> str:
+    """Of the column of a system's differences."""
+    mark = notes.mark(of_a_file(results, name)) if name in results.others else ""
+    return f"Δ {results.label(name)}{mark}"
 
 
 def _family_title(name: str) -> str:

@@ -1,7 +1,9 @@
 """All datasets in one table of the usual layout: a row for each variant, a column for each split, and the average."""
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,9 +11,17 @@ import pandas as pd
 from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables import side_by_side
-from stages.report.tables.captions import data_warning, limits, listing, meanings, name_cell, why_no_number
+from stages.report.tables.captions import (
+    data_warning,
+    limits,
+    listing,
+    meanings,
+    name_cell,
+    of_a_file,
+    why_no_number,
+)
 from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
-from stages.report.tables.table import Block, Cell, Group, Notes, Table
+from stages.report.tables.table import MISSING, Block, Cell, Notes, Table
 from stages.runtime.refer_sets import FORMATS
 from stages.statistics import averages
 
@@ -42,13 +52,15 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     titles = list(dict.fromkeys(column.title for column in columns))
     theirs = _published(columns, metric, notes)
     means = _averages(datasets, metric) if len(columns) > 1 else None
+    systems = list(dict.fromkeys(name for results in datasets for name in results.systems))
+    systems.sort(key=lambda name: name not in first.variants)
     rows = []
-    for variant in first.variants:
-        cells = [_cell(column, variant, metric, notes) for column in columns]
+    for name in systems:
+        cells = [_cell(column, name, metric, notes) for column in columns]
         if means is not None:
-            cells.append(side_by_side.cell(first, means[variant], notes, _why(datasets, variant)))
+            cells.append(side_by_side.cell(first, means[name], notes, _why(datasets, name)))
         rows.append(cells)
-    names = [name_cell(first, variant, notes) for variant in first.variants]
+    names = [_name_cell(datasets, name, notes) for name in systems]
     rows = side_by_side.ranked(first, rows)
     ours = [[name, *cells] for name, cells in zip(names, rows, strict=True)]
     over = [AVERAGE] if means is not None else []
@@ -56,7 +68,6 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
         theirs = [[*row, Cell("")] for row in theirs]
     heads = itertools.groupby(columns, key=lambda column: (column.results.name, column.title))
     spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
-    groups = [Group("published", theirs), Group(f"this project, recipe {first.recipe}", ours)]
     warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
     about = [sentence for results in datasets for sentence in limits(results, results.splits)]
     average = f"{AVERAGE.capitalize()}: the mean of the columns, each with the same weight."
@@ -68,7 +79,7 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
             Block(
                 [("", 1), *spans, *([("", 1)] * len(over))],
                 ["variant", *(column.heading for column in columns), *over],
-                groups if theirs else [Group("", ours)],
+                side_by_side.groups(first, theirs, ours),
             )
         ],
         notes=notes.lines,
@@ -109,7 +120,17 @@ def _published(columns: list[Column], metric: str, notes: Notes) -> list[list[Ce
     ]
 
 
+def _name_cell(datasets: Sequence[DatasetNumbers], name: str, notes: Notes) -> Cell:
+    """The name of a variant, or of one of the others, with what is said of it on each dataset that it is on."""
+    first, *later = [results for results in datasets if name in results.systems]
+    cell = name_cell(first, name, notes)
+    marks = [notes.mark(of_a_file(results, name)) for results in later if name in results.others]
+    return replace(cell, text="".join(dict.fromkeys([cell.text, *marks]))) if later else cell
+
+
 def _cell(column: Column, variant: str, metric: str, notes: Notes) -> Cell:
+    if variant not in column.results.systems:
+        return Cell(MISSING + notes.mark(why_no_number(column.results, variant)))
     row = column.results.row(variant, column.split, metric)
     return side_by_side.cell(column.results, row, notes, why_no_number(column.results, variant))
 
@@ -129,7 +150,11 @@ def _averages(datasets: Sequence[DatasetNumbers], metric: str) -> pd.DataFrame:
     by_pair = found.set_index(["variant", "against"])
     reference = datasets[0].reference
     rows = {}
-    for variant in datasets[0].variants:
+    for variant in dict.fromkeys(name for results in datasets for name in results.systems):
+        if (variant, "") not in by_pair.index:  # one of the others that has no predictions on one of the datasets
+            rows[variant] = dict.fromkeys(("mean", "low", "high", "std", "seeds", "difference"), math.nan)
+            rows[variant]["supported"] = False
+            continue
         own = by_pair.loc[(variant, "")]
         over = by_pair.loc[(variant, reference)] if variant != reference else own
         rows[variant] = {

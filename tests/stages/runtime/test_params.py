@@ -18,6 +18,7 @@ TRAINING = ("recipes", "small", "training")
 SCENES = ("datasets", "scenes")
 VISION = ("recipes", "small", "model", "vision")
 TEXT = ("recipes", "small", "model", "text")
+OTHERS = ("experiment", "others")
 SWIN = {
     "kind": "swin",
     "patch_size": 4,
@@ -188,6 +189,34 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
             "variants.alignformer.vlba_levels: 9, but the vision encoder of recipe 'small' has 3 levels",
         ),
         ((*TEXT, "num_heads"), 7, "recipes.small.model.text.num_heads: 7 heads do not divide hidden_size"),
+        (
+            OTHERS,
+            {"theirs": {"predictions": 3}},
+            "experiment.others.theirs.predictions: expected a path, or a path for each dataset, found 3 (int)",
+        ),
+        (OTHERS, {"theirs": {"predictions": {"scenes": None}}}, "predictions: expected a path, or a path for each"),
+        (OTHERS, {"theirs": {"prediction": "a.json"}}, "prediction: unknown key; did you mean predictions?"),
+        (
+            OTHERS,
+            {"theirs": {"predictions": {"scene": "a.json"}}},
+            "experiment.others.theirs.predictions: unknown dataset 'scene'; did you mean scenes?",
+        ),
+        (
+            OTHERS,
+            {"theirs": {"predictions": "results/a.json"}},
+            "experiment.others.theirs.predictions: results/a.json lies in results, which is an output",
+        ),
+        (OTHERS, {"Baseline": {"predictions": "a.json"}}, "experiment.others.Baseline: variant baseline has this name"),
+        (
+            OTHERS,
+            {"the-irs": {"predictions": "a.json"}, "the_irs": {"predictions": "b.json"}},
+            "experiment.others.the_irs: the-irs has this name, but for case, - and _; choose another",
+        ),
+        (
+            OTHERS,
+            {"theirs": {"predictions": "a.json", "label": "baseline"}},
+            "report.labels: baseline, theirs: all are called 'baseline': give each its own label",
+        ),
     ],
 )
 def test_an_error_names_its_key_and_what_is_allowed(tmp_path, small_params, keys, value, message):
@@ -210,6 +239,16 @@ def test_accepted_names_never_join_into_one(small_params):
                 given._names_stay_apart()
                 accepted += 1
     assert refused and accepted > 2 * refused
+
+
+def test_one_path_of_predictions_is_of_one_dataset(tmp_path, small_params):
+    small_params["datasets"]["more"] = small_params["datasets"]["scenes"]
+    small_params["experiment"]["others"] = {"theirs": {"predictions": "a.json"}}
+    message = error_after(tmp_path, small_params, (("experiment", "datasets"), ["scenes", "more"]))
+    assert "others.theirs.predictions: one path for 2 datasets; give each its own: {scenes: a.json, ...}" in message
+    small_params["experiment"]["others"]["theirs"]["predictions"] = {"more": "a.json"}
+    experiment = params.Params.model_validate(small_params).experiment
+    assert experiment.predictions("more") == {"theirs": "a.json"} and experiment.predictions("scenes") == {}
 
 
 def test_all_errors_are_named_at_once(tmp_path, small_params):

@@ -1,0 +1,1 @@
+"""The command that scores predictions of systems that others made."""
