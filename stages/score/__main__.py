@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def _compare(name: str, path: Path, dataset: str, settings: Params) -> None:
     seeds = len(runs.seeds_of(reference))
     for split, found in comparison.estimates(runs).items():
         differences = [
-            f"{metric} {100 * of.value:+.1f} [{100 * of.low:.1f}, {100 * of.high:.1f}]"
+            f"{metric} {100 * of.value:+.1f}"
+            + ("" if math.isnan(of.low) else f" [{100 * of.low:.1f}, {100 * of.high:.1f}]")
             for metric in protocol.headline
             for of in [found[metric].difference(name, reference)]
         ]

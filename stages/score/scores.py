@@ -116,9 +116,9 @@ def tell(other: str, about: dict) -> None:
     for split, values in about["splits"].items():
         print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
     for split, count in about["missing"].items():
-        print(f"note: {count:,} expressions of {split} have no prediction and are scored as empty masks")
+        print(f"note: expressions of {split} without a prediction, scored as empty masks: {count:,}")
     if about["of_train"]:
-        print(f"note: {about['of_train']:,} predictions of train are not scored")
+        print(f"note: predictions of train, not scored: {about['of_train']:,}")
 
 
 def _json(content: dict) -> str:

@@ -124,8 +124,11 @@ def _name_cell(datasets: Sequence[DatasetNumbers], name: str, notes: Notes) -> C
     """The name of a variant, or of one of the others, with what is said of it on each dataset that it is on."""
     first, *later = [results for results in datasets if name in results.systems]
     cell = name_cell(first, name, notes)
-    marks = [notes.mark(of_a_file(results, name)) for results in later if name in results.others]
-    return replace(cell, text="".join(dict.fromkeys([cell.text, *marks]))) if later else cell
+    if name not in first.others:
+        return cell
+    more = dict.fromkeys(of_a_file(results, name) for results in later)
+    more.pop(of_a_file(first, name), None)
+    return replace(cell, text=cell.text + "".join(map(notes.mark, more)))
 
 
 def _cell(column: Column, variant: str, metric: str, notes: Notes) -> Cell:

@@ -95,6 +95,14 @@ def test_a_system_without_predictions_on_one_dataset_has_dashes_there(tmp_path, 
     assert any("theirs has no predictions on scenes" in line for line in table.notes)
 
 
+def test_what_is_said_of_a_system_on_every_dataset_is_said_once(settings, results):
+    (alone, *_), (twice, *_) = wide_tables.tables([results]), wide_tables.tables([results, results])
+    other = dataset_numbers.from_files("scenes", settings, with_theirs(settings, MEANS, {"val": 1}))
+    (apart, *_) = wide_tables.tables([results, other])
+    names = [table.blocks[0].groups[-1].rows[-1][0].text for table in (alone, twice, apart)]
+    assert names == ["Theirs, 2026¹", "Theirs, 2026¹", "Theirs, 2026¹²"]
+
+
 def test_a_report_of_other_systems_than_those_listed_is_refused(settings):
     files = with_theirs(settings, MEANS, {})
     files[dataset_numbers.OTHERS] = b"{}"

@@ -285,7 +285,7 @@ def test_a_file_is_tried_compared_and_its_lines_are_told(dataset, masks, tmp_pat
     said = capsys.readouterr().out
     lost = (tried["intersection"] - (tried["intersection"] - 2).clip(lower=0)) / tried["union"] / 2
     for split in ("val", "testA"):
-        assert f"{split}: mIoU {100 * lost[tried['split'] == split].mean():+.1f} [" in said
+        assert f"{split}: mIoU {100 * lost[tried['split'] == split].mean():+.1f}, oIoU " in said  # without brackets
     assert "points over baseline, mean of 2 seeds" in said
     added = yaml.safe_load(said.partition("params.yaml:\n")[2])
     assert added == {"others": {"theirs": {"predictions": {"cups": "predictions.json"}}}}
