@@ -34,7 +34,7 @@ def warning(results: DatasetNumbers) -> str:
     if not rising:
         return ""
     return (
-        f"Still rising: more epochs would change the comparison. In the last quarter of the epochs, val gains "
+        f"Still rising: more epochs could change the comparison. In the last quarter of the epochs, val gains "
         f"{100 * learning.FLAT:g} points or more for {listing(rising)}."
     )
 

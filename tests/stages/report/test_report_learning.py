@@ -19,7 +19,7 @@ def test_flat_curves_need_no_warning(settings):
 
 def test_rising_curves_are_named_with_what_they_gain(settings):
     said = learning_tables.warning(report_inputs.numbers(settings, MEANS, rising=True))
-    assert said.startswith("Still rising: more epochs would change the comparison.")
+    assert said.startswith("Still rising: more epochs could change the comparison.")
     assert "baseline (+4.0) and alignformer (+6.4)" in said
 
 
