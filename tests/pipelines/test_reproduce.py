@@ -8,6 +8,7 @@ from stages.runtime.dvc_internals import is_chatter
 LOCK = "ERROR: Unable to acquire lock. Most likely another DVC process is running or was terminated abruptly."
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("lines", "error", "last"),
     [
