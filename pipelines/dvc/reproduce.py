@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from pipelines.dvc import stage_name
 from stages.runtime import experiments
-from stages.runtime.dvc_internals import BUSY, CACHED, ERROR, LOCKED, SKIPPED, UNREACHABLE
+from stages.runtime.dvc_internals import BUSY, CACHED, ERROR, SKIPPED, UNREACHABLE, is_locked
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.warm import OWNER
 
@@ -126,8 +126,8 @@ def with_own_programs() -> dict[str, str]:
 
 
 def _error(ended: str, lines: list[str]) -> StageFailedError:
-    if any(line.startswith(LOCKED) for line in lines):
-        return LockedError(f"{ended}: another DVC command works in this project")
+    if any(map(is_locked, lines)):
+        return LockedError(f"{ended}:\nanother DVC command works in this project")
     errors = [line for line in lines if line.startswith(ERROR)]
     if any(BUSY in line for line in lines):
         error = LockedError

@@ -43,7 +43,7 @@ CHATTER = (  # begin a line of `dvc repro` that says what the flow says itself, 
     "Data and pipelines are up to date.",
 )
 ERROR = "ERROR"  # begins the line of an error
-LOCKED = f"{ERROR}: Unable to acquire lock"  # begins a line
+LOCKED = "Unable to acquire lock"  # in such a line
 BUSY = "is busy, it is being blocked by"  # in a line that names a path; the next ones name processes
 UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
     "Could not connect",
@@ -131,7 +131,12 @@ def _project() -> Iterator["Repo"]:
 
 def is_chatter(line: str) -> bool:
     """Whether a line of `dvc` is neither of the stage that it runs nor a warning or an error that ends it."""
-    return line.startswith((*CHATTER, LOCKED))
+    return line.startswith(CHATTER) or is_locked(line)
+
+
+def is_locked(line: str) -> bool:
+    """Whether a line of `dvc` says that another process holds the project's lock."""
+    return line.startswith(ERROR) and LOCKED in line
 
 
 def command_line() -> int:

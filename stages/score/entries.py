@@ -75,7 +75,7 @@ def _of_parquet(path: Path) -> Iterator[Entry]:
                     number += 1
                     yield _parsed(Entry(f"row {number}", content))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise PredictionsError(f"{path}: not a Parquet file that can be read: {error}") from None
+        raise PredictionsError(f"{path}: not a Parquet file that can be read: {' '.join(str(error).split())}") from None
 
 
 def _parsed(entry: Entry) -> Entry:

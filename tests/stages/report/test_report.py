@@ -485,7 +485,7 @@ def test_the_page_is_about_the_variant_that_params_choose(swept):
     page = swept["index.html"].decode()
     said = "".join(Page(page).words)
     assert re.search(r"about the variant text_to_pixel, which params.yaml chooses\s+under experiment.highlight", said)
-    assert "Text-to-pixel VLBA" in page[: page.index("<nav")] and "Attention of text_to_pixel between words" in said
+    assert "text-to-pixel VLBA" in page[: page.index("<nav")] and "Attention of text_to_pixel between words" in said
     assert "the IoU of text_to_pixel" in said and "text_to_pixel is above baseline" in said
     assert "the IoU of alignformer" not in said and "alignformer is above baseline" not in said
 
