@@ -27,9 +27,8 @@ def test_what_a_failed_command_means(tmp_path, lines, error, last):
     with pytest.raises(StageFailedError) as raised:
         run("dvc repro train", "failing", say=said.append, environment={"PYTHONPATH": str(tmp_path)})
     assert type(raised.value) is error and said == lines
-    assert str(raised.value).startswith("dvc repro train ended with code 1:") and str(raised.value).splitlines()[
-        -1
-    ].endswith(last)
+    first, *_, final = str(raised.value).splitlines()
+    assert first == "dvc repro train ended with code 1:" and final.endswith(last)
 
 
 def test_a_lock_is_no_error_of_a_stage():
