@@ -64,9 +64,16 @@ def headlines(page: Path) -> list[str]:
     """What a report says first about each dataset; nothing where there is no report."""
     if not page.exists():
         return []
-    top = re.search(r'<ul class="headlines">(.*?)</ul>', page.read_text(encoding="utf-8"), re.DOTALL)
-    items = re.findall(r"<li>(.*?)</li>", top[1], re.DOTALL) if top else []
-    return [html.unescape(re.sub(r"<[^>]*>", "", item)).strip() for item in items]
+    found = re.findall(r'<section class="result".*?</section>', page.read_text(encoding="utf-8"), re.DOTALL)
+    return [
+        " ".join(map(_text, re.findall(r'<p class="answer">.*?</p>|<li>.*?</li>', one, re.DOTALL))) for one in found
+    ]
+
+
+def _text(item: str) -> str:
+    """The words of a paragraph or an item of a list, as a sentence."""
+    words = " ".join(html.unescape(re.sub(r"<[^>]*>", "", item)).split())
+    return words if words.endswith(".") else f"{words}."
 
 
 def rows_of(table: Path, metric: str) -> list[dict[str, str]]:

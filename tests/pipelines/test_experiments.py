@@ -147,12 +147,12 @@ def test_last_words_name_each_experiment_with_its_report(project, monkeypatch):
     for name in ("default", "more"):
         page = experiments.folder(name) / "reports" / "index.html"
         page.parent.mkdir()
-        page.write_text(f'<ul class="headlines"><li>{name} wins</li></ul>')
+        page.write_text(f'<section class="result"><p class="answer">{name} wins.</p></section>')
     said = last_words.up_to_date(["report", "more/report"], "Done.").splitlines()
     assert [line for line in said if line] == [
         "Done.",
-        *("experiment default:", "default wins", "report: reports/index.html"),
-        *("experiment more:", "more wins", "report: experiments/more/reports/index.html"),
+        *("experiment default:", "default wins.", "report: reports/index.html"),
+        *("experiment more:", "more wins.", "report: experiments/more/reports/index.html"),
         "models and runs: make ui",
     ]
 

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -172,29 +171,6 @@ def test_the_page_shows_it_and_asks_nobody_else(project):
         page.get_by_text(name).first.wait_for(timeout=120_000)
         page.get_by_text("Completed").first.wait_for(timeout=120_000)
     assert asked - {None} == {"127.0.0.1"}
-
-
-def test_the_nights_that_were_missed_are_made_up_for_one_by_one(project):
-    """As when the machine was off: three nights are due, and late, when a worker is there again."""
-    (worker,) = project.processes("prefect worker start")
-    worker.terminate()
-    wait_for(lambda: not project.processes("prefect worker start"))
-    deployment = project.ask("GET", "deployments/name/experiment/nightly")["id"]
-    project.ask("POST", f"deployments/{deployment}/pause_deployment")  # else the nights of each minute come too
-    missed = []
-    for days in (3, 2, 1):
-        due = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
-        body = {"state": state, "parameters": {"targets": ["long"]}}
-        missed.append(project.ask("POST", f"deployments/{deployment}/create_flow_run", **body)["id"])
-    wait_for(lambda: {project.state(run) for run in missed} == {"Late"})
-    project.schedule("up")
-    for place in range(len(missed)):
-        others = ["Cancelled"] * place + ["Late"] * (len(missed) - 1 - place)
-        wait_for(lambda others=others: sorted(map(project.state, missed)) == [*others, "Running"])
-        (running,) = (run for run in missed if project.state(run) == "Running")
-        project.ask("POST", f"flow_runs/{running}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
-        wait_for(lambda running=running: project.state(running) == "Cancelled")
 
 
 def test_down_leaves_nothing_behind_and_says_what_became_of_it(project):
