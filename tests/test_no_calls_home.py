@@ -6,7 +6,7 @@ is in tests/stages/demo.
 
 import shutil
 import sys
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
 import httpx
@@ -16,6 +16,7 @@ from benchmarks import servers
 from benchmarks.clones import VARIANTS
 from benchmarks.servers import free_port
 from stages.runtime import layout
+from tests.browser import chromium
 from tests.project import Watched
 
 pytestmark = pytest.mark.programs
@@ -55,13 +56,8 @@ class Pages:
 
 @pytest.fixture(scope="module")
 def pages():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     away = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # what leaves is noted, and fails
-    with (
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox", away])) as browser,
-    ):
+    with chromium(away) as browser:
         yield Pages(browser)
 
 

@@ -16,12 +16,12 @@ from stages.data.samples import Expressions
 from stages.evaluate import shared_passes
 from stages.runtime import layout, processes
 from stages.runtime.atomic_write import atomic_write
-from stages.runtime.params import Evaluation, Params
+from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.runtime.run_lock import RunTakenError, only_trainer
 from stages.scoring import trained
 from stages.scoring.metrics import METRICS, summarise_splits
-from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.scoring.protocols import PROTOCOLS
 from stages.tracking import live
 
 
@@ -48,7 +48,7 @@ def scored(
     dataset: PreparedDataset, model: AlignFormer, processor: AlignFormerProcessor, settings: Params
 ) -> dict[str, pd.DataFrame]:
     """Name of a protocol -> the scores of all evaluation splits under it; `evaluation.protocol` comes first."""
-    evaluation, protocols = settings.evaluation, protocols_of(settings.evaluation)
+    evaluation, protocols = settings.evaluation, [PROTOCOLS[name] for name in settings.evaluation.protocols]
     inputs = shared_passes.by_input(protocols, processor)
     processes.here().print(_shared_work(model))
     parts: dict[str, list[pd.DataFrame]] = {protocol.name: [] for protocol in protocols}
@@ -62,11 +62,6 @@ def scored(
             for name, scores in found.items():
                 parts[name].append(scores)
     return {name: pd.concat(of_splits) for name, of_splits in parts.items()}
-
-
-def protocols_of(evaluation: Evaluation) -> list[Protocol]:
-    """The protocol of the experiment, and then the others that the finished model is scored under."""
-    return [PROTOCOLS[name] for name in (evaluation.protocol, *evaluation.also)]
 
 
 def _shared_work(model: AlignFormer) -> str:

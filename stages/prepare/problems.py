@@ -1,12 +1,11 @@
 """What is wrong with a source: collected while it is read, and reported in one error."""
 
 import reprlib
-from pathlib import Path
 
+from stages.runtime import problems
 from stages.runtime.errors import UserError
 
 LONGEST = 300  # characters of a value that is shown
-SHOWN = 10  # offenders named of each kind
 
 
 class DatasetError(UserError):
@@ -17,35 +16,11 @@ class Malformed(ValueError):
     """An entry lacks a key, or its value is of the wrong type; the message names the key."""
 
 
-class Problems:
-    """Problems by file and kind, each once; takes little memory however many there are."""
+class Problems(problems.Problems):
+    """Those of a source: `stop` raises DatasetError."""
 
     def __init__(self):
-        self._counts: dict[tuple[str, str], int] = {}
-        self._first: dict[tuple[str, str], list[str]] = {}
-        self._seen: set[int] = set()  # hashes
-
-    def add(self, path: Path, kind: str, offender: str) -> None:
-        """Add an offender, such as `annotation 12`, to a kind, such as `mask without a pixel`, if it is not there."""
-        key = (str(path), kind)
-        if (seen := hash((*key, offender))) in self._seen:
-            return
-        self._seen.add(seen)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        if self._counts[key] <= SHOWN:
-            self._first.setdefault(key, []).append(offender)
-
-    def stop(self) -> None:
-        """Raise DatasetError where there is any problem."""
-        if self._counts:
-            raise DatasetError("\n".join(self._lines()))
-
-    def _lines(self) -> list[str]:
-        lines = []
-        for (path, kind), count in self._counts.items():
-            more = f" and {count - SHOWN:,} more" if count > SHOWN else ""
-            lines.append(f"{path}: {kind} ({count:,}): {'; '.join(self._first[path, kind])}{more}")
-        return lines
+        super().__init__(DatasetError)
 
 
 def field(entry: object, key: str, kind: type):

@@ -284,7 +284,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         averages=tables[AVERAGES],
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
-        protocols=[PROTOCOLS[each] for each in (params.evaluation.protocol, *params.evaluation.also)],
+        protocols=[PROTOCOLS[each] for each in params.evaluation.protocols],
         under_each=_under_each(files[UNDER_EACH], name, params) if params.evaluation.also else None,
         measured=_measured(params),
         made_of={variant: params.variants[variant] for variant in experiment.variants},
@@ -370,7 +370,7 @@ def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again:
 
 
 def _under_each(content: bytes, name: str, params: Params) -> pd.DataFrame:
-    path, wanted = layout.REPORTS / "data" / name / UNDER_EACH, [params.evaluation.protocol, *params.evaluation.also]
+    path, wanted = layout.REPORTS / "data" / name / UNDER_EACH, params.evaluation.protocols
     table = read_table(content, path, UNDER_EACH)
     for (variant, seed), rows in table.groupby(["variant", "seed"]):
         check_protocols(rows, wanted, path, Run(name, variant, int(seed)))

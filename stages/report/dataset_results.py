@@ -107,7 +107,7 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     runs = _scored(name, params, comparison)
     content[DIAGNOSIS] = _to_csv(_diagnosis(runs))
     if params.evaluation.also:
-        content[UNDER_EACH] = _to_csv(_under_each(runs, [params.evaluation.protocol, *params.evaluation.also]))
+        content[UNDER_EACH] = _to_csv(_under_each(runs, params.evaluation.protocols))
     return content
 
 

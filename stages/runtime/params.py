@@ -383,10 +383,14 @@ class Evaluation(Section):
     batch_size: Annotated[int, Field(gt=0)]
     threads: Annotated[int, Field(gt=0, description="CPU threads of one evaluation")]
 
+    @property
+    def protocols(self) -> list[ProtocolName]:
+        """All that finished models are scored under, the one of every result first."""
+        return [self.protocol, *self.also]
+
     @model_validator(mode="after")
     def _protocols_differ(self):
-        named = [self.protocol, *self.also]
-        if twice := sorted({name for name in named if named.count(name) > 1}):
+        if twice := sorted({name for name in self.protocols if self.protocols.count(name) > 1}):
             raise ValueError(f"also: names {_listed(twice)} again: leave it out; evaluation.protocol is scored anyway")
         return self
 

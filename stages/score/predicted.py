@@ -7,12 +7,12 @@ import pandas as pd
 
 from stages.data.prepared import PreparedDataset
 from stages.runtime.predictions import PredictionsError
+from stages.runtime.problems import Problems
 from stages.score import entries
 from stages.score.entries import Entry
 from stages.score.segmentations import Mask, Wrong, encode, shown
 from stages.scoring.protocols import Protocol
 
-SHOWN = 10  # offenders named of each kind
 BY_TEXT = ("image_id", "ref_id", "text")
 
 
@@ -39,7 +39,7 @@ def read(path: Path, dataset: PreparedDataset, protocol: Protocol, allow_missing
             problem, with how many there are and the first of them.
     """
     wanted = _Wanted(dataset, protocol)
-    problems = Problems(path)
+    problems = Problems(PredictionsError)
     masks: dict[int, Mask] = {}
     first: dict[int, str] = {}
     of_train = 0
@@ -54,11 +54,12 @@ def read(path: Path, dataset: PreparedDataset, protocol: Protocol, allow_missing
             of_train += len(sent_ids) - len(scored)
             masks |= {sent_id: _mask(entry, wanted.sizes[sent_id]) for sent_id in scored}
         except Wrong as wrong:
-            problems.add(wrong.kind, f"{entry.where}: {wrong.found}" if wrong.found else entry.where)
+            problems.add(path, wrong.kind, f"{entry.where}: {wrong.found}" if wrong.found else entry.where)
     missing = [sent_id for sent_id in wanted.sizes if sent_id not in first]
     if not allow_missing:
         for sent_id in missing:
             problems.add(
+                path,
                 f"expressions without a prediction, of {len(wanted.sizes):,} (to score them as empty masks, set "
                 "allow_missing)",
                 f"sent_id {sent_id}",
@@ -120,28 +121,3 @@ def _mask(entry: Entry, sizes: list[tuple[int, int]]) -> Mask:
     if entry.content.get("segmentation") is None:
         raise Wrong("entry without a segmentation")
     return encode(entry.content["segmentation"], sizes)
-
-
-class Problems:
-    """Problems of one file by kind."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._counts: dict[str, int] = {}
-        self._first: dict[str, list[str]] = {}
-
-    def add(self, kind: str, offender: str) -> None:
-        """Add an offender, such as `line 3`, to a kind, such as `PNG that cannot be read`."""
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        if self._counts[kind] <= SHOWN:
-            self._first.setdefault(kind, []).append(offender)
-
-    def stop(self) -> None:
-        """Raise PredictionsError where there is any problem."""
-        lines = [
-            f"{self._path}: {kind} ({count:,}): {'; '.join(self._first[kind])}"
-            + (f" and {count - SHOWN:,} more" if count > SHOWN else "")
-            for kind, count in self._counts.items()
-        ]
-        if lines:
-            raise PredictionsError("\n".join(lines))

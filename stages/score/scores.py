@@ -38,11 +38,8 @@ def score(name: str, settings: Params) -> None:
         about = {}
         for other, path in paths.items():
             allow_missing = settings.experiment.others[other].allow_missing
-            found = predicted.read(predictions.place(path), dataset, protocol, allow_missing)
-            scores = scored(dataset, found, protocol, other)
-            about[other] = described(found, scores, protocol)
+            scores, about[other] = _one(dataset, path, other, allow_missing, protocol)
             scores.to_parquet(partial / layout.scores_of_other(name, other).name, index=False)
-            tell(other, about[other])
         (partial / layout.about_others(name).name).write_text(_json(about), encoding="utf-8")
 
 
@@ -52,17 +49,24 @@ def try_out(name: str, path: Path, other: str, allow_missing: bool, protocol: Pr
     Raises:
         PredictionsError, FileNotFoundError: as `score`.
     """
-    dataset = prepared.read(layout.prepared(name))
-    found = predicted.read(predictions.place(path), dataset, protocol, allow_missing)
-    scores = scored(dataset, found, protocol, other)
-    about = described(found, scores, protocol)
+    scores, about = _one(prepared.read(layout.prepared(name)), path, other, allow_missing, protocol)
     folder = layout.tried(name, other)
     with atomic_write(folder) as partial:
         partial.mkdir()
         scores.to_parquet(partial / "scores.parquet", index=False)
         (partial / "metrics.json").write_text(_json(about), encoding="utf-8")
-    tell(other, about)
     return folder / "scores.parquet"
+
+
+def _one(
+    dataset: PreparedDataset, path: str | Path, other: str, allow_missing: bool, protocol: Protocol
+) -> tuple[pd.DataFrame, dict]:
+    """The scores of one system, and what was scored, which is printed too."""
+    found = predicted.read(predictions.place(path), dataset, protocol, allow_missing)
+    scores = scored(dataset, found, protocol, other)
+    about = described(found, scores, protocol)
+    tell(other, about)
+    return scores, about
 
 
 def scored(dataset: PreparedDataset, found: Predicted, protocol: Protocol, label: str) -> pd.DataFrame:

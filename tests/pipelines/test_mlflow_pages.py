@@ -1,15 +1,14 @@
 """MLflow's pages in a browser: an address of a view shows the variants, their numbers and verdicts without a click."""
 
 import os
-import shutil
 import sys
-from contextlib import closing
 
 import pytest
 
 from benchmarks import servers
 from pipelines.mlflow import views
 from stages.tracking import mlruns, store
+from tests.browser import chromium
 
 pytestmark = pytest.mark.programs
 
@@ -20,8 +19,6 @@ SCORES = {"alignformer": (0.625, 0.875), "baseline": (0.25, 0.75)}  # of each se
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     """Each view in headless Chromium: its kind -> a page that has loaded."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     port, folder = servers.free_port(), tmp_path_factory.mktemp("pages")
     url = f"http://127.0.0.1:{port}"
     with pytest.MonkeyPatch.context() as patch:
@@ -33,9 +30,8 @@ def pages(tmp_path_factory):
     serve = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     serve += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with (
+        chromium() as browser,
         servers.running(url, serve, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, folder / "log", cwd=folder),
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
     ):
 
         def opened_page(kind: str):

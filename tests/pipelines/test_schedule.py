@@ -17,6 +17,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
+from tests.browser import chromium
+
 pytestmark = pytest.mark.programs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,15 +158,10 @@ def test_the_night_comes_by_itself(project):
 
 
 def test_the_page_shows_it_and_asks_nobody_else(project):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     wait_for(lambda: [run for run in project.runs("nightly") if run["state"]["name"] == "Completed"])
     name = project.runs("nightly")[-1]["name"]
     asked = set()
-    with (
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
-    ):
+    with chromium() as browser:
         page = browser.new_page()
         page.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
         page.goto(f"{project.url}/runs")

@@ -17,9 +17,10 @@ from stages.data.prepared import EXPRESSION_COLUMNS
 from stages.prepare import boxes, coco, image_files
 from stages.prepare.coco import Annotations
 from stages.prepare.formats import refused
-from stages.prepare.problems import SHOWN, DatasetError, Malformed, Problems, field, shown
+from stages.prepare.problems import DatasetError, Malformed, Problems, field, shown
 from stages.prepare.tables import Tables, check_splits, check_unique, visible
 from stages.runtime import layout
+from stages.runtime.problems import SHOWN
 
 IMAGE_FOLDERS = (
     "images/mscoco/images/train2014",

@@ -13,7 +13,7 @@ from stages.report.tables.captions import (
     split_title,
     why_no_number,
 )
-from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
+from stages.report.tables.published_values import agreeing, method_cell, value_cell
 from stages.report.tables.table import ARROW, CHECK, Block, Cell, Notes, Table
 from stages.runtime.params import Variant
 
@@ -82,14 +82,12 @@ def _parts(variant: Variant | None, several: bool) -> list[Cell]:
 
 
 def _published(results: DatasetNumbers, split: str, metrics: list[str], notes: Notes) -> list[list[Cell]]:
-    known = agreeing(results, [results.protocol])
-    dataset, theirs = set_names(results.source, [split]).get(split, ("", ""))
-    known = known[(known["dataset"] == dataset) & (known["split"] == theirs) & known["metric"].isin(metrics)]
+    known = agreeing(results, [results.protocol], [split])
     return [
         [
             method_cell(method, rows, notes),
             *[Cell("")] * len(PARTS),
-            *(value_cell(rows, theirs, metric, notes) for metric in metrics),
+            *(value_cell(rows, rows["split"].iloc[0], metric, notes) for metric in metrics),
         ]
-        for method, rows in known.groupby("method", sort=False)
+        for method, rows in known[known["metric"].isin(metrics)].groupby("method", sort=False)
     ]

@@ -12,8 +12,8 @@ from stages.report.tables.captions import (
     split_title,
     why_no_number,
 )
-from stages.report.tables.published_values import OURS, agreeing, method_cell, set_names
-from stages.report.tables.side_by_side import spread
+from stages.report.tables.published_values import OURS, agreeing, method_cell
+from stages.report.tables.side_by_side import spread, spread_said
 from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Notes, Table, number_cell, percent
 from stages.scoring.protocols import Protocol
 
@@ -49,12 +49,11 @@ def _table(results: DatasetNumbers, under_each: pd.DataFrame, metric: str) -> Ta
             for variant in results.variants
         ]
         groups.append(Group(split_title(results, split), rows))
-    seeds = len(results.seeds)
-    numbers = f"mean ± standard deviation over {seeds} seeds (number of seeds)" if seeds > 1 else "one seed"
     beside = any(group.title.endswith(", published") for group in groups)
     return Table(
         key=f"protocols-{metric}",
-        caption=f"{metric} of the same models on {results.name} under each protocol. In percent: {numbers}.",
+        caption=f"{metric} of the same models on {results.name} under each protocol. In percent: "
+        f"{spread_said(len(results.seeds))}.",
         blocks=[Block([("", 1), ("protocol", len(names)), ("", 1)], ["variant", *names, RANGE], groups)],
         notes=notes.lines,
         footer=[
@@ -110,11 +109,8 @@ def _cells(found: pd.DataFrame, protocols: list[str], notes: Notes, why: str) ->
 
 def _published(results: DatasetNumbers, split: str, metric: str, notes: Notes) -> list[list[Cell]]:
     """A row for each method with a value on a split, in the column of its own protocol."""
-    known = agreeing(results, results.protocols)
-    dataset, theirs = set_names(results.source, [split]).get(split, ("", ""))
-    known = known[(known["dataset"] == dataset) & (known["split"] == theirs) & (known["metric"] == metric)]
-    rows = []
-    for method, of_method in known.groupby("method", sort=False):
+    known, rows = agreeing(results, results.protocols, [split]), []
+    for method, of_method in known[known["metric"] == metric].groupby("method", sort=False):
         row = of_method.iloc[0]
         cells = [
             Cell(f"{row['value']:.2f}", value=row["value"] / 100)

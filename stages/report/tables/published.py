@@ -22,7 +22,7 @@ def statement(results: DatasetNumbers) -> str:
         return f"No published results are set beside these: {results.name} does not belong to the RefCOCO family."
     if results.partial:
         return "No published results are set beside these: the dataset is only a part of the published one."
-    candidates = on_these_splits(results)
+    candidates = on_these_splits(results, results.splits)
     if candidates.empty:
         return f"The project knows no published results on the splits of {results.name}."
     sentences = []
@@ -51,7 +51,7 @@ def _by_protocol(rows: pd.DataFrame) -> str:
 
 def table(results: DatasetNumbers) -> Table | None:
     """Published results of the same dataset, split, metric and protocol, above the project's; None without any."""
-    beside = agreeing(results, [results.protocol])
+    beside = agreeing(results, [results.protocol], results.splits)
     if beside.empty:
         return None
     names, notes, blocks = set_names(results.source, results.splits), Notes(), []

@@ -39,17 +39,17 @@ def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
     return {}
 
 
-def on_these_splits(results: DatasetNumbers) -> pd.DataFrame:
-    """Published results on the splits of a dataset, under any protocol."""
-    known, wanted = read(), set(set_names(results.source, results.splits).values())
+def on_these_splits(results: DatasetNumbers, splits: list[str]) -> pd.DataFrame:
+    """Published results on some splits of a dataset, under any protocol."""
+    known, wanted = read(), set(set_names(results.source, splits).values())
     return known[[key in wanted for key in zip(known["dataset"], known["split"], strict=True)]]
 
 
-def agreeing(results: DatasetNumbers, protocols: Collection[Protocol]) -> pd.DataFrame:
+def agreeing(results: DatasetNumbers, protocols: Collection[Protocol], splits: list[str]) -> pd.DataFrame:
     """Those of some protocols; none beside partial data."""
     if results.source.get("kind") not in OURS or results.partial:
         return read().head(0)
-    found = on_these_splits(results)
+    found = on_these_splits(results, splits)
     return found[found["protocol"].isin([protocol.name for protocol in protocols])]
 
 

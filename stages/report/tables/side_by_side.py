@@ -28,6 +28,11 @@ def spread(row: pd.Series) -> str:
     return f"± {percent(row['std'])} ({row['seeds']:.0f})" if row["seeds"] > 1 else f"({row['seeds']:.0f})"
 
 
+def spread_said(seeds: int) -> str:
+    """For a caption: what a mean over seeds with its `spread` is."""
+    return f"mean ± standard deviation over {seeds} seeds (number of seeds)" if seeds > 1 else "one seed"
+
+
 def ranked(results: DatasetNumbers, rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
     """The rows of the variants with the best number of each column bold and the second underlined, where chosen.
 
@@ -72,7 +77,7 @@ def described(datasets: Sequence[DatasetNumbers], splits: Sequence[str], cells: 
     first, seeds = datasets[0], len(datasets[0].seeds)
     over = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
     if first.written.tables.values == "std":
-        values = f"mean ± standard deviation over {seeds} seeds (number of seeds)" if seeds > 1 else "one seed"
+        values = spread_said(seeds)
     elif any(has_intervals(results, _of(results, splits)) for results in datasets):
         values = f"{over} [95 % interval over {first.over}]"
     else:

@@ -109,7 +109,8 @@ def _published(columns: list[Column], metric: str, notes: Notes) -> list[list[Ce
     """A row for each method with a value in one of the columns."""
     places = [set_names(column.results.source, [column.split]).get(column.split, ("", "")) for column in columns]
     datasets = {column.results.name: column.results for column in columns}
-    known = pd.concat([agreeing(results, [results.protocol]) for results in datasets.values()]).drop_duplicates()
+    agree = [agreeing(results, [results.protocol], results.splits) for results in datasets.values()]
+    known = pd.concat(agree).drop_duplicates()
     known = known[known["metric"] == metric]
     return [
         [

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from stages.demo import page as demo_page
 from stages.drawing import overlays
 from stages.runtime import layout
 from stages.scoring import trained
+from tests.browser import chromium
 from tests.project import Watched
 from tests.stages.conftest import squares_in, teach
 
@@ -48,16 +48,13 @@ def project(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(project, root):
     """The page in headless Chromium, which asks this machine alone, as does who serves it."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     port, asked = servers.free_port(), set()
     watched, url = Watched(project, project / "calls"), f"http://127.0.0.1:{port}"
     watched.environment["PYTHONPATH"] += f"{os.pathsep}{root}"
     started = [sys.executable, "-m", "stages.demo", *MODELS, "--port", str(port)]
     with (
+        chromium() as browser,
         servers.running(url, started, watched.environment, project / "log", cwd=project),
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
     ):
         opened = browser.new_page()
         opened.set_default_timeout(300_000)

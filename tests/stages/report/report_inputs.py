@@ -39,6 +39,14 @@ MEANS = {  # of a comparison in which VLBA is supported and the contrasts are no
     "vlba_pixel": 0.55,
     "alignformer": 0.583,
 }
+MIXED_MEANS = {  # where variants are above, below and beside the reference
+    "baseline": 0.55,
+    "text_to_pixel": 0.6104,
+    "pixel_to_text": 0.5496,
+    "vlba": 0.61,
+    "vlba_pixel": 0.5,
+    "alignformer": 0.62,
+}
 WHAT = {
     ("vlba", "text_to_pixel"): "text-to-pixel VLBA",
     ("vlba", "pixel_to_text"): "pixel-to-text VLBA",

@@ -6,7 +6,6 @@ import math
 import re
 import shutil
 import subprocess
-from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from stages.report.tables import formats, latex
 from stages.runtime import experiments, layout
 from stages.runtime.params import read as read_params
 from stages.scoring.protocols import PROTOCOLS
+from tests.browser import chromium
 from tests.stages.diagnose import diagnosis_inputs
 from tests.stages.report import report_inputs
 
@@ -280,13 +280,8 @@ def test_the_page_needs_no_network(written):
 
 
 def test_a_click_copies_a_table_as_its_file_has_it(written, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     (tmp_path / "index.html").write_bytes(written["index.html"])
-    with (
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
-    ):
+    with chromium() as browser:
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
         context.set_offline(True)
         tab = context.new_page()
@@ -388,13 +383,8 @@ def test_what_the_variants_are_stands_beside_their_predictions(written):
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
 def test_the_first_screen_has_the_result_and_no_page_is_too_wide(written, tmp_path, width, height):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or pytest.skip("no chromium")
     (tmp_path / "index.html").write_bytes(written["index.html"])
-    with (
-        playwright.sync_playwright() as player,
-        closing(player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])) as browser,
-    ):
+    with chromium() as browser:
         tab = browser.new_page(viewport={"width": width, "height": height})
         tab.goto((tmp_path / "index.html").as_uri())
         for seen in (".answer", ".leads"):

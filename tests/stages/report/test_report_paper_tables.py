@@ -23,15 +23,7 @@ from stages.report.tables.table import Cell, Table
 from stages.runtime.params import ParamsError
 from stages.runtime.params import read as read_params
 from tests.stages.report import report_inputs
-
-MEANS = {
-    "baseline": 0.55,
-    "text_to_pixel": 0.6104,
-    "pixel_to_text": 0.5496,
-    "vlba": 0.61,
-    "vlba_pixel": 0.5,
-    "alignformer": 0.62,
-}
+from tests.stages.report.report_inputs import MIXED_MEANS as MEANS
 
 
 @pytest.fixture(autouse=True)

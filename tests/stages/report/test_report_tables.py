@@ -27,15 +27,8 @@ from stages.report.tables.table import REFERENCE_MARK, Block, Cell, Group, Table
 from stages.statistics import planning
 from stages.statistics.evidence import FEW_IMAGES, FEWEST_IMAGES
 from tests.stages.report import report_inputs
+from tests.stages.report.report_inputs import MIXED_MEANS as MEANS
 
-MEANS = {
-    "baseline": 0.55,
-    "text_to_pixel": 0.6104,
-    "pixel_to_text": 0.5496,
-    "vlba": 0.61,
-    "vlba_pixel": 0.5,
-    "alignformer": 0.62,
-}
 METRICS = ["oIoU", "mIoU", "Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9"]
 MINUS = "\N{MINUS SIGN}"
 
