@@ -111,7 +111,7 @@ class Bench:
 def bench(squares, small_params, tmp_path, monkeypatch) -> Bench:
     recipe = params.Params.model_validate(small_params).recipes["small"]
     changes = {"epochs": EPOCHS, "batch_size": 2, "learning_rate": 5e-3, "warmup": 0.1, "precision": "no"}
-    changes |= {"averaging": 0.5, "by_image": True}
+    changes |= {"averaging": 0.5, "by_image": True, "optimizer": "muon"}
     return Bench(squares, recipe.training.model_copy(update=changes), tmp_path / "checkpoints", monkeypatch)
 
 
