@@ -246,8 +246,10 @@ class AlignFormer(PreTrainedModel):
         image_index: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Run the vision levels with VLBA between them: features of each level (B, h, w, C), final words (B, L, T)."""
-        known = pixel_values.grids if isinstance(pixel_values, EncodedImages) else []
-        grid = known[0] if known else self.vision.embed(pixel_values)  # of P images
+        if isinstance(pixel_values, EncodedImages):
+            known, grid = pixel_values.grids, pixel_values.grids[0]
+        else:
+            known, grid = [], self.vision.embed(pixel_values)  # of P images
         features = []
         for level, norm in enumerate(self.stage_norms):
             grid = known[level] if level < len(known) else self.vision.level(level, grid)

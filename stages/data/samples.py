@@ -306,7 +306,7 @@ class Reader(Dataset):
         instances = prepared.instances.loc[rows["ann_id"].unique()]
         images = instances.drop_duplicates("image")
         texts = rows["text"].tolist()
-        texts += map(mirrored_text, texts) if mirror else []
+        texts = [*texts, *map(mirrored_text, texts)] if mirror else texts
         return cls(
             frame=frame,
             mean=tuple(processor.image_processor.image_mean),
