@@ -164,6 +164,19 @@ def test_broken_off_at_every_step(bench, whole):
     assert_identical(bench.fit(bench.checkpoints(seconds=0)), bench, whole)
 
 
+OWN = params.read(Path(__file__).parents[3] / "params.yaml")
+
+
+@pytest.mark.parametrize("recipe", OWN.recipes)
+def test_every_recipe_of_the_project_goes_on_after_a_break(bench, recipe):
+    changes = {"epochs": 2, "batch_size": 2, "precision": "no", "compile": False, "encode_once": False}
+    bench.training = OWN.recipes[recipe].training.model_copy(update=changes)
+    expected = bench.fit()
+    whole = expected[0].state_dict(), expected[1], list(bench.calls)
+    bench.fit_until(loop.LossMeter, "add", 4, bench.checkpoints(seconds=0))
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
+
+
 @pytest.mark.parametrize("step", [1, 3, 4, 6])
 def test_broken_off_far_from_a_checkpoint(bench, whole, step):
     """With checkpoints at the ends of epochs alone, the steps since are made again."""
