@@ -11,10 +11,10 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
-from models.encoders import text_encoder, vision_encoder
+from models.encoders import EncodedImages, text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
 from models.losses import Losses, at_least_float32, cosine, hashed_words
-from models.pixel_decoder import PixelDecoder
+from models.pixel_decoder import PixelDecoder, PlainDecoder
 from models.vlba import VLBA_KINDS
 
 
@@ -63,11 +63,16 @@ class AlignFormer(PreTrainedModel):
         self._require_levels("vlba_levels", config.vlba_levels or 0)
         self.text = text_encoder(text_config)
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
-        self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
+        if config.head == "plain":
+            self.pixel_decoder = PlainDecoder(dims, config.pixel_dim, word_dim)
+            self.stage_norms[:-1].requires_grad_(False)  # nothing reads what they norm
+        else:
+            self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = CosineGrouping() if config.grouping == "cosine" else Grouping(config.pixel_dim)
         self.losses = Losses(config)
         self.frozen: list[nn.Module] = []
+        self.frozen_levels = 0
         self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
         if config.vlba != "none":
             for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
@@ -128,6 +133,7 @@ class AlignFormer(PreTrainedModel):
             LevelsError: there are not so many levels.
         """
         self._require_levels("frozen", vision_levels)
+        self.frozen_levels = vision_levels
         self.frozen = [part for level in range(vision_levels) for part in self.vision.parts(level)]
         self.frozen += [self.text] if text else []
         for part in self.frozen:
@@ -146,9 +152,30 @@ class AlignFormer(PreTrainedModel):
             return len(self.vision.dims)
         return int(next(iter(self.vlba))) + 1
 
+    @property
+    def fixed_levels(self) -> int:
+        """How many vision levels compute the same for an image in every training: the frozen ones before any word."""
+        return min(self.frozen_levels, self.levels_without_words)
+
+    @torch.no_grad()
+    def encode_images(self, pixel_values: torch.Tensor, levels: int) -> EncodedImages:
+        """The first so many levels of P images (P, 3, H, W), without gradients: in place of these, the others' input.
+
+        Raises:
+            ValueError: words take part in one of these levels.
+        """
+        if levels > self.levels_without_words:
+            raise ValueError(f"{levels} levels are asked for, but words take part after {self.levels_without_words}")
+        grid, grids = self.vision.embed(pixel_values), []
+        for level in range(levels):
+            grid = self.vision.level(level, grid)
+            grids.append(grid)
+        height, width = pixel_values.shape[-2:]
+        return EncodedImages(grids, (height, width))
+
     def forward(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | EncodedImages,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         masks: torch.Tensor | None = None,
@@ -162,7 +189,7 @@ class AlignFormer(PreTrainedModel):
         words, and each expression is encoded once.
 
         Args:
-            pixel_values: (P, 3, H, W) normalised images.
+            pixel_values: (P, 3, H, W) normalised images, or what `encode_images` made of them.
             input_ids: (E, L) tokens of the expressions.
             attention_mask: (E, L), 1 for a token, 0 for padding. A row of padding alone is an expression that says
                 nothing: pixels read zeros, and the sentence is zero.
@@ -180,7 +207,7 @@ class AlignFormer(PreTrainedModel):
             similarity = cosine(*compared)
         logits = at_least_float32(self.grouping(pixels, center, similarity)).unsqueeze(1)  # (B, 1, h, w)
         with torch.autocast(pixels.device.type, enabled=False):
-            size = pixel_values.shape[-2:]
+            size = pixel_values.size if isinstance(pixel_values, EncodedImages) else pixel_values.shape[-2:]
             logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False).squeeze(1)  # (B, H, W)
             output = AlignFormerOutput(logits=logits, similarity=similarity)
             if masks is not None:
@@ -193,7 +220,7 @@ class AlignFormer(PreTrainedModel):
 
     def represent(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | EncodedImages,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         image_index: torch.Tensor | None = None,
@@ -213,16 +240,19 @@ class AlignFormer(PreTrainedModel):
 
     def encode(
         self,
-        pixel_values: torch.Tensor,
+        pixel_values: torch.Tensor | EncodedImages,
         words: torch.Tensor,
         word_mask: torch.Tensor,
         image_index: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Run the vision levels with VLBA between them: features of each level (B, h, w, C), final words (B, L, T)."""
-        grid = self.vision.embed(pixel_values)  # of P images
+        if isinstance(pixel_values, EncodedImages):
+            known, grid = pixel_values.grids, pixel_values.grids[0]
+        else:
+            known, grid = [], self.vision.embed(pixel_values)  # of P images
         features = []
         for level, norm in enumerate(self.stage_norms):
-            grid = self.vision.level(level, grid)
+            grid = known[level] if level < len(known) else self.vision.level(level, grid)
             sample = grid if image_index is None else grid.of(image_index)  # of B samples
             feature = sample.tokens  # (B, N, C)
             if str(level) in self.vlba:

@@ -3,6 +3,7 @@
 To add a kind of vision encoder, write one more class that follows `VisionEncoder` and enter it in `VISION_ENCODERS`.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +42,28 @@ class Grid(NamedTuple):
         """The grid of the images at `image_index`, (B',) integers, in that order."""
         prefix = None if self.prefix_tokens is None else self.prefix_tokens[image_index]
         return Grid(self.tokens[image_index], self.size, prefix)
+
+
+class EncodedImages(NamedTuple):
+    """What the first levels of a vision encoder made of B images: the rest of the model needs nothing else of them.
+
+    Attributes:
+        grids: the grid behind each of these levels.
+        size: (H, W) of the images.
+    """
+
+    grids: list[Grid]
+    size: tuple[int, int]
+
+    def to(self, *args, **kwargs) -> "EncodedImages":
+        """As `torch.Tensor.to`."""
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "EncodedImages":
+        """The same, with a function of each tensor in its place."""
+        kept = [None if grid.prefix_tokens is None else function(grid.prefix_tokens) for grid in self.grids]
+        grids = [Grid(function(grid.tokens), grid.size, prefix) for grid, prefix in zip(self.grids, kept, strict=True)]
+        return EncodedImages(grids, self.size)
 
 
 class VisionEncoder(Protocol):

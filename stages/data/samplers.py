@@ -29,16 +29,18 @@ class OneExpressionPerRef(Sampler):
         rows: the table of expressions, with columns ref_id and image_id.
         seed: the run's.
         by_image: the images come in random order, and all refs of an image follow each other.
+        mirror: half of the images come mirrored, drawn anew in each epoch: N is added to the numbers of their N rows.
 
     Attributes:
         epoch: the one to serve.
         done: how many of its first expressions to leave out, because they were served before a break.
     """
 
-    def __init__(self, rows: pd.DataFrame, seed: int, by_image: bool = False):
+    def __init__(self, rows: pd.DataFrame, seed: int, by_image: bool = False, mirror: bool = False):
         _, self.counts = np.unique(rows["ref_id"], return_counts=True)
         self.by_ref = np.argsort(rows["ref_id"].to_numpy(), kind="stable")
-        self.images = pd.factorize(rows["image_id"])[0] if by_image else None
+        self.images = pd.factorize(rows["image_id"])[0]
+        self.by_image, self.mirror = by_image, mirror
         self.seed = seed
         self.epoch, self.done = 0, 0
 
@@ -50,9 +52,12 @@ class OneExpressionPerRef(Sampler):
         firsts = self.counts.cumsum() - self.counts
         chosen = self.by_ref[firsts + random.integers(self.counts)]
         chosen = random.permutation(chosen)
-        if self.images is not None:
+        if self.by_image:
             rank = random.permutation(self.images.max() + 1)
             chosen = chosen[np.argsort(rank[self.images[chosen]], kind="stable")]
+        if self.mirror:
+            mirrored = random.integers(2, size=self.images.max() + 1)
+            chosen = chosen + len(self.images) * mirrored[self.images[chosen]]
         return iter(chosen[self.done :].tolist())
 
 

@@ -14,12 +14,18 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
+from models.alignformer import AlignFormer
+from models.encoders import EncodedImages
 from models.frames import Frame
 from models.parallel import BatchPart
 from models.processing import AlignFormerProcessor
+from stages.data import encoded
+from stages.data.encoded import Encoded
 from stages.data.lost import CUT, VANISHED
+from stages.data.mirroring import mirrored_text
 from stages.data.prepared import PreparedDataset, decode_mask, read_image
 from stages.data.samplers import BatchParts, PartRows, WholeImages
+from stages.runtime import layout
 from stages.runtime.errors import UserError
 from stages.runtime.processes import ProcessShare
 
@@ -35,7 +41,8 @@ class Batch:
     """B samples. An image or an expression that several of them share is held once.
 
     Attributes:
-        pixel_values: (P, 3, S, S) float32, normalised, the different images, in the order of their first sample.
+        pixel_values: (P, 3, S, S) float32, normalised, the different images, in the order of their first sample; or
+            what the first levels of the vision encoder made of them.
         image_index: (B,) int64, which of the P images each sample is about.
         input_ids, attention_mask: (E, L) int64, the different expressions, in the order of their first sample.
         text_index: (B,) int64, which of the E expressions each sample has.
@@ -45,7 +52,7 @@ class Batch:
         part: where the samples lie in the batch of all processes; None where they are the whole batch.
     """
 
-    pixel_values: torch.Tensor
+    pixel_values: torch.Tensor | EncodedImages
     image_index: torch.Tensor
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -61,15 +68,20 @@ class Batch:
         """Samples in the batch of all processes."""
         return self.part.total if self.part else len(self.rows)
 
-    def inputs(self, device: torch.device) -> dict[str, torch.Tensor | None]:
+    @property
+    def images(self) -> int:
+        """P, the number of different images."""
+        return int(self.image_index.max()) + 1
+
+    def inputs(self, device: torch.device) -> dict[str, torch.Tensor | EncodedImages | None]:
         """The arguments of `AlignFormer.forward`, on a device. An index is None where each sample has its own."""
-        inputs: dict[str, torch.Tensor | None] = {
+        inputs: dict[str, torch.Tensor | EncodedImages | None] = {
             "pixel_values": self.pixel_values,
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "masks": self.masks,
             "image_ids": self.image_ids,
-            "image_index": self.image_index if len(self.pixel_values) < len(self.rows) else None,
+            "image_index": self.image_index if self.images < len(self.rows) else None,
             "text_index": self.text_index if len(self.input_ids) < len(self.rows) else None,
         }
         present = {name: tensor for name, tensor in inputs.items() if tensor is not None}
@@ -78,7 +90,10 @@ class Batch:
     def pin_memory(self) -> "Batch":
         """The same batch in pinned memory, which a GPU can copy from while it computes."""
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **{name: tensor.pin_memory() for name, tensor in tensors.items()})
+        pinned = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        if isinstance(self.pixel_values, EncodedImages):
+            pinned["pixel_values"] = self.pixel_values.map(torch.Tensor.pin_memory)
+        return replace(self, **pinned)
 
     def __getstate__(self) -> dict:
         """For a worker that hands a batch over: images and masks go through shared memory, the small tensors as arrays
@@ -99,6 +114,7 @@ class Expressions(Dataset):
         rows: the expressions to serve, some rows of `prepared.expressions` with an index from 0 on.
         processor: the model's; its tokenizer truncates at the model's longest expression.
         frame: how an image becomes the model's input; None for the processor's own.
+        mirror: row N + i of the N rows is row i mirrored.
     """
 
     def __init__(
@@ -107,11 +123,12 @@ class Expressions(Dataset):
         rows: pd.DataFrame,
         processor: AlignFormerProcessor,
         frame: Frame | None = None,
+        mirror: bool = False,
     ):
         self.rows = rows
         self.processor = processor
         self.frame = frame or processor.frame
-        self.reader = Reader.of(prepared, rows, processor, self.frame)
+        self.reader = Reader.of(prepared, rows, processor, self.frame, mirror)
         self._by_image: dict[tuple[int, int, ProcessShare | None], Loader] = {}
 
     def __len__(self) -> int:
@@ -124,6 +141,30 @@ class Expressions(Dataset):
     def true_mask(self, row: int) -> np.ndarray:
         """The true mask at the original size: bool (height, width)."""
         return self.reader.true_mask(row)
+
+    def encode_once(self, model: AlignFormer, gigabytes: float, label: str) -> None:
+        """From now on, serve what the model's fixed levels make of each image in place of pixel values.
+
+        They are computed, in float32, where no earlier training left them on the disk: `stages.data.encoded`.
+
+        Raises:
+            ImageError: an image cannot be read.
+            NoRoomError: there is no room for them.
+        """
+        levels = model.fixed_levels
+        parts = [part for level in range(levels) for part in model.vision.parts(level)]
+        reader = self.reader
+        key = [levels, encoded.weights_hash(parts), model.config.encoders[0].to_json_string(), *reader.determined_by()]
+        found = encoded.encoded(
+            key,
+            reader.image_count,
+            reader.pixels,
+            lambda pixels: model.encode_images(pixels.to(model.device), levels),
+            gigabytes,
+            label,
+        )
+        self.reader = replace(reader, encoded=found, remembered=None)
+        self._by_image.clear()
 
     def one_sample(self, tokens: int, device: torch.device) -> dict[str, torch.Tensor]:
         """Arguments of the model to measure with: the first image, and an expression of so many tokens."""
@@ -143,7 +184,9 @@ class Expressions(Dataset):
             share: which part of each batch this process takes, see `BatchParts`; None for whole batches.
         """
         batches = BatchSampler(sampler or SequentialSampler(self), batch_size, False)
-        return Loader(self.reader, BatchParts(batches, self._images, share) if share else batches, workers)
+        return Loader(
+            self.reader, BatchParts(batches, self.reader.images_of_rows, share) if share else batches, workers
+        )
 
     def by_image(self, batch_size: int, workers: int = 0, share: ProcessShare | None = None) -> "Loader":
         """Every expression once, in batches of whole images, without masks. The same arguments give the same loader.
@@ -163,7 +206,7 @@ class Expressions(Dataset):
     @property
     def _images(self) -> np.ndarray:
         """Which image each row is about: (N,)."""
-        return self.reader.image_index[self.reader.instance_index].numpy()
+        return self.reader.images_of_rows[: len(self)]
 
 
 def lost(splits: Mapping[str, Expressions]) -> dict[str, dict[str, int]]:
@@ -228,6 +271,8 @@ class Reader(Dataset):
         files, sizes, file_ids: by image: its path, (height, width), image_id.
         serves_masks: whether batches have masks.
         remembered: pixel values by image, up to `PIXEL_MEMORY`; None where none are kept.
+        mirror: whether rows from N on are mirrored ones; so are images from their number on.
+        encoded: what takes the place of pixel values.
     """
 
     frame: Frame
@@ -245,20 +290,29 @@ class Reader(Dataset):
     file_ids: torch.Tensor
     serves_masks: bool = True
     remembered: dict[int, torch.Tensor] | None = field(default_factory=dict)
+    mirror: bool = False
+    encoded: Encoded | None = None
 
     @classmethod
     def of(
-        cls, prepared: PreparedDataset, rows: pd.DataFrame, processor: AlignFormerProcessor, frame: Frame
+        cls,
+        prepared: PreparedDataset,
+        rows: pd.DataFrame,
+        processor: AlignFormerProcessor,
+        frame: Frame,
+        mirror: bool = False,
     ) -> "Reader":
         """The reader of some expressions, with only the instances and images that they are about."""
         instances = prepared.instances.loc[rows["ann_id"].unique()]
         images = instances.drop_duplicates("image")
+        texts = rows["text"].tolist()
+        texts = [*texts, *map(mirrored_text, texts)] if mirror else texts
         return cls(
             frame=frame,
             mean=tuple(processor.image_processor.image_mean),
             std=tuple(processor.image_processor.image_std),
             pad=processor.tokenizer.pad_token_id,
-            tokens=Packed.tokens(processor.tokenizer(rows["text"].tolist(), truncation=True)["input_ids"]),
+            tokens=Packed.tokens(processor.tokenizer(texts, truncation=True)["input_ids"]),
             instance_index=torch.from_numpy(instances.index.get_indexer(rows["ann_id"])),
             image_ids=torch.tensor(rows["image_id"].to_numpy()),
             sent_ids=torch.tensor(rows["sent_id"].to_numpy()),
@@ -267,7 +321,25 @@ class Reader(Dataset):
             files=Packed.strings(images["image"]),
             sizes=torch.tensor(np.ascontiguousarray(images[["height", "width"]])),
             file_ids=torch.tensor(images["image_id"].to_numpy()),
+            mirror=mirror,
         )
+
+    @property
+    def image_count(self) -> int:
+        """How many images there are, mirrored ones included."""
+        return len(self.sizes) * (2 if self.mirror else 1)
+
+    @property
+    def images_of_rows(self) -> np.ndarray:
+        """Which image each row is about, mirrored rows included."""
+        images = self.image_index[self.instance_index].numpy()
+        return np.concatenate([images, images + len(self.sizes)]) if self.mirror else images
+
+    def determined_by(self) -> list[object]:
+        """What pixel values follow from: frame, constants, and path, size and time of every file."""
+        paths = [layout.source(self.files.string(image)) for image in range(len(self.sizes))]
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+        return [repr(self.frame), self.mean, self.std, self.mirror, files]
 
     def __getitem__(self, rows: list[int] | PartRows) -> "Batch | ImageError":
         """A batch, or the error that kept it from being made: raised in a worker, it would arrive as text."""
@@ -279,15 +351,17 @@ class Reader(Dataset):
 
     def batch(self, rows: list[int]) -> Batch:
         """Some rows as one batch, expressions padded to the longest of them. Raises ImageError."""
-        index = torch.tensor(rows)
+        known = len(self.image_ids)
+        index, mirrored = torch.tensor(rows) % known, torch.tensor(rows) // known
         texts: dict[tuple[int, ...], int] = {}
         text_index = [texts.setdefault(tuple(self.tokens[row].tolist()), len(texts)) for row in rows]
         tokens = [torch.tensor(text) for text in texts]
         lengths = torch.tensor([len(text) for text in texts])
         ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad)  # (E, L)
-        image_index, images = pd.factorize(self.image_index[self.instance_index[index]].numpy())
+        numbers = self.image_index[self.instance_index[index]] + len(self.sizes) * mirrored
+        image_index, images = pd.factorize(numbers.numpy())
         return Batch(
-            pixel_values=torch.stack([self.pixels(image) for image in images.tolist()]),
+            pixel_values=self._of_images(images.tolist()),
             image_index=torch.from_numpy(image_index),
             input_ids=ids,
             attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long(),
@@ -298,8 +372,15 @@ class Reader(Dataset):
             rows=rows,
         )
 
+    def _of_images(self, images: list[int]) -> torch.Tensor | EncodedImages:
+        if self.encoded is not None:
+            return self.encoded.of(images)
+        return torch.stack([self.pixels(image) for image in images])
+
     def pixels(self, image: int) -> torch.Tensor:
         """Pixel values (3, S, S) of an image."""
+        if image >= len(self.sizes):
+            return self.pixels(image - len(self.sizes)).flip(-1)
         if self.remembered is None:
             return self._decoded(image)
         if image in self.remembered:
@@ -311,7 +392,9 @@ class Reader(Dataset):
 
     def mask(self, row: int) -> torch.Tensor:
         """The true mask of an expression at the model's input size: bool (S, S)."""
-        return torch.from_numpy(self.frame.mask(self.true_mask(row)))
+        mirrored, row = divmod(row, len(self.image_ids))
+        mask = torch.from_numpy(self.frame.mask(self.true_mask(row)))
+        return mask.flip(-1) if mirrored else mask
 
     def true_mask(self, row: int) -> np.ndarray:
         """The true mask of an expression at the original size: bool (height, width)."""

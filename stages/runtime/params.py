@@ -298,6 +298,15 @@ class Training(Section):
     by_image: bool = Field(
         default=False, description="all refs of an image follow each other, so a batch has few images"
     )
+    mirror: bool = Field(
+        default=False,
+        description="half of the images are mirrored, with left and right exchanged in their expressions",
+    )
+    encode_once: bool = Field(
+        default=False,
+        description="frozen vision levels before the first words run once for all trainings, which read their output "
+        "in half precision from the disk",
+    )
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
         description="decay per step of the moving average of weights that is validated and kept; 0: the weights",
@@ -399,6 +408,9 @@ class Machine(Section):
     """Settings for the machine. They change no result, so no stage runs again when they change."""
 
     workers: Annotated[int, Field(ge=0, description="processes that load images; 0: the stage's own process")]
+    encoded_gigabytes: Annotated[float, Field(gt=0)] = Field(
+        default=20, description="room on the disk for the images of recipes with encode_once"
+    )
 
 
 class TableStyle(Section):
@@ -549,6 +561,21 @@ class Params(Section):
             f"variants.{name}.vlba_levels: {count}, {what} {vision.levels} levels"
             for name in self.experiment.variants
             if vision.kind != "pretrained" and (count := self.variants[name].vlba_levels or 0) > vision.levels
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_encoders_know_something(self):
+        recipe = self.experiment.recipe
+        model = self.recipes[recipe].model
+        scratch = [name for name in ("vision", "text") if getattr(model, name).kind != "pretrained"]
+        wrong = [
+            f"variants.{name}.frozen_encoders: recipe {recipe!r} trains encoders from scratch ({_listed(scratch)}); "
+            "take a recipe with two pretrained ones, or leave the variant out of experiment.variants"
+            for name in self.experiment.variants
+            if scratch and self.variants[name].frozen_encoders
         ]
         if wrong:
             raise ValueError("\n".join(wrong))

@@ -33,7 +33,11 @@ class Muon(AdamW):
     def _step_matrices(self, weights: list[nn.Parameter], group: dict[str, Any], momentum: float = 0.95) -> None:
         """One step of matrices of one shape (R, C)."""
         gradients = [weight.grad for weight in weights]
-        momenta = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
+        for weight in weights:
+            if not self.state[weight]:  # AdamW, which reads all states from a checkpoint, needs a step in each
+                self.state[weight] = {"step": torch.tensor(0.0), "momentum": torch.zeros_like(weight)}
+            self.state[weight]["step"] += 1
+        momenta = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - momentum)
         steps = orthogonalise(torch.stack(torch._foreach_lerp(gradients, momenta, momentum)))  # (M, R, C), Nesterov's
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])

@@ -52,7 +52,7 @@ def fit(
     accelerator = processes.accelerator(training.precision)
     if training.channels_last:
         model.to(memory_format=torch.channels_last)
-    sampler = OneExpressionPerRef(train.rows, seed, training.by_image)
+    sampler = OneExpressionPerRef(train.rows, seed, training.by_image, training.mirror)
     batches = train.loader(training.batch_size, sampler, workers, processes.share())
     optimizer = build_optimizer(model, training)
     scheduler = schedule(optimizer, training, training.epochs * len(batches))

@@ -111,7 +111,7 @@ class Bench:
 def bench(squares, small_params, tmp_path, monkeypatch) -> Bench:
     recipe = params.Params.model_validate(small_params).recipes["small"]
     changes = {"epochs": EPOCHS, "batch_size": 2, "learning_rate": 5e-3, "warmup": 0.1, "precision": "no"}
-    changes |= {"averaging": 0.5, "by_image": True}
+    changes |= {"averaging": 0.5, "by_image": True, "optimizer": "muon"}
     return Bench(squares, recipe.training.model_copy(update=changes), tmp_path / "checkpoints", monkeypatch)
 
 
@@ -162,6 +162,19 @@ def test_broken_off_at_every_step(bench, whole):
     steps = [(1 + done // STEPS, done % STEPS) for done in range(1, EPOCHS * STEPS)]
     assert places == [f"{epoch:05d}-{step:08d}" for epoch, step in steps]
     assert_identical(bench.fit(bench.checkpoints(seconds=0)), bench, whole)
+
+
+OWN = params.read(Path(__file__).parents[3] / "params.yaml")
+
+
+@pytest.mark.parametrize("recipe", OWN.recipes)
+def test_every_recipe_of_the_project_goes_on_after_a_break(bench, recipe):
+    changes = {"epochs": 2, "batch_size": 2, "precision": "no", "compile": False, "encode_once": False}
+    bench.training = OWN.recipes[recipe].training.model_copy(update=changes)
+    expected = bench.fit()
+    whole = expected[0].state_dict(), expected[1], list(bench.calls)
+    bench.fit_until(loop.LossMeter, "add", 4, bench.checkpoints(seconds=0))
+    assert_identical(bench.fit(bench.checkpoints()), bench, whole)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6])

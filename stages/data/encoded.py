@@ -1,0 +1,191 @@
+"""Encoded images on disk: what levels of a vision encoder that compute the same in every training made of each image.
+
+A folder `CHECKPOINTS/encoded/KEY` holds the images of one split. KEY is a hash of all that determines them: weights and
+configuration of these levels, the image files, how they become pixel values. For level L it has `L.npy`, float16 of
+shape (N, K + h w, C), the K tokens without a position first; `encoded.json` has what the shapes do not tell. All
+variants, seeds and experiments read the same folder. It is no output of a stage, since it can be made again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from models.encoders import EncodedImages, Grid
+from stages.runtime import layout, progress
+from stages.runtime.atomic_write import atomic_write
+from stages.runtime.errors import UserError
+
+AT_ONCE = 8  # images
+ABOUT = "encoded.json"
+
+
+class NoRoomError(UserError):
+    """Encoded images do not fit; the message says how much they need and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """The encoded images of a folder; memory maps, so processes share what the operating system keeps of them.
+
+    Attributes:
+        folder: where they lie.
+        size: (H, W) of the images.
+        grids: (h, w) of each level.
+        prefixes: tokens without a position of each level.
+    """
+
+    folder: Path
+    size: tuple[int, int]
+    grids: list[tuple[int, int]]
+    prefixes: list[int]
+    _maps: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Encoded":
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        found = cls(folder, tuple(about["size"]), [tuple(grid) for grid in about["grids"]], about["prefixes"])
+        found._maps.extend(np.load(folder / f"{level}.npy", mmap_mode="r") for level in range(len(found.grids)))
+        return found
+
+    def of(self, images: list[int]) -> EncodedImages:
+        """Some of the images, in this order, as float32."""
+        grids = []
+        for values, size, prefix in zip(self._maps, self.grids, self.prefixes, strict=True):
+            tokens = torch.from_numpy(values[images]).float()  # (P, K + h w, C)
+            grids.append(Grid(tokens[:, prefix:], size, tokens[:, :prefix] if prefix else None))
+        return EncodedImages(grids, self.size)
+
+    def __reduce__(self):
+        return Encoded.read, (self.folder,)  # a pickled memory map would hold all values
+
+
+def weights_hash(modules: Iterable[nn.Module]) -> str:
+    """SHA-256 of all parameters and buffers of some modules."""
+    found = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            found.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def encoded(
+    key: Iterable[object],
+    count: int,
+    pixels: Callable[[int], torch.Tensor],
+    encode: Callable[[torch.Tensor], EncodedImages],
+    gigabytes: float,
+    label: str,
+) -> Encoded:
+    """The encoded images with a key; made first, by one process while others wait, where they are not there yet.
+
+    Args:
+        key: what determines the result.
+        count: N, the number of images.
+        pixels: number of an image -> pixel values (3, H, W).
+        encode: pixel values (P, 3, H, W) -> the levels' output, on any device.
+        gigabytes: room for all encoded images; those that were used longest ago are removed.
+        label: of the progress bar.
+
+    Raises:
+        ImageError: an image cannot be read.
+        NoRoomError: they need more than `gigabytes`, or the disk is full.
+    """
+    root = layout.project() / layout.CHECKPOINTS / "encoded"
+    folder = root / hashlib.sha256(json.dumps(list(key), default=str).encode()).hexdigest()[:16]
+    root.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder):
+        if not (folder / ABOUT).exists():
+            first = encode(pixels(0)[None])
+            needed = count * sum(_values(grid) * 2 for grid in first.grids)
+            _make_room(root, folder, needed, gigabytes)
+            try:
+                with atomic_write(folder) as partial:
+                    _write(partial, first, count, pixels, encode, label)
+            except OSError as error:
+                raise NoRoomError(
+                    f"encoded images cannot be written to {folder}: {error.strerror or error}. They need "
+                    f"{needed / 1e9:.1f} GB: make room, or set training.encode_once of the recipe to false"
+                ) from error
+        folder.touch()
+        return Encoded.read(folder)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of encoded images; waits for another process that makes them, and says so."""
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process, which encodes these images into {folder}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock(folder: Path) -> FileLock:
+    """The lock of a folder, and of the unfinished one that `atomic_write` makes of it."""
+    return FileLock(folder.with_name(folder.name.removeprefix(".").removesuffix(".partial") + ".lock"))
+
+
+def _write(
+    folder: Path,
+    first: EncodedImages,
+    count: int,
+    pixels: Callable[[int], torch.Tensor],
+    encode: Callable[[torch.Tensor], EncodedImages],
+    label: str,
+) -> None:
+    folder.mkdir(exist_ok=True)
+    shapes = [_whole(grid).shape[1:] for grid in first.grids]
+    maps = [
+        np.lib.format.open_memmap(folder / f"{level}.npy", "w+", np.float16, (count, *shape))
+        for level, shape in enumerate(shapes)
+    ]
+    starts = range(0, count, AT_ONCE)
+    for start in progress.bar(starts, label, len(starts)):
+        numbers = range(start, min(start + AT_ONCE, count))
+        made = encode(torch.stack([pixels(number) for number in numbers]))
+        for values, grid in zip(maps, made.grids, strict=True):
+            values[numbers.start : numbers.stop] = _whole(grid).half().cpu().numpy()
+    for values in maps:
+        values.flush()
+    prefixes = [0 if grid.prefix_tokens is None else grid.prefix_tokens.shape[1] for grid in first.grids]
+    about = {"size": first.size, "grids": [grid.size for grid in first.grids], "prefixes": prefixes}
+    (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
+
+
+def _whole(grid: Grid) -> torch.Tensor:
+    """All tokens, those without a position first: (P, K + h w, C)."""
+    return grid.tokens if grid.prefix_tokens is None else torch.cat([grid.prefix_tokens, grid.tokens], dim=1)
+
+
+def _values(grid: Grid) -> int:
+    return _whole(grid)[0].numel()
+
+
+def _make_room(root: Path, folder: Path, needed: int, gigabytes: float) -> None:
+    """Remove the folders used longest ago until `needed` bytes fit. Raises NoRoomError where they cannot."""
+    if needed > gigabytes * 1e9:
+        raise NoRoomError(
+            f"the encoded images of this split need {needed / 1e9:.1f} GB, and machine.encoded_gigabytes of "
+            f"params.yaml is {gigabytes:g}: raise it, or set training.encode_once of the recipe to false"
+        )
+    others = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in others}
+    for path in others:
+        if sum(sizes.values()) + needed > gigabytes * 1e9 and _lock(path) != _lock(folder):
+            with suppress(Timeout), _lock(path).acquire(timeout=0):
+                shutil.rmtree(path)
+                del sizes[path]

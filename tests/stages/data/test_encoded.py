@@ -1,0 +1,183 @@
+"""Images that are encoded once: the same as encoded anew, within half precision, and made once for all."""
+
+import errno
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import Dinov2Config
+
+from models.alignformer import AlignFormer
+from models.configuration import AlignFormerConfig
+from stages.data import encoded
+from stages.data.encoded import NoRoomError
+from stages.data.samples import Expressions
+
+CPU = torch.device("cpu")
+DINOV2 = Dinov2Config(
+    image_size=32, patch_size=8, hidden_size=8, num_hidden_layers=4, num_attention_heads=2, mlp_ratio=2
+)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (tmp_path / ".dvc").mkdir()
+
+
+@pytest.fixture(params=["swin", "dinov2"])
+def model(request, squares) -> AlignFormer:
+    """Its first level is frozen and comes before any word."""
+    made = squares.model()
+    if request.param == "dinov2":
+        text = made.config.text_config
+        made = AlignFormer(AlignFormerConfig(vision_config=DINOV2, text_config=text, pixel_dim=16))
+    made.freeze(vision_levels=1)
+    return made.eval()
+
+
+def expressions(squares, mirror: bool = False) -> Expressions:
+    return Expressions(squares.prepared, squares.prepared.split("train"), squares.processor, mirror=mirror)
+
+
+def encode(squares, model, gigabytes: float = 1, mirror: bool = False) -> Expressions:
+    found = expressions(squares, mirror)
+    found.encode_once(model, gigabytes, "encoding")
+    return found
+
+
+def folders(tmp_path) -> list:
+    return [path for path in (tmp_path / "checkpoints" / "encoded").iterdir() if path.is_dir()]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_model_answers_as_for_pixels(squares, model, mirror):
+    """To the bit as for levels rounded to half precision, and within that precision as for pixels."""
+    rows = [0, 5, 2, 3]
+    rows += [len(squares.prepared.split("train")) + row for row in (1, 4)] if mirror else []
+    inputs = expressions(squares, mirror)[rows].inputs(CPU)
+    found = model(**encode(squares, model, mirror=mirror)[rows].inputs(CPU))
+    rounded = model.encode_images(inputs["pixel_values"], 1).map(lambda tensor: tensor.half().float())
+    torch.testing.assert_close(found.logits, model(**inputs | {"pixel_values": rounded}).logits, rtol=1e-5, atol=1e-5)
+    pixels = model(**inputs)
+    scale = pixels.logits.abs().max()
+    assert found.logits.shape == pixels.logits.shape
+    assert (found.logits - pixels.logits).abs().max() < 5e-3 * scale
+    torch.testing.assert_close(found.loss, pixels.loss, rtol=5e-3, atol=0)
+
+
+def test_trained_parts_get_the_same_gradient(squares, model):
+    rows = list(range(8))
+    gradients = []
+    for source in (expressions(squares), encode(squares, model)):
+        model.zero_grad()
+        model(**source[rows].inputs(CPU)).loss.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert gradients[0].shape == gradients[1].shape
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
+
+
+def test_every_training_reads_what_the_first_made(squares, model, monkeypatch, tmp_path):
+    encode(squares, model)
+    monkeypatch.setattr(AlignFormer, "encode_images", None)
+    encode(squares, model)
+    other = squares.model(1, vlba="none") if model.vision.dims != [8] * 4 else None
+    if other:
+        other.vision.load_state_dict(model.vision.state_dict())
+        other.freeze(vision_levels=1)
+        encode(squares, other)
+    assert len(folders(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("change", ["weights", "file", "mirror", "levels"])
+def test_other_inputs_are_encoded_anew(squares, model, tmp_path, change):
+    encode(squares, model)
+    if change == "weights":
+        next(iter(model.vision.parts(0)[0].parameters())).data += 1
+    elif change == "file":
+        path = tmp_path / "1.png"
+        path.write_bytes(path.read_bytes() + b" ")
+    elif change == "levels":
+        model.vlba = torch.nn.ModuleDict({"1": model.vlba["1"]})
+        model.freeze(vision_levels=2)
+    encode(squares, model, mirror=change == "mirror")
+    assert len(folders(tmp_path)) == 2
+
+
+def test_workers_serve_the_same(squares, model):
+    found = encode(squares, model)
+    here, there = (list(found.loader(3, workers=workers)) for workers in (0, 1))
+    for one, other in zip(here, there, strict=True):
+        for name in ("tokens", "prefix_tokens"):
+            pair = [getattr(batch.pixel_values.grids[0], name) for batch in (one, other)]
+            assert pair[0] is pair[1] is None or torch.equal(*pair)
+
+
+def test_there_is_a_limit_to_their_room(squares, model, tmp_path):
+    with pytest.raises(NoRoomError, match=r"machine\.encoded_gigabytes of params\.yaml is 1e-07"):
+        encode(squares, model, gigabytes=1e-7)
+    assert folders(tmp_path) == []
+
+
+def test_the_oldest_make_room_unless_they_are_being_made(squares, model, tmp_path):
+    encode(squares, model)
+    (first,) = folders(tmp_path)
+    encode(squares, model, mirror=True)
+    assert len(folders(tmp_path)) == 2
+    room = sum(file.stat().st_size for folder in folders(tmp_path) for file in folder.iterdir()) / 1e9
+    next(iter(model.vision.parts(0)[0].parameters())).data += 1
+    with encoded._lock(first).acquire():
+        encode(squares, model, gigabytes=room)
+    left = folders(tmp_path)
+    assert len(left) == 2 and first in left
+
+
+def test_a_full_disk_is_said_and_nothing_stays(squares, model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    with pytest.raises(NoRoomError, match=r"No space left on device\. They need 0\.0 GB: make room"):
+        encode(squares, model)
+    assert folders(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_made_anew(squares, model, tmp_path):
+    encode(squares, model)
+    (whole,) = folders(tmp_path)
+    expected = np.load(whole / "0.npy")
+    partial = whole.rename(whole.with_name(f".{whole.name}.partial"))
+    (partial / encoded.ABOUT).unlink()
+    encode(squares, model)
+    assert folders(tmp_path) == [whole]
+    assert np.array_equal(np.load(whole / "0.npy"), expected)
+
+
+def test_of_several_at_once_one_encodes(squares, model, monkeypatch, capsys):
+    calls, begun = [], threading.Event()
+    once = AlignFormer.encode_images
+
+    def slowly(self, pixels, levels):
+        calls.append(len(pixels))
+        begun.set()
+        threading.Event().wait(0.5)
+        return once(self, pixels, levels)
+
+    monkeypatch.setattr(AlignFormer, "encode_images", slowly)
+    first = threading.Thread(target=encode, args=(squares, model))
+    first.start()
+    begun.wait()
+    encode(squares, model)
+    first.join()
+    assert calls == [1, 2]  # one to learn the shapes, then both images
+    assert "waiting for another process" in capsys.readouterr().out
+
+
+def test_words_may_not_take_part(squares, model):
+    with pytest.raises(ValueError, match="2 levels are asked for, but words take part after 1"):
+        model.encode_images(torch.zeros(1, 3, 32, 32), 2)
+    assert replace(expressions(squares).reader).encoded is None
