@@ -162,14 +162,14 @@ def command_line() -> int:
     return main()
 
 
-def _take(lock: "Lock") -> None:
+def _take(self: "Lock") -> None:
     """DVC's `Lock.lock`, for as long as it takes. The holder of the project's lock reads or writes `dvc.lock`."""
     from dvc.lock import LockError
 
     quiet_until = time.monotonic() + SILENCE
     while True:
         try:
-            return lock._do_lock()
+            return self._do_lock()
         except LockError:
             if time.monotonic() > quiet_until:
                 print(WAITS, flush=True)
