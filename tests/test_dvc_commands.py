@@ -18,7 +18,8 @@ PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in ("contr
 PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photographs", "refcoco")]
 WIDTH = 120
 NUMBERS = ["testA", "testA_difference", "testB", "testB_difference"]
-EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created|variant|.*/")  # as docs/running.md has it
+# As docs/running.md has it.
+EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created|variant|.*/", "--keep", "test")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,8 @@ def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
     """It changes params.yaml by what is set, and the table of experiments shows that, beside the metrics."""
     project = tmp_path / "project"
     shutil.copytree(committed, project, symlinks=True)
+    unchanged = printed(project, monkeypatch, capsys, *EXPERIMENTS, "--num", "1")
+    assert all(column in unchanged for column in NUMBERS), "of a clone where nothing was changed"
     run(project, "dvc", "exp", "run", "--set-param", "experiment.highlight=baseline", "params")
     changed = run(project, "git", "diff", "--unified=0", "params.yaml").splitlines()
     lines = [line.partition("#")[0].rstrip() for line in changed]
@@ -127,7 +130,8 @@ def test_every_params_yaml_is_looked_at(root):
 
 def test_the_docs_name_the_commands(root):
     page = (root / "docs" / "running.md").read_text(encoding="utf-8")
-    for command in ("dvc dag --collapse-foreach-matrix", r"dvc exp show --only-changed --drop 'Created\|variant\|.*/'"):
+    experiments = r"dvc exp show --only-changed --drop 'Created\|variant\|.*/' --keep test"
+    for command in ("dvc dag --collapse-foreach-matrix", experiments):
         assert command in page
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pipelines.dvc import stage_name
 from pipelines.dvc.reproduce import Outcome
 from pipelines.flow.progress import Progress, span
-from pipelines.mlflow.descriptions import headlines
+from pipelines.mlflow import descriptions
 from stages.runtime import experiments, layout
 from stages.runtime.experiments import DEFAULT
 
@@ -25,14 +25,15 @@ COUNTED = {
 
 
 def up_to_date(stages: Collection[str], what: str) -> str:
-    """What was done, the headline of each report that is one of the stages, and where to look."""
+    """What was done, what each report that is one of the stages says first, and where to look."""
     lines = [what]
     names = list(dict.fromkeys(stage_name.split(stage)[0] for stage in stages))
     for name in names:
-        page = experiments.folder(name) / layout.PAGE
-        if stage_name.join(name, "report") in stages and (said := headlines(page)):
+        folder = experiments.folder(name)
+        results = [descriptions.result(path) for path in sorted(folder.glob(str(layout.result("*"))))]
+        if stage_name.join(name, "report") in stages and results:
             of = [f"experiment {name}:"] if names != [DEFAULT] else []
-            lines += ["", *of, *map(_filled, said), "", f"report: {page}"]
+            lines += ["", *of, *(_filled(" ".join(said)) for said in results), "", f"report: {folder / layout.PAGE}"]
     elsewhere = "MLFLOW_TRACKING_URI" in os.environ  # which may hold a password
     lines.append(f"models and runs: {'the MLflow that MLFLOW_TRACKING_URI names' if elsewhere else 'make ui'}")
     return "\n".join(lines)

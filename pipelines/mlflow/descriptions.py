@@ -1,14 +1,12 @@
 """What runs say of themselves: descriptions in Markdown, and tags that order and label the variants of a comparison."""
 
 import csv
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from stages.runtime import layout
 from stages.statistics.evidence import unseen
 from stages.tracking import mlruns
 
@@ -35,7 +33,7 @@ def of_comparison(rows: Sequence[Row], said: Sequence[str], report: str | None) 
 
     Args:
         rows: of the comparison's table, in one metric.
-        said: the headline of the report, line by line.
+        said: what the report says first, the best variant before its leads; none where there is no report.
         report: address of the report among the artifacts, if it is there.
     """
     splits = list(dict.fromkeys(row["split"] for row in rows))
@@ -48,32 +46,14 @@ def of_comparison(rows: Sequence[Row], said: Sequence[str], report: str | None) 
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     note = "In percent and in points, with 95 % intervals over images and seeds. val chose the epoch."
     link = [f"[The report]({report})"] * bool(report)
-    return "\n\n".join([*said, table, note, *link])[:LONGEST]
+    best, leads = said[:1], said[1:]
+    headline = [f"**{sentence}**" for sentence in best] + ["\n".join(f"- {lead}" for lead in leads)] * bool(leads)
+    return "\n\n".join([*headline, table, note, *link])[:LONGEST]
 
 
-def headline(dataset: str) -> list[str]:
-    """What the report says first about a dataset; nothing where there is no report on it."""
-    if not mlruns.PROVENANCE.exists() or not layout.PAGE.exists():
-        return []
-    said = headlines(layout.PAGE)
-    datasets = list(json.loads(mlruns.PROVENANCE.read_text(encoding="utf-8"))["mlflow"])
-    return [said[datasets.index(dataset)]] if dataset in datasets and len(said) == len(datasets) else []
-
-
-def headlines(page: Path) -> list[str]:
-    """What a report says first about each dataset; nothing where there is no report."""
-    if not page.exists():
-        return []
-    found = re.findall(r'<section class="result".*?</section>', page.read_text(encoding="utf-8"), re.DOTALL)
-    return [
-        " ".join(map(_text, re.findall(r'<p class="answer">.*?</p>|<li>.*?</li>', one, re.DOTALL))) for one in found
-    ]
-
-
-def _text(item: str) -> str:
-    """The words of a paragraph or an item of a list, as a sentence."""
-    words = " ".join(html.unescape(re.sub(r"<[^>]*>", "", item)).split())
-    return words if words.endswith(".") else f"{words}."
+def result(path: Path) -> list[str]:
+    """What a report says first about a dataset, in sentences; none where there is no such file, as `layout.result`."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
 
 def rows_of(table: Path, metric: str) -> list[dict[str, str]]:

@@ -223,7 +223,7 @@ class _Sync:
             return False
         reported = mlruns.is_reported(dataset, parent.data.tags["key"])
         page = f"#/experiments/{opened.experiment_id}/runs/{parent.info.run_id}/artifacts/report/index.html"
-        said = descriptions.headline(dataset) if reported else []
+        said = descriptions.result(layout.result(dataset)) if reported else []
         note = descriptions.of_comparison(rows, said, page if reported else None)
         tags = {mlruns.NOTE: note, **descriptions.differences(rows, comparison.reference)}
         new = complete_run.send_tags(opened, parent, tags)

@@ -18,8 +18,8 @@ TAG = "mlflow.sharedViewState."
 KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
-WIDTHS = {NAME: 380, CREATED: 110}  # pixels
-CELL = 85
+WIDTHS = {NAME: 420, CREATED: 45}  # pixels; a group has no time
+CELL = 92
 
 
 class Shown(NamedTuple):

@@ -8,7 +8,7 @@ from stages.report import dataset_numbers, dataset_results, dvc_metrics, provena
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.dataset_results import DatasetResults
 from stages.report.figures import gallery, gallery_png, rendering
-from stages.report.page import headline, index, sections
+from stages.report.page import glance, headline, index, sections
 from stages.report.page.sections import DatasetSection
 from stages.report.tables import (
     ablation_tables,
@@ -53,12 +53,12 @@ def of_results(params: Params) -> Files:
         dvc_metrics.FILE: dvc_metrics.to_json(datasets),
     }
     for results in datasets:
-        files |= _data(results) | _tables(results) | _figures(results, shown[results.name])
+        files |= _data(results) | _tables(results) | _sentences(results) | _figures(results, shown[results.name])
     return files | _common_tables(datasets)
 
 
 def of_kept_data(params: Params) -> Files:
-    """The tables and DVC's metrics alone, from `reports/data`.
+    """The tables, the result in sentences and DVC's metrics alone, from `reports/data`.
 
     Raises:
         ReportError: a file is missing there, or of another experiment.
@@ -69,7 +69,7 @@ def of_kept_data(params: Params) -> Files:
     ]
     files = _common_tables(datasets) | {dvc_metrics.FILE: dvc_metrics.to_json(datasets)}
     for results in datasets:
-        files |= _tables(results)
+        files |= _tables(results) | _sentences(results)
     return files
 
 
@@ -101,6 +101,13 @@ def all_tables(results: DatasetNumbers) -> list[Table]:
 
 def _data(results: DatasetResults) -> Files:
     return {Path("data") / results.name / file: content for file, content in results.files.items()}
+
+
+def _sentences(results: DatasetNumbers) -> Files:
+    """What stands first on the page, for those who show the result elsewhere."""
+    said = glance.sentences(glance.glance(results))
+    path = layout.result(results.name).relative_to(layout.REPORTS)
+    return {path: json.dumps(said, indent=1, ensure_ascii=False).encode() + b"\n"}
 
 
 def _tables(results: DatasetNumbers) -> Files:

@@ -7,7 +7,9 @@ Every import of DVC is inside a function: DVC takes a second to import, and few 
 """
 
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import chain
@@ -19,6 +21,7 @@ from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
+    from dvc.lock import Lock
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
@@ -45,6 +48,8 @@ CHATTER = (  # begin a line of `dvc repro` that says what the flow says itself, 
 ERROR = "ERROR"  # begins the line of an error
 LOCKED = "Unable to acquire lock"  # in such a line
 BUSY = "is busy, it is being blocked by"  # in a line that names a path; the next ones name processes
+WAITS = "waits: another DVC command works in this project"  # what `command_line` prints after `SILENCE`
+SILENCE = 5  # seconds
 UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
     "Could not connect",
     "Connect timeout",
@@ -140,8 +145,12 @@ def is_locked(line: str) -> bool:
 
 
 def command_line() -> int:
-    """DVC's command line, with the arguments of this process; its exit code."""
-    from dvc import dvcfile
+    """DVC's command line, with the arguments of this process; its exit code.
+
+    It waits for a lock that another process holds, and after `SILENCE` says so. DVC itself gives up after 3 s: when it
+    has run a stage, that would have to run again.
+    """
+    from dvc import dvcfile, lock
     from dvc.cli import main
     from dvc.utils.serialize import modify_yaml
 
@@ -149,7 +158,23 @@ def command_line() -> int:
         return (_modified if dvcfile.is_lock_file(path) else modify_yaml)(path, fs)
 
     dvcfile.modify_yaml = modified
+    lock.Lock.lock = _take
     return main()
+
+
+def _take(self: "Lock") -> None:
+    """DVC's `Lock.lock`, for as long as it takes. The holder of the project's lock reads or writes `dvc.lock`."""
+    from dvc.lock import LockError
+
+    quiet_until = time.monotonic() + SILENCE
+    while True:
+        try:
+            return self._do_lock()
+        except LockError:
+            if time.monotonic() > quiet_until:
+                print(WAITS, flush=True)
+                quiet_until = math.inf
+            time.sleep(0.1)
 
 
 @contextmanager

@@ -45,6 +45,11 @@ def from_root(path: Path) -> Path:
     return Path(os.path.relpath(path, root()))
 
 
+def result(dataset: str) -> Path:
+    """The result of a dataset in sentences, as its report says it first: a list in JSON."""
+    return REPORTS / "data" / dataset / "result.json"
+
+
 def source(path: str | Path) -> Path:
     """Where a path that `params.yaml` names lies: in the current folder, or else in `root`, or else in `project`."""
     places = [Path(), root(), project()]

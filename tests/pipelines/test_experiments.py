@@ -1,5 +1,6 @@
 """One flow on two experiments whose stages write a word, and what becomes of their parameters."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ from pipelines.flow import closing as last_words
 from pipelines.flow import held
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.prefect import artifacts
-from stages.runtime import experiments, keys, params
+from stages.runtime import experiments, keys, layout, params
 from stages.runtime.experiments import ExperimentError
 from tests.project import PREPARED
 
@@ -145,9 +146,9 @@ def test_the_experiments_are_those_that_are_named(project):
 def test_last_words_name_each_experiment_with_its_report(project, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for name in ("default", "more"):
-        page = experiments.folder(name) / "reports" / "index.html"
-        page.parent.mkdir()
-        page.write_text(f'<section class="result"><p class="answer">{name} wins.</p></section>')
+        result = experiments.folder(name) / layout.result("scenes")
+        result.parent.mkdir(parents=True)
+        result.write_text(json.dumps([f"{name} wins."]))
     said = last_words.up_to_date(["report", "more/report"], "Done.").splitlines()
     assert [line for line in said if line] == [
         "Done.",

@@ -28,6 +28,7 @@ class Lead(NamedTuple):
     """How far the best variant is above another one: texts, which are empty where there is no such number."""
 
     over: str
+    is_reference: bool
     change: str
     bounds: str
     verdict: str
@@ -103,6 +104,23 @@ def glance(results: DatasetNumbers) -> Glance:
     )
 
 
+def sentences(at: Glance) -> list[str]:
+    """What stands first, without the page's markup: the best variant and its leads, or else why there is none."""
+    if at.best is None:
+        return at.remarks
+    best = at.best
+    reference = " It is the reference." if best.is_reference else ""
+    return [
+        f"{best.variant} has the highest {at.metric}: {best.mean} {best.where}.{reference}",
+        *[
+            f"{lead.change} points {lead.bounds}".rstrip()
+            + f" over {lead.over}, {'the reference' if lead.is_reference else 'the second'}"
+            + (f": {lead.verdict}." if lead.verdict else ".")
+            for lead in best.leads
+        ],
+    ]
+
+
 def words(results: list[DatasetNumbers]) -> list[tuple[str, str]]:
     """The words of verdicts with what they mean; none where no dataset has a verdict."""
     if all(of.no_verdict(split) for of in results for split in of.unseen):
@@ -131,19 +149,24 @@ def _best(results: DatasetNumbers) -> Best:
         where=average + captions.listing(results.unseen),
         mean=f"{percent(own['value'])} % {interval(own['low'], own['high'])}".strip(),
         is_reference=first == results.reference,
-        leads=[_lead(rows, first, other) for other in others if other in results.scored],
+        leads=[
+            _lead(rows, first, other, is_reference=other == results.reference)
+            for other in others
+            if other in results.scored
+        ],
     )
 
 
-def _lead(rows: pd.DataFrame, first: str, other: str) -> Lead:
+def _lead(rows: pd.DataFrame, first: str, other: str, is_reference: bool) -> Lead:
     """The lead where the pair is compared, in either order; else by the means alone, and without a verdict."""
     for pair, sign in (((first, other), 1), ((other, first), -1)):
         if pair in rows.index and pd.notna(rows.loc[pair, "value"]):
             row = rows.loc[pair]
             low, high = sorted((sign * row["low"], sign * row["high"]))
             verdict = "" if row["no_verdict"] else "supported" if row["supported"] else "not supported"
-            return Lead(other, signed(sign * row["value"]), interval(low, high), verdict)
-    return Lead(other, signed(rows.loc[(first, ""), "value"] - rows.loc[(other, ""), "value"]), "", "not tested")
+            return Lead(other, is_reference, signed(sign * row["value"]), interval(low, high), verdict)
+    change = signed(rows.loc[(first, ""), "value"] - rows.loc[(other, ""), "value"])
+    return Lead(other, is_reference, change, "", "not tested")
 
 
 def _steps(results: DatasetNumbers) -> list[Step]:

@@ -47,7 +47,7 @@ OPEN_WORDS = 1  # expressions whose attention is not folded
 
 
 class Copies:
-    """Collects the tables of the page in every format, for the script that copies them."""
+    """Collects the tables of the page in every format but HTML, for the script that copies them."""
 
     def __init__(self):
         self._texts: list[dict[str, str]] = []
@@ -55,7 +55,7 @@ class Copies:
     def add(self, table: Table, of: str) -> int:
         """Takes a table, which is about the dataset `of`, as its files have it; its place among all."""
         texts = formats.of(table, formats.label(table, of))
-        self._texts.append({formats.TITLES[end]: text for end, text in texts.items()})
+        self._texts.append({title: texts[end] for end, title in formats.TITLES.items()})
         return len(self._texts) - 1
 
     @property

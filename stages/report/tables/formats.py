@@ -5,12 +5,11 @@ from stages.report.tables import as_csv, as_html, latex, markdown
 from stages.report.tables.table import Table
 
 MADE_BY = f"Made by: {COMMAND}"
-TITLES = {  # end of the file's name -> what its button on the page is called
+TITLES = {  # end of the file's name -> what its button on the page is called; HTML is taken from the page itself
     ".tex": "LaTeX",
     "-column.tex": "LaTeX, for one of two columns",
     ".md": "Markdown",
     ".csv": "CSV",
-    ".html": "HTML",
 }
 
 

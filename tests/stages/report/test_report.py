@@ -260,6 +260,7 @@ def test_the_files_of_the_report(written):
             "data/{}/diagnosis.csv",
             "data/{}/learning.csv",
             "data/{}/dataset.json",
+            "data/{}/result.json",
         )
     }
     assert len(written["index.html"]) < 1_500_000 and sum(map(len, written.values())) < 5_000_000
@@ -286,14 +287,43 @@ def test_a_click_copies_a_table_as_its_file_has_it(written, tmp_path):
         context.set_offline(True)
         tab = context.new_page()
         tab.goto((tmp_path / "index.html").as_uri())
-        buttons = tab.locator("section:has(> h2#tables) .copy").first
-        for end, title in formats.TITLES.items():
+
+        def click(buttons, title: str) -> str:
             buttons.get_by_role("button", name=title, exact=True).click()
             assert buttons.get_by_role("status").inner_text() == f"{title} copied"
-            text = tab.evaluate("navigator.clipboard.readText()")
-            assert text.splitlines() == written[f"tables/wide-mIoU{end}"].decode().splitlines()
+            return tab.evaluate("navigator.clipboard.readText()")
+
+        of_wide = tab.locator("section:has(> h2#tables) .copy").first
+        for end, title in formats.TITLES.items():
+            assert click(of_wide, title).splitlines() == written[f"tables/wide-mIoU{end}"].decode().splitlines()
+        of_main = tab.locator("div.scroll:has(table.sortable) ~ .copy").nth(0)
+        for buttons, file in ((of_wide, "wide-mIoU"), (of_main, "scenes/main")):
+            text = click(buttons, "HTML")
+            assert Rows(text).rows == Rows(written[f"tables/{file}.html"].decode()).rows
+            assert set(re.findall(r" (\w+)=", text)) <= {"colspan", "scope"} and "<button" not in text
         types = tab.evaluate("navigator.clipboard.read().then(items => items[0].types)")
         assert types == ["text/plain", "text/html"]  # HTML pastes as a table too
+
+
+class Rows(HTMLParser):
+    """What a table's HTML shows: the caption, each cell with its mark-up, and the notes."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.rows: list[list[str]] = [[]]
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("tr", "p", "br"):
+            self.rows.append([])
+        elif tag in ("th", "td"):
+            self.rows[-1].append(dict(attrs).get("colspan", "1"))
+        elif tag in ("b", "u", "small"):
+            self.rows[-1].append(tag)
+
+    def handle_data(self, data):
+        if words := " ".join(data.split()):
+            self.rows[-1].append(words)
 
 
 def test_expressions_are_escaped(written):
@@ -369,6 +399,17 @@ def test_the_result_stands_once_and_on_the_first_screen(written):
         headline = next(line for line in text.splitlines() if line.startswith("alignformer: "))
         sentence = headline.partition(". ")[0]
         assert sentence not in "".join(Page(page).words), "only the files of tables have it as sentences"
+
+
+def test_the_result_as_data_says_what_the_page_says_first(written):
+    """Word for word, but that the page has the metric above."""
+    blocks = written["index.html"].decode().split('<section class="result"')[1:]
+    for name, block in zip(("scenes", "refcoco+"), blocks, strict=True):
+        said = json.loads(written[f"data/{name}/result.json"])
+        parts = re.findall(r'<p class="answer">(.*?)</p>|<li>(.*?)</li>', block[: block.index("</section>")], re.DOTALL)
+        words = [" ".join("".join(Page("".join(part)).words).split()).rstrip(".") for part in parts]
+        assert [sentence.replace("highest mIoU", "highest mean").rstrip(".") for sentence in said] == words
+        assert said[0].startswith("baseline has the highest") and said[0].endswith("It is the reference.") and said[1:]
 
 
 def test_what_the_variants_are_stands_beside_their_predictions(written):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,9 @@ def test_a_figure_in_the_page_follows_its_theme_and_is_named(figure):
         assert element.startswith('<svg role="img" aria-label="') and element.endswith("</svg>")
         assert not any(colour in element for colour in THEME)
         assert "<style" not in element and "xmlns" not in element and "<b>" not in element
+        referred = re.findall(r'(?:href="|url\()#([^")]+)', element)
+        assert sorted(re.findall(r'\bid="([^"]*)"', element)) == sorted(set(referred))
+        assert "font-family" not in element and not re.search(r"<[^>]* [xy]=\"-?\d+\.\d{3}", element)
     assert len(set(elements)) == len(elements)
 
 

@@ -302,6 +302,17 @@ def test_dvc_command_line_gives_the_exit_code(project):
     assert called("repro", "nope").returncode == 255
 
 
+def test_dvc_command_line_waits_for_a_lock_and_says_so_where_that_takes_long(project):
+    begun = "from stages.runtime import dvc_internals; dvc_internals.SILENCE = 0.2; dvc_internals.command_line()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", begun, "repro", "--single-item", "first"]
+    with dvc_internals.files_held():
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert waiting.stdout.readline() == f"{dvc_internals.WAITS}\n"
+    said, _ = waiting.communicate(timeout=120)
+    assert waiting.returncode == 0 and SKIPPED in said and dvc_internals.WAITS not in said
+
+
 def test_dvc_says_didnt_change_skipping(project):
     assert f"Stage 'first' {SKIPPED}" in dvc("repro", "--single-item", "first")
 
