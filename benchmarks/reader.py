@@ -149,10 +149,10 @@ def write_parquet(refs_file: Path, instances_file: Path, folder: Path) -> None:
         (folder / name).mkdir()
         pa.parquet.write_table(pa.Table.from_pylist(rows), folder / name / "refcoco.parquet")
 
-    first, count = max(images) + 1, COCO_IMAGES - len(images)
+    first, first_annotation, count = max(images) + 1, max(annotations) + 1, COCO_IMAGES - len(images)
     others = [{**instances["images"][0], "id": first + place} for place in range(count)]
     more = [
-        {**drawn[place % len(drawn)], "id": max(annotations) + 1 + place, "image_id": first + place % count}
+        {**drawn[place % len(drawn)], "id": first_annotation + place, "image_id": first + place % count}
         for place in range(COCO_ANNOTATIONS - len(drawn))
     ]
     every = [*drawn, *more]
