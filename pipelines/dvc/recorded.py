@@ -38,6 +38,7 @@ class RecordedEvaluation(NamedTuple):
     """The scores of the model of a training.
 
     Attributes:
+        outs: the entries of `dvc.lock` for its metrics, and for those under each protocol.
         scores: the entry of `dvc.lock` for the table of scores.
     """
 
@@ -93,7 +94,7 @@ def evaluation(training: RecordedTraining, entries: Entries) -> RecordedEvaluati
     if (entry := entries.get(stage)) is None:
         return None
     metrics, files = layout.metrics(*training.run), _model_files(training.run)
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.card(*training.run))]
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.protocols(*training.run))]
     evaluated, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
     if evaluated != trained or not outs:
         return None

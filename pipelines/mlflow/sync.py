@@ -143,7 +143,7 @@ class _Sync:
         return lacked
 
     def evaluation(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
-        """Scores of the model, on its run. Returns whether some were missing."""
+        """Scores of the model, on its run, and the files that have all of them. Returns whether some were missing."""
         evaluation = recorded.evaluation(training, self.entries)
         if evaluation is None or not self.here(evaluation.stage, evaluation.outs):
             return False
@@ -153,7 +153,8 @@ class _Sync:
         tags = {mlruns.EVALUATED: evaluation.key}
         again = not tags.items() <= mlflow_run.data.tags.items()
         new = mlruns.send_new(opened, mlflow_run, values, model)
-        new += complete_run.send_files(opened, mlflow_run, [(evaluation.metrics, mlruns.EVALUATION)], again)
+        files = [(Path(out["path"]), mlruns.EVALUATION) for out in evaluation.outs]
+        new += complete_run.send_files(opened, mlflow_run, files, again)
         return bool(new + complete_run.send_tags(opened, mlflow_run, tags))
 
     def data(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:

@@ -92,8 +92,9 @@ class DatasetNumbers:
         learning: one row for each run with a history and epoch: variant, seed, epoch, metric (which selects the
             epoch), val (its value there, a fraction).
         protocols: every protocol that the models are scored under; `protocol`, that of all other numbers, comes first.
-        under_each: one row for each run with scores, each of `protocols`, split and metric: its value, a fraction; None
-            where there is one protocol alone.
+        under_each: one row for each run with scores, and each of the others, each of `protocols`, split and metric: its
+            value, a fraction; None where there is one protocol alone. Of the others, seed is missing, and so is a
+            protocol that cannot count their masks.
         measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
         made_of: what each listed variant is made of.
         written: labels of variants, and how tables give their numbers.
@@ -258,6 +259,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         ReportError: they do not match the listed variants, seeds and splits, or the protocol.
     """
     experiment, summary = params.experiment, json.loads(files[SUMMARY])
+    about = _about_others(name, params, files)
     again = f"Make it with: {experiments.dvc('repro', f'ablate@{name}')}"
     of_ablate = tables_of_ablate(params)
     tables = {file: read_table(files[file], path(name), file) for file, path in of_ablate.items()}
@@ -285,23 +287,30 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         protocols=[PROTOCOLS[each] for each in params.evaluation.protocols],
-        under_each=_under_each(files[UNDER_EACH], name, params) if params.evaluation.also else None,
+        under_each=_under_each(files[UNDER_EACH], about, name, params) if params.evaluation.also else None,
         measured=_measured(params),
         made_of={variant: params.variants[variant] for variant in experiment.variants},
         written=params.report,
         others={other: experiment.others[other] for other in experiment.predictions(name)},
-        unpredicted=_unpredicted(name, params, files),
+        unpredicted={other: said["missing"] for other, said in about.items()},
     )
 
 
-def _unpredicted(name: str, params: Params, files: Mapping[str, bytes]) -> dict[str, dict[str, int]]:
-    """What `score` says of each of the others. Raises ReportError where it has scored others than those listed."""
-    listed = params.experiment.predictions(name)
+def _about_others(name: str, params: Params, files: Mapping[str, bytes]) -> dict[str, dict]:
+    """What `score` says of each of the others, as listed.
+
+    Raises:
+        ReportError: it has scored others than those listed, or not under every protocol.
+    """
+    listed, path = params.experiment.predictions(name), layout.about_others(name)
     about = json.loads(files[OTHERS]) if listed else {}
+    again = f"Make it with: {experiments.dvc('repro', f'score@{name}')}"
     if set(about) != set(listed):
-        again = f"Make it with: {experiments.dvc('repro', f'score@{name}')}"
-        raise ReportError(f"{layout.about_others(name)} is about {[*about]}, params.yaml lists {[*listed]}. {again}")
-    return {other: about[other]["missing"] for other in listed}
+        raise ReportError(f"{path} is about {[*about]}, params.yaml lists {[*listed]}. {again}")
+    for other in listed:
+        if (found := [*about[other].get("also", {})]) != params.evaluation.also:
+            raise ReportError(f"{path}: {other} is also scored under {found}, not {params.evaluation.also}. {again}")
+    return {other: about[other] for other in listed}
 
 
 def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
@@ -369,12 +378,19 @@ def check_finite(table: pd.DataFrame, columns: Iterable[str], path: Path, again:
             )
 
 
-def _under_each(content: bytes, name: str, params: Params) -> pd.DataFrame:
+def _under_each(content: bytes, about: Mapping[str, dict], name: str, params: Params) -> pd.DataFrame:
     path, wanted = layout.REPORTS / "data" / name / UNDER_EACH, params.evaluation.protocols
     table = read_table(content, path, UNDER_EACH)
     for (variant, seed), rows in table.groupby(["variant", "seed"]):
         check_protocols(rows, wanted, path, Run(name, variant, int(seed)))
-    return table
+    of_others = [
+        {"variant": other, "protocol": protocol, "split": split, "metric": metric, "value": values[metric]}
+        for other, said in about.items()
+        for protocol, splits in {said["protocol"]: said["splits"], **said["also"]}.items()
+        for split, values in (splits or {}).items()
+        for metric in METRICS
+    ]
+    return pd.concat([table, pd.DataFrame(of_others)]) if of_others else table
 
 
 def check_protocols(table: pd.DataFrame, wanted: list[str], path: Path, run: Run) -> None:

@@ -31,16 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _try_out(options: argparse.Namespace, settings: Params) -> None:
     """Score one file, compare it with the reference, and say how it becomes a row of the report."""
     from stages.score import scores
-    from stages.scoring.protocols import PROTOCOLS
 
-    protocol = PROTOCOLS[settings.evaluation.protocol]
     entry = {"predictions": {options.dataset: options.predictions}}
     if options.allow_missing:
         entry["allow_missing"] = True
     content = params.content()
     content["experiment"].setdefault("others", {})[options.name] = entry
     params.check(content)
-    path = scores.try_out(options.dataset, Path(options.predictions), options.name, options.allow_missing, protocol)
+    path = scores.try_out(options.dataset, Path(options.predictions), options.name, options.allow_missing, settings)
     print(f"scores and metrics are in {layout.from_root(path.parent)}")
     _compare(options.name, path, options.dataset, settings)
     if options.name not in settings.experiment.others:

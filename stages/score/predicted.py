@@ -68,11 +68,24 @@ def read(path: Path, dataset: PreparedDataset, protocol: Protocol, allow_missing
     return Predicted(masks, missing, of_train)
 
 
+def sizes(dataset: PreparedDataset, protocol: Protocol) -> dict[int, list[tuple[int, int]]]:
+    """The sizes (height, width) that the mask of each expression of the evaluation splits may have, by sent_id."""
+    grid = [(protocol.size, protocol.size)] if protocol.grid == "input" else []
+    of_images = dataset.instances[["height", "width"]]
+    of_images = dict(zip(of_images.index.tolist(), of_images.itertuples(index=False, name=None), strict=True))
+    table = dataset.expressions
+    scored: pd.DataFrame = table[table["split"].isin(dataset.evaluation_splits)]
+    return {
+        sent_id: [tuple(map(int, of_images[ann_id])), *grid]
+        for sent_id, ann_id in zip(scored["sent_id"].tolist(), scored["ann_id"].tolist(), strict=True)
+    }
+
+
 class _Wanted:
     """What a file may predict.
 
     Attributes:
-        sizes: sent_id -> (height, width) that its mask may have, of every expression of the evaluation splits.
+        sizes: as the function `sizes` gives them.
     """
 
     def __init__(self, dataset: PreparedDataset, protocol: Protocol):
@@ -82,14 +95,7 @@ class _Wanted:
         keys = table[[*BY_TEXT, "sent_id"]].itertuples(index=False, name=None)
         for *key, sent_id in keys:
             self._by_text.setdefault(tuple(key), []).append(sent_id)
-        grid = [(protocol.size, protocol.size)] if protocol.grid == "input" else []
-        sizes = dataset.instances[["height", "width"]]
-        sizes = dict(zip(sizes.index.tolist(), sizes.itertuples(index=False, name=None), strict=True))
-        scored: pd.DataFrame = table[table["split"].isin(dataset.evaluation_splits)]
-        self.sizes = {
-            sent_id: [tuple(map(int, sizes[ann_id])), *grid]
-            for sent_id, ann_id in zip(scored["sent_id"].tolist(), scored["ann_id"].tolist(), strict=True)
-        }
+        self.sizes = sizes(dataset, protocol)
 
     def named(self, entry: Entry) -> list[int]:
         """The expressions that an entry is about: one, or all of a ref with the same text. Raises Wrong."""

@@ -1,6 +1,7 @@
-"""Predictions of others -> the same scores as those of a variant, under the protocol of `params.yaml`."""
+"""Predictions of others -> the same scores as those of a variant, under the protocols of `params.yaml`."""
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,25 +32,26 @@ def score(name: str, settings: Params) -> None:
         PredictionsError: a file is missing or wrong.
         FileNotFoundError: the dataset is not prepared.
     """
-    protocol, paths = PROTOCOLS[settings.evaluation.protocol], settings.experiment.predictions(name)
+    protocols, paths = _protocols(settings), settings.experiment.predictions(name)
     dataset = prepared.read(layout.prepared(name))
     with atomic_write(layout.others(name)) as partial:
         partial.mkdir()
         about = {}
         for other, path in paths.items():
             allow_missing = settings.experiment.others[other].allow_missing
-            scores, about[other] = _one(dataset, path, other, allow_missing, protocol)
+            scores, about[other] = _one(dataset, path, other, allow_missing, protocols)
             scores.to_parquet(partial / layout.scores_of_other(name, other).name, index=False)
         (partial / layout.about_others(name).name).write_text(_json(about), encoding="utf-8")
 
 
-def try_out(name: str, path: Path, other: str, allow_missing: bool, protocol: Protocol) -> Path:
+def try_out(name: str, path: Path, other: str, allow_missing: bool, settings: Params) -> Path:
     """Score one file that `params.yaml` does not list; write scores and metrics. Returns the path of the scores.
 
     Raises:
         PredictionsError, FileNotFoundError: as `score`.
     """
-    scores, about = _one(prepared.read(layout.prepared(name)), path, other, allow_missing, protocol)
+    dataset = prepared.read(layout.prepared(name))
+    scores, about = _one(dataset, path, other, allow_missing, _protocols(settings))
     folder = layout.tried(name, other)
     with atomic_write(folder) as partial:
         partial.mkdir()
@@ -58,13 +60,20 @@ def try_out(name: str, path: Path, other: str, allow_missing: bool, protocol: Pr
     return folder / "scores.parquet"
 
 
+def _protocols(settings: Params) -> list[Protocol]:
+    return [PROTOCOLS[name] for name in settings.evaluation.protocols]
+
+
 def _one(
-    dataset: PreparedDataset, path: str | Path, other: str, allow_missing: bool, protocol: Protocol
+    dataset: PreparedDataset, path: str | Path, other: str, allow_missing: bool, protocols: Sequence[Protocol]
 ) -> tuple[pd.DataFrame, dict]:
-    """The scores of one system, and what was scored, which is printed too."""
-    found = predicted.read(predictions.place(path), dataset, protocol, allow_missing)
-    scores = scored(dataset, found, protocol, other)
-    about = described(found, scores, protocol)
+    """The scores of one system under the first protocol, and what was scored under each, which is printed too."""
+    own, *also = protocols
+    found = predicted.read(predictions.place(path), dataset, own, allow_missing)
+    scores = scored(dataset, found, own, other)
+    about = described(found, scores, own)
+    if also:
+        about["also"] = {each.name: also_under(dataset, found, each, other) for each in also}
     tell(other, about)
     return scores, about
 
@@ -98,6 +107,19 @@ def scored(dataset: PreparedDataset, found: Predicted, protocol: Protocol, label
     return pd.concat([rows, counts], axis=1)
 
 
+def also_under(
+    dataset: PreparedDataset, found: Predicted, protocol: Protocol, other: str
+) -> dict[str, dict[str, float]] | None:
+    """The metrics of the same masks by split, under another protocol than the one that they were read for.
+
+    None where a mask has the size of that one's grid alone, which this protocol does not count on.
+    """
+    sizes = predicted.sizes(dataset, protocol)
+    if any((mask.height, mask.width) not in sizes[sent_id] for sent_id, mask in found.masks.items()):
+        return None
+    return summarise_splits(scored(dataset, found, protocol, f"{other}, {protocol.name}"), protocol)
+
+
 def described(found: Predicted, scores: pd.DataFrame, protocol: Protocol) -> dict:
     """What was scored.
 
@@ -116,9 +138,10 @@ def described(found: Predicted, scores: pd.DataFrame, protocol: Protocol) -> dic
 
 def tell(other: str, about: dict) -> None:
     """Print the metrics, and what a reader must know of them."""
-    print(f"{other}, protocol {about['protocol']}")
-    for split, values in about["splits"].items():
-        print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
+    for protocol, splits in {about["protocol"]: about["splits"], **about.get("also", {})}.items():
+        print(f"{other}, protocol {protocol}" + (": masks of another size than it counts" if splits is None else ""))
+        for split, values in (splits or {}).items():
+            print(f"{split}: mIoU {values['mIoU']:.4f}, oIoU {values['oIoU']:.4f}, {values['expressions']} expressions")
     for split, count in about["missing"].items():
         print(f"note: expressions of {split} without a prediction, scored as empty masks: {count:,}")
     if about["of_train"]:

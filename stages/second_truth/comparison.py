@@ -1,6 +1,7 @@
 """The same predictions against two sets of masks: what part of the error was the annotation's."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,10 @@ class OtherScoresError(UserError):
 
 
 def compare(name: str, truth: str, settings: Params) -> None:
-    """Score the predictions of all runs on a dataset against its own masks and those of another; print and write it.
+    """Score all predictions on a dataset, of runs and of others, against its masks and another's; print and write it.
 
     Raises:
-        FileNotFoundError: a dataset is not prepared, or a run has no scores.
+        FileNotFoundError: a dataset is not prepared, or a run or one of the others has no scores.
         NothingInCommonError: the datasets share no expression.
         OtherScoresError: scores are of another protocol, or of other masks.
     """
@@ -42,10 +43,22 @@ def compare(name: str, truth: str, settings: Params) -> None:
     old, new = (prepared.read(layout.prepared(each)) for each in (name, truth))
     matching = match(old, new)
     truths, images = Truths(old, new, matching.pairs, protocol), matching.pairs["image_id"].to_numpy()
-    runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
-    counts = {VariantSeed(run.variant, run.seed): truths.counts(_predictions(run, protocol), run.name) for run in runs}
+
+    def counts(path: Path, who: str, stage: str) -> Counts:
+        return truths.counts(_predictions(path, who, stage, protocol), who)
+
     annotation = {VariantSeed(ANNOTATION, 0): truths.counts(truths.as_predictions(), ANNOTATION)}
-    table = pd.concat([measured(each, images, protocol) for each in (annotation, counts)], ignore_index=True)
+    runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
+    variants = {
+        VariantSeed(run.variant, run.seed): counts(layout.scores(*run), run.name, run.stage("evaluate")) for run in runs
+    }
+    others = [
+        {VariantSeed(other, 0): counts(layout.scores_of_other(name, other), f"{other} on {name}", f"score@{name}")}
+        for other in experiment.predictions(name)
+    ]
+    table = pd.concat([measured(each, images, protocol) for each in (annotation, variants, *others)], ignore_index=True)
+    of = {"dataset": name, "truth": truth, "protocol": protocol.name}
+    table = pd.DataFrame(of, index=table.index).join(table)
     with atomic_write(layout.second_truth(name)) as path:
         table.to_csv(path, index=False, lineterminator="\n")
     print(f"{name} against {truth}, protocol {protocol.name}, in percent [95 % interval]: {matching}.")
@@ -169,11 +182,11 @@ def _decoded(counts: str, height: int, width: int) -> np.ndarray:
     return decode_mask(counts, int(height), int(width)).view(bool)
 
 
-def _predictions(run: Run, protocol: Protocol) -> pd.DataFrame:
-    path = layout.scores(*run)
-    again = f"Make it with: {experiments.dvc('repro', run.stage('evaluate'))}"
+def _predictions(path: Path, who: str, stage: str, protocol: Protocol) -> pd.DataFrame:
+    """The scores of one system, which a stage has made. Raises FileNotFoundError, OtherScoresError."""
+    again = f"Make it with: {experiments.dvc('repro', stage)}"
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: {run.name} has no scores. {again}")
+        raise FileNotFoundError(f"{path} does not exist: {who} has no scores. {again}")
     scores = pd.read_parquet(path)
     if (found := scores["protocol"].unique().tolist()) != [protocol.name]:
         raise OtherScoresError(f"{path} is of protocol {', '.join(found)}, not {protocol.name}. {again}")

@@ -85,6 +85,7 @@ stages:
     outs:
       - results/scores/${item.dataset}/${item.variant}/${item.seed}.parquet
       - results/metrics/${item.dataset}/${item.variant}/${item.seed}.json
+      - results/protocols/${item.dataset}/${item.variant}/${item.seed}.csv
       - results/models/${item.dataset}/${item.variant}/${item.seed}/README.md
   ablate:
     matrix:
@@ -149,6 +150,8 @@ if asked.stage == "evaluate":
     write(f"results/scores/{name}.parquet", f"scores of {name}")
     splits = {split: {"expressions": 3, "mIoU": better + 0.3, "Pr@0.5": 1 / 3} for split in ("val", "testA")}
     write(f"results/metrics/{name}.json", json.dumps({"protocol": "original", **splits}))
+    rows = [f"{protocol},val,mIoU,{better + 0.3}" for protocol in ("original", "lavt")]
+    write(f"results/protocols/{name}.csv", "\\n".join(["protocol,split,metric,value", *rows]) + "\\n")
     write(f"results/models/{name}/README.md", f"card of {name}")
 if asked.stage == "ablate":
     supported = dict(word.partition("=")[::2] for word in Path("supported.txt").read_text().split())
@@ -301,7 +304,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert run["metrics"]["by_epoch/val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
     assert run["metrics"]["by_epoch/empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
     assert run["metrics"]["val/mIoU"] == [(0, repr(0.11 + 0.3))]
-    assert list(run["files"]) == ["evaluation/1.json"]
+    assert sorted(run["files"]) == ["evaluation/1.csv", "evaluation/1.json"]
     (data,) = [dep["md5"] for dep in keys.live_inputs(stage)["deps"]]
     assert run["inputs"] == [("scenes train", data), ("scenes val", data)]
     assert run["tags"]["mlflow.note.content"] == "card of scenes/vlba/1"

@@ -10,6 +10,7 @@ import pyarrow.parquet
 from stages.runtime import layout
 
 LISTS = re.compile(r"(.*_)?(train|trainval|val|test|testA|testB|corpus)\.(pth|pt)")  # not the weights of a model
+MIXED = re.compile(r"mixed[^/]*/instances.*\.json|.*/instances_nogoogle.*\.json")
 DEEPEST = 4  # folders below the one that is searched
 LMDB = "an LMDB, whose values are pickles or serialised by pyarrow: reading them runs whatever their author wrote"
 REFUSED = {
@@ -20,6 +21,8 @@ REFUSED = {
     "kinds of docs/refcoco.md",
     "grefs": "gRefCOCO, whose expressions mean several things or none: a model of this project gives one mask for one "
     "thing. Use refs(unc).p of RefCOCO",
+    "mixed": "SeqTR's JSON of several sets together, whose train split is that of none. Use kind seqtr with the file "
+    "of each set: refcoco-unc/instances.json, and those in refcocoplus-unc and refcocog-umd",
     "lmms-lab": "of lmms-lab, for chat models: no train split, val is that of unc and google together, and of several "
     "polygons one is kept. Use kind parquet with the files of jxu124/refcoco, jxu124/refcocoplus or jxu124/refcocog",
     "refcoco-m": "RefCOCO-M, masks of val drawn anew, without a train split. Use kind refcoco_m, as a second truth for "
@@ -50,6 +53,8 @@ def of_name(path: Path) -> str | None:
         return REFUSED["list"]
     if path.suffix == ".tsv" and "refcoco" in path.name:
         return REFUSED["tsv"]
+    if MIXED.fullmatch("/".join(path.parts[-2:])):
+        return REFUSED["mixed"]
     return REFUSED["grefs"] if path.name.startswith("grefs(") else None
 
 

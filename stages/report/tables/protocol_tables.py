@@ -19,10 +19,13 @@ from stages.scoring.protocols import Protocol
 
 RANGE = "range"
 OTHER_INPUT = "Where a protocol has an input of its own, its numbers differ by that too, and not by the counting alone."
+SAME_MASKS = (
+    "Masks of a file of predictions are the same under each protocol, so its range is that of the counting alone."
+)
 
 
 def tables(results: DatasetNumbers) -> list[Table]:
-    """One for each headline metric of the protocols: a row for each variant and a column for each protocol.
+    """One for each headline metric of the protocols: a row for each system and a column for each protocol.
 
     None where the models are scored under one protocol alone.
     """
@@ -43,10 +46,10 @@ def _table(results: DatasetNumbers, under_each: pd.DataFrame, metric: str) -> Ta
         found = _over_seeds(of_metric[of_metric["split"] == split])
         rows = [
             [
-                name_cell(results, variant, notes),
-                *_cells(found.get(variant, pd.DataFrame()), names, notes, why_no_number(results, variant)),
+                name_cell(results, system, notes),
+                *_cells(found.get(system, pd.DataFrame()), names, notes, _why_no_number(results, system)),
             ]
-            for variant in results.variants
+            for system in results.systems
         ]
         groups.append(Group(split_title(results, split), rows))
     beside = any(group.title.endswith(", published") for group in groups)
@@ -62,6 +65,7 @@ def _table(results: DatasetNumbers, under_each: pd.DataFrame, metric: str) -> Ta
             f"The best epoch of each model was chosen under {own}; every other result of this report is of {own} too.",
             *map(convention, results.protocols),
             *([OTHER_INPUT] if any(protocol.fit for protocol in results.protocols) else []),
+            *([SAME_MASKS] if results.others else []),
             *(
                 [
                     "Published values stand in the column of their own protocol; they are single numbers, from other "
@@ -92,8 +96,14 @@ def convention(protocol: Protocol) -> str:
     return f"{protocol.name}: {image}, counted {grid}, {inside}."
 
 
+def _why_no_number(results: DatasetNumbers, system: str) -> str:
+    if system in results.others:
+        return f"Masks of the size at which {results.protocol.name} counts, and this protocol does not."
+    return why_no_number(results, system)
+
+
 def _over_seeds(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Variant -> protocol x (mean, std, seeds); std is that of n - 1, and missing for one seed."""
+    """System -> protocol x (mean, std, seeds); std is that of n - 1, and missing for one seed or one file."""
     return {
         str(variant): of_variant.groupby("protocol")["value"].agg(mean="mean", std="std", seeds="count")
         for variant, of_variant in rows.groupby("variant")

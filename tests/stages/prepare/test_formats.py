@@ -158,6 +158,8 @@ def test_what_a_format_lacks_is_made_and_noted(tmp_path):
         ("lmdb/refcoco/train.lmdb", "an LMDB, whose values are pickles"),
         ("refcoco_train.tsv", "a table of PolyFormer"),
         ("grefs(unc).json", "gRefCOCO, whose expressions mean several things or none"),
+        ("annotations/mixed-seg/instances.json", "SeqTR's JSON of several sets together"),
+        ("annotations/mixed-seg/instances_nogoogle_withid.json", "SeqTR's JSON of several sets together"),
     ],
 )
 def test_files_that_are_not_read_are_named_with_those_to_use_instead(tmp_path, name, message):
@@ -173,6 +175,10 @@ def test_files_that_are_not_read_are_named_with_those_to_use_instead(tmp_path, n
 
 def test_weights_of_a_model_are_no_list_of_expressions(tmp_path):
     assert refused.of_name(tmp_path / "best_model.pth") is None
+
+
+def test_the_file_of_one_set_is_not_one_of_several(tmp_path):
+    assert refused.of_name(tmp_path / "annotations" / "refcoco-unc" / "instances.json") is None
 
 
 @pytest.mark.parametrize("column", ["question_id", "samples"])

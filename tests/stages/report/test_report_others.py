@@ -11,12 +11,14 @@ from stages.report.dataset_numbers import DatasetNumbers, ReportError
 from stages.report.figures import differences
 from stages.report.page import headline
 from stages.report.provenance import stage_hashes
-from stages.report.tables import wide_tables
+from stages.report.tables import protocol_tables, wide_tables
+from stages.scoring.metrics import METRICS
 from stages.statistics.evidence import ONE_FILE
 from tests.stages.report import report_inputs
 from tests.stages.report.report_inputs import MEANS
 
 THEIRS = {"predictions": {"scenes": "theirs.json"}, "label": "Theirs, 2026", "latex_label": r"Theirs~\cite{them}"}
+UNDER = {"original": 0.581, "cris": 0.56}  # a protocol -> the value of every metric
 OF_MODELS = {"contrasts", "learning", "plan", "costs", "measured"}  # tables without a row for it
 
 
@@ -73,6 +75,30 @@ def test_it_has_numbers_and_differences_but_no_verdict(results):
     assert [cell.text for cell in groups[1].rows[0][1:4]] == ["", "", ""]
     vlba = next(row for row in tables["main"].blocks[0].groups[-1].rows if row[0].text == "vlba")
     assert vlba[3].bold  # the verdicts of variants are as they were
+
+
+def test_its_masks_stand_under_each_protocol_that_can_count_them(tmp_path):
+    also = ["cris", "lavt"]
+    settings = report_inputs.params(tmp_path, others={"theirs": THEIRS}, also=also)
+    files = with_theirs(settings, MEANS, {})
+    under = {
+        name: {split: dict.fromkeys(METRICS, value) for split in ("val", "testA")} for name, value in UNDER.items()
+    }
+    own = under.pop("original")
+    said = {"protocol": "original", "missing": {}, "splits": own, "also": {**under, "lavt": None}}
+    files[dataset_numbers.OTHERS] = json.dumps({"theirs": said}).encode()
+    table, *_ = protocol_tables.tables(dataset_numbers.from_files("scenes", settings, files))
+    *_, row = table.blocks[0].groups[-1].rows
+    assert [str(cell) for cell in row[1:3]] == ["58.1 (1)", "56.0 (1)"] and str(row[4]) == "2.1"
+    assert row[0].text.startswith("Theirs, 2026") and row[3].text.startswith("\N{EM DASH}")
+    assert "Masks of the size at which original counts, and this protocol does not." in " ".join(table.notes)
+    assert protocol_tables.SAME_MASKS in table.footer
+    said["also"].pop("lavt")
+    files[dataset_numbers.OTHERS] = json.dumps({"theirs": said}).encode()
+    with pytest.raises(
+        ReportError, match=r"also scored under \['cris'\], not \['cris', 'lavt'\].*dvc repro score@scenes"
+    ):
+        dataset_numbers.from_files("scenes", settings, files)
 
 
 def test_words_and_figure_say_so_too(results):

@@ -50,8 +50,9 @@ def error(dataset: PreparedDataset, path: Path, allow_missing: bool = False, pro
     return str(raised.value)
 
 
-def write_params(**experiment) -> None:
+def write_params(protocol: str = "original", also: tuple[str, ...] = (), **experiment) -> None:
     content = yaml.safe_load(PARAMS.read_text())
+    content["evaluation"] |= {"protocol": protocol, "also": list(also)}
     content["datasets"]["cups"] = content["datasets"]["scenes"]
     content["experiment"] |= {"datasets": ["cups"], **experiment}
     Path("params.yaml").write_text(yaml.safe_dump(content))
@@ -154,6 +155,40 @@ def test_masks_of_the_images_size_are_brought_to_the_inputs_grid_by_nearest(data
         ties = 4 * size * 4  # where a center lies on the border of two pixels, Pillow's rounding decides
         assert abs(row["intersection"] - (grown & grown_true).sum()) < ties
         assert abs(row["union"] - (grown | grown_true).sum()) < ties
+
+
+def test_the_same_masks_under_each_convention(dataset, tmp_path, capsys):
+    """Masks with an IoU of exactly one half: `original` counts them in Pr@0.5, `cris` and `cgformer` do not."""
+    halves = inputs.true_masks(dataset)
+    for true in halves.values():
+        outside = np.argwhere(~true)[: true.sum()]
+        true[tuple(outside.T)] = True
+    inputs.write_json(tmp_path, inputs.entries(halves))
+    others = {"theirs": {"predictions": "predictions.json"}}
+
+    def scored_under(protocol: str, *also: str) -> dict:
+        write_params(protocol, also, others=others)
+        main(["--dataset", "cups"])
+        return json.loads(layout.about_others("cups").read_text())["theirs"]
+
+    about = scored_under("original", "cris", "cgformer", "lavt")
+    assert "theirs, protocol lavt" in capsys.readouterr().out
+    for split in ("val", "testA"):
+        own, cris, cgformer = (each[split] for each in (about["splits"], *map(about["also"].get, ("cris", "cgformer"))))
+        assert (own["mIoU"], own["Pr@0.5"]) == (cris["mIoU"], 1) == (0.5, 1)
+        assert cris["Pr@0.5"] == 0 and cgformer == cris
+    lavt = scored_under("lavt")
+    assert lavt["splits"] == about["also"]["lavt"] and "also" not in lavt
+
+
+def test_masks_of_one_grid_are_not_counted_on_another(dataset, masks, tmp_path, capsys):
+    masks = {sent_id: np.ones((480, 480), dtype=bool) for sent_id in masks}
+    inputs.write_json(tmp_path, inputs.entries(masks))
+    write_params("lavt", ("rela", "cris"), others={"theirs": {"predictions": "predictions.json"}})
+    main(["--dataset", "cups"])
+    about = json.loads(layout.about_others("cups").read_text())["theirs"]
+    assert about["also"] == {"rela": about["splits"], "cris": None}
+    assert "theirs, protocol cris: masks of another size than it counts" in capsys.readouterr().out
 
 
 # What is wrong

@@ -172,6 +172,22 @@ def test_the_old_masks_themselves_are_the_first_rows(project, shared_squares):
         assert first.loc[metric, "new"] == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_system_of_others_has_rows_of_its_own(project, shared_squares):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["experiment"]["others"] = {"theirs": {"predictions": {"scenes": "theirs.json"}}}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    path = layout.scores_of_other("scenes", "theirs")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(layout.scores("scenes", "baseline", 1).read_bytes())
+    compare()
+    table = pd.read_csv(layout.second_truth("scenes"))
+    assert table["variant"].unique().tolist() == [ANNOTATION, *VARIANTS, "theirs"]
+    assert set(table["protocol"]) == {"original" if project is None else "lavt"} and set(table["truth"]) == {"anew"}
+    theirs = table[table["variant"] == "theirs"].set_index("metric")
+    for metric, expected in plain(shared_squares, project, predicted(shared_squares, "baseline", 1), 3).items():
+        assert theirs.loc[metric, "new"] == pytest.approx(expected, abs=1e-12) and theirs.loc[metric, "seeds"] == 1
+
+
 def counts(random: np.random.Generator, expressions: int, better: int) -> dict[str, np.ndarray]:
     """Unions of 1,000 pixels, of which about half are hit, and with the new masks `better` more of all."""
     hit = random.integers(400, 600, expressions)
