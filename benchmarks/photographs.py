@@ -34,10 +34,12 @@ from PIL import Image
 from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
+from stages.ablate import without_model
 from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.drawing import mask_comparison
 from stages.estimate import estimate
+from stages.evaluate.other_expressions import of_other_images
 from stages.runtime import experiments, layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
@@ -85,7 +87,7 @@ def main() -> None:
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
         parts[TRUE_MASKS, ALL] = true, true.expressions
         scored = {
-            part: score_methods(dataset, rows, model, processor, run.seed, settings.evaluation.batch_size)
+            part: score_methods(dataset, rows, model, processor, settings.evaluation.batch_size)
             for part, (dataset, rows) in parts.items()
         }
     except (FileNotFoundError, prepared.MissingSplitError, ImageError, ValueError) as error:
@@ -115,16 +117,16 @@ def score_methods(
     rows: pd.DataFrame,
     model: AlignFormer,
     processor: AlignFormerProcessor,
-    seed: int,
     batch_size: int,
 ) -> dict[str, pd.DataFrame]:
     """Method -> scores, one row per expression in the order of `rows`."""
     found = {}
-    for method, texts in ((MODEL, rows["text"]), (SHUFFLED, baselines.shuffled(rows, seed))):
+    for method, texts in ((MODEL, rows["text"]), (SHUFFLED, rows["text"].to_numpy()[of_other_images(rows)])):
         expressions = Expressions(dataset, rows.assign(text=texts), processor)
         found[method] = score(model, expressions, PROTOCOL, batch_size, progress=method)
-    for method, segment in (("everything", baselines.everything), ("center box", baselines.center_box)):
-        found[method] = pd.concat([rows, baselines.counted(dataset, rows, segment)], axis=1)
+    masks = without_model.counted(dataset, rows, PROTOCOL)
+    for method, mask in (("everything", "whole image"), ("center box", "center box")):
+        found[method] = pd.concat([rows, masks[mask]], axis=1)
     return found
 
 

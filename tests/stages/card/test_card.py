@@ -112,7 +112,7 @@ def test_what_the_model_did_not_see_and_what_it_was_trained_with_are_said(writte
 
 def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "results/scores/scenes/alignformer/0.parquet"
+    path = tmp_path / "results/scores/scenes/alignformer/0/scenes.parquet"
     path.parent.mkdir(parents=True)
     scores.assign(protocol="original").to_parquet(path)
     alone = scored.read("scenes", PROTOCOLS["original"], ["alignformer"], [0], "alignformer")
