@@ -158,7 +158,7 @@ def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             if not path.exists():
                 raise ComparisonError(f"{path} is missing. Make it with: {experiments.dvc('repro', stage)}")
             tables.append(scored_on.moved(_checked(path, runs.dataset, run, runs.protocol, stage, CONTROL), place))
-        table = pd.concat(tables).set_index("sent_id")
+        table = pd.concat([part for part in tables if len(part)] or tables[:1]).set_index("sent_id")
         first = table if first is None else first
         if not table["given"].equals(first["given"].reindex(table.index)) or not table.index.isin(ids).all():
             again = experiments.dvc("repro -f -s", Run(runs.dataset, *run).stage("evaluate"))
@@ -166,7 +166,7 @@ def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 f"{layout.controls(runs.dataset, *run)}: run {_describe(run)} was given other expressions than run "
                 f"{_describe(runs.runs[0])}. Make it again with: {again}"
             )
-        counts.append(table.reindex(ids, fill_value=0)[["intersection", "union"]].to_numpy())
+        counts.append(table[["intersection", "union"]].reindex(ids, fill_value=0).to_numpy(np.int64))
     both = np.stack(counts)  # (R, E, 2)
     return both[..., 0], both[..., 1], ids.isin(first.index)
 

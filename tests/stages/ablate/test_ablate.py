@@ -23,6 +23,7 @@ TABLES = (
     layout.comparison,
     layout.contrasts,
     layout.factorial,
+    layout.language,
     layout.slices,
     layout.averages,
     layout.profiles,
@@ -61,9 +62,13 @@ def write_scores(
             "iou": intersection / union,
         }
     )
-    path = layout.scores(dataset, variant, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(path, index=False)
+    control = scores.assign(intersection=intersection // 2, given=np.roll(np.arange(number), 2))
+    for path, table in (
+        (layout.scores(dataset, variant, seed), scores),
+        (layout.controls(dataset, variant, seed), control),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
     return scores
 
 

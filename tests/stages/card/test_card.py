@@ -147,7 +147,9 @@ def test_scores_that_lack_a_value_are_refused(content, scores, squares, tmp_path
     scores.assign(protocol="original", union=scores["union"].where(scores["sent_id"] != 5)).to_parquet(path)
     monkeypatch.setattr(prepared, "read", lambda folder: squares.prepared)
     monkeypatch.setattr(model_facts, "read", lambda run: FACTS)
-    message = r"alignformer/0.parquet: run alignformer, seed 0 has no union in 1 of 120 rows, such as sent_id 5\."
+    message = (
+        r"alignformer/0/scenes.parquet: run alignformer, seed 0 has no union in 1 of 120 rows, such as sent_id 5\."
+    )
     with pytest.raises(scored.ComparisonError, match=message):
         write(RUN, Params.model_validate(content))
 
