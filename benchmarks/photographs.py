@@ -39,7 +39,9 @@ from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.drawing import mask_comparison
 from stages.estimate import estimate
+from stages.evaluate import trained_on
 from stages.evaluate.other_expressions import of_other_images
+from stages.evaluate.trained_on import TrainedOnError
 from stages.runtime import experiments, layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
@@ -81,7 +83,7 @@ def main() -> None:
     run = Run(TRAINED_ON, arguments.variant, arguments.seed)
     try:
         mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
-        refuse_seen_images(mini, true)
+        trained_on.refuse(true, mini)
         model, processor = trained.load(layout.model(*run))
         model.to(processes.here().device)
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
@@ -90,7 +92,7 @@ def main() -> None:
             part: score_methods(dataset, rows, model, processor, settings.evaluation.batch_size)
             for part, (dataset, rows) in parts.items()
         }
-    except (FileNotFoundError, prepared.MissingSplitError, ImageError, ValueError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, ImageError, TrainedOnError) as error:
         sys.exit(f"error: {error}")
     found = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
     of_model = found["method"].str.startswith(MODEL)
@@ -103,13 +105,6 @@ def main() -> None:
     write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
     if sheet:
         draw(sheet, true, scored[TRUE_MASKS, ALL][MODEL])
-
-
-def refuse_seen_images(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
-    """Raise ValueError if an image of `true` is in `mini`: the model may have been trained on it."""
-    seen = sorted(set(true.expressions["image_id"]) & set(mini.expressions["image_id"]))
-    if seen:
-        raise ValueError(f"{len(seen)} images of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
 
 
 def score_methods(

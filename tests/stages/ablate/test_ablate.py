@@ -478,7 +478,7 @@ def test_scores_that_lack_a_value_are_refused(runs, column):
     if column not in ("split", "protocol"):
         scores[column] = scores[column].astype(float)
     scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
-    message = rf"vlba/0/scenes.parquet: run vlba, seed 0 has no {column} in 1 of 145 rows.*dvc repro -f -s evaluate@scenes"
+    message = rf"vlba/0/scenes.parquet: run vlba, seed 0 has no {column} in 1 of 145 rows.*dvc repro -f -s evaluate@"
     with pytest.raises(SystemExit, match=message):
         compare()
     assert not layout.comparison("scenes").exists()
@@ -498,6 +498,7 @@ def test_counts_that_are_none_are_refused(runs, intersection, problem):
     scores = runs["vlba", 0].assign(union=10, intersection=3)
     scores["intersection"] = np.resize(intersection, len(scores))
     scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
-    with pytest.raises(SystemExit, match=rf"vlba/0/scenes.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"):
+    message = rf"vlba/0/scenes.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"
+    with pytest.raises(SystemExit, match=message):
         compare()
     assert not layout.comparison("scenes").exists()

@@ -161,7 +161,11 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
             "datasets.refcoco.name: expected one of 'refcoco', 'refcoco+' or 'refcocog', found 'refclef'",
         ),
         (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: lists something twice"),
-        (("experiment", "outside"), ["refcoco"], "experiment.outside: unknown key; allowed: datasets, evaluate_on, variants, seeds"),
+        (
+            ("experiment", "outside"),
+            ["refcoco"],
+            "experiment.outside: unknown key; allowed: datasets, evaluate_on, variants, seeds",
+        ),
         (
             ("datasets", "Scenes-night"),
             SCENES_ENTRY,
