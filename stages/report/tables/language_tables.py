@@ -50,7 +50,7 @@ def table(results: DatasetNumbers) -> Table:
             "Their intervals are over images alone.",
             "Given expressions of other images: each expression is replaced by one of another image of its split, the "
             "same for every model. A model that ignores words loses nothing.",
-            "What language contributes: on the same expressions, images and seeds, taken before rounding.",
+            "What language contributes: on the same expressions and seeds, taken before rounding.",
             *meanings(results, [results.metric]),
         ],
     )
