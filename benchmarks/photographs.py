@@ -34,10 +34,14 @@ from PIL import Image
 from benchmarks import baselines, table
 from models.alignformer import AlignFormer
 from models.processing import AlignFormerProcessor
+from stages.ablate import without_model
 from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.drawing import mask_comparison
 from stages.estimate import estimate
+from stages.evaluate import trained_on
+from stages.evaluate.other_expressions import of_other_images
+from stages.evaluate.trained_on import TrainedOnError
 from stages.runtime import experiments, layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
@@ -79,16 +83,16 @@ def main() -> None:
     run = Run(TRAINED_ON, arguments.variant, arguments.seed)
     try:
         mini, true = (prepared.read(layout.prepared(name)) for name in (TRAINED_ON, TRUE_MASKS))
-        refuse_seen_images(mini, true)
+        trained_on.refuse(true, mini)
         model, processor = trained.load(layout.model(*run))
         model.to(processes.here().device)
         parts = {(TRAINED_ON, split): (mini, mini.split(split)) for split in mini.evaluation_splits}
         parts[TRUE_MASKS, ALL] = true, true.expressions
         scored = {
-            part: score_methods(dataset, rows, model, processor, run.seed, settings.evaluation.batch_size)
+            part: score_methods(dataset, rows, model, processor, settings.evaluation.batch_size)
             for part, (dataset, rows) in parts.items()
         }
-    except (FileNotFoundError, prepared.MissingSplitError, ImageError, ValueError) as error:
+    except (FileNotFoundError, prepared.MissingSplitError, ImageError, TrainedOnError) as error:
         sys.exit(f"error: {error}")
     found = pd.DataFrame([row for part, methods in scored.items() for row in rows_of(part, methods)])
     of_model = found["method"].str.startswith(MODEL)
@@ -103,28 +107,21 @@ def main() -> None:
         draw(sheet, true, scored[TRUE_MASKS, ALL][MODEL])
 
 
-def refuse_seen_images(mini: prepared.PreparedDataset, true: prepared.PreparedDataset) -> None:
-    """Raise ValueError if an image of `true` is in `mini`: the model may have been trained on it."""
-    seen = sorted(set(true.expressions["image_id"]) & set(mini.expressions["image_id"]))
-    if seen:
-        raise ValueError(f"{len(seen)} images of {TRUE_MASKS} are in {TRAINED_ON} too, such as image_id {seen[0]}")
-
-
 def score_methods(
     dataset: prepared.PreparedDataset,
     rows: pd.DataFrame,
     model: AlignFormer,
     processor: AlignFormerProcessor,
-    seed: int,
     batch_size: int,
 ) -> dict[str, pd.DataFrame]:
     """Method -> scores, one row per expression in the order of `rows`."""
     found = {}
-    for method, texts in ((MODEL, rows["text"]), (SHUFFLED, baselines.shuffled(rows, seed))):
+    for method, texts in ((MODEL, rows["text"]), (SHUFFLED, rows["text"].to_numpy()[of_other_images(rows)])):
         expressions = Expressions(dataset, rows.assign(text=texts), processor)
         found[method] = score(model, expressions, PROTOCOL, batch_size, progress=method)
-    for method, segment in (("everything", baselines.everything), ("center box", baselines.center_box)):
-        found[method] = pd.concat([rows, baselines.counted(dataset, rows, segment)], axis=1)
+    masks = without_model.counted(dataset, rows, PROTOCOL)
+    for method, mask in (("everything", "whole image"), ("center box", "center box")):
+        found[method] = pd.concat([rows, masks[mask]], axis=1)
     return found
 
 

@@ -21,8 +21,10 @@ from PIL import Image, ImageFilter
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks import baselines, table
+from stages.ablate import without_model
 from stages.data import prepared
 from stages.data.samples import Expressions
+from stages.evaluate.other_expressions import of_other_images
 from stages.prepare.scenes.arrangement import COLOURS
 from stages.runtime import layout, params
 from stages.scoring import trained
@@ -47,13 +49,14 @@ def main() -> None:
     dataset = prepared.read(layout.prepared(arguments.dataset))
     rows = dataset.split(arguments.split)
     found = {
-        ("everything", None): summarise(baselines.counted(dataset, rows, baselines.everything), PROTOCOL),
+        ("everything", None): summarise(without_model.counted(dataset, rows, PROTOCOL)["whole image"], PROTOCOL),
         ("colour words", None): summarise(baselines.counted(dataset, rows, _colour_words(dataset)), PROTOCOL),
         ("a thing of the right kind", None): summarise(_of_right_kind(dataset, rows), PROTOCOL),
     }
     for seed in settings.experiment.seeds:
         model, processor = trained.load(layout.model(arguments.dataset, arguments.variant, seed))
-        for name, texts in (("trained model", rows["text"]), ("shuffled expressions", baselines.shuffled(rows, seed))):
+        others = rows["text"].to_numpy()[of_other_images(rows)]
+        for name, texts in (("trained model", rows["text"]), ("shuffled expressions", others)):
             expressions = Expressions(dataset, rows.assign(text=texts), processor)
             scores = score(model, expressions, PROTOCOL, settings.evaluation.batch_size)
             found[f"{name}: {arguments.variant}", seed] = summarise(scores, PROTOCOL)

@@ -43,11 +43,11 @@ def test_the_page_leads_to_a_row_of_the_report_and_trains_nothing(project, repro
     folder, tried, said = project
     assert ran(said) == {"params", "fingerprint@scenes", "score@scenes", "ablate@scenes", "report"}
     assert "brackets: 95 % intervals; one file of predictions" in tried and "  others: {" in tried
-    before = json.loads((reproduced.folder / "results/metrics/scenes/baseline/0.json").read_text())
+    before = json.loads((reproduced.folder / "results/metrics/scenes/baseline/0/scenes.json").read_text())
     about = json.loads((folder / "results/others/scenes/others.json").read_text())["own"]
     assert {"protocol": about["protocol"], **about["splits"]} == before and about["missing"] == {}
     own = pd.read_parquet(folder / "results/others/scenes/own.parquet")
-    pd.testing.assert_frame_equal(own, pd.read_parquet(folder / "results/scores/scenes/baseline/0.parquet"))
+    pd.testing.assert_frame_equal(own, pd.read_parquet(folder / "results/scores/scenes/baseline/0/scenes.parquet"))
     page = (folder / "reports/index.html").read_text(encoding="utf-8")
     assert LABEL in page and "Prediction of own for" in page and "Systems that others made" in page
     for table in ("main", "differences", "full", "slices", "ablation-val", "ablation-testA"):

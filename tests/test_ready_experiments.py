@@ -70,7 +70,9 @@ def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, 
     of_runs = {f"{stage}@{run}" for stage in PER_RUN for run in runs}
     kinds = ("fingerprint", "prepare", "score", "ablate")
     of_datasets = {f"{stage}@{dataset}" for stage in kinds for dataset in own.datasets}
-    assert found.keys() == {"params", "report", *of_runs, *of_datasets}
+    of_further = {f"{stage}_on@{on}" for stage in ("fingerprint", "prepare") for on in own.evaluate_on}
+    of_further |= {f"evaluate_on@{on}-{run}" for on in own.evaluate_on for run in runs}
+    assert found.keys() == {"params", "report", *of_runs, *of_datasets, *of_further}
     assert set(found["ablate@" + own.datasets[-1]]) >= {f"evaluate@{runs[-1]}", f"prepare@{own.datasets[-1]}"}
 
 

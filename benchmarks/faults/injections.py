@@ -385,7 +385,7 @@ def damaged() -> Iterator[Injection]:
 
     def held(pid: int) -> str:
         holder = {"pid": pid, "cmd": "dvc repro"}
-        paths = ("results/scores/scenes/baseline/0.parquet", "results/comparison/scenes.csv")
+        paths = ("results/scores/scenes/baseline/0/scenes.parquet", "results/comparison/scenes.csv")
         return json.dumps({"write": {f"PLACE/{path}": holder for path in paths}})
 
     def model(scene: Scene) -> str:

@@ -38,6 +38,7 @@ class RecordedEvaluation(NamedTuple):
     """The scores of the model of a training.
 
     Attributes:
+        on: the further dataset that was scored; None: the evaluation splits of the training's own.
         outs: the entries of `dvc.lock` for its metrics, and for those under each protocol.
         scores: the entry of `dvc.lock` for the table of scores.
     """
@@ -47,6 +48,7 @@ class RecordedEvaluation(NamedTuple):
     metrics: Path
     outs: list[dict]
     scores: list[dict]
+    on: str | None = None
 
 
 class RecordedComparison(NamedTuple):
@@ -88,18 +90,31 @@ def _training(stage: str, entry: dict) -> RecordedTraining | None:
     return RecordedTraining(stage, run, keys.inputs_of(entry), name, told, protocol, select_by, outs)
 
 
-def evaluation(training: RecordedTraining, entries: Entries) -> RecordedEvaluation | None:
-    """The scores of the very model that the training gave; None where `dvc.lock` has those of another, or none."""
-    stage = training.run.stage("evaluate")
+def evaluation(training: RecordedTraining, entries: Entries, on: str | None = None) -> RecordedEvaluation | None:
+    """The scores of the very model that the training gave; None where `dvc.lock` has those of another, or none.
+
+    Args:
+        on: a further dataset; None for the evaluation splits of the training's own.
+    """
+    stage = training.run.evaluation(on)
     if (entry := entries.get(stage)) is None:
         return None
-    metrics, files = layout.metrics(*training.run), _model_files(training.run)
-    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in (metrics, layout.protocols(*training.run))]
+    metrics, files = layout.metrics(*training.run, on), _model_files(training.run)
+    shown = metrics, layout.protocols(*training.run, on)
+    outs = [out for out in entry.get("outs", []) if Path(out["path"]) in shown]
     evaluated, trained = ([_md5(items, file) for file in files] for items in (entry.get("deps", []), training.outs))
     if evaluated != trained or not outs:
         return None
-    scores = [out for out in entry["outs"] if Path(out["path"]) == layout.scores(*training.run)]
-    return RecordedEvaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs, scores)
+    scores = [out for out in entry["outs"] if Path(out["path"]) == layout.scores(*training.run, on)]
+    return RecordedEvaluation(stage, keys.key(stage, keys.inputs_of(entry)), metrics, outs, scores, on)
+
+
+def further_evaluations(training: RecordedTraining, entries: Entries) -> list[RecordedEvaluation]:
+    """Its scores on further datasets, in the order of `dvc.lock`."""
+    before, after = "evaluate_on@", f"-{training.run.name}"
+    named = [stage for stage in entries if stage.startswith(before) and stage.endswith(after)]
+    found = [evaluation(training, entries, stage.removeprefix(before).removesuffix(after)) for stage in named]
+    return [each for each in found if each]
 
 
 def comparisons(entries: Entries) -> list[RecordedComparison]:

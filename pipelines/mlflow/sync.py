@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.dvc import recorded, working_tree
-from pipelines.dvc.recorded import Entries, RecordedComparison, RecordedTraining
+from pipelines.dvc.recorded import Entries, RecordedComparison, RecordedEvaluation, RecordedTraining
 from pipelines.dvc.working_tree import Tree
 from pipelines.mlflow import champion, complete_run, descriptions, views
 from stages.runtime import experiments, keys, layout
@@ -144,13 +144,18 @@ class _Sync:
 
     def evaluation(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
         """Scores of the model, on its run, and the files that have all of them. Returns whether some were missing."""
-        evaluation = recorded.evaluation(training, self.entries)
-        if evaluation is None or not self.here(evaluation.stage, evaluation.outs):
+        own = recorded.evaluation(training, self.entries)
+        found = [*([own] if own else []), *recorded.further_evaluations(training, self.entries)]
+        return any([self.one_evaluation(opened, mlflow_run, each) for each in found])
+
+    def one_evaluation(self, opened: Store, mlflow_run: "MlflowRun", evaluation: RecordedEvaluation) -> bool:
+        """Scores on the own splits, or on a further dataset. Returns whether some were missing."""
+        if not self.here(evaluation.stage, evaluation.outs):
             return False
         scores = json.loads(evaluation.metrics.read_text(encoding="utf-8"))
         values = mlruns.by_split({split: values for split, values in scores.items() if split != "protocol"})
         model = next(iter(store.models_of(opened, mlflow_run)), None)
-        tags = {mlruns.EVALUATED: evaluation.key}
+        tags = {mlruns.evaluated(evaluation.on): evaluation.key}
         again = not tags.items() <= mlflow_run.data.tags.items()
         new = mlruns.send_new(opened, mlflow_run, values, model)
         files = [(Path(out["path"]), mlruns.EVALUATION) for out in evaluation.outs]

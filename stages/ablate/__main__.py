@@ -27,9 +27,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m stages.ablate",
         description=f"{__doc__} Writes results/comparison/D.csv (against the reference), results/contrasts/D.csv (part "
         "by part of the method), results/factorial/D.csv (effects of VLBA and contrast, where every kind of one is "
-        "combined with every kind of the other), results/slices/D.csv (by what the expressions are like), "
-        "results/averages/D.csv (over the splits) and results/profiles/D.csv (the share of expressions whose IoU is "
-        "above a threshold).",
+        "combined with every kind of the other), results/language/D.csv (what language contributes), "
+        "results/slices/D.csv (by what the expressions are like), results/averages/D.csv (over the splits) and "
+        "results/profiles/D.csv (the share of expressions whose IoU is above a threshold).",
     )
     parser.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
     parser.add_argument(

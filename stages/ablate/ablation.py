@@ -1,18 +1,18 @@
-"""Scores of the listed runs -> six tables that compare the variants."""
+"""Scores of the listed runs -> seven tables that compare the variants."""
 
 import pandas as pd
 
-from stages.data import prepared
+from stages.ablate import without_model
 from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
-from stages.statistics import averages, comparison, factorial, planning, profiles, scored, slices
+from stages.statistics import averages, comparison, factorial, language, planning, profiles, scored, scored_on, slices
 from stages.statistics.scored import ComparisonError
 
 
 def ablate(dataset: str, settings: Params) -> None:
-    """Read the scores of every listed run, check that they are paired, compare the variants, write six tables.
+    """Read the scores of every listed run, check that they are paired, compare the variants, write seven tables.
 
     Raises:
         ComparisonError: scores are missing, or cannot be compared.
@@ -20,8 +20,11 @@ def ablate(dataset: str, settings: Params) -> None:
     """
     experiment, protocol = settings.experiment, PROTOCOLS[settings.evaluation.protocol]
     others = {name: layout.scores_of_other(dataset, name) for name in experiment.predictions(dataset)}
-    runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference, others)
-    labels = slices.labels(prepared.read(layout.prepared(dataset)))
+    further = experiment.evaluate_on
+    runs = scored.read(dataset, protocol, experiment.variants, experiment.seeds, experiment.reference, others, further)
+    prepared = scored_on.read(dataset, further)
+    labels = slices.labels(prepared)
+    masks = without_model.counted(prepared, runs.expressions, protocol)
     smallest = experiment.smallest_effect and experiment.smallest_effect / 100
     found = comparison.estimates(runs)
     compared, contrasts = comparison.compare(
@@ -31,6 +34,7 @@ def ablate(dataset: str, settings: Params) -> None:
         (layout.comparison(dataset), compared),
         (layout.contrasts(dataset), contrasts),
         (layout.factorial(dataset), factorial.compare(runs, found, settings.variants, smallest)),
+        (layout.language(dataset), language.compare(runs, scored.read_controls(runs), masks)),
         (layout.slices(dataset), comparison.by_slice(runs, labels, experiment.reference)),
         (
             layout.averages(dataset),

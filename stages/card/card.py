@@ -31,15 +31,17 @@ def write(run: Run, settings: Params) -> None:
         FileNotFoundError: dataset, model, scores or diagnosis is missing; the message has the command that makes it.
         ComparisonError: the scores are none, or of another protocol.
     """
-    scores, protocol = layout.scores(*run), PROTOCOLS[settings.evaluation.protocol]
-    if not scores.exists():
-        raise FileNotFoundError(f"{scores} is missing: make it with: {experiments.dvc('repro', run.stage('evaluate'))}")
+    further, protocol = settings.experiment.evaluate_on, PROTOCOLS[settings.evaluation.protocol]
+    for on in (None, *further):
+        if not (scores := layout.scores(*run, on)).exists():
+            again = experiments.dvc("repro", run.evaluation(on))
+            raise FileNotFoundError(f"{scores} is missing: make it with: {again}")
     text = card(
         run,
         settings,
         prepared.read(layout.prepared(run.dataset)),
         model_facts.read(run),
-        scored.read_run(run.dataset, VariantSeed(run.variant, run.seed), protocol),
+        scored.read_run(run.dataset, VariantSeed(run.variant, run.seed), protocol, further),
         protocol,
     )
     with atomic_write(layout.card(*run)) as path:
@@ -61,13 +63,13 @@ def card(
         scores: of all splits, as `scored.read_run` returns them.
     """
     recipe, source = settings.recipes[settings.experiment.recipe], settings.datasets[run.dataset]
-    found = _intervals(run, scores, protocol)
+    found, further = _intervals(run, scores, protocol), settings.experiment.evaluate_on
     results = [
         EvalResult(
             task_type="image-segmentation",
-            dataset_type=run.dataset,
-            dataset_name=run.dataset,
-            dataset_split=split,
+            dataset_type=split if split in further else run.dataset,
+            dataset_name=split if split in further else run.dataset,
+            dataset_split="all" if split in further else split,
             metric_type=metric,
             metric_value=found[split][metric].value,
             metric_name=f"{metric}, protocol {protocol.name}",
@@ -102,6 +104,7 @@ def card(
         protocol=protocol.name,
         metrics=METRICS,
         found=found,
+        further=further,
         fewest_images=evidence.FEWEST_IMAGES,
         limits=_limits(source, recipe.model, model),
         licences=_licences(source, recipe.model),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.data import prepared
 from stages.data.lost import CUT, VANISHED, sentences
 from stages.runtime import experiments, layout
 from stages.runtime.errors import UserError
@@ -20,11 +21,12 @@ from stages.runtime.params import Other, Params, Report, Variant
 from stages.runtime.run import Run
 from stages.scoring.metrics import METRICS
 from stages.scoring.protocols import PROTOCOLS, Protocol
-from stages.statistics import averages, evidence, factorial
+from stages.statistics import averages, evidence, factorial, language
 from stages.statistics.factorial import Factorial
 
 COMPARISON, CONTRASTS, SLICES, FACTORIAL = "comparison.csv", "contrasts.csv", "slices.csv", "factorial.csv"
 AVERAGES, DIAGNOSIS, SUMMARY, LEARNING = "averages.csv", "diagnosis.csv", "dataset.json", "learning.csv"
+LANGUAGE = "language.csv"
 UNDER_EACH = "protocols.csv"  # kept where `evaluation.also` names a protocol
 OTHERS = "others.json"
 MEASURED = Path("benchmarks/results/steps.csv")
@@ -44,6 +46,7 @@ COLUMNS = {
     },
     FACTORIAL: {*factorial.COLUMNS},
     AVERAGES: {*averages.COLUMNS},
+    LANGUAGE: {*language.COLUMNS},
     SLICES: {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
         *("high", *DIFFERENCE),
@@ -79,7 +82,8 @@ class DatasetNumbers:
         variants: listed variants, in the listed order.
         seeds: listed seeds, in the listed order.
         smallest_effect: in points; None where verdicts are only supported or not.
-        splits: evaluation splits, in the order of the prepared dataset.
+        splits: evaluation splits, in the order of the prepared dataset, then `further`.
+        further: further datasets that the models are scored on, each one split.
         summary: `dataset.json` of the prepared dataset, without paths on this machine.
         comparison: results/comparison, fractions, indexed by (variant, split, metric).
         contrasts: results/contrasts, one row for each pair of variants, split and metric.
@@ -87,6 +91,7 @@ class DatasetNumbers:
         effects: results/factorial, one row for each of its effects, split and metric; None where there is none.
         slices: results/slices, one row for each split, slice and variant.
         averages: results/averages, one row for each metric, choice of splits, variant and pair of variants.
+        language: results/language, one row for each split, headline metric and control.
         diagnosis: one row for each run that was diagnosed: variant, seed, parameters, flops, and every other single
             number of its summary.
         learning: one row for each run with a history and epoch: variant, seed, epoch, metric (which selects the
@@ -111,6 +116,7 @@ class DatasetNumbers:
     seeds: list[int]
     smallest_effect: float | None
     splits: list[str]
+    further: list[str]
     summary: dict
     comparison: pd.DataFrame
     contrasts: pd.DataFrame
@@ -118,6 +124,7 @@ class DatasetNumbers:
     effects: pd.DataFrame | None
     slices: pd.DataFrame
     averages: pd.DataFrame
+    language: pd.DataFrame
     diagnosis: pd.DataFrame
     learning: pd.DataFrame
     protocols: list[Protocol]
@@ -172,6 +179,10 @@ class DatasetNumbers:
     def over(self) -> str:
         """What an interval of a mean covers."""
         return "images and seeds" if any(len(seeds) > 1 for seeds in self.scored_seeds.values()) else "images alone"
+
+    def set_of(self, split: str) -> str:
+        """The set that a split is named after where several are mixed; empty for a single set, or a further dataset."""
+        return "" if split in self.further else prepared.set_of(split)
 
     def no_verdict(self, split: str) -> str:
         """Why differences of variants on a split have no verdict, the same for all; empty where they have one."""
@@ -277,6 +288,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         seeds=experiment.seeds,
         smallest_effect=experiment.smallest_effect,
         splits=summary["splits"],
+        further=experiment.evaluate_on,
         summary=summary,
         comparison=tables[COMPARISON].set_index(["variant", "split", "metric"]).sort_index(),
         contrasts=tables[CONTRASTS],
@@ -284,6 +296,7 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         effects=tables.get(FACTORIAL),
         slices=tables[SLICES],
         averages=tables[AVERAGES],
+        language=tables[LANGUAGE],
         diagnosis=read_table(files[DIAGNOSIS], layout.REPORTS / "data" / name / DIAGNOSIS, DIAGNOSIS),
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         protocols=[PROTOCOLS[each] for each in params.evaluation.protocols],
@@ -320,6 +333,7 @@ def tables_of_ablate(params: Params) -> dict[str, Callable[[str], Path]]:
         CONTRASTS: layout.contrasts,
         SLICES: layout.slices,
         AVERAGES: layout.averages,
+        LANGUAGE: layout.language,
     }
     return found | ({FACTORIAL: layout.factorial} if _factorial(params) else {})
 

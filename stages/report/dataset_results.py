@@ -1,6 +1,7 @@
 """Everything that the report says about one dataset, read and checked: numbers, learning curves, scores and images."""
 
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.data import prepared
 from stages.data.prepared import PreparedDataset
 from stages.report import dataset_numbers
 from stages.report.dataset_numbers import (
@@ -33,6 +33,7 @@ from stages.runtime import experiments, layout
 from stages.runtime.params import Params
 from stages.runtime.run import Run
 from stages.scoring.protocols import PROTOCOLS, Protocol
+from stages.statistics import scored_on
 
 PLACES = ("root", "images", "instances", "expressions")  # keys of a source that are paths on this machine
 TOLD = ("name", "source", "counts", "partial", "warnings", "notes", "checks", "fingerprint")  # of dataset.json
@@ -74,13 +75,14 @@ def read(name: str, params: Params) -> DatasetResults:
         ReportError: an input does not match the listed variants, seeds and splits, or the protocol.
         FileNotFoundError: there is no prepared dataset.
     """
-    dataset, protocol = prepared.read(layout.prepared(name)), PROTOCOLS[params.evaluation.protocol]
+    further, protocol = params.experiment.evaluate_on, PROTOCOLS[params.evaluation.protocol]
+    dataset = scored_on.read(name, further)
     files = _files_to_keep(name, params, dataset)
     histories = _histories(name, params, read_table(files[COMPARISON], layout.comparison(name), COMPARISON), protocol)
     files[LEARNING] = _to_csv(_learning(histories, params.recipes[params.experiment.recipe].training.select_by))
     numbers = dataset_numbers.from_files(name, params, files)
     shown, shown_seed = _shown(numbers)
-    scores = {variant: _read_scores(Run(name, variant, shown_seed), dataset, protocol) for variant in shown}
+    scores = {variant: _read_scores(Run(name, variant, shown_seed), further, dataset, protocol) for variant in shown}
     scores |= {other: _read_scores_of_other(name, other, dataset, protocol) for other in numbers.others}
     return DatasetResults(
         **{field.name: getattr(numbers, field.name) for field in fields(DatasetNumbers)},
@@ -107,7 +109,8 @@ def _files_to_keep(name: str, params: Params, dataset: PreparedDataset) -> dict[
     runs = _scored(name, params, comparison)
     content[DIAGNOSIS] = _to_csv(_diagnosis(runs))
     if params.evaluation.also:
-        content[UNDER_EACH] = _to_csv(_under_each(runs, params.evaluation.protocols))
+        further = params.experiment.evaluate_on
+        content[UNDER_EACH] = _to_csv(_under_each(runs, further, params.evaluation.protocols))
     return content
 
 
@@ -132,12 +135,12 @@ def _diagnosis(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else sorted(COLUMNS[DIAGNOSIS]))
 
 
-def _under_each(runs: list[Run], protocols: list[str]) -> pd.DataFrame:
+def _under_each(runs: list[Run], further: list[str], protocols: list[str]) -> pd.DataFrame:
     """The metrics of each run under each protocol. Raises ReportError where a run is not scored under all of them."""
     tables = []
-    for run in runs:
-        path, who = layout.protocols(*run), f"run {run.variant}, seed {run.seed} of {run.dataset} has no metrics"
-        table = pd.read_csv(io.BytesIO(read_bytes(path, who, run.stage("evaluate"))))
+    for run, on in itertools.product(runs, [None, *further]):
+        path, who = layout.protocols(*run, on), f"run {run.variant}, seed {run.seed} of {run.dataset} has no metrics"
+        table = pd.read_csv(io.BytesIO(read_bytes(path, who, run.evaluation(on))))
         check_protocols(table, protocols, path, run)
         table.insert(0, "variant", run.variant)
         table.insert(1, "seed", run.seed)
@@ -225,30 +228,45 @@ def _read_profiles(name: str, protocol: Protocol) -> pd.DataFrame:
     return table
 
 
-def _read_scores(run: Run, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
-    who = f"run {run.variant}, seed {run.seed} of {run.dataset}"
-    return _checked(layout.scores(*run), who, run.dataset, run.stage("evaluate"), dataset, protocol)
+def _read_scores(run: Run, further: list[str], dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
+    """Of all splits, those of further datasets with the ids that `scored_on` gives them, indexed by sent_id."""
+    who, tables = f"run {run.variant}, seed {run.seed} of {run.dataset}", []
+    own = [split for split in dataset.evaluation_splits if split not in further]
+    for place, on in enumerate([None, *further]):
+        path, stage, splits = layout.scores(*run, on), run.evaluation(on), [on] if on else own
+        found = _checked(path, who, run.dataset, stage, dataset, protocol, splits, place)
+        tables.append(found)
+    return pd.concat(tables)
 
 
 def _read_scores_of_other(name: str, other: str, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
     path = layout.scores_of_other(name, other)
-    return _checked(path, f"{other} on {name}", name, f"score@{name}", dataset, protocol)
+    return _checked(path, f"{other} on {name}", name, f"score@{name}", dataset, protocol, dataset.evaluation_splits)
 
 
-def _checked(path: Path, who: str, name: str, stage: str, dataset: PreparedDataset, protocol: Protocol) -> pd.DataFrame:
-    """Scores that a stage has made, indexed by sent_id."""
+def _checked(
+    path: Path,
+    who: str,
+    name: str,
+    stage: str,
+    dataset: PreparedDataset,
+    protocol: Protocol,
+    splits: list[str],
+    place: int = 0,
+) -> pd.DataFrame:
+    """Scores of some splits that a stage has made, indexed by sent_id; place: that of a further dataset, from 1 on."""
     again = f"Make it with: {experiments.dvc('repro', stage)}"
     content = read_bytes(path, f"{who} has no scores", stage)
-    scores = pd.read_parquet(io.BytesIO(content)).set_index("sent_id")
+    scores = scored_on.moved(pd.read_parquet(io.BytesIO(content)), place).set_index("sent_id")
     check_protocol(scores, protocol, path, again)
     check_finite(
         scores, ["intersection", "union", "iou"], path, f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
     )
     expressions = dataset.expressions
-    expected = expressions.loc[expressions["split"].isin(dataset.evaluation_splits), "sent_id"]
+    expected = expressions.loc[expressions["split"].isin(splits), "sent_id"]
     if set(scores.index) != set(expected):
         raise ReportError(
-            f"{path} scores {len(scores)} expressions, the evaluation splits of {layout.prepared(name)} hold "
-            f"{len(expected)}, and they are not the same. {again}"
+            f"{path} scores {len(scores)} expressions, {name} has {len(expected)} to score ({', '.join(splits)}), and "
+            f"they are not the same. {again}"
         )
     return scores

@@ -70,10 +70,12 @@ def stage_hashes(params: Params, entries: dict[str, dict]) -> dict[str, str]:
 def _stages(params: Params) -> list[str]:
     experiment = params.experiment
     stages = [f"fingerprint@{name}" for name in experiment.datasets]
+    stages += [f"{kind}_on@{name}" for kind in ("fingerprint", "prepare") for name in experiment.evaluate_on]
     for name in experiment.datasets:
         stages.append(f"prepare@{name}")
         runs = [Run(name, variant, seed) for variant in experiment.variants for seed in experiment.seeds]
         stages += [run.stage(kind) for kind in PER_RUN for run in runs]
+        stages += [run.evaluation(on) for on in experiment.evaluate_on for run in runs]
         stages += [f"score@{name}"] if experiment.predictions(name) else []
         stages.append(f"ablate@{name}")
     return stages

@@ -96,9 +96,19 @@ def checkpoints(dataset: str, variant: str, seed: int) -> Path:
     return CHECKPOINTS / f"{dataset}-{variant}-{seed}"
 
 
-def scores(dataset: str, variant: str, seed: int) -> Path:
-    """One row per expression: intersection, union, IoU and the predicted mask."""
-    return RESULTS / "scores" / dataset / variant / f"{seed}.parquet"
+def scores(dataset: str, variant: str, seed: int, on: str | None = None) -> Path:
+    """One row per expression: intersection, union, IoU and the predicted mask.
+
+    Args:
+        on: a further dataset that the run is scored on, as for `controls`, `metrics` and `protocols`; None for the
+            evaluation splits of its own.
+    """
+    return _of_run("scores", dataset, variant, seed) / f"{on or dataset}.parquet"
+
+
+def controls(dataset: str, variant: str, seed: int, on: str | None = None) -> Path:
+    """As `scores`, of the same model given expressions of other images, without the predicted mask."""
+    return _of_run("controls", dataset, variant, seed) / f"{on or dataset}.parquet"
 
 
 def others(dataset: str) -> Path:
@@ -121,14 +131,19 @@ def tried(dataset: str, name: str) -> Path:
     return RESULTS / "tried" / dataset / name
 
 
-def metrics(dataset: str, variant: str, seed: int) -> Path:
+def metrics(dataset: str, variant: str, seed: int, on: str | None = None) -> Path:
     """Metrics of one run, by split."""
-    return RESULTS / "metrics" / dataset / variant / f"{seed}.json"
+    return _of_run("metrics", dataset, variant, seed) / f"{on or dataset}.json"
 
 
-def protocols(dataset: str, variant: str, seed: int) -> Path:
+def protocols(dataset: str, variant: str, seed: int, on: str | None = None) -> Path:
     """Metrics of one run, by split, under each protocol that it was scored under."""
-    return RESULTS / "protocols" / dataset / variant / f"{seed}.csv"
+    return _of_run("protocols", dataset, variant, seed) / f"{on or dataset}.csv"
+
+
+def _of_run(kind: str, dataset: str, variant: str, seed: int) -> Path:
+    """The folder of one run, with a file for each dataset that it is scored on."""
+    return RESULTS / kind / dataset / variant / str(seed)
 
 
 def diagnosis(dataset: str, variant: str, seed: int) -> Path:
@@ -164,6 +179,11 @@ def slices(dataset: str) -> Path:
 def averages(dataset: str) -> Path:
     """Variants and pairs of variants x metrics, averaged over splits."""
     return RESULTS / "averages" / f"{dataset}.csv"
+
+
+def language(dataset: str) -> Path:
+    """Controls x splits x headline metrics: masks without a model, and variants given expressions of other images."""
+    return RESULTS / "language" / f"{dataset}.csv"
 
 
 def profiles(dataset: str) -> Path:

@@ -23,7 +23,8 @@ from stages.runtime.errors import UserError
 from stages.runtime.refer_sets import SPLIT_BY, WITH_RAW, Format, SetName
 
 SCHEMA = layout.PARAMS.with_suffix(".schema.json")
-READ_BY_DVC = ("datasets", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
+READ_BY_DVC = ("datasets", "evaluate_on", "variants", "seeds", "recipe")  # keys of `experiment` in dvc.yaml
+SPLITS = ("train", "val", "testA", "testB", "test")  # of a dataset; a split of a mixture ends in one of them
 ALWAYS_SHOWN = ("vlba", "contrastive", "contrastive_weight", "temperature")  # of a variant, in its card and the report
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")]
@@ -71,6 +72,9 @@ class Experiment(Section):
     """The comparison: every dataset x variant x seed, all with one recipe."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
+    evaluate_on: list[Name] = Field(
+        description="further datasets that the finished models are scored on: each is one more split of every dataset"
+    )
     variants: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     recipe: Name
@@ -104,8 +108,30 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _further_datasets_are_further(self):
+        wrong = [
+            f"evaluate_on: {name} is trained on, since experiment.datasets lists it; its own splits are scored anyway"
+            for name in self.evaluate_on
+            if name in self.datasets
+        ]
+        wrong += [
+            f"evaluate_on: {name} would be a split of this name, and {kind} is a split that datasets have: rename it"
+            for name in self.evaluate_on
+            for kind in [name.rpartition("_")[2]]
+            if kind in SPLITS
+        ]
+        if self.evaluate_on and self.others:
+            wrong.append(
+                f"evaluate_on: {_listed(self.others)} (experiment.others) cannot be scored on {self.evaluate_on[0]}: "
+                "leave one of the two keys empty, or compare in two experiments"
+            )
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _names_agree(self):
-        for key in ("datasets", "variants", "seeds"):
+        for key in ("datasets", "evaluate_on", "variants", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: lists something twice: {_listed(values)}")
@@ -453,6 +479,7 @@ class Params(Section):
     def _references_exist(self):
         wanted = {
             "datasets": (self.experiment.datasets, self.datasets),
+            "evaluate_on": (self.experiment.evaluate_on, self.datasets),
             "variants": (self.experiment.variants, self.variants),
             "recipe": ([self.experiment.recipe], self.recipes),
         }

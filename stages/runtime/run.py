@@ -21,6 +21,10 @@ class Run(NamedTuple):
         """The DVC stage of this run for a kind such as train or evaluate: `train@scenes-baseline-0`."""
         return f"{kind}@{self.name}"
 
+    def evaluation(self, on: str | None = None) -> str:
+        """The DVC stage that scores this run, on its own splits or on a further dataset: `evaluate_on@ON-D-V-S`."""
+        return f"evaluate_on@{on}-{self.name}" if on else self.stage("evaluate")
+
 
 def how_to_train(run: Run, of: str | None = None) -> str:
     """What makes the model of a run: the command, and what `params.yaml` has to list before DVC knows the stage.

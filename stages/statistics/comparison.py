@@ -44,9 +44,9 @@ CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 Splits = dict[str, dict[str, Estimates]]  # split -> metric -> estimates
 
 
-def estimates(scored: Scored) -> Splits:
-    """Every metric of every run on every split."""
-    return {split: _estimates(scored, scored.rows(split), METRICS) for split in scored.splits}
+def estimates(scored: Scored, metrics: Sequence[str] = METRICS) -> Splits:
+    """Metrics of every run on every split."""
+    return {split: _estimates(scored, scored.rows(split), metrics) for split in scored.splits}
 
 
 def compare(

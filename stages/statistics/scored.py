@@ -13,9 +13,11 @@ from stages.runtime.errors import UserError
 from stages.runtime.run import Run
 from stages.scoring.metrics import iou, summarise
 from stages.scoring.protocols import Protocol
+from stages.statistics import scored_on
 from stages.statistics.bootstrap import VariantSeed
 
 SCORE_COLUMNS = ["sent_id", "image_id", "split", "protocol", "intersection", "union"]
+CONTROL = [*SCORE_COLUMNS, "given"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Scored:
         expressions: sent_id, image_id and split of each.
         intersection, union: (R, E) int64, pixels.
         others: systems that others made, each known by one file of predictions: a run with seed 0.
+        further: further datasets that the runs are scored on, each a split of its name.
     """
 
     dataset: str
@@ -47,6 +50,7 @@ class Scored:
     intersection: np.ndarray
     union: np.ndarray
     others: list[str] = field(default_factory=list)
+    further: list[str] = field(default_factory=list)
 
     @property
     def systems(self) -> list[str]:
@@ -91,11 +95,13 @@ def read(
     seeds: Sequence[int],
     reference: str,
     others: Mapping[str, Path] | None = None,
+    further: Sequence[str] = (),
 ) -> Scored:
     """Scores of the listed runs. A run without scores is left out with a warning; the comparison says which.
 
     Args:
         others: the scores of systems that others made, by their names.
+        further: further datasets that the runs are scored on; the scores of a run are there if they are all there.
 
     Raises:
         ComparisonError: no run of the reference has scores; the scores of one of the others are missing; a run has
@@ -103,16 +109,15 @@ def read(
     """
     others = others or {}
     listed = [VariantSeed(variant, seed) for variant in variants for seed in seeds]
-    there = [run for run in listed if layout.scores(dataset, *run).exists()]
-    for run in listed:
-        if run not in there:
-            log.warning("%s, so the comparison is without it. %s", *_missing(dataset, run))
+    missing = {run: found for run in listed if (found := _missing(dataset, run, further))}
+    there = [run for run in listed if run not in missing]
+    for found in missing.values():
+        log.warning("%s, so the comparison is without it. %s", *found)
     if not any(variant == reference for variant, _ in there):
         raise ComparisonError(
-            f"no run of the reference {reference} has scores. "
-            + ". ".join(_missing(dataset, VariantSeed(reference, seeds[0])))
+            f"no run of the reference {reference} has scores. " + ". ".join(missing[VariantSeed(reference, seeds[0])])
         )
-    tables = {run: read_run(dataset, run, protocol) for run in there}
+    tables = {run: read_run(dataset, run, protocol, further) for run in there}
     for name, path in others.items():
         if not path.exists():
             raise ComparisonError(f"{path} is missing. Make it with: {experiments.dvc('repro', f'score@{dataset}')}")
@@ -130,27 +135,66 @@ def read(
         intersection=np.stack([table["intersection"] for table in aligned]),
         union=np.stack([table["union"] for table in aligned]),
         others=list(others),
+        further=list(further),
     )
 
 
-def read_run(dataset: str, run: VariantSeed, protocol: Protocol) -> pd.DataFrame:
-    """`SCORE_COLUMNS` of one run, whose scores exist.
+def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs, but given expressions of other images.
+
+    Returns:
+        intersection, union: (R, E) int64, pixels, in the runs' order and the expressions', 0 where there is none;
+        given: (E,) bool, where there is one: not on a split of a single image.
+
+    Raises:
+        ComparisonError: they are missing, of other expressions than the scores, or not alike for all runs.
+    """
+    ids = pd.Index(runs.expressions["sent_id"])
+    counts, first = [], None
+    for run in runs.runs:
+        tables = []
+        for place, on in enumerate([None, *runs.further]):
+            path, stage = layout.controls(runs.dataset, *run, on), Run(runs.dataset, *run).evaluation(on)
+            if not path.exists():
+                raise ComparisonError(f"{path} is missing. Make it with: {experiments.dvc('repro', stage)}")
+            tables.append(scored_on.moved(_checked(path, runs.dataset, run, runs.protocol, stage, CONTROL), place))
+        table = pd.concat([part for part in tables if len(part)] or tables[:1]).set_index("sent_id")
+        first = table if first is None else first
+        if not table["given"].equals(first["given"].reindex(table.index)) or not table.index.isin(ids).all():
+            again = experiments.dvc("repro -f -s", Run(runs.dataset, *run).stage("evaluate"))
+            raise ComparisonError(
+                f"{layout.controls(runs.dataset, *run)}: run {_describe(run)} was given other expressions than run "
+                f"{_describe(runs.runs[0])}. Make it again with: {again}"
+            )
+        counts.append(table[["intersection", "union"]].reindex(ids, fill_value=0).to_numpy(np.int64))
+    both = np.stack(counts)  # (R, E, 2)
+    return both[..., 0], both[..., 1], ids.isin(first.index)
+
+
+def read_run(dataset: str, run: VariantSeed, protocol: Protocol, further: Sequence[str] = ()) -> pd.DataFrame:
+    """`SCORE_COLUMNS` of one run, whose scores exist, on its own splits and on further datasets.
 
     Raises:
         ComparisonError: the file lacks a column or a value; its protocol is another; it scored an expression twice; or
             its intersections and unions are no counts of pixels.
     """
-    return _checked(layout.scores(dataset, *run), dataset, run, protocol, Run(dataset, *run).stage("evaluate"))
+    tables = [
+        _checked(layout.scores(dataset, *run, on), dataset, run, protocol, Run(dataset, *run).evaluation(on))
+        for on in (None, *further)
+    ]
+    return pd.concat([scored_on.moved(table, place) for place, table in enumerate(tables)], ignore_index=True)
 
 
-def _checked(path: Path, dataset: str, run: VariantSeed, protocol: Protocol, stage: str) -> pd.DataFrame:
-    """What `read_run` returns, from a file that a stage makes."""
+def _checked(
+    path: Path, dataset: str, run: VariantSeed, protocol: Protocol, stage: str, columns: Sequence[str] = SCORE_COLUMNS
+) -> pd.DataFrame:
+    """Some columns of a table of scores that a stage makes, as `read_run` says."""
     again = f"Make it again with: {experiments.dvc('repro -f -s', stage)}"
     try:
-        scores = pd.read_parquet(path, columns=SCORE_COLUMNS)
+        scores = pd.read_parquet(path, columns=list(columns))
     except (ValueError, OSError) as error:
         raise ComparisonError(
-            f"{path} is not a table of scores with the columns {SCORE_COLUMNS}: {error}. {again}"
+            f"{path} is not a table of scores with the columns {[*columns]}: {error}. {again}"
         ) from error
     gaps = scores[scores.isna().any(axis="columns")]
     if not gaps.empty:
@@ -171,7 +215,8 @@ def _checked(path: Path, dataset: str, run: VariantSeed, protocol: Protocol, sta
             f"{path} scores {len(twice)} expressions more than once, such as sent_id {twice.iloc[0]}. {again}"
         )
     try:
-        summarise(scores, protocol)
+        if len(scores) or columns is SCORE_COLUMNS:  # a control is empty where every split has one image
+            summarise(scores, protocol)
     except ValueError as error:
         raise ComparisonError(f"{path}: {error}. {again}") from error
     return scores
@@ -199,9 +244,13 @@ def _expressions_by_split(scores: pd.DataFrame) -> dict[str, set[int]]:
     return {split: set(rows.tolist()) for split, rows in scores.groupby("split", sort=False)["sent_id"]}
 
 
-def _missing(dataset: str, run: VariantSeed) -> tuple[str, str]:
-    what = f"run {_describe(run)} of {dataset} has no scores: {layout.scores(dataset, *run)} is missing"
-    return what, f"Make it with: {_dvc('repro', dataset, run)}"
+def _missing(dataset: str, run: VariantSeed, further: Sequence[str]) -> tuple[str, str] | None:
+    """What is missing first of the scores of a run, and how to make it; None where all are there."""
+    for on in (None, *further):
+        if not (path := layout.scores(dataset, *run, on)).exists():
+            what = f"run {_describe(run)} of {dataset} has no scores: {path} is missing"
+            return what, f"Make it with: {experiments.dvc('repro', Run(dataset, *run).evaluation(on))}"
+    return None
 
 
 def _describe(run: VariantSeed) -> str:

@@ -115,6 +115,7 @@ def log_evaluation(
     seed: int,
     metrics: Mapping[str, Mapping[str, float]],
     files: Iterable[Path] = (),
+    on: str | None = None,
 ) -> None:
     """Log metrics of every split, and files, to the run that trained the model.
 
@@ -122,8 +123,9 @@ def log_evaluation(
 
     Args:
         metrics: by split; `{"val": {"mIoU": 0.5}}` becomes `val/mIoU`.
+        on: the further dataset that they are of; None: the run's own evaluation splits.
     """
-    train, evaluate = (Run(dataset, variant, seed).stage(kind) for kind in ("train", "evaluate"))
+    train, evaluate = Run(dataset, variant, seed).stage("train"), Run(dataset, variant, seed).evaluation(on)
     lost = _Lost(evaluate)
     with lost.unless_lost("the metrics of every split"):
         inputs = _made_from(train)
@@ -136,7 +138,7 @@ def log_evaluation(
         for path in files:
             with lost.unless_lost(f"the file {path}"):
                 store.send_file(opened, run.info.run_id, Path(path), mlruns.EVALUATION)
-        complete = {} if lost.what else {mlruns.EVALUATED: key}
+        complete = {} if lost.what else {mlruns.evaluated(on): key}
         store.send_tags(opened, run.info.run_id, complete | _conditions(dataset))
 
 

@@ -35,6 +35,11 @@ EVALUATED, REPORTED = "key.evaluate", "key.report"  # tags: the entry of dvc.loc
 CARD, COMPARED = "md5.card", "md5.comparison"  # tags: the content of these files, as MLflow lists only their sizes
 
 
+def evaluated(on: str | None = None) -> str:
+    """The tag that says which evaluation metrics are of; on: the further dataset, None for the run's own splits."""
+    return f"{EVALUATED}_on.{on}" if on else EVALUATED
+
+
 def flatten(**sections: BaseModel) -> dict[str, Scalar]:
     """All parameters of the sections by dotted name, such as `recipe.training.epochs`. A list is one parameter."""
 

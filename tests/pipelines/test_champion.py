@@ -46,7 +46,7 @@ def compare(rows, **given) -> None:
     splits = {split for _, split, *_ in rows} | {"val"}
     for seed in (0, 1):
         for variant in ("a", "b"):
-            path = Path(f"results/metrics/D/{variant}/{seed}.json")
+            path = Path(f"results/metrics/D/{variant}/{seed}/D.json")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"protocol": "original", **{split: {"mIoU": seed / 10} for split in splits}}))
     columns = ["variant", "split", "mean", "difference", "supported"]

@@ -43,6 +43,7 @@ stages:
 MORE = """# Mine.
 experiment:
   datasets: [scenes]
+  evaluate_on: []
   variants: [baseline, vlba]
   seeds: [1, 2]  # those
   recipe: small

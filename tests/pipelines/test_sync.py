@@ -83,9 +83,9 @@ stages:
       - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer.json
       - results/models/${item.dataset}/${item.variant}/${item.seed}/tokenizer_config.json
     outs:
-      - results/scores/${item.dataset}/${item.variant}/${item.seed}.parquet
-      - results/metrics/${item.dataset}/${item.variant}/${item.seed}.json
-      - results/protocols/${item.dataset}/${item.variant}/${item.seed}.csv
+      - results/scores/${item.dataset}/${item.variant}/${item.seed}/${item.dataset}.parquet
+      - results/metrics/${item.dataset}/${item.variant}/${item.seed}/${item.dataset}.json
+      - results/protocols/${item.dataset}/${item.variant}/${item.seed}/${item.dataset}.csv
       - results/models/${item.dataset}/${item.variant}/${item.seed}/README.md
   ablate:
     matrix:
@@ -147,11 +147,11 @@ if asked.stage == "train":
     rows = [f"{epoch},{1 / epoch},,{better + 0.1 * epoch},original" for epoch in (1, 2, 3)]
     write(f"results/history/{name}.csv", "\\n".join(["epoch,loss,empty,val_Pr@0.5,protocol", *rows]) + "\\n")
 if asked.stage == "evaluate":
-    write(f"results/scores/{name}.parquet", f"scores of {name}")
+    write(f"results/scores/{name}/{asked.dataset}.parquet", f"scores of {name}")
     splits = {split: {"expressions": 3, "mIoU": better + 0.3, "Pr@0.5": 1 / 3} for split in ("val", "testA")}
-    write(f"results/metrics/{name}.json", json.dumps({"protocol": "original", **splits}))
+    write(f"results/metrics/{name}/{asked.dataset}.json", json.dumps({"protocol": "original", **splits}))
     rows = [f"{protocol},val,mIoU,{better + 0.3}" for protocol in ("original", "lavt")]
-    write(f"results/protocols/{name}.csv", "\\n".join(["protocol,split,metric,value", *rows]) + "\\n")
+    write(f"results/protocols/{name}/{asked.dataset}.csv", "\\n".join(["protocol,split,metric,value", *rows]) + "\\n")
     write(f"results/models/{name}/README.md", f"card of {name}")
 if asked.stage == "ablate":
     supported = dict(word.partition("=")[::2] for word in Path("supported.txt").read_text().split())
@@ -304,7 +304,7 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert run["metrics"]["by_epoch/val_Pr_0.5"] == [(epoch, repr(0.11 + 0.1 * epoch)) for epoch in (1, 2, 3)]
     assert run["metrics"]["by_epoch/empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
     assert run["metrics"]["val/mIoU"] == [(0, repr(0.11 + 0.3))]
-    assert sorted(run["files"]) == ["evaluation/1.csv", "evaluation/1.json"]
+    assert sorted(run["files"]) == ["evaluation/scenes.csv", "evaluation/scenes.json"]
     (data,) = [dep["md5"] for dep in keys.live_inputs(stage)["deps"]]
     assert run["inputs"] == [("scenes train", data), ("scenes val", data)]
     assert run["tags"]["mlflow.note.content"] == "card of scenes/vlba/1"
@@ -404,7 +404,7 @@ def test_what_a_run_lost_is_completed(synced):
     }
     for statement, of in lost.items():
         assert change_database(synced, statement, of.info.run_id), statement
-    (synced / "mlartifacts" / run.info.run_id / "artifacts/evaluation/1.json").unlink()
+    (synced / "mlartifacts" / run.info.run_id / "artifacts/evaluation/scenes.json").unlink()
     weights = sorted(Path("mlartifacts/models").glob("*/artifacts/data/model/model.safetensors"))
     weights[0].unlink()
     weights[1].write_text("half")
@@ -528,7 +528,7 @@ def test_a_killed_training_whose_outputs_came_from_elsewhere_is_completed(synced
 
 def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
     shutil.rmtree("results/models/scenes/vlba/1")
-    Path("results/metrics/scenes/baseline/1.json").write_text("other")
+    Path("results/metrics/scenes/baseline/1/scenes.json").write_text("other")
     shutil.rmtree("results/models/scenes/alignformer/1")
     for out in keys.locked_entries()["train@scenes-alignformer-1"]["outs"]:
         (Path(".dvc/cache/files/md5") / out["md5"][:2] / out["md5"][2:]).unlink()

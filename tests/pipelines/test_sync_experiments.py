@@ -23,6 +23,7 @@ CHAMPIONS = {"default": "alignformer-scenes-small-original", "more": "alignforme
 MORE = """
 experiment:
   datasets: [scenes]
+  evaluate_on: []
   variants: [baseline, vlba, alignformer]
   seeds: [1]
   recipe: small

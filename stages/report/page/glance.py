@@ -12,7 +12,7 @@ import pandas as pd
 
 from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.page import headline
-from stages.report.tables import captions, contrast_tables
+from stages.report.tables import captions, contrast_tables, language_tables
 from stages.report.tables.table import ARROW, MISSING, interval, percent, signed
 from stages.statistics import averages
 from stages.statistics.comparison import LARGEST_P
@@ -95,6 +95,7 @@ def glance(results: DatasetNumbers) -> Glance:
         steps=[] if about else _steps(results),
         remarks=[
             *(about or headline.unscored(results)),
+            *([said] if (said := language_tables.warning(results)) else []),
             *[
                 f"No verdict on {captions.listing(of)}: {why}."
                 for why, of in captions.no_verdicts(results, splits).items()

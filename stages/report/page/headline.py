@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 
 from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
-from stages.report.tables import captions, contrast_tables, plan_tables
+from stages.report.tables import captions, contrast_tables, language_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 from stages.statistics.comparison import headline_pairs
 from stages.statistics.evidence import ONE_FILE
@@ -21,7 +21,7 @@ def headline(results: DatasetNumbers) -> str:
     """
     splits = results.unseen
     if results.highlight == results.reference:
-        return " ".join([*about_the_reference(results), *captions.limits(results, splits)])
+        return " ".join([*about_the_reference(results), *_language(results), *captions.limits(results, splits)])
     parts = parts_of(results, splits[0])
     said = [_said(pair, results, splits, first=place == 0) for place, pair in enumerate(parts)]
     if not parts:
@@ -33,7 +33,11 @@ def headline(results: DatasetNumbers) -> str:
         f"No verdict on {captions.listing(of)}: {reason}."
         for reason, of in captions.no_verdicts(results, splits).items()
     ]
-    return " ".join([*sentences, *captions.limits(results, splits), *unscored(results)])
+    return " ".join([*sentences, *_language(results), *captions.limits(results, splits), *unscored(results)])
+
+
+def _language(results: DatasetNumbers) -> list[str]:
+    return [said] if (said := language_tables.warning(results)) else []
 
 
 def others(results: DatasetNumbers) -> str:

@@ -1,6 +1,5 @@
 """Variants compared with the reference: the main table, every metric, and how sure the differences are."""
 
-from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables.captions import (
     caption,
@@ -38,7 +37,7 @@ def main_table(results: DatasetNumbers) -> Table:
         results,
         key="main",
         title="Variants compared",
-        sections=[(splits, [list(results.protocol.headline)]) for splits in by_set(results.splits).values()],
+        sections=[(splits, [list(results.protocol.headline)]) for splits in by_set(results).values()],
         spread=results.over != "images alone",
     )
 
@@ -53,7 +52,7 @@ def full_tables(results: DatasetNumbers) -> list[Table]:
             title="Every metric",
             sections=[(splits, metrics)],
         )
-        for name, splits in by_set(results.splits).items()
+        for name, splits in by_set(results).items()
     ]
 
 
@@ -99,11 +98,11 @@ def difference_table(results: DatasetNumbers) -> Table | None:
     )
 
 
-def by_set(splits: list[str]) -> dict[str, list[str]]:
-    """Splits by the set that they are named after; the name is empty where the dataset is a single set."""
+def by_set(results: DatasetNumbers) -> dict[str, list[str]]:
+    """Splits by the set that they are named after; the name is empty for a single set, and for further datasets."""
     sets: dict[str, list[str]] = {}
-    for split in splits:
-        sets.setdefault(set_of(split), []).append(split)
+    for split in results.splits:
+        sets.setdefault(results.set_of(split), []).append(split)
     return sets
 
 

@@ -35,6 +35,7 @@ def set_names(source: dict, splits: list[str]) -> dict[str, tuple[str, str]]:
             split: (_published_name(name, SPLIT_BY[name][0]), split.removeprefix(f"{name}_"))
             for split in splits
             for name in [set_of(split)]
+            if name in source["mix"]
         }
     return {}
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stages.data.prepared import set_of
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.tables import side_by_side
 from stages.report.tables.captions import (
@@ -38,7 +37,7 @@ class Column(NamedTuple):
 
     @property
     def heading(self) -> str:
-        return self.split.removeprefix(f"{set_of(self.split)}_")
+        return self.split.removeprefix(f"{self.results.set_of(self.split)}_")
 
 
 def tables(datasets: Sequence[DatasetNumbers]) -> list[Table]:
@@ -95,10 +94,15 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
 
 
 def _title(results: DatasetNumbers, split: str) -> str:
-    """The set that a split belongs to, as papers write it; the dataset's name for data of one's own."""
+    """The set that a split belongs to, as papers write it; the dataset's name for data of one's own.
+
+    Further datasets are columns of their own names.
+    """
     source = results.source
+    if split in results.further:
+        return split
     if source.get("kind") == "mix":
-        return TITLES[set_of(split)]
+        return TITLES[results.set_of(split)]
     if source.get("kind") not in FORMATS:
         return results.name
     chosen = "" if source["split_by"] == "unc" else f" ({source['split_by']})"

@@ -23,6 +23,7 @@ TABLES = (
     layout.comparison,
     layout.contrasts,
     layout.factorial,
+    layout.language,
     layout.slices,
     layout.averages,
     layout.profiles,
@@ -61,9 +62,13 @@ def write_scores(
             "iou": intersection / union,
         }
     )
-    path = layout.scores(dataset, variant, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scores.to_parquet(path, index=False)
+    control = scores.assign(intersection=intersection // 2, given=np.roll(np.arange(number), 2))
+    for path, table in (
+        (layout.scores(dataset, variant, seed), scores),
+        (layout.controls(dataset, variant, seed), control),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(path, index=False)
     return scores
 
 
@@ -247,7 +252,7 @@ def test_scores_of_another_protocol_are_not_compared(runs, part):
     scores = runs["vlba", 1].copy()
     scores.loc[scores.index[part], "protocol"] = "lavt"
     scores.to_parquet(layout.scores("scenes", "vlba", 1), index=False)
-    message = r"vlba/1.parquet .* protocol lavt, params.yaml says original.*dvc repro evaluate@scenes-vlba-1"
+    message = r"vlba/1/scenes.parquet .* protocol lavt, params.yaml says original.*dvc repro evaluate@scenes-vlba-1"
     with pytest.raises(SystemExit, match=message):
         compare()
     assert not layout.comparison("scenes").exists()
@@ -473,7 +478,7 @@ def test_scores_that_lack_a_value_are_refused(runs, column):
     if column not in ("split", "protocol"):
         scores[column] = scores[column].astype(float)
     scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
-    message = rf"vlba/0.parquet: run vlba, seed 0 has no {column} in 1 of 145 rows.*dvc repro -f -s evaluate@scenes"
+    message = rf"vlba/0/scenes.parquet: run vlba, seed 0 has no {column} in 1 of 145 rows.*dvc repro -f -s evaluate@"
     with pytest.raises(SystemExit, match=message):
         compare()
     assert not layout.comparison("scenes").exists()
@@ -493,6 +498,7 @@ def test_counts_that_are_none_are_refused(runs, intersection, problem):
     scores = runs["vlba", 0].assign(union=10, intersection=3)
     scores["intersection"] = np.resize(intersection, len(scores))
     scores.to_parquet(layout.scores("scenes", "vlba", 0), index=False)
-    with pytest.raises(SystemExit, match=rf"vlba/0.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"):
+    message = rf"vlba/0/scenes.parquet: .*{problem}.*dvc repro -f -s evaluate@scenes-vlba-0"
+    with pytest.raises(SystemExit, match=message):
         compare()
     assert not layout.comparison("scenes").exists()

@@ -112,7 +112,7 @@ def test_what_the_model_did_not_see_and_what_it_was_trained_with_are_said(writte
 
 def test_its_intervals_are_those_of_the_comparison(written, scores, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "results/scores/scenes/alignformer/0.parquet"
+    path = tmp_path / "results/scores/scenes/alignformer/0/scenes.parquet"
     path.parent.mkdir(parents=True)
     scores.assign(protocol="original").to_parquet(path)
     alone = scored.read("scenes", PROTOCOLS["original"], ["alignformer"], [0], "alignformer")
@@ -147,7 +147,9 @@ def test_scores_that_lack_a_value_are_refused(content, scores, squares, tmp_path
     scores.assign(protocol="original", union=scores["union"].where(scores["sent_id"] != 5)).to_parquet(path)
     monkeypatch.setattr(prepared, "read", lambda folder: squares.prepared)
     monkeypatch.setattr(model_facts, "read", lambda run: FACTS)
-    message = r"alignformer/0.parquet: run alignformer, seed 0 has no union in 1 of 120 rows, such as sent_id 5\."
+    message = (
+        r"alignformer/0/scenes.parquet: run alignformer, seed 0 has no union in 1 of 120 rows, such as sent_id 5\."
+    )
     with pytest.raises(scored.ComparisonError, match=message):
         write(RUN, Params.model_validate(content))
 

@@ -52,7 +52,8 @@ def model_of(taught: Path):
 
 def test_every_protocol_has_the_scores_that_it_has_alone(shared_squares, taught, tmp_path):
     model, settings = model_of(taught), written(tmp_path, ALL[1:])
-    found = evaluation.scored(shared_squares.prepared, model, shared_squares.processor, settings)
+    splits = evaluation.own_splits(shared_squares.prepared)
+    found = evaluation.scored(shared_squares.prepared, splits, model, shared_squares.processor, settings)
     assert list(found) == ALL
     rows = shared_squares.prepared.split("val")
     for name, protocol in PROTOCOLS.items():
@@ -87,7 +88,8 @@ def test_inputs_that_agree_share_their_passes(shared_squares, taught, tmp_path):
     def sizes(protocol: str, also: list[str]) -> list[int]:
         seen.clear()
         settings = written(tmp_path, also, protocol)
-        evaluation.scored(shared_squares.prepared, model, shared_squares.processor, settings)
+        splits = evaluation.own_splits(shared_squares.prepared)
+        evaluation.scored(shared_squares.prepared, splits, model, shared_squares.processor, settings)
         return sorted(seen)
 
     assert sizes("original", []) == [32] * batches
@@ -112,7 +114,7 @@ def test_a_recipe_whose_input_is_that_of_a_protocol_shares_it(shared_squares):
 
 def test_other_protocols_leave_the_results_of_the_first_as_they_are(project):
     def files() -> list[bytes]:
-        return [path(*RUN).read_bytes() for path in (layout.scores, layout.metrics)]
+        return [path(*RUN).read_bytes() for path in (layout.scores, layout.controls, layout.metrics)]
 
     evaluation.evaluate(RUN, written(project, []))
     alone = files()
@@ -141,7 +143,8 @@ def test_metrics_under_each_protocol_are_those_of_an_evaluation_under_it(project
 def test_what_was_scored_is_printed_protocol_by_protocol(project, capsys):
     evaluation.evaluate(RUN, written(project, ["cris"]))
     said = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert said[-4:] == ["protocol original", "val", "protocol cris", "val"]
+    assert said[-5:-1] == ["protocol original", "val", "protocol cris", "val"]
+    assert said[-1] == "val, given expressions of other images"
 
 
 def test_a_protocol_is_named_once(tmp_path):

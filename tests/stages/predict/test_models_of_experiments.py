@@ -25,7 +25,7 @@ def project(taught, tmp_path, monkeypatch, small_params) -> Path:
     folder = tmp_path / "project"
     (folder / ".dvc").mkdir(parents=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(small_params))
-    own = {key: small_params["experiment"][key] for key in ("datasets", "variants", "recipe")}
+    own = {key: small_params["experiment"][key] for key in ("datasets", "evaluate_on", "variants", "recipe")}
     monkeypatch.chdir(folder)
     for place, run in (("", "scenes/baseline/0"), ("experiments/more", "scenes/alignformer/2")):
         (folder / place / "results/models" / run).parent.mkdir(parents=True)

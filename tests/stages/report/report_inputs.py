@@ -89,6 +89,7 @@ def files(
     summary: dict | None = None,
     images: dict[str, int] | None = None,
     rising: bool = False,
+    contributes: dict[str, float] | None = None,
 ) -> dict[str, bytes]:
     """The files as `reports/data` keeps them.
 
@@ -98,6 +99,7 @@ def files(
         supported: a difference of at least so much is, where seeds and images allow a verdict.
         images: split -> number of its images; by default 400 and more.
         rising: whether val still rises in the last of the four epochs.
+        contributes: variant -> its mean minus that with expressions of other images; by default 0.3.
     """
     experiment, splits, missing = settings.experiment, list(splits), missing or {}
     (name,) = experiment.datasets
@@ -260,11 +262,52 @@ def files(
         **({dataset_numbers.FACTORIAL: csv(pd.DataFrame(effects))} if whole else {}),
         dataset_numbers.SLICES: csv(pd.DataFrame(slices)),
         dataset_numbers.AVERAGES: csv(pd.DataFrame(averages_rows)),
+        dataset_numbers.LANGUAGE: csv(language_rows(settings, described, means, gone, sizes, contributes)),
         dataset_numbers.DIAGNOSIS: csv(pd.DataFrame(diagnosis)),
         dataset_numbers.LEARNING: csv(pd.DataFrame(learning, columns=["variant", "seed", "epoch", "metric", "val"])),
         **({dataset_numbers.UNDER_EACH: csv(pd.DataFrame(under_each))} if settings.evaluation.also else {}),
         dataset_numbers.SUMMARY: json.dumps(told).encode(),
     }
+
+
+def language_rows(
+    settings: Params,
+    described: dict,
+    means: dict[str, float],
+    gone: set[str],
+    sizes: dict[str, int],
+    contributes: dict[str, float] | None,
+) -> pd.DataFrame:
+    """The controls: masks without a model at 0.1, and variants below their means."""
+    nothing = dict.fromkeys(("mean", "low", "high", "difference", "difference_low", "difference_high"), math.nan)
+
+    def ends(images: int, value: float) -> tuple[float, float]:
+        return (math.nan, math.nan) if images < evidence.FEWEST_IMAGES else (value - 0.03, value + 0.03)
+
+    rows = []
+    for place, (split, images) in enumerate(sizes.items()):
+        for metric in PROTOCOLS[settings.evaluation.protocol].headline:
+            about = {**described, "split": split, "metric": metric, "expressions": 1000 + place, "images": images}
+            for name in ("whole image", "center box"):
+                values = around(0.1, images)
+                mean = {key: values[key] for key in ("mean", "low", "high")}
+                rows.append({**about, "system": name, "without_model": True, "seeds": 0, **nothing, **mean})
+            for name in settings.experiment.variants:
+                row = {
+                    **about,
+                    "system": name,
+                    "without_model": False,
+                    "seeds": len(settings.experiment.seeds),
+                    **nothing,
+                }
+                if name not in gone:
+                    change = (contributes or {}).get(name, 0.3)
+                    low, high = ends(images, change)
+                    values = around(means[name] - change, images)
+                    row |= {key: values[key] for key in ("mean", "low", "high")}
+                    row |= {"difference": change, "difference_low": low, "difference_high": high}
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def around(mean: float, images: int = 400) -> dict[str, float]:
@@ -390,6 +433,7 @@ def write_results(settings: Params, name: str) -> None:
         (dataset_numbers.FACTORIAL, layout.factorial(name)),
         (dataset_numbers.SLICES, layout.slices(name)),
         (dataset_numbers.AVERAGES, layout.averages(name)),
+        (dataset_numbers.LANGUAGE, layout.language(name)),
         (PROFILES, layout.profiles(name)),
     ):
         if file not in made:

@@ -257,7 +257,14 @@ def test_a_variant_alone_has_no_differences(tmp_path, settings):
     results = report_inputs.numbers(alone, MEANS)
     assert comparison_tables.main_table(results).blocks[0].headings == ["variant", "mIoU", "std", "oIoU", "std"]
     assert comparison_tables.difference_table(results) is None and contrast_tables.table(results) is None
-    assert [table.key for table in assemble.all_tables(results)] == ["main", "full", "slices", "learning", "costs"]
+    assert [table.key for table in assemble.all_tables(results)] == [
+        "main",
+        "controls",
+        "full",
+        "slices",
+        "learning",
+        "costs",
+    ]
 
 
 MIXED = (

@@ -18,6 +18,7 @@ from tests.project import clone
 OWN = """
 experiment:
   datasets: [scenes]
+  evaluate_on: []
   variants: [baseline, t20]
   seeds: [3]
   recipe: small

@@ -161,7 +161,11 @@ def test_the_projects_own_file_is_valid_and_frozen(root):
             "datasets.refcoco.name: expected one of 'refcoco', 'refcoco+' or 'refcocog', found 'refclef'",
         ),
         (("datasets", "refcoco_mix", "mix"), ["refcoco", "refcoco"], "datasets.refcoco_mix.mix: lists something twice"),
-        (("experiment", "outside"), ["refcoco"], "experiment.outside: unknown key; allowed: datasets, variants, seeds"),
+        (
+            ("experiment", "outside"),
+            ["refcoco"],
+            "experiment.outside: unknown key; allowed: datasets, evaluate_on, variants, seeds",
+        ),
         (
             ("datasets", "Scenes-night"),
             SCENES_ENTRY,
@@ -249,6 +253,30 @@ def test_one_path_of_predictions_is_of_one_dataset(tmp_path, small_params):
     small_params["experiment"]["others"]["theirs"]["predictions"] = {"more": "a.json"}
     experiment = params.Params.model_validate(small_params).experiment
     assert experiment.predictions("more") == {"theirs": "a.json"} and experiment.predictions("scenes") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scenez", r"experiment.evaluate_on: unknown name 'scenez'; did you mean scenes\? allowed: "),
+        ("scenes", "experiment.evaluate_on: scenes is trained on, since experiment.datasets lists it"),
+        (
+            "more_val",
+            "experiment.evaluate_on: more_val would be a split of this name, and val is a split that datasets",
+        ),
+    ],
+)
+def test_a_further_dataset_is_known_not_trained_on_and_not_called_like_a_split(tmp_path, small_params, name, message):
+    more = (("datasets", "more_val"), SCENES_ENTRY)
+    found = error_after(tmp_path, small_params, more, (("experiment", "evaluate_on"), [name]))
+    assert re.search(message, found), found
+
+
+def test_others_have_no_predictions_on_further_datasets(tmp_path, small_params):
+    changes = (OTHERS, {"theirs": {"predictions": "theirs.json"}}), (("experiment", "evaluate_on"), ["refcoco"])
+    assert "evaluate_on: theirs (experiment.others) cannot be scored on refcoco" in error_after(
+        tmp_path, small_params, *changes
+    )
 
 
 def test_all_errors_are_named_at_once(tmp_path, small_params):
