@@ -661,7 +661,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n")
     assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
-    assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
+    assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 6
     assert markdown.count(f"Protocol original. {lead}.") == captions + 2  # check marks, on two splits
     assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 0
     assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
@@ -678,7 +678,7 @@ def test_data_without_warnings_are_not_warned_of(written):
 def test_scores_of_other_expressions_are_refused():
     path = layout.scores("scenes", "alignformer", 0)
     pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
-    with pytest.raises(SystemExit, match="scores 3 expressions, the evaluation splits of data/scenes hold 4"):
+    with pytest.raises(SystemExit, match=r"scores 3 expressions, scenes has 4 to score \(val, testA\)"):
         report([])
 
 
