@@ -654,7 +654,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     lead = "Partial data, not comparable with published results"
     short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"
     words = "".join(Page(files["index.html"].decode()).words)
-    assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
+    assert words.count(f"on scenes. {lead}: {short}.") == 6, "main table, differences, parts, controls, slices, metrics"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
     markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes/main.tex"].decode()
