@@ -695,14 +695,14 @@ def test_warnings_of_the_data_stand_everywhere(project):
     lead = "Partial data, not comparable with published results"
     short = "not the whole refcoco (unc): train 2,488 of 42,404 refs; no 100% of testB_x <here>"
     words = "".join(Page(files["index.html"].decode()).words)
-    assert words.count(f"on scenes. {lead}: {short}.") == 5, "main table, differences, parts, slices, every metric"
+    assert words.count(f"on scenes. {lead}: {short}.") == 6, "main table, differences, parts, controls, slices, metrics"
     assert all(f"\n{warning}\n" in words for warning in WARNINGS)
     assert words.index(f"\n{WARNINGS[0]}\n") < words.index("Variants compared on scenes")
     markdown, tex = files["tables/scenes.md"].decode(), files["tables/scenes/main.tex"].decode()
     assert markdown.startswith(f"> **{lead}.**\n> - {WARNINGS[0]}\n> - {WARNINGS[1]}\n")
     assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
-    assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 5
+    assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 6
     assert markdown.count(f"Protocol original. {lead}.") == captions + 2  # check marks, on two splits
     assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 0
     assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
@@ -719,7 +719,7 @@ def test_data_without_warnings_are_not_warned_of(written):
 def test_scores_of_other_expressions_are_refused():
     path = layout.scores("scenes", "alignformer", 0)
     pd.read_parquet(path).iloc[1:].to_parquet(path, index=False)
-    with pytest.raises(SystemExit, match="scores 3 expressions, the evaluation splits of data/scenes hold 4"):
+    with pytest.raises(SystemExit, match=r"scores 3 expressions, scenes has 4 to score \(val, testA\)"):
         report([])
 
 
