@@ -37,7 +37,7 @@ from stages.setup.build import word_tokenizer
 def refs() -> pd.DataFrame:
     """Eight refs with one to four expressions each, in no order."""
     ref_ids = [ref for ref in range(8) for _ in range(1 + ref % 4)]
-    return pd.DataFrame({"ref_id": np.random.default_rng(0).permutation(ref_ids)})
+    return pd.DataFrame({"ref_id": np.random.default_rng(0).permutation(ref_ids), "image_id": 0})
 
 
 def epoch(rows: pd.DataFrame, seed: int, number: int) -> list[int]:

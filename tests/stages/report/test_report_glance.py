@@ -28,15 +28,15 @@ def test_the_best_variant_with_its_leads(tmp_path):
         "on average over testA and testB",
     )
     assert best.leads == [
-        ("baseline", "+3.3", "[0.3, 6.3]", "supported"),
-        ("vlba", "+0.2", f"[{MINUS}2.8, 3.2]", "not supported"),
+        ("baseline", True, "+3.3", "[0.3, 6.3]", "supported"),
+        ("vlba", False, "+0.2", f"[{MINUS}2.8, 3.2]", "not supported"),
     ]
 
 
 def test_the_best_variant_need_not_be_the_highlighted_one(tmp_path):
     best = glance.glance(numbers(tmp_path, {**MEANS, "vlba": 0.6})).best
     assert best.variant == "vlba" and not best.is_reference
-    assert best.leads[1] == ("alignformer", "+1.7", f"[{MINUS}1.3, 4.7]", "not supported"), (
+    assert best.leads[1] == ("alignformer", False, "+1.7", f"[{MINUS}1.3, 4.7]", "not supported"), (
         "the pair the other way round"
     )
 
@@ -44,12 +44,12 @@ def test_the_best_variant_need_not_be_the_highlighted_one(tmp_path):
 def test_the_reference_may_be_best(tmp_path):
     best = glance.glance(numbers(tmp_path, {**MEANS, "baseline": 0.7}, splits=("val", "testA"))).best
     assert (best.variant, best.is_reference, best.where) == ("baseline", True, "on testA")
-    assert best.leads == [("alignformer", "+11.7", "[8.7, 14.7]", "supported")]
+    assert best.leads == [("alignformer", False, "+11.7", "[8.7, 14.7]", "supported")]
 
 
 def test_a_pair_that_is_not_compared_has_no_verdict(tmp_path):
     best = glance.glance(numbers(tmp_path, {**MEANS, "text_to_pixel": 0.582})).best
-    assert best.leads[1] == ("text_to_pixel", "+0.1", "", "not tested")
+    assert best.leads[1] == ("text_to_pixel", False, "+0.1", "", "not tested")
 
 
 def test_each_part_with_the_means_on_both_sides(tmp_path):

@@ -148,7 +148,7 @@ def test_a_run_that_was_scored_under_other_protocols_is_named():
     rows = [(name, "val", "mIoU", 0.5) for name in ("original", "lavt")]
     table = pd.DataFrame(rows, columns=["protocol", "split", "metric", "value"])
     table.to_csv(layout.protocols(*run), index=False)
-    kept = dataset_results._under_each([run], ["original", "lavt"])
+    kept = dataset_results._under_each([run], [], ["original", "lavt"])
     assert kept.columns.tolist() == ["variant", "seed", "protocol", "split", "metric", "value"] and len(kept) == 2
     with pytest.raises(ReportError, match=r"scenes-baseline-0 is scored under \['original', 'lavt'\], not .*'cris'"):
-        dataset_results._under_each([run], ["original", "cris"])
+        dataset_results._under_each([run], [], ["original", "cris"])
