@@ -22,6 +22,7 @@ OTHER_VALUES = {
     "experiment.highlight": "baseline",
     "report.tables.marks": "best",
     "experiment.reference": "alignformer",
+    "experiment.evaluate_on": ["refcoco"],
     "experiment.others": {"theirs": {"predictions": "README.md"}},  # its hash counts before it is read
     "experiment.seeds": [0, 1],
     "datasets.scenes.seed": 1,

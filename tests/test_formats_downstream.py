@@ -42,7 +42,7 @@ def outputs(root, shared_data, tmp_path_factory) -> dict[str, dict[str, str]]:
     stages = YAML(typ="safe").load(project / "dvc.lock")["stages"]
     return {
         name: {
-            out["path"].replace(f"/{name}/", "/D/"): out["md5"]
+            out["path"].replace(f"/{name}/", "/D/").replace(f"/{name}.", "/D."): out["md5"]
             for stage in ("train", "evaluate")
             for out in stages[f"{stage}@{name}-{RUN}"]["outs"]
         }

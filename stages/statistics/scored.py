@@ -143,7 +143,8 @@ def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The runs, but given expressions of other images.
 
     Returns:
-        intersection, union: (R, E) int64, pixels, in the runs' order and the expressions', 0 where there is none;
+        intersection, union: (R, E) int64, pixels, in the runs' order and the expressions', 0 where there is none, as
+        for systems that others made;
         given: (E,) bool, where there is one: not on a split of a single image.
 
     Raises:
@@ -152,6 +153,9 @@ def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ids = pd.Index(runs.expressions["sent_id"])
     counts, first = [], None
     for run in runs.runs:
+        if run.variant in runs.others:
+            counts.append(np.zeros((len(ids), 2), np.int64))
+            continue
         tables = []
         for place, on in enumerate([None, *runs.further]):
             path, stage = layout.controls(runs.dataset, *run, on), Run(runs.dataset, *run).evaluation(on)

@@ -534,11 +534,10 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
         (Path(".dvc/cache/files/md5") / out["md5"][:2] / out["md5"][2:]).unlink()
     lines = said()
     asked = "not in the working tree as dvc.lock has them; dvc"
-    cards = "evaluate@scenes-vlba-1, evaluate@scenes-alignformer-1"  # which lay in the folders
-    assert f"{asked} checkout STAGE brings: train@scenes-vlba-1, {cards}" in lines
+    assert f"{asked} checkout STAGE brings: train@scenes-vlba-1" in lines
     assert f"{asked} repro STAGE brings: evaluate@scenes-baseline-1" in lines
     assert f"{asked} pull STAGE brings: train@scenes-alignformer-1" in lines
-    assert lines[-1] == "MLflow: 2 runs made, 0 runs completed, 0 runs unchanged, 5 stages absent"
+    assert lines[-1] == "MLflow: 2 runs made, 0 runs completed, 0 runs unchanged, 3 stages absent"
     with Repo() as repo:
         repo.checkout(["train@scenes-vlba-1", "evaluate@scenes-baseline-1"], force=True)
     lines = said()
