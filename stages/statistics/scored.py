@@ -164,10 +164,10 @@ def read_controls(runs: Scored) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             tables.append(scored_on.moved(_checked(path, runs.dataset, run, runs.protocol, stage, CONTROL), place))
         table = pd.concat([part for part in tables if len(part)] or tables[:1]).set_index("sent_id")
         first = table if first is None else first
-        if not table["given"].equals(first["given"].reindex(table.index)) or not table.index.isin(ids).all():
+        if not table["given"].sort_index().equals(first["given"].sort_index()) or not table.index.isin(ids).all():
             again = experiments.dvc("repro -f -s", Run(runs.dataset, *run).stage("evaluate"))
             raise ComparisonError(
-                f"{layout.controls(runs.dataset, *run)}: run {_describe(run)} was given other expressions than run "
+                f"{layout.controls(runs.dataset, *run)}: run {_describe(run)} was not given the expressions of run "
                 f"{_describe(runs.runs[0])}. Make it again with: {again}"
             )
         counts.append(table[["intersection", "union"]].reindex(ids, fill_value=0).to_numpy(np.int64))
