@@ -12,6 +12,8 @@ from stages.runtime.params import SCHEMA, Experiment, Params, ParamsError, exit_
 from stages.runtime.predictions import PredictionsError
 from stages.runtime.startup import start
 
+BY_RUN = ("scores", "controls", "metrics", "protocols")  # in results/, with a folder for each run
+
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -81,6 +83,15 @@ def _resolve() -> None:
     ):
         with atomic_write(path) as partial:
             partial.write_text(content, encoding="utf-8")
+    _remove_outputs_of_earlier_versions()
+
+
+def _remove_outputs_of_earlier_versions() -> None:
+    """Remove files that stand where each run has a folder now: stages depend on all that is in the folders around."""
+    for path in sorted(path for kind in BY_RUN for path in (layout.RESULTS / kind).glob("*/*/*.*")):
+        if path.is_file():
+            path.unlink()
+            print(f"removed {path}, which an earlier version of the project wrote: each run has a folder there now")
 
 
 def _predictions_of_others(experiment: Experiment, dataset: str) -> dict[str, dict]:
