@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,7 +136,11 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> FileLock:
     """The lock of a folder, and of the unfinished one that `atomic_write` makes of it."""
-    return FileLock(folder.with_name(folder.name.removeprefix(".").removesuffix(".partial") + ".lock"))
+    return FileLock(folder.with_name(f"{_key(folder)}.lock"))
+
+
+def _key(folder: Path) -> str:
+    return folder.name.removeprefix(".").removesuffix(".partial")
 
 
 def _write(
@@ -148,19 +152,17 @@ def _write(
     label: str,
 ) -> None:
     folder.mkdir(exist_ok=True)
-    shapes = [_whole(grid).shape[1:] for grid in first.grids]
-    maps = [
-        np.lib.format.open_memmap(folder / f"{level}.npy", "w+", np.float16, (count, *shape))
-        for level, shape in enumerate(shapes)
-    ]
     starts = range(0, count, AT_ONCE)
-    for start in progress.bar(starts, label, len(starts)):
-        numbers = range(start, min(start + AT_ONCE, count))
-        made = encode(torch.stack([pixels(number) for number in numbers]))
-        for values, grid in zip(maps, made.grids, strict=True):
-            values[numbers.start : numbers.stop] = _whole(grid).half().cpu().numpy()
-    for values in maps:
-        values.flush()
+    with ExitStack() as stack:  # no memory maps: a full disk would kill the process
+        files = [stack.enter_context((folder / f"{level}.npy").open("wb")) for level in range(len(first.grids))]
+        for file, grid in zip(files, first.grids, strict=True):
+            header = {"descr": "<f2", "fortran_order": False, "shape": (count, *_whole(grid).shape[1:])}
+            np.lib.format.write_array_header_1_0(file, header)
+        for start in progress.bar(starts, label, len(starts)):
+            numbers = range(start, min(start + AT_ONCE, count))
+            made = encode(torch.stack([pixels(number) for number in numbers]))
+            for file, grid in zip(files, made.grids, strict=True):
+                file.write(_whole(grid).half().cpu().numpy().astype("<f2").tobytes())
     prefixes = [0 if grid.prefix_tokens is None else grid.prefix_tokens.shape[1] for grid in first.grids]
     about = {"size": first.size, "grids": [grid.size for grid in first.grids], "prefixes": prefixes}
     (folder / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
@@ -176,16 +178,35 @@ def _values(grid: Grid) -> int:
 
 
 def _make_room(root: Path, folder: Path, needed: int, gigabytes: float) -> None:
-    """Remove the folders used longest ago until `needed` bytes fit. Raises NoRoomError where they cannot."""
-    if needed > gigabytes * 1e9:
+    """Remove other folders, those used longest ago first, until `needed` bytes fit; those being made stay.
+
+    Raises:
+        NoRoomError: they cannot fit.
+    """
+    limit = gigabytes * 1e9
+    others = [path for path in root.iterdir() if path.is_dir() and _key(path) != folder.name]
+    sizes = {path: _size(path) for path in sorted(others, key=_last_used)}
+    for path in list(sizes):
+        if needed <= limit < sum(sizes.values()) + needed:
+            with suppress(Timeout), _lock(path).acquire(timeout=0):
+                shutil.rmtree(path, ignore_errors=True)
+                del sizes[path]
+    if (kept := sum(sizes.values())) + needed > limit:
+        beside = f" beside {kept / 1e9:.1f} GB that are being made" if needed <= limit else ""
         raise NoRoomError(
-            f"the encoded images of this split need {needed / 1e9:.1f} GB, and machine.encoded_gigabytes of "
+            f"the encoded images of this split need {needed / 1e9:.1f} GB{beside}, and machine.encoded_gigabytes of "
             f"params.yaml is {gigabytes:g}: raise it, or set training.encode_once of the recipe to false"
         )
-    others = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in others}
-    for path in others:
-        if sum(sizes.values()) + needed > gigabytes * 1e9 and _lock(path) != _lock(folder):
-            with suppress(Timeout), _lock(path).acquire(timeout=0):
-                shutil.rmtree(path)
-                del sizes[path]
+
+
+def _last_used(folder: Path) -> float:
+    with suppress(FileNotFoundError):  # its maker renamed it
+        return folder.stat().st_mtime
+    return 0.0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of its files; 0 where its maker renamed it meanwhile."""
+    with suppress(FileNotFoundError):
+        return sum(file.stat().st_size for file in folder.iterdir())
+    return 0

@@ -4,9 +4,11 @@
 nothing but tensors, so that all processes share one copy: forked ones by its memory pages, others by shared memory.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler
 
+from models import encoders, frames, images
 from models.alignformer import AlignFormer
 from models.encoders import EncodedImages
 from models.frames import Frame
@@ -142,10 +145,14 @@ class Expressions(Dataset):
         """The true mask at the original size: bool (height, width)."""
         return self.reader.true_mask(row)
 
-    def encode_once(self, model: AlignFormer, gigabytes: float, label: str) -> None:
+    def encode_once(self, model: AlignFormer, made_with: Iterable[object], gigabytes: float, label: str) -> None:
         """From now on, serve what the model's fixed levels make of each image in place of pixel values.
 
         They are computed, in float32, where no earlier training left them on the disk: `stages.data.encoded`.
+
+        Args:
+            made_with: versions, device and settings that results are rounded by.
+            gigabytes, label: those of `encoded.encoded`.
 
         Raises:
             ImageError: an image cannot be read.
@@ -154,7 +161,9 @@ class Expressions(Dataset):
         levels = model.fixed_levels
         parts = [part for level in range(levels) for part in model.vision.parts(level)]
         reader = self.reader
-        key = [levels, encoded.weights_hash(parts), model.config.encoders[0].to_json_string(), *reader.determined_by()]
+        code = [Path(inspect.getfile(module)).read_text(encoding="utf-8") for module in (encoders, frames, images)]
+        config = model.config.encoders[0].to_json_string()
+        key = [levels, encoded.weights_hash(parts), config, *reader.determined_by(), *made_with, *code]
         found = encoded.encoded(
             key,
             reader.image_count,

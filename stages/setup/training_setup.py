@@ -43,8 +43,6 @@ def assemble(run: Run, settings: Params) -> TrainingSetup:
     Raises:
         FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
         WeightsError: pretrained weights are missing.
-        ImageError: an image cannot be encoded, as it cannot be read.
-        NoRoomError: there is no room for encoded images.
         OtherEncoderError: the vision encoder has fewer levels than the variant or the recipe names.
     """
     recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[run.variant]
@@ -63,9 +61,5 @@ def assemble(run: Run, settings: Params) -> TrainingSetup:
         raise OtherEncoderError(f"params.yaml, {where}: {error}") from error
     train = Expressions(dataset, train_rows, processor, mirror=recipe.training.mirror)
     val = Expressions(dataset, val_rows, processor, frame(protocol))
-    if recipe.training.encode_once and model.fixed_levels:
-        model.to(here().device)
-        for split, expressions in {"train": train, "val": val}.items():
-            expressions.encode_once(model, settings.machine.encoded_gigabytes, f"encoding images of {split}")
     set_seed(run.seed + here().process_index, deterministic=True)  # each process draws other dropout
     return TrainingSetup(recipe, variant, protocol, dataset, processor, model, train, val)

@@ -4,6 +4,8 @@ import shutil
 from contextlib import nullcontext
 
 import pandas as pd
+import torch
+import transformers
 from safetensors import SafetensorError
 
 from models.alignformer import AlignFormer
@@ -36,6 +38,7 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
         NotOneRunError, OtherEndedError: several processes do not form one group, or one of them ended early.
         NonFiniteLossError: the loss of a step is infinite or not a number.
         ImageError: an image cannot be read.
+        NoRoomError: there is no room for encoded images.
         CheckpointError, OutputError: a file cannot be written.
     """
     folder = layout.checkpoints(*run)
@@ -46,6 +49,8 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
         main = process.is_main_process
         if main:
             say(setup)
+        if setup.recipe.training.encode_once:
+            encode_once(setup, settings.machine.encoded_gigabytes)
         setup.model.config.trained_with = kernels.rounding_settings() or None
         with live.training_run(*run, params=params) if main else nullcontext() as tracked:
             model, history = fit(
@@ -63,6 +68,16 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
                 return
             write(run, model, setup.processor, pd.DataFrame(history).assign(protocol=setup.protocol.name))
             tracked.log_folder(layout.model(*run), "model")
+
+
+def encode_once(setup: TrainingSetup, gigabytes: float) -> None:
+    """Have the images of train and val encoded, where some levels compute the same in every training."""
+    model, device = setup.model, processes.here().device
+    if model.fixed_levels:
+        model.to(device)
+        made_with = [torch.__version__, transformers.__version__, device.type, kernels.rounding_settings()]
+        for split, expressions in {"train": setup.train, "val": setup.val}.items():
+            expressions.encode_once(model, made_with, gigabytes, f"encoding images of {split}")
 
 
 def say(setup: TrainingSetup) -> None:

@@ -1,6 +1,7 @@
 """Images that are encoded once: the same as encoded anew, within half precision, and made once for all."""
 
 import errno
+import resource
 import threading
 from dataclasses import replace
 
@@ -43,9 +44,9 @@ def expressions(squares, mirror: bool = False) -> Expressions:
     return Expressions(squares.prepared, squares.prepared.split("train"), squares.processor, mirror=mirror)
 
 
-def encode(squares, model, gigabytes: float = 1, mirror: bool = False) -> Expressions:
+def encode(squares, model, gigabytes: float = 1, mirror: bool = False, made_with: tuple = ()) -> Expressions:
     found = expressions(squares, mirror)
-    found.encode_once(model, gigabytes, "encoding")
+    found.encode_once(model, made_with, gigabytes, "encoding")
     return found
 
 
@@ -93,7 +94,7 @@ def test_every_training_reads_what_the_first_made(squares, model, monkeypatch, t
     assert len(folders(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("change", ["weights", "file", "mirror", "levels"])
+@pytest.mark.parametrize("change", ["weights", "file", "mirror", "levels", "made with"])
 def test_other_inputs_are_encoded_anew(squares, model, tmp_path, change):
     encode(squares, model)
     if change == "weights":
@@ -104,7 +105,7 @@ def test_other_inputs_are_encoded_anew(squares, model, tmp_path, change):
     elif change == "levels":
         model.vlba = torch.nn.ModuleDict({"1": model.vlba["1"]})
         model.freeze(vision_levels=2)
-    encode(squares, model, mirror=change == "mirror")
+    encode(squares, model, mirror=change == "mirror", made_with=("cuda",) if change == "made with" else ())
     assert len(folders(tmp_path)) == 2
 
 
@@ -140,10 +141,32 @@ def test_a_full_disk_is_said_and_nothing_stays(squares, model, tmp_path, monkeyp
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(NoRoomError, match=r"No space left on device\. They need 0\.0 GB: make room"):
         encode(squares, model)
     assert folders(tmp_path) == []
+
+
+def test_a_disk_that_is_full_on_the_way_is_an_error_too(squares, model, tmp_path):
+    """A limit on the size of files stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+    try:
+        with pytest.raises(NoRoomError, match=r"File too large\. They need 0\.0 GB: make room"):
+            encode(squares, model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert folders(tmp_path) == []
+
+
+def test_others_that_are_being_made_may_leave_no_room(squares, model, tmp_path):
+    encode(squares, model)
+    (first,) = folders(tmp_path)
+    room = (100 + sum(file.stat().st_size for file in first.iterdir())) / 1e9
+    next(iter(model.vision.parts(0)[0].parameters())).data += 1
+    with encoded._lock(first).acquire(), pytest.raises(NoRoomError, match=r"beside 0\.0 GB that are being made"):
+        encode(squares, model, gigabytes=room)
+    assert folders(tmp_path) == [first]
 
 
 def test_what_a_killed_process_left_is_made_anew(squares, model, tmp_path):
