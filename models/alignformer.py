@@ -14,7 +14,7 @@ from models.configuration import AlignFormerConfig
 from models.encoders import EncodedImages, text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
 from models.losses import Losses, at_least_float32, cosine, hashed_words
-from models.pixel_decoder import PixelDecoder
+from models.pixel_decoder import PixelDecoder, PlainDecoder
 from models.vlba import VLBA_KINDS
 
 
@@ -63,7 +63,11 @@ class AlignFormer(PreTrainedModel):
         self._require_levels("vlba_levels", config.vlba_levels or 0)
         self.text = text_encoder(text_config)
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
-        self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
+        if config.head == "plain":
+            self.pixel_decoder = PlainDecoder(dims, config.pixel_dim, word_dim)
+            self.stage_norms[:-1].requires_grad_(False)  # nothing reads what they norm
+        else:
+            self.pixel_decoder = PixelDecoder(dims, self.vision.upsampling, config.pixel_dim, word_dim)
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = CosineGrouping() if config.grouping == "cosine" else Grouping(config.pixel_dim)
         self.losses = Losses(config)

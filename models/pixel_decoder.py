@@ -56,6 +56,27 @@ class PixelDecoder(nn.Module):
         return self.norm(x)
 
 
+class PlainDecoder(nn.Module):
+    """The plain head: the last level beside the sentence, one hidden layer and one 3 x 3 convolution.
+
+    It shows what the encoders alone give away, and is no part of AlignFormer. Each pixel becomes 2 x 2 pixels.
+    """
+
+    def __init__(self, level_dims: list[int], dim: int, word_dim: int):
+        super().__init__()
+        self.joined = nn.Linear(level_dims[-1] + word_dim, level_dims[-1])
+        self.spatial = nn.Conv2d(level_dims[-1], 4 * dim, kernel_size=3, padding=1)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
+        """Features (B, h_i, w_i, C_i), of which it reads the last, sentence (B, T) -> (B, 2 h, 2 w, D)."""
+        last = features[-1]
+        said = sentence[:, None, None].expand(-1, *last.shape[1:3], -1)  # (B, h, w, T)
+        hidden = F.gelu(self.joined(torch.cat([last, said], dim=-1)))
+        found = self.spatial(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, h, w, 4 D)
+        return self.norm(spread(found, 2))
+
+
 def spread(x: torch.Tensor, s: int) -> torch.Tensor:
     """Spread the channels of each pixel over s x s pixels: (B, h, w, s * s * D) -> (B, s * h, s * w, D).
 

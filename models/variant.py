@@ -30,6 +30,14 @@ class VariantFields:
             "description": "how many vision levels, counted from the last, it follows; not given: all",
         },
     )
+    head: Literal["pyramid", "plain"] = field(
+        default="pyramid",
+        metadata={"description": "AlignFormer's, or a plain head on the last vision level: a control"},
+    )
+    frozen_encoders: bool = field(
+        default=False,
+        metadata={"description": "both pretrained encoders keep their weights, whatever the recipe trains: a control"},
+    )
     grouping: Literal["projected", "cosine"] = field(
         default="projected",
         metadata={

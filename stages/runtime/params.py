@@ -594,6 +594,21 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _frozen_encoders_know_something(self):
+        recipe = self.experiment.recipe
+        model = self.recipes[recipe].model
+        scratch = [name for name in ("vision", "text") if getattr(model, name).kind != "pretrained"]
+        wrong = [
+            f"variants.{name}.frozen_encoders: recipe {recipe!r} trains encoders from scratch ({_listed(scratch)}); "
+            "take a recipe with two pretrained ones, or leave the variant out of experiment.variants"
+            for name in self.experiment.variants
+            if scratch and self.variants[name].frozen_encoders
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _sources_lie_outside_outputs(self):
         """Writing a prepared dataset replaces its whole folder, so no source may lie in it.
 

@@ -9,6 +9,8 @@ from transformers import BertConfig, BertModel, ConvNextConfig, Dinov2Config, Re
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
+from models.grouping import CenterEmbedding, Grouping
+from models.pixel_decoder import PlainDecoder
 
 VARIANTS = {
     "baseline": ("none", "none"),
@@ -429,3 +431,23 @@ def test_a_memory_counts_in_training_alone_and_is_in_no_file(batch, grouping, tm
     loaded = AlignFormer.from_pretrained(tmp_path)
     assert loaded.losses.memory.rows == {}
     torch.testing.assert_close(loaded(**images_and_words(batch)).logits, model(**images_and_words(batch)).logits)
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_the_plain_head_reads_the_last_level_and_the_words(batch, vision):
+    model = tiny("baseline", vision, head="plain")
+    features = [torch.randn(2, 8 // 2**level, 8 // 2**level, dim) for level, dim in enumerate(model.vision.dims)]
+    sentences = torch.randn(2, 16)
+    expected = model.pixel_decoder(features, sentences)
+    height, width = features[-1].shape[1:3]
+    assert expected.shape == (2, 2 * height, 2 * width, 8)
+    assert torch.equal(model.pixel_decoder([*(0 * each for each in features[:-1]), features[-1]], sentences), expected)
+    assert not torch.allclose(model.pixel_decoder(features, sentences.flip(0)), expected)
+    model(**batch).loss.backward()
+    assert [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
+
+
+def test_the_plain_head_on_two_small_encoders_has_2_1_million_parameters():
+    """Those that the recipe `photographs` has: four levels of 384 channels, words of 384, pixel_dim 128."""
+    parts = PlainDecoder([384] * 4, 128, 384), CenterEmbedding(384, 128), Grouping(128)
+    assert sum(each.numel() for part in parts for each in part.parameters()) == pytest.approx(2.1e6, abs=0.1e6)

@@ -170,6 +170,22 @@ def test_every_parameter_is_optimized_once_or_frozen(folders, small_params, froz
             assert rates[id(parameter)] == (1e-5 if encoder else chosen.training.learning_rate), name
 
 
+def test_a_control_freezes_both_encoders_whatever_the_recipe_trains(folders, small_params):
+    chosen = recipe(small_params, folders["dinov2"], folders["text"], frozen=1)
+    model, _ = built(chosen, vlba="none", contrastive="none", head="plain", frozen_encoders=True)
+    trained = {name.split(".")[0] for name, each in model.named_parameters() if each.requires_grad}
+    assert trained == {"pixel_decoder", "center", "grouping", "stage_norms"}
+    assert model.fixed_levels == 4
+
+
+def test_frozen_encoders_need_a_recipe_with_pretrained_ones(small_params):
+    small_params["variants"]["baseline"]["frozen_encoders"] = True
+    with pytest.raises(
+        ValueError, match=r"variants\.baseline\.frozen_encoders: recipe 'small' trains encoders from scratch"
+    ):
+        params.Params.model_validate(small_params)
+
+
 def test_frozen_parts_stay_as_they_are_and_drop_nothing(folders, small_params):
     model, processor = built(recipe(small_params, folders["swin"], folders["text"], frozen=1, text_frozen=True))
     model.train()
