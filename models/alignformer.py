@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
-from models.encoders import EncodedImages, text_encoder, vision_encoder
+from models.encoders import EncodedImages, LevelsError, text_encoder, vision_encoder
 from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
 from models.losses import Losses, at_least_float32, cosine, hashed_words
 from models.pixel_decoder import PixelDecoder, PlainDecoder
@@ -36,10 +36,6 @@ class AlignFormerOutput(ModelOutput):
     contrastive_loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     similarity: torch.Tensor | None = None
-
-
-class LevelsError(ValueError):
-    """A setting names vision levels that the encoder does not have."""
 
 
 class AlignFormer(PreTrainedModel):

@@ -66,6 +66,10 @@ class EncodedImages(NamedTuple):
         return EncodedImages(grids, self.size)
 
 
+class LevelsError(ValueError):
+    """A setting does not fit the levels of the vision encoder."""
+
+
 class VisionEncoder(Protocol):
     """A vision encoder that runs level by level.
 
@@ -119,12 +123,18 @@ class SwinLevels(nn.Module):
         return [layers[index - 1].downsample if index else self.encoder.embeddings, layers[index].blocks]
 
 
+DINOV2_LEVELS = 4
+
+
 class Dinov2Levels(nn.Module):
     """A DINOv2, which is a plain vision transformer (ViT): its levels are four groups of blocks, all on one grid.
 
     In sequence they compute what `Dinov2Backbone` does before its norm. Position embeddings are interpolated to the
-    input size. The first two levels enter the pixel decoder on grids four and two times as fine, as in ViTDet (Li et
-    al. 2022).
+    input size. The first levels enter the pixel decoder on finer grids, as in ViTDet (Li et al. 2022): four and two
+    times as fine, or as the configuration's `upsampling` says.
+
+    Raises:
+        LevelsError: `upsampling` is not of so many levels, or of one that is finer than the level before it.
     """
 
     def __init__(self, config: Dinov2Config):
@@ -132,8 +142,12 @@ class Dinov2Levels(nn.Module):
         config.use_mask_token = False  # used in pretraining only
         self.encoder: Any = Dinov2Model(config)
         self.encoder.layernorm = nn.Identity()
-        self.upsampling = [4, 2, 1, 1]
-        self.dims = [config.hidden_size] * len(self.upsampling)
+        self.upsampling = getattr(config, "upsampling", None) or [4, 2, 1, 1]
+        self.dims = [config.hidden_size] * DINOV2_LEVELS
+        if len(self.upsampling) != len(self.dims) or sorted(self.upsampling, reverse=True) != self.upsampling:
+            raise LevelsError(
+                f"upsampling is {self.upsampling}; it needs {len(self.dims)} numbers, none larger than the one before"
+            )
         blocks = np.array_split(range(config.num_hidden_layers), len(self.dims))
         self._ends = [0, *np.cumsum([len(group) for group in blocks]).tolist()]
 

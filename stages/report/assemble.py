@@ -139,10 +139,11 @@ def _formats(table: Table, folder: Path, of: str) -> Files:
 
 
 def _figures(results: DatasetResults, shown: DatasetSection) -> Files:
-    """Every figure as SVG and as PDF, and a gallery of predictions as PNG."""
-    name = results.name
-    images = gallery_png.png(gallery.examples(results, gallery_png.EXPRESSIONS))
-    files = {Path("figures") / f"{name}-gallery.png": images}
+    """Every figure as SVG and as PDF, and a gallery of predictions as PNG where images are shown."""
+    name, files = results.name, {}
+    if shown.galleries:
+        images = gallery_png.png(gallery.examples(results, gallery_png.EXPRESSIONS))
+        files[Path("figures") / f"{name}-gallery.png"] = images
     for figure in shown.figures:
         for kind, content in zip(("svg", "pdf"), rendering.files(figure, name), strict=True):
             files[Path("figures") / f"{name}-{figure.key}.{kind}"] = content

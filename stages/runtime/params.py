@@ -284,6 +284,11 @@ class PretrainedVision(Section):
     weights: str = Field(description="a folder in transformers' format, or the name of a model on its hub")
     drop_path: Fraction
     frozen: Annotated[int, Field(ge=0, description="how many of the first levels keep their weights")]
+    upsampling: list[Annotated[int, Field(gt=0)]] | None = Field(
+        default=None,
+        description="of a DINOv2: how many times finer than its grid each level enters the pixel decoder, the first at "
+        "least as fine as the next; not given: 4, 2, 1, 1",
+    )
 
 
 class BertText(Section):
@@ -460,6 +465,10 @@ class Report(Section):
         default={}, description="variant -> its name in LaTeX tables, as LaTeX; not given: its label"
     )
     tables: TableStyle = TableStyle()
+    images: bool = Field(
+        default=True,
+        description="show images of the datasets; false where their licence does not allow you to pass them on",
+    )
 
 
 class Params(Section):

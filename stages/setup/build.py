@@ -19,6 +19,7 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
+from models.encoders import LevelsError
 from models.processing import AlignFormerProcessor
 from stages.runtime.params import Model, Recipe, ResNetVision, SwinVision, Variant
 from stages.setup import pretrained
@@ -71,7 +72,11 @@ def word_tokenizer(expressions: list[str], max_words: int) -> PreTrainedTokenize
 def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) -> AlignFormer:
     """A model before training. Initial weights depend on torch's global seed; pretrained ones are read from files.
 
-    Frozen parts take no gradient. Raises WeightsError if pretrained weights are missing or do not fit the encoder.
+    Frozen parts take no gradient.
+
+    Raises:
+        WeightsError: pretrained weights are missing or do not fit the encoder.
+        LevelsError: a setting does not fit the levels of the vision encoder.
     """
     vision, text, training = recipe.model.vision, recipe.model.text, recipe.training
     built = AlignFormer(
@@ -97,7 +102,12 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
 
 
 def vision_config(recipe: Model) -> PreTrainedConfig:
-    """The configuration of the recipe's vision encoder. Raises WeightsError if that of a pretrained one is missing."""
+    """The configuration of the recipe's vision encoder.
+
+    Raises:
+        WeightsError: that of a pretrained encoder is missing.
+        LevelsError: `upsampling` is given for another kind than DINOv2.
+    """
     match recipe.vision:
         case ResNetVision() as vision:
             return ResNetConfig(
@@ -121,6 +131,10 @@ def vision_config(recipe: Model) -> PreTrainedConfig:
         case vision:
             config = pretrained.config(vision.weights)
             config.drop_path_rate = vision.drop_path
+            if vision.upsampling is not None:
+                if config.model_type != "dinov2":
+                    raise LevelsError(f"upsampling is for a dinov2, and {vision.weights} is a {config.model_type}")
+                config.upsampling = vision.upsampling
             return config
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from accelerate.utils import set_seed
 
-from models.alignformer import AlignFormer, LevelsError
+from models.alignformer import AlignFormer
+from models.encoders import LevelsError
 from models.processing import AlignFormerProcessor
 from stages.data import prepared
 from stages.data.prepared import PreparedDataset
@@ -21,7 +22,7 @@ from stages.setup import build
 
 
 class OtherEncoderError(UserError):
-    """Variant or recipe names levels that the vision encoder does not have; the message names all three."""
+    """A setting does not fit the levels of the vision encoder; the message names variant, recipe and setting."""
 
 
 class TrainingSetup(NamedTuple):
@@ -43,7 +44,7 @@ def assemble(run: Run, settings: Params) -> TrainingSetup:
     Raises:
         FileNotFoundError, MissingSplitError: the dataset is not prepared, or lacks train or val.
         WeightsError: pretrained weights are missing.
-        OtherEncoderError: the vision encoder has fewer levels than the variant or the recipe names.
+        OtherEncoderError: a setting of the variant or the recipe does not fit the levels of the vision encoder.
     """
     recipe, variant = settings.recipes[settings.experiment.recipe], settings.variants[run.variant]
     dataset = prepared.read(layout.prepared(run.dataset))

@@ -36,6 +36,7 @@ from stages.report.tables import (
     wide_tables,
 )
 from stages.report.tables.table import Table
+from stages.runtime import experiments
 from stages.runtime.experiments import DEFAULT
 from stages.runtime.params import Params
 from stages.scoring.protocols import PROTOCOLS
@@ -86,6 +87,7 @@ def render(
         protocol=params.evaluation.protocol,
         conventions=settings.conventions(PROTOCOLS[params.evaluation.protocol]),
         command=COMMAND,
+        redo=experiments.dvc("repro", "report"),
         supported=SUPPORTED,
         fewest_images=FEWEST_IMAGES,
         families=list(FAMILIES.values()),

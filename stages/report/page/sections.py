@@ -51,7 +51,7 @@ class DatasetSection:
         words: which pixels words gather and which words pixels read, for each expression, for the page.
         attention: the same for the first expression alone, as a figure for papers.
         curves: learning curves.
-        galleries: predictions.
+        galleries: predictions; none where `report.images` is false, nor `words` and `attention`.
     """
 
     differences: list[Figure]
@@ -86,7 +86,7 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
     metric, comparison, first = results.metric, in_listed_order(results), results.splits[0]
     found = diagnoses.read(results.name, results.scored_seeds, results.shown, results.shown_seed)
     aligned = alignment.summarise(found.alignment)
-    words = _words(results, found)
+    words = _words(results, found) if params.report.images else []
     return DatasetSection(
         differences=_differences(results, comparison, metric),
         profile=profile_plots.figure(
@@ -119,7 +119,7 @@ def gather(results: DatasetResults, params: Params) -> DatasetSection:
         if words
         else [],
         curves=learning_curves.figure(results.histories, results.variants, results.seeds),
-        galleries=gallery.galleries(results),
+        galleries=gallery.galleries(results) if params.report.images else [],
     )
 
 

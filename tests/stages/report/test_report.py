@@ -672,6 +672,20 @@ def test_numbers_of_another_protocol_are_refused(path, command):
         report([])
 
 
+@pytest.mark.usefixtures("small")
+def test_a_report_without_images_of_the_dataset_says_how_to_see_them():
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["report"]["images"] = False
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    with report_inputs.unrendered():
+        report([])
+    page = (layout.REPORTS / "index.html").read_text()
+    assert "<img" not in page and "<code>dvc repro report</code>" in page
+    found = {path.name for path in (layout.REPORTS / "figures").iterdir()}
+    assert {"scenes-curves.svg", "scenes-embeddings.svg"} <= found
+    assert not {"scenes-gallery.png", "scenes-attention.svg", "scenes-attention.pdf"} & found
+
+
 def test_a_prediction_on_the_input_s_grid_lies_over_an_image_of_another_size(project):
     """A perfect prediction leaves nothing wrong and nothing missed, but for pixels at the edge."""
     build(project, {"scenes": (90, 60)}, [0], protocol="lavt", quality=dict.fromkeys(VARIANTS, 1.0))

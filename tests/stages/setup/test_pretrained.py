@@ -1,5 +1,6 @@
 """Pretrained encoders: loaded completely or not at all, and frozen as the recipe asks."""
 
+import re
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,8 @@ from transformers import (
     SwinModel,
 )
 
+from models.alignformer import AlignFormer
+from models.encoders import LevelsError
 from stages.data import prepared
 from stages.runtime import layout, params
 from stages.runtime.errors import UserError
@@ -140,6 +143,23 @@ def test_levels_that_a_pretrained_encoder_lacks_are_an_error(
     prepared.write(layout.prepared("scenes"), squares.prepared.expressions, instances, {"name": "scenes"})
     with pytest.raises(UserError, match=message):
         training_setup.assemble(Run("scenes", "alignformer", 0), params.Params.model_validate(small_params))
+
+
+def test_the_recipe_says_how_fine_the_grids_of_a_plain_vision_transformer_become(folders, small_params, tmp_path):
+    small_params["recipes"]["small"]["model"]["pixel_dim"] = 8
+    section = recipe(small_params, folders["dinov2"], folders["text"]).model_dump()
+    section["model"]["vision"]["upsampling"] = [2, 1, 1, 1]
+    model, _ = built(params.Recipe.model_validate(section))
+    assert [layer.out_features for layer in model.pixel_decoder.laterals] == [2 * 2 * 8, 8, 8, 8]
+    model.save_pretrained(tmp_path)
+    assert AlignFormer.from_pretrained(tmp_path).vision.upsampling == [2, 1, 1, 1]
+    for wrong in ([2, 1, 1], [1, 2, 1, 1]):
+        section["model"]["vision"]["upsampling"] = wrong
+        with pytest.raises(LevelsError, match=re.escape(f"upsampling is {wrong}; it needs 4 numbers")):
+            built(params.Recipe.model_validate(section))
+    section["model"]["vision"] |= {"weights": str(folders["swin"]), "upsampling": [1, 1]}
+    with pytest.raises(LevelsError, match=f"upsampling is for a dinov2, and {folders['swin']} is a swin"):
+        built(params.Recipe.model_validate(section))
 
 
 def test_the_tokenizer_is_the_text_encoders_and_cuts_at_the_recipes_words(folders, small_params):
