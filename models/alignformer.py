@@ -11,7 +11,15 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from models.configuration import AlignFormerConfig
-from models.encoders import EncodedImages, LevelsError, text_encoder, vision_encoder
+from models.encoders import (
+    EncodedImages,
+    Feature,
+    Grid,
+    LevelsError,
+    of_samples,
+    text_encoder,
+    vision_encoder,
+)
 from models.grouping import CenterEmbedding, CosineGrouping, Grouping, masked_mean
 from models.losses import Losses, at_least_float32, cosine, hashed_words
 from models.pixel_decoder import PixelDecoder, PlainDecoder
@@ -240,8 +248,8 @@ class AlignFormer(PreTrainedModel):
         words: torch.Tensor,
         word_mask: torch.Tensor,
         image_index: torch.Tensor | None = None,
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Run the vision levels with VLBA between them: features of each level (B, h, w, C), final words (B, L, T)."""
+    ) -> tuple[list[Feature], torch.Tensor]:
+        """Run the vision levels with VLBA between them: the feature of each level, final words (B, L, T)."""
         if isinstance(pixel_values, EncodedImages):
             known, grid = pixel_values.grids, pixel_values.grids[0]
         else:
@@ -249,13 +257,16 @@ class AlignFormer(PreTrainedModel):
         features = []
         for level, norm in enumerate(self.stage_norms):
             grid = known[level] if level < len(known) else self.vision.level(level, grid)
-            sample = grid if image_index is None else grid.of(image_index)  # of B samples
-            feature = sample.tokens  # (B, N, C)
+            # Behind encoded images, what follows is all that a step costs, so samples of an image share what they can.
+            read, of = (grid, image_index) if known else (grid.of(image_index), None)
+            feature = read.tokens  # (P or B, N, C)
             if str(level) in self.vlba:
-                tokens, words, feature = self.vlba[str(level)](sample.tokens, words, word_mask)
-                if tokens is not sample.tokens:
-                    grid, image_index = sample._replace(tokens=tokens), None  # from here on, one grid per sample
-            features.append(norm(feature).unflatten(1, grid.size))  # (B, h, w, C)
+                tokens, words, feature = self.vlba[str(level)](read.tokens, words, word_mask, of)
+                if tokens is not read.tokens:  # from here on, one grid per sample
+                    prefix = read.prefix_tokens
+                    grid = Grid(tokens, read.size, None if prefix is None else of_samples(prefix, of))
+                    image_index = of = None
+            features.append(Feature(norm(feature).unflatten(1, grid.size), of))
         return features, words
 
     def project(self, pixels: torch.Tensor, center: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,10 +38,29 @@ class Grid(NamedTuple):
     size: tuple[int, int]
     prefix_tokens: torch.Tensor | None = None
 
-    def of(self, image_index: torch.Tensor) -> "Grid":
-        """The grid of the images at `image_index`, (B',) integers, in that order."""
+    def of(self, image_index: torch.Tensor | None) -> "Grid":
+        """The grid of the images at `image_index`, (B',) integers, in that order; None: the same."""
+        if image_index is None:
+            return self
         prefix = None if self.prefix_tokens is None else self.prefix_tokens[image_index]
         return Grid(self.tokens[image_index], self.size, prefix)
+
+
+class Feature(NamedTuple):
+    """What the pixel decoder reads of a level: (B, h, w, C), or of P images where words changed nothing before it.
+
+    Attributes:
+        maps: (P or B, h, w, C).
+        image_index: (B,) integers, each sample's image among P; None where there is one for each sample.
+    """
+
+    maps: torch.Tensor
+    image_index: torch.Tensor | None = None
+
+
+def of_samples(images: torch.Tensor, image_index: torch.Tensor | None) -> torch.Tensor:
+    """What belongs to P images (P, ...), for each of the B samples about them (B, ...); None: one sample each."""
+    return images if image_index is None else images.index_select(0, image_index)
 
 
 class EncodedImages(NamedTuple):

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.encoders import Feature, of_samples
+
 
 class TextConditionedMixing(nn.Module):
     """A depthwise-separable residual block, scaled and shifted by the sentence.
@@ -44,13 +46,13 @@ class PixelDecoder(nn.Module):
         self.mixings = nn.ModuleList(TextConditionedMixing(dim, word_dim) for _ in level_dims)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
-        """Features (B, h_i, w_i, C_i), finest level first, sentence (B, T) -> embeddings (B, s_0 h_0, s_0 w_0, D)."""
+    def forward(self, features: list[Feature], sentence: torch.Tensor) -> torch.Tensor:
+        """Features of C_i channels, finest level first, sentence (B, T) -> embeddings (B, s_0 h_0, s_0 w_0, D)."""
         x = None
         for feature, lateral, s, mixing in list(
             zip(features, self.laterals, self.upsampling, self.mixings, strict=True)
         )[::-1]:
-            own = spread(lateral(feature), s)  # (B, s h, s w, D)
+            own = spread(of_samples(lateral(feature.maps), feature.image_index), s)  # (B, s h, s w, D)
             x = own if x is None else own + resize(x, (own.shape[1], own.shape[2]))
             x = mixing(x, sentence)
         return self.norm(x)
@@ -68,9 +70,9 @@ class PlainDecoder(nn.Module):
         self.spatial = nn.Conv2d(level_dims[-1], 4 * dim, kernel_size=3, padding=1)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: list[torch.Tensor], sentence: torch.Tensor) -> torch.Tensor:
-        """Features (B, h_i, w_i, C_i), of which it reads the last, sentence (B, T) -> (B, 2 h, 2 w, D)."""
-        last = features[-1]
+    def forward(self, features: list[Feature], sentence: torch.Tensor) -> torch.Tensor:
+        """Features, of which it reads the last of h x w pixels, sentence (B, T) -> embeddings (B, 2 h, 2 w, D)."""
+        last = of_samples(*features[-1])  # (B, h, w, C)
         said = sentence[:, None, None].expand(-1, *last.shape[1:3], -1)  # (B, h, w, T)
         hidden = F.gelu(self.joined(torch.cat([last, said], dim=-1)))
         found = self.spatial(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, h, w, 4 D)

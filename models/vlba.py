@@ -27,13 +27,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from models.encoders import of_samples
 from models.grouping import masked_mean
 
 
 class VLBAOutput(NamedTuple):
     """Shapes: pixels, features (B, N, C); words (B, L, T). `features` go to the pixel decoder.
 
-    Padded words are zero if the direction pixel to text exists, and unchanged if it does not.
+    Without the direction text to pixel, `pixels` and `features` are the argument, of P images. Padded words are zero if
+    the direction pixel to text exists, and unchanged if it does not.
     """
 
     pixels: torch.Tensor
@@ -54,9 +56,12 @@ class GatedFusion(nn.Module):
         self.mlp = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.GELU())
         self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.Tanh()) if gated else None
 
-    def forward(self, x: torch.Tensor, read: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (..., dim) and `self.read(attended)` (..., dim) -> the updated x and F, both (..., dim)."""
-        fused = self.mlp(self.own(x) + read)  # (..., dim)
+    def forward(
+        self, x: torch.Tensor, read: torch.Tensor, image_index: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (B or P, N, dim) and `self.read(attended)` (B, N, dim) -> the updated x and F, both (B, N, dim)."""
+        fused = self.mlp(of_samples(self.own(x), image_index) + read)  # (B, N, dim)
+        x = of_samples(x, image_index)
         return (x + self.gate(fused) * fused if self.gate else x), fused
 
 
@@ -83,18 +88,25 @@ class VLBA(nn.Module):
             self.word_out = nn.Linear(pixel_dim, word_dim)
             self.word_fusion = GatedFusion(word_dim)
 
-    def forward(self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor) -> VLBAOutput:
-        """One exchange.
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        image_index: torch.Tensor | None = None,
+    ) -> VLBAOutput:
+        """One exchange. What depends on the pixels alone is computed once for each image.
 
         Args:
-            pixels: (B, N, C).
+            pixels: (P, N, C).
             words: (B, L, T).
             word_mask: (B, L) bool, true for words, false for padding. In a row of padding alone, pixels read zeros.
+            image_index: (B,) integers, each sample's image among the P images; None if P = B, one each.
         """
-        read, gathered = self.exchange(pixels, words, word_mask)
+        read, gathered = self.exchange(pixels, words, word_mask, image_index)
         new_pixels, features, new_words = pixels, pixels, words
         if self.to_pixel:
-            new_pixels, features = self.pixel_fusion(pixels, read)
+            new_pixels, features = self.pixel_fusion(pixels, read, image_index)
         if self.to_text:
             present = word_mask.unsqueeze(-1)  # (B, L, 1)
             gathered = self.word_out(gathered) * present  # (B, L, T)
@@ -102,7 +114,11 @@ class VLBA(nn.Module):
         return VLBAOutput(new_pixels, new_words, features)
 
     def exchange(
-        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+        self,
+        pixels: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        image_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """What each side attends to, for the arguments of `forward`; None for a direction that is off.
 
@@ -110,23 +126,30 @@ class VLBA(nn.Module):
             For pixels up to the first layer of the fusion, (B, N, C) or, the same for all, (B, 1, C); for words up to
             the output projection, (B, L, C).
         """
-        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
-        scores = self.scores(centered, words)  # (B, N, L)
+        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (P, N, C)
+        scores = self.scores(centered, words, image_index)  # (B, N, L)
         read = self._read_by_pixels(scores, words, word_mask) if self.to_pixel else None
-        return read, self._gathered_by_words(scores, centered) if self.to_text else None
+        return read, self._gathered_by_words(scores, centered, image_index) if self.to_text else None
 
     def _add_scores(self, pixel_dim: int, word_dim: int) -> None:
         self.query = nn.Linear(pixel_dim, pixel_dim, bias=False)
         self.key = nn.Linear(word_dim, pixel_dim)
 
-    def scores(self, centered: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """The score map that both directions share: pixels minus their mean (B, N, C), words (B, L, T) -> (B, N, L)."""
-        query = self.query(centered)  # (B, N, C)
-        key = self.key(words) * _scale(_variance(query)) / math.sqrt(query.shape[-1])  # (B, L, C)
-        return query @ key.transpose(1, 2)
+    def scores(
+        self, centered: torch.Tensor, words: torch.Tensor, image_index: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The score map that both directions share: pixels minus their mean (P, N, C), words (B, L, T) -> (B, N, L)."""
+        query = self.query(centered)  # (P, N, C)
+        scale = of_samples(_scale(_variance(query)), image_index)  # (B, 1, C)
+        key = self.key(words) * scale / math.sqrt(query.shape[-1])  # (B, L, C)
+        return of_samples(query, image_index) @ key.transpose(1, 2)
 
     def attention(
-        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+        self,
+        pixels: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        image_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The attention weights for the arguments of `forward`, for inspection.
 
@@ -134,7 +157,7 @@ class VLBA(nn.Module):
             Text to pixel (B, N, L), each pixel's weights of the words, and pixel to text (B, L, N), each word's weights
             of the pixels, zero for padded words. None for a direction that does not exist.
         """
-        scores = self.scores(pixels - pixels.mean(dim=1, keepdim=True), words)
+        scores = self.scores(pixels - pixels.mean(dim=1, keepdim=True), words, image_index)
         read = self._word_shares(scores, word_mask) if self.to_pixel else None
         gathered = self._pixel_shares(scores) * word_mask.unsqueeze(-1) if self.to_text else None
         return read, gathered
@@ -159,10 +182,13 @@ class VLBA(nn.Module):
         variance = (values * (covariance @ values)).sum(dim=1, keepdim=True)  # (B, 1, C), that of weights @ values
         return weights @ self.pixel_fusion.read(values * _scale(variance))
 
-    def _gathered_by_words(self, scores: torch.Tensor, centered: torch.Tensor) -> torch.Tensor:
-        """Pixel to text, up to the output projection: (B, N, L), (B, N, C) -> (B, L, C)."""
-        values = self.pixel_value(centered)  # (B, N, C)
-        return (self._pixel_shares(scores) @ values) * _scale(_variance(values))
+    def _gathered_by_words(
+        self, scores: torch.Tensor, centered: torch.Tensor, image_index: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Pixel to text, up to the output projection: (B, N, L), (P, N, C) -> (B, L, C)."""
+        values = self.pixel_value(centered)  # (P, N, C)
+        gathered = self._pixel_shares(scores) @ of_samples(values, image_index)  # (B, L, C)
+        return gathered * of_samples(_scale(_variance(values)), image_index)
 
 
 class GlobalWords(VLBA):
@@ -177,11 +203,17 @@ class GlobalWords(VLBA):
     def _add_scores(self, pixel_dim: int, word_dim: int) -> None:
         """None: there is no attention."""
 
-    def exchange(self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def exchange(
+        self,
+        pixels: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        image_index: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, None]:
         values = self.pixel_out(self.word_value(masked_mean(words, word_mask)))  # (B, C)
         return self.pixel_fusion.read(F.layer_norm(values, values.shape[-1:])).unsqueeze(1), None
 
-    def attention(self, *_: torch.Tensor) -> tuple[None, None]:
+    def attention(self, *_: torch.Tensor | None) -> tuple[None, None]:
         """There is none."""
         return None, None
 
@@ -196,13 +228,18 @@ class NoExchange(VLBA):
         super().__init__(pixel_dim, word_dim, last=last)
 
     def exchange(
-        self, pixels: torch.Tensor, words: torch.Tensor, word_mask: torch.Tensor
+        self,
+        pixels: torch.Tensor,
+        words: torch.Tensor,
+        word_mask: torch.Tensor,
+        image_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (B, N, C)
-        values = self.pixel_out(self.query(centered) + self.pixel_value(centered))  # (B, N, C)
-        return self.pixel_fusion.read(values * _scale(_variance(values))), self.key(words) + self.word_value(words)
+        centered = pixels - pixels.mean(dim=1, keepdim=True)  # (P, N, C)
+        values = self.pixel_out(self.query(centered) + self.pixel_value(centered))  # (P, N, C)
+        read = self.pixel_fusion.read(values * _scale(_variance(values)))  # (P, N, C)
+        return of_samples(read, image_index), self.key(words) + self.word_value(words)
 
-    def attention(self, *_: torch.Tensor) -> tuple[None, None]:
+    def attention(self, *_: torch.Tensor | None) -> tuple[None, None]:
         """There is none."""
         return None, None
 

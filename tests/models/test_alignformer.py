@@ -9,6 +9,7 @@ from transformers import BertConfig, BertModel, ConvNextConfig, Dinov2Config, Re
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
+from models.encoders import Feature
 from models.grouping import CenterEmbedding, Grouping
 from models.pixel_decoder import PlainDecoder
 
@@ -329,7 +330,8 @@ def test_without_vlba_the_encoders_are_left_alone(batch):
     for stage, feature in enumerate(features):
         grid = model.vision.level(stage, grid)
         expected = F.layer_norm(grid.tokens, grid.tokens.shape[-1:]).reshape(3, *grid.size, -1)
-        torch.testing.assert_close(feature, expected)
+        assert feature.image_index is None
+        torch.testing.assert_close(feature.maps, expected)
 
 
 @torch.no_grad()
@@ -436,12 +438,15 @@ def test_a_memory_counts_in_training_alone_and_is_in_no_file(batch, grouping, tm
 @pytest.mark.parametrize("vision", VISION)
 def test_the_plain_head_reads_the_last_level_and_the_words(batch, vision):
     model = tiny("baseline", vision, head="plain")
-    features = [torch.randn(2, 8 // 2**level, 8 // 2**level, dim) for level, dim in enumerate(model.vision.dims)]
+    maps = [torch.randn(2, 8 // 2**level, 8 // 2**level, dim) for level, dim in enumerate(model.vision.dims)]
+    features = [Feature(each) for each in maps]
     sentences = torch.randn(2, 16)
     expected = model.pixel_decoder(features, sentences)
-    height, width = features[-1].shape[1:3]
+    height, width = maps[-1].shape[1:3]
     assert expected.shape == (2, 2 * height, 2 * width, 8)
-    assert torch.equal(model.pixel_decoder([*(0 * each for each in features[:-1]), features[-1]], sentences), expected)
+    assert torch.equal(
+        model.pixel_decoder([*(Feature(0 * each) for each in maps[:-1]), features[-1]], sentences), expected
+    )
     assert not torch.allclose(model.pixel_decoder(features, sentences.flip(0)), expected)
     model(**batch).loss.backward()
     assert [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None] == []
