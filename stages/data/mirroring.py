@@ -1,8 +1,8 @@
 """Mirrored samples: the image from right to left, and its expression with left and right exchanged.
 
-What people type, checked against all 142,210 expressions of RefCOCO (unc): `left` and `right` also stand within words,
-as in `bottomright` and `onleft`, and mean the side there but for the words that `SIDE` leaves out. The abbreviations are
-those of expressions as typed; the cleaned ones have none, as the release spells them out.
+In the 142,210 expressions of RefCOCO (unc), `left` and `right` also stand within words, such as `bottomright`, and
+mean the side there but for the words that `SIDE` leaves out. The abbreviations are those of expressions as typed; the
+cleaned ones have none, as the release spells them out.
 """
 
 import re
@@ -12,7 +12,7 @@ EXCHANGED = {one: other for pair in PAIRS for one, other in (pair, pair[::-1])}
 SIDE = re.compile(
     r"(?<!\bb)(?<!\bf)(?<!\bw)(?<!\bc)(?<!\bup)(?<!\bal)(?<!\bout)(?<!\bdown)(?<!\bcopy)(?:left|right)(?!over)"
     r"|\b(?:lft|rt|lf|rgt)(?=(?:most|side|hand)?\b)"
-    r"|(?<!letter )(?<![\w'’&-])[lr](?![\w'’&-]| shape)",
+    r"|(?<!letter )(?<![\w'&-])[lr](?![\w'&-]| shape)",
     re.IGNORECASE,
 )
 
