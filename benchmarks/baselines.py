@@ -1,4 +1,4 @@
-"""What benchmarks on shortcuts share: images and true masks of expressions, and how masks are counted."""
+"""What benchmarks on shortcuts share: images, true masks and scores of expressions."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from models import images
+from stages.ablate import without_model
 from stages.data import prepared
 
 
@@ -13,19 +14,8 @@ def counted(
     dataset: prepared.PreparedDataset, rows: pd.DataFrame, segment: Callable[[np.ndarray, str], np.ndarray]
 ) -> pd.DataFrame:
     """Intersection and union of `segment(image (height, width, 3), text) -> mask`, one row per expression."""
-    masks = [segment(image(dataset, row), row.text) for row in rows.itertuples()]
-    return counts(masks, [true_mask(dataset, row) for row in rows.itertuples()])
-
-
-def counts(masks: list[np.ndarray], truths: list[np.ndarray]) -> pd.DataFrame:
-    """Intersection and union of each pair of masks, in pixels."""
-    pairs = list(zip(masks, truths, strict=True))
-    return pd.DataFrame(
-        {
-            "intersection": [int((mask & truth).sum()) for mask, truth in pairs],
-            "union": [int((mask | truth).sum()) for mask, truth in pairs],
-        }
-    )
+    pairs = ((segment(image(dataset, row), row.text), true_mask(dataset, row)) for row in rows.itertuples())
+    return without_model.counts(pairs)
 
 
 def image(dataset: prepared.PreparedDataset, row) -> np.ndarray:

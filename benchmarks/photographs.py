@@ -4,7 +4,7 @@ Scores are under protocol `original`, on val, testA and testB of `refer_mini` (p
 of `refer_true` (true masks; its images are not in `refer_mini`, and their splits in RefCOCO are ignored). Methods:
 
 - the trained model, and the same model with expressions of other images;
-- everything: the mask is the whole image; center box: a box in the middle with half the image's sides;
+- whole image: the mask is the whole image; center box: a box in the middle with half the image's sides;
 - a plain head on frozen DINOv2-small and MiniLM, 2.1 M parameters: quoted, not measured here.
 
 Intervals are those of `stages/statistics/bootstrap.py` over images only, since one model has no variation between
@@ -119,9 +119,8 @@ def score_methods(
     for method, texts in ((MODEL, rows["text"]), (SHUFFLED, rows["text"].to_numpy()[of_other_images(rows)])):
         expressions = Expressions(dataset, rows.assign(text=texts), processor)
         found[method] = score(model, expressions, PROTOCOL, batch_size, progress=method)
-    masks = without_model.counted(dataset, rows, PROTOCOL)
-    for method, mask in (("everything", "whole image"), ("center box", "center box")):
-        found[method] = pd.concat([rows, masks[mask]], axis=1)
+    for method, counts in without_model.counted(dataset, rows, PROTOCOL).items():
+        found[method] = pd.concat([rows, counts], axis=1)
     return found
 
 

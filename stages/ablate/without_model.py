@@ -1,6 +1,6 @@
 """Masks that need no model: what every image gives away, whatever the words say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -35,15 +35,19 @@ def counted(dataset: PreparedDataset, expressions: pd.DataFrame, protocol: Proto
         expressions: with the column sent_id; each is in the dataset.
     """
     ann_ids = dataset.expressions.set_index("sent_id")["ann_id"].loc[expressions["sent_id"]].to_numpy()
+    places, instances = pd.factorize(ann_ids)
     frame = Stretch(protocol.size) if protocol.grid == "input" and protocol.size else None
-    counts: dict[str, dict[int, tuple[int, int]]] = {name: {} for name in MASKS}
-    for ann_id, row in dataset.instances.loc[pd.unique(ann_ids)].iterrows():
-        truth = decode_mask(row["mask"], int(row["height"]), int(row["width"])).view(bool)
-        truth = frame.mask(truth) if frame else truth
-        for name, draw in MASKS.items():
-            mask = draw(*truth.shape)
-            counts[name][ann_id] = int((mask & truth).sum()), int((mask | truth).sum())
-    return {
-        name: pd.DataFrame([of_each[ann_id] for ann_id in ann_ids], columns=["intersection", "union"])
-        for name, of_each in counts.items()
-    }
+
+    def truths() -> Iterator[np.ndarray]:
+        for _, row in dataset.instances.loc[instances].iterrows():
+            truth = decode_mask(row["mask"], int(row["height"]), int(row["width"])).view(bool)
+            yield frame.mask(truth) if frame else truth
+
+    found = {name: counts((draw(*truth.shape), truth) for truth in truths()) for name, draw in MASKS.items()}
+    return {name: of_each.iloc[places].reset_index(drop=True) for name, of_each in found.items()}
+
+
+def counts(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Intersection and union (int64, pixels) of pairs of masks of one size, bool."""
+    pixels = [(int((mask & truth).sum()), int((mask | truth).sum())) for mask, truth in pairs]
+    return pd.DataFrame(pixels, columns=["intersection", "union"], dtype="int64")

@@ -1,15 +1,16 @@
 """Encoded images on disk: what levels of a vision encoder that compute the same in every training made of each image.
 
 A folder `CHECKPOINTS/encoded/KEY` holds the images of one split. KEY is a hash of all that determines them: weights and
-configuration of these levels, the image files, how they become pixel values. For level L it has `L.npy`, float16 of
-shape (N, K + h w, C), the K tokens without a position first; `encoded.json` has what the shapes do not tell. All
-variants, seeds and experiments read the same folder. It is no output of a stage, since it can be made again.
+configuration of these levels, the content of the image files, how they become pixel values. For level L it has
+`L.npy`, float16 of shape (N, K + h w, C), the K tokens without a position first; `encoded.json` has what the shapes do
+not tell. All variants, seeds and experiments read the same folder. It is no output of a stage, since it can be made
+again.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,46 +78,69 @@ def weights_hash(modules: Iterable[nn.Module]) -> str:
     return found.hexdigest()
 
 
-def encoded(
-    key: Iterable[object],
-    count: int,
-    pixels: Callable[[int], torch.Tensor],
-    encode: Callable[[torch.Tensor], EncodedImages],
-    gigabytes: float,
-    label: str,
-) -> Encoded:
-    """The encoded images with a key; made first, by one process while others wait, where they are not there yet.
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images of a split, to be encoded.
 
-    Args:
+    Attributes:
+        split: its name, for the progress bar.
         key: what determines the result.
         count: N, the number of images.
         pixels: number of an image -> pixel values (3, H, W).
+    """
+
+    split: str
+    key: Sequence[object]
+    count: int
+    pixels: Callable[[int], torch.Tensor]
+
+
+def encoded(
+    splits: Sequence[Images], encode: Callable[[torch.Tensor], EncodedImages], gigabytes: float
+) -> list[Encoded]:
+    """The encoded images of the splits of one training, none of which makes way for another.
+
+    They are made first, by one process while others wait, where they are not there yet.
+
+    Args:
         encode: pixel values (P, 3, H, W) -> the levels' output, on any device.
-        gigabytes: room for all encoded images; those that were used longest ago are removed.
-        label: of the progress bar.
+        gigabytes: room for all encoded images; those of other trainings that were used longest ago are removed.
 
     Raises:
         ImageError: an image cannot be read.
         NoRoomError: they need more than `gigabytes`, or the disk is full.
     """
     root = layout.project() / layout.CHECKPOINTS / "encoded"
-    folder = root / hashlib.sha256(json.dumps(list(key), default=str).encode()).hexdigest()[:16]
     root.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder):
-        if not (folder / ABOUT).exists():
-            first = encode(pixels(0)[None])
-            needed = count * sum(_values(grid) * 2 for grid in first.grids)
-            _make_room(root, folder, needed, gigabytes)
+    folders = [
+        root / hashlib.sha256(json.dumps(images.key, default=str).encode()).hexdigest()[:16] for images in splits
+    ]
+    wanted = dict(zip(folders, splits, strict=True))
+    with ExitStack() as held:
+        for folder in sorted(wanted):  # in one order, or two trainings would wait for each other
+            held.enter_context(_only_one(folder))
+        missing = {folder: images for folder, images in wanted.items() if not (folder / ABOUT).exists()}
+        first = {folder: encode(images.pixels(0)[None]) for folder, images in missing.items()}
+        needed = sum(
+            missing[folder].count * sum(_values(grid) * 2 for grid in first[folder].grids)
+            if folder in missing
+            else _size(folder)
+            for folder in wanted
+        )
+        if missing:
+            _make_room(root, set(wanted), needed, gigabytes)
+        for folder, images in missing.items():
             try:
                 with atomic_write(folder) as partial:
-                    _write(partial, first, count, pixels, encode, label)
+                    _write(partial, first[folder], images, encode)
             except OSError as error:
                 raise NoRoomError(
-                    f"encoded images cannot be written to {folder}: {error.strerror or error}. They need "
-                    f"{needed / 1e9:.1f} GB: make room, or set training.encode_once of the recipe to false"
+                    f"encoded images cannot be written to {folder}: {error.strerror or error}. Those of this training "
+                    f"need {needed / 1e9:.1f} GB: make room, or set training.encode_once of the recipe to false"
                 ) from error
-        folder.touch()
-        return Encoded.read(folder)
+        for folder in wanted:
+            folder.touch()
+        return [Encoded.read(folder) for folder in folders]
 
 
 @contextmanager
@@ -143,24 +167,17 @@ def _key(folder: Path) -> str:
     return folder.name.removeprefix(".").removesuffix(".partial")
 
 
-def _write(
-    folder: Path,
-    first: EncodedImages,
-    count: int,
-    pixels: Callable[[int], torch.Tensor],
-    encode: Callable[[torch.Tensor], EncodedImages],
-    label: str,
-) -> None:
+def _write(folder: Path, first: EncodedImages, images: Images, encode: Callable[[torch.Tensor], EncodedImages]) -> None:
     folder.mkdir(exist_ok=True)
-    starts = range(0, count, AT_ONCE)
+    starts = range(0, images.count, AT_ONCE)
     with ExitStack() as stack:  # no memory maps: a full disk would kill the process
         files = [stack.enter_context((folder / f"{level}.npy").open("wb")) for level in range(len(first.grids))]
         for file, grid in zip(files, first.grids, strict=True):
-            header = {"descr": "<f2", "fortran_order": False, "shape": (count, *_whole(grid).shape[1:])}
+            header = {"descr": "<f2", "fortran_order": False, "shape": (images.count, *_whole(grid).shape[1:])}
             np.lib.format.write_array_header_1_0(file, header)
-        for start in progress.bar(starts, label, len(starts)):
-            numbers = range(start, min(start + AT_ONCE, count))
-            made = encode(torch.stack([pixels(number) for number in numbers]))
+        for start in progress.bar(starts, f"encoding images of {images.split}", len(starts)):
+            numbers = range(start, min(start + AT_ONCE, images.count))
+            made = encode(torch.stack([images.pixels(number) for number in numbers]))
             for file, grid in zip(files, made.grids, strict=True):
                 file.write(_whole(grid).half().cpu().numpy().astype("<f2").tobytes())
     prefixes = [0 if grid.prefix_tokens is None else grid.prefix_tokens.shape[1] for grid in first.grids]
@@ -177,14 +194,17 @@ def _values(grid: Grid) -> int:
     return _whole(grid)[0].numel()
 
 
-def _make_room(root: Path, folder: Path, needed: int, gigabytes: float) -> None:
-    """Remove other folders, those used longest ago first, until `needed` bytes fit; those being made stay.
+def _make_room(root: Path, wanted: Collection[Path], needed: int, gigabytes: float) -> None:
+    """Remove folders that are not wanted, those used longest ago first, until the `needed` bytes of all that are fit.
+
+    Those being made stay.
 
     Raises:
         NoRoomError: they cannot fit.
     """
     limit = gigabytes * 1e9
-    others = [path for path in root.iterdir() if path.is_dir() and _key(path) != folder.name]
+    own = {folder.name for folder in wanted}
+    others = [path for path in root.iterdir() if path.is_dir() and _key(path) not in own]
     sizes = {path: _size(path) for path in sorted(others, key=_last_used)}
     for path in list(sizes):
         if needed <= limit < sum(sizes.values()) + needed:
@@ -194,7 +214,7 @@ def _make_room(root: Path, folder: Path, needed: int, gigabytes: float) -> None:
     if (kept := sum(sizes.values())) + needed > limit:
         beside = f" beside {kept / 1e9:.1f} GB that are being made" if needed <= limit else ""
         raise NoRoomError(
-            f"the encoded images of this split need {needed / 1e9:.1f} GB{beside}, and machine.encoded_gigabytes of "
+            f"the encoded images of this training need {needed / 1e9:.1f} GB{beside}, and machine.encoded_gigabytes of "
             f"params.yaml is {gigabytes:g}: raise it, or set training.encode_once of the recipe to false"
         )
 

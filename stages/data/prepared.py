@@ -138,13 +138,17 @@ def write(
     (folder / "dataset.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> PreparedDataset:
-    """Read a prepared dataset. Raises FileNotFoundError with the command that makes it."""
+def read(folder: Path, stage: str = "prepare") -> PreparedDataset:
+    """Read a prepared dataset. Raises FileNotFoundError with the command that makes it.
+
+    Args:
+        stage: of DVC, that makes it; `prepare_on` where it is a further dataset.
+    """
     missing = [name for name in FILES if not (folder / name).exists()]
     if missing:
         raise FileNotFoundError(
             f"{folder} holds no prepared dataset: {', '.join(missing)} missing. "
-            f"Make it with: {experiments.dvc('repro', f'prepare@{folder.name}')}"
+            f"Make it with: {experiments.dvc('repro', f'{stage}@{folder.name}')}"
         )
     return PreparedDataset(
         expressions=pd.read_parquet(folder / "expressions.parquet"),

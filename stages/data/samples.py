@@ -4,8 +4,10 @@
 nothing but tensors, so that all processes share one copy: forked ones by its memory pages, others by shared memory.
 """
 
+import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -145,34 +147,9 @@ class Expressions(Dataset):
         """The true mask at the original size: bool (height, width)."""
         return self.reader.true_mask(row)
 
-    def encode_once(self, model: AlignFormer, made_with: Iterable[object], gigabytes: float, label: str) -> None:
-        """From now on, serve what the model's fixed levels make of each image in place of pixel values.
-
-        They are computed, in float32, where no earlier training left them on the disk: `stages.data.encoded`.
-
-        Args:
-            made_with: versions, device and settings that results are rounded by.
-            gigabytes, label: those of `encoded.encoded`.
-
-        Raises:
-            ImageError: an image cannot be read.
-            NoRoomError: there is no room for them.
-        """
-        levels = model.fixed_levels
-        parts = [part for level in range(levels) for part in model.vision.parts(level)]
-        reader = self.reader
-        code = [Path(inspect.getfile(module)).read_text(encoding="utf-8") for module in (encoders, frames, images)]
-        config = model.config.encoders[0].to_json_string()
-        key = [levels, encoded.weights_hash(parts), config, *reader.determined_by(), *made_with, *code]
-        found = encoded.encoded(
-            key,
-            reader.image_count,
-            reader.pixels,
-            lambda pixels: model.encode_images(pixels.to(model.device), levels),
-            gigabytes,
-            label,
-        )
-        self.reader = replace(reader, encoded=found, remembered=None)
+    def serve_encoded(self, found: Encoded) -> None:
+        """From now on, serve these encoded images in place of pixel values."""
+        self.reader = replace(self.reader, encoded=found, remembered=None)
         self._by_image.clear()
 
     def one_sample(self, tokens: int, device: torch.device) -> dict[str, torch.Tensor]:
@@ -216,6 +193,37 @@ class Expressions(Dataset):
     def _images(self) -> np.ndarray:
         """Which image each row is about: (N,)."""
         return self.reader.images_of_rows[: len(self)]
+
+
+def encode_once(
+    splits: Mapping[str, Expressions], model: AlignFormer, made_with: Iterable[object], gigabytes: float
+) -> None:
+    """From now on, have some splits serve what the model's fixed levels make of each image in place of pixel values.
+
+    They are computed, in float32, where no earlier training left them on the disk: `stages.data.encoded`.
+
+    Args:
+        made_with: versions, device and settings that results are rounded by.
+        gigabytes: that of `encoded.encoded`.
+
+    Raises:
+        ImageError: an image cannot be read.
+        NoRoomError: there is no room for them.
+    """
+    levels = model.fixed_levels
+    parts = [part for level in range(levels) for part in model.vision.parts(level)]
+    code = [Path(inspect.getfile(module)).read_text(encoding="utf-8") for module in (encoders, frames, images)]
+    by_all = [levels, encoded.weights_hash(parts), model.config.encoders[0].to_json_string(), *made_with, *code]
+    found = encoded.encoded(
+        [
+            encoded.Images(split, [*by_all, *reader.determined_by()], reader.image_count, reader.pixels)
+            for split, reader in ((split, expressions.reader) for split, expressions in splits.items())
+        ],
+        lambda pixels: model.encode_images(pixels.to(model.device), levels),
+        gigabytes,
+    )
+    for expressions, made in zip(splits.values(), found, strict=True):
+        expressions.serve_encoded(made)
 
 
 def lost(splits: Mapping[str, Expressions]) -> dict[str, dict[str, int]]:
@@ -345,10 +353,9 @@ class Reader(Dataset):
         return np.concatenate([images, images + len(self.sizes)]) if self.mirror else images
 
     def determined_by(self) -> list[object]:
-        """What pixel values follow from: frame, constants, and path, size and time of every file."""
+        """What pixel values follow from: frame, constants, and the content of every file, wherever it lies."""
         paths = [layout.source(self.files.string(image)) for image in range(len(self.sizes))]
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
-        return [repr(self.frame), self.mean, self.std, self.mirror, files]
+        return [repr(self.frame), self.mean, self.std, self.mirror, [_content(path) for path in paths]]
 
     def __getitem__(self, rows: list[int] | PartRows) -> "Batch | ImageError":
         """A batch, or the error that kept it from being made: raised in a worker, it would arrive as text."""
@@ -421,6 +428,13 @@ class Reader(Dataset):
                 "back in place, or take the image out of the source and prepare the dataset again"
             ) from error
         return self.frame.pixels(pixels, self.mean, self.std)
+
+
+def _content(path: Path) -> str | None:
+    """SHA-256 of a file; None where it cannot be read, which who decodes it says."""
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 class Loader(DataLoader):

@@ -16,7 +16,7 @@ from stages.data.prepared import PreparedDataset
 from stages.data.samples import Expressions
 from stages.evaluate import shared_passes, trained_on
 from stages.evaluate.other_expressions import of_other_images
-from stages.runtime import experiments, layout, processes
+from stages.runtime import layout, processes
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 from stages.runtime.run import Run
@@ -52,7 +52,7 @@ def evaluate(run: Run, settings: Params, on: str | None = None) -> None:
         dataset = prepared.read(layout.prepared(run.dataset))
         splits = own_splits(dataset)
         if on:
-            further = _further(on)
+            further = prepared.read(layout.prepared(on), stage="prepare_on")
             trained_on.refuse(further, dataset)
             dataset, splits = further, {on: further.expressions.assign(split=on)}
         model, processor = trained.load(layout.model(*run))
@@ -68,14 +68,6 @@ def evaluate(run: Run, settings: Params, on: str | None = None) -> None:
 def own_splits(dataset: PreparedDataset) -> dict[str, pd.DataFrame]:
     """Evaluation split -> its expressions, with an index from 0 on."""
     return {split: dataset.split(split) for split in dataset.evaluation_splits}
-
-
-def _further(name: str) -> PreparedDataset:
-    """A further dataset. Raises FileNotFoundError with the command that makes it."""
-    if not layout.prepared(name).exists():
-        again = experiments.dvc("repro", f"prepare_on@{name}")
-        raise FileNotFoundError(f"{layout.prepared(name)} holds no prepared dataset. Make it with: {again}")
-    return prepared.read(layout.prepared(name))
 
 
 def scored(

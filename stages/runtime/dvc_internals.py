@@ -6,6 +6,7 @@ No other module imports `dvc` or `dvc_data`, or looks for words in what DVC prin
 Every import of DVC is inside a function: DVC takes a second to import, and few processes need it.
 """
 
+import errno
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from stages.runtime.atomic_write import atomic_write
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from dvc.lock import Lock
+    from dvc.lock import Lock, LockError
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
 
@@ -50,6 +51,7 @@ LOCKED = "Unable to acquire lock"  # in such a line
 BUSY = "is busy, it is being blocked by"  # in a line that names a path; the next ones name processes
 WAITS = "waits: another DVC command works in this project"  # what `command_line` prints after `SILENCE`
 SILENCE = 5  # seconds
+HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # what `flock` says of a lock that another process holds
 UNREACHABLE = (  # in such a line; from the libraries of DVC's remotes
     "Could not connect",
     "Connect timeout",
@@ -162,19 +164,36 @@ def command_line() -> int:
     return main()
 
 
-def _take(self: "Lock") -> None:
-    """DVC's `Lock.lock`, for as long as it takes. The holder of the project's lock reads or writes `dvc.lock`."""
+def _take(self: "Lock", says: bool = True) -> None:
+    """DVC's `Lock.lock`, for as long as it takes. The holder of the project's lock reads or writes `dvc.lock`.
+
+    Raises:
+        LockError: nobody holds the lock, but the file system has no such locks.
+    """
     from dvc.lock import LockError
 
-    quiet_until = time.monotonic() + SILENCE
+    quiet_until = time.monotonic() + SILENCE if says else math.inf
     while True:
         try:
             return self._do_lock()
-        except LockError:
+        except LockError as error:
+            if why := _no_locks(error):
+                raise LockError(
+                    f"{self.lockfile} cannot be locked: {why}. Where the file system has no flock, DVC locks by hard "
+                    "links after: dvc config --local core.hardlink_lock true"
+                ) from error
             if time.monotonic() > quiet_until:
                 print(WAITS, flush=True)
                 quiet_until = math.inf
             time.sleep(0.1)
+
+
+def _no_locks(error: "LockError") -> str | None:
+    """Why a file cannot be locked at all; None where another process holds the lock. DVC says the same of both."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, OSError):
+        cause = cause.__context__
+    return None if cause is None or cause.errno in HELD else cause.strerror or str(cause)
 
 
 @contextmanager
@@ -345,14 +364,27 @@ def sort_lock_file(path: Path, order: Iterable[str]) -> None:
 
 @contextmanager
 def files_held() -> Iterator[None]:
-    """No DVC process writes `dvc.lock` or `RWLOCK` while the block runs; waits where one is just doing so."""
-    from dvc.lock import make_lock
+    """No DVC process writes `dvc.lock` or `RWLOCK` while the block runs; waits where one is just doing so.
+
+    Raises:
+        DvcError: the file system has no such locks; the message says how DVC does without.
+    """
+    from dvc.config import Config
+    from dvc.lock import Lock, make_lock
     from dvc.rwlock import RWLOCK_LOCK
 
     RWLOCK.parent.mkdir(parents=True, exist_ok=True)  # a new clone has none
-    names = ("lock", RWLOCK_LOCK)
-    project, rwlock = (make_lock(str(RWLOCK.with_name(name)), str(RWLOCK.parent), wait=True) for name in names)
-    with project, rwlock:
+    with ExitStack() as held:
+        with _refusals():
+            by_links = Config.from_cwd()["core"].get("hardlink_lock", False)
+            for name in ("lock", RWLOCK_LOCK):
+                place = str(RWLOCK.with_name(name))
+                lock = make_lock(place, str(RWLOCK.parent), hardlink_lock=by_links, wait=True)
+                if isinstance(lock, Lock):
+                    _take(lock, says=False)
+                else:
+                    lock.lock()
+                held.callback(lock.unlock)
         yield
 
 

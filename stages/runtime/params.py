@@ -120,6 +120,12 @@ class Experiment(Section):
             for kind in [name.rpartition("_")[2]]
             if kind in SPLITS
         ]
+        wrong += [
+            f"evaluate_on: {name} would be a split of this name, and the files of metrics have the protocol there: "
+            "rename it"
+            for name in self.evaluate_on
+            if name == "protocol"
+        ]
         if self.evaluate_on and self.others:
             wrong.append(
                 f"evaluate_on: {_listed(self.others)} (experiment.others) cannot be scored on {self.evaluate_on[0]}: "
@@ -697,7 +703,7 @@ def check(own: Any, path: Path = layout.PARAMS) -> Params:
         ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
     """
     project = _project_of(path)
-    wrong: dict[Path, list[str]] = {path: _missing(own) if project else []}
+    wrong: dict[Path, list[str]] = {path: _missing(own, content(project)) if project else []}
     found: Any = None
     try:
         found = Params.model_validate(whole(own, path))
@@ -741,11 +747,18 @@ def _over(below: Any, above: Any) -> Any:
     return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
 
 
-def _missing(content: Any) -> list[str]:
-    """What DVC reads in a file itself, when it expands `dvc.yaml`."""
-    section = content.get("experiment", {}) if isinstance(content, dict) else None
-    missing = [key for key in READ_BY_DVC if key not in section] if isinstance(section, dict) else []
-    return [f"experiment.{key}: missing; DVC looks for it in this file" for key in missing]
+def _missing(own: Any, project: Any) -> list[str]:
+    """What DVC reads in a file itself, when it expands `dvc.yaml`, with the project's value as the way out."""
+    section, known = (each.get("experiment", {}) if isinstance(each, dict) else None for each in (own, project))
+    if not isinstance(section, dict):
+        return []
+    given = known if isinstance(known, dict) else {}
+    return [
+        f"experiment.{key}: missing; DVC looks for it in this file"
+        + (f": add `{key}: {json.dumps(given[key])}`, which is the project's, or your own" if key in given else "")
+        for key in READ_BY_DVC
+        if key not in section
+    ]
 
 
 def _is_in(content: Any, item: dict) -> bool:

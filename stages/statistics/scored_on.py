@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.data import prepared
 from stages.data.prepared import SPACE, PreparedDataset
-from stages.runtime import experiments, layout
+from stages.runtime import layout
 
 RANGE = 1000 * SPACE  # ids of the further dataset at place n, from 1 on, start at n * RANGE; `id % RANGE` is its own
 IDS = ("sent_id", "ref_id", "ann_id", "image_id", "given")
@@ -65,10 +65,7 @@ def moved(table: pd.DataFrame, place: int) -> pd.DataFrame:
 
 
 def _moved(name: str, place: int) -> PreparedDataset:
-    if not layout.prepared(name).exists():
-        again = experiments.dvc("repro", f"prepare_on@{name}")
-        raise FileNotFoundError(f"{layout.prepared(name)} holds no prepared dataset. Make it with: {again}")
-    dataset = prepared.read(layout.prepared(name))
+    dataset = prepared.read(layout.prepared(name), stage="prepare_on")
     return PreparedDataset(
         expressions=moved(dataset.expressions, place).assign(split=name),
         instances=moved(dataset.instances.reset_index(), place).set_index("ann_id"),

@@ -76,8 +76,7 @@ def encode_once(setup: TrainingSetup, gigabytes: float) -> None:
     if model.fixed_levels:
         model.to(device)
         made_with = [torch.__version__, transformers.__version__, device.type, kernels.rounding_settings()]
-        for split, expressions in {"train": setup.train, "val": setup.val}.items():
-            expressions.encode_once(model, made_with, gigabytes, f"encoding images of {split}")
+        samples.encode_once({"train": setup.train, "val": setup.val}, model, made_with, gigabytes)
 
 
 def say(setup: TrainingSetup) -> None:

@@ -67,7 +67,7 @@ def test_the_quoted_head_has_no_interval_and_its_difference_has_that_of_the_mode
 
 def test_a_second_run_replaces_its_rows_and_keeps_those_of_other_models(tmp_path):
     def rows(variant, seed, value):
-        table = pd.DataFrame({"dataset": "d", "split": "val", "method": ["everything", "model"], "mIoU": value})
+        table = pd.DataFrame({"dataset": "d", "split": "val", "method": ["whole image", "model"], "mIoU": value})
         table["variant"], table["seed"] = [None, variant], pd.array([None, seed], dtype="Int64")
         return table
 
@@ -77,7 +77,7 @@ def test_a_second_run_replaces_its_rows_and_keeps_those_of_other_models(tmp_path
     written = pd.read_csv(path)
     found = {(row.method, row.variant, row.seed): row.mIoU for row in written.dropna().itertuples()}
     assert found == {("model", "baseline", 0): 0.1, ("model", "vlba", 1): 0.3, ("model", "vlba", 0): 0.4}
-    assert written.loc[written["method"] == "everything", "mIoU"].tolist() == [0.4]
+    assert written.loc[written["method"] == "whole image", "mIoU"].tolist() == [0.4]
 
 
 def test_a_sheet_inside_the_project_is_refused(monkeypatch, capsys, root):

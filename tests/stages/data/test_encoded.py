@@ -1,9 +1,12 @@
 """Images that are encoded once: the same as encoded anew, within half precision, and made once for all."""
 
 import errno
+import os
 import resource
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +15,10 @@ from transformers import Dinov2Config
 
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
+from models.frames import Letterbox
 from stages.data import encoded
 from stages.data.encoded import NoRoomError
-from stages.data.samples import Expressions
+from stages.data.samples import Expressions, encode_once
 
 CPU = torch.device("cpu")
 DINOV2 = Dinov2Config(
@@ -46,7 +50,7 @@ def expressions(squares, mirror: bool = False) -> Expressions:
 
 def encode(squares, model, gigabytes: float = 1, mirror: bool = False, made_with: tuple = ()) -> Expressions:
     found = expressions(squares, mirror)
-    found.encode_once(model, made_with, gigabytes, "encoding")
+    encode_once({"train": found}, model, made_with, gigabytes)
     return found
 
 
@@ -124,12 +128,67 @@ def test_there_is_a_limit_to_their_room(squares, model, tmp_path):
     assert folders(tmp_path) == []
 
 
+def both(squares, model, gigabytes: float = 1) -> None:
+    """Have train and val encoded for one training; val's images are brought to the model in another way."""
+    val = Expressions(squares.prepared, squares.prepared.split("val"), squares.processor, Letterbox(32))
+    encode_once({"train": expressions(squares), "val": val}, model, (), gigabytes)
+
+
+def bytes_of(*those) -> int:
+    return sum(file.stat().st_size for folder in those for file in folder.iterdir())
+
+
+def test_the_splits_of_one_training_are_one_request(squares, model, tmp_path):
+    """None of them makes way for another, though it was used longer ago than what is of other trainings."""
+    encode(squares, model)
+    (train,) = folders(tmp_path)
+    encode(squares, model, made_with=("cuda",))
+    (other,) = set(folders(tmp_path)) - {train}
+    os.utime(train, (0, 0))
+    both(squares, model, gigabytes=bytes_of(train, other) * 1.01 / 1e9)
+    left = folders(tmp_path)
+    assert len(left) == 2 and train in left and other not in left
+
+
+def test_no_room_for_all_splits_of_a_training_is_said_before_any_is_encoded(squares, model, tmp_path):
+    both(squares, model)
+    numbers = [np.load(folder / "0.npy").nbytes for folder in folders(tmp_path)]
+    for folder in folders(tmp_path):
+        shutil.rmtree(folder)
+    for gigabytes in (sum(numbers) / 1e9 - 1e-9, max(numbers) / 1e9):
+        with pytest.raises(NoRoomError, match=r"^the encoded images of this training need 0\.0 GB, and "):
+            both(squares, model, gigabytes)
+    assert folders(tmp_path) == []
+    both(squares, model, sum(numbers) / 1e9)
+    assert len(folders(tmp_path)) == 2
+
+
+def test_a_moved_folder_is_not_encoded_again_and_a_changed_image_is(squares, model, tmp_path):
+    """Neither names nor times of the files count, but every byte."""
+    encode(squares, model)
+    (moved := tmp_path / "moved").mkdir()
+    for path in sorted(tmp_path.glob("*.png")):
+        shutil.copy(path, moved)
+    instances = squares.prepared.instances
+    places = [str(moved / Path(image).name) for image in instances["image"]]
+    squares.prepared = replace(squares.prepared, instances=instances.assign(image=places))
+    encode(squares, model)
+    assert len(folders(tmp_path)) == 1
+    known = expressions(squares).reader.determined_by()
+    path = moved / "1.png"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert expressions(squares).reader.determined_by() != known
+
+
 def test_the_oldest_make_room_unless_they_are_being_made(squares, model, tmp_path):
     encode(squares, model)
     (first,) = folders(tmp_path)
     encode(squares, model, mirror=True)
     assert len(folders(tmp_path)) == 2
-    room = sum(file.stat().st_size for folder in folders(tmp_path) for file in folder.iterdir()) / 1e9
+    room = bytes_of(*folders(tmp_path)) / 1e9
     next(iter(model.vision.parts(0)[0].parameters())).data += 1
     with encoded._lock(first).acquire():
         encode(squares, model, gigabytes=room)
@@ -142,7 +201,7 @@ def test_a_full_disk_is_said_and_nothing_stays(squares, model, tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    with pytest.raises(NoRoomError, match=r"No space left on device\. They need 0\.0 GB: make room"):
+    with pytest.raises(NoRoomError, match=r"No space left on device\. Those of this training need 0\.0 GB: make room"):
         encode(squares, model)
     assert folders(tmp_path) == []
 
@@ -152,7 +211,7 @@ def test_a_disk_that_is_full_on_the_way_is_an_error_too(squares, model, tmp_path
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
     try:
-        with pytest.raises(NoRoomError, match=r"File too large\. They need 0\.0 GB: make room"):
+        with pytest.raises(NoRoomError, match=r"File too large\. Those of this training need 0\.0 GB: make room"):
             encode(squares, model)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -162,7 +221,7 @@ def test_a_disk_that_is_full_on_the_way_is_an_error_too(squares, model, tmp_path
 def test_others_that_are_being_made_may_leave_no_room(squares, model, tmp_path):
     encode(squares, model)
     (first,) = folders(tmp_path)
-    room = (100 + sum(file.stat().st_size for file in first.iterdir())) / 1e9
+    room = (100 + bytes_of(first)) / 1e9
     next(iter(model.vision.parts(0)[0].parameters())).data += 1
     with encoded._lock(first).acquire(), pytest.raises(NoRoomError, match=r"beside 0\.0 GB that are being made"):
         encode(squares, model, gigabytes=room)

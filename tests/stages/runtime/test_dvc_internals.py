@@ -3,6 +3,8 @@
 Checked against what the `dvc` command itself prints and writes, in a small project that it made.
 """
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -311,6 +313,40 @@ def test_dvc_command_line_waits_for_a_lock_and_says_so_where_that_takes_long(pro
         assert waiting.stdout.readline() == f"{dvc_internals.WAITS}\n"
     said, _ = waiting.communicate(timeout=120)
     assert waiting.returncode == 0 and SKIPPED in said and dvc_internals.WAITS not in said
+
+
+def test_dvc_command_line_does_not_wait_where_the_file_system_has_no_locks(project, monkeypatch):
+    """Waiting would never end: DVC says of such a file system what it says of a lock that is held."""
+
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    wanted = f"lock cannot be locked: {os.strerror(errno.ENOLCK)}. Where the file system has no flock, DVC locks by"
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(DvcError, match=wanted), dvc_internals.files_held():
+        pass
+    begun = f"""
+import fcntl
+def unsupported(*_):
+    raise OSError({errno.ENOLCK}, {os.strerror(errno.ENOLCK)!r})
+fcntl.flock = unsupported
+from stages.runtime import dvc_internals
+raise SystemExit(dvc_internals.command_line())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", begun, "repro", "--single-item", "first"]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert ended.returncode != 0
+    (line,) = [line for line in ended.stderr.splitlines() if wanted in line]
+    assert line.startswith(ERROR) and not dvc_internals.is_locked(line)
+
+
+def test_dvc_locks_by_hard_links_where_its_settings_say_so(project):
+    from dvc.lock import HardlinkLock, LockError
+
+    dvc("config", "--local", "core.hardlink_lock", "true")
+    with dvc_internals.files_held(), pytest.raises(LockError):
+        HardlinkLock(".dvc/tmp/lock", ".dvc/tmp").lock()
 
 
 def test_dvc_says_didnt_change_skipping(project):

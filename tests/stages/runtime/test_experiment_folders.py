@@ -72,8 +72,9 @@ def test_a_wrong_key_names_itself_and_the_file_that_it_stands_in(project):
     own, of_project = "experiments/mine/params.yaml is wrong:\n", "params.yaml is wrong:\n"
     epoch = "recipes.small.training.epoch: unknown key; did you mean epochs?"
     assert wrong(OWN.replace("epochs", "epoch")).startswith(own + epoch)
-    missing = "experiment.seeds: missing; DVC looks for it in this file"
-    assert wrong(OWN.replace("  seeds: [3]\n", "")) == own + missing
+    missing = "experiment.seeds: missing; DVC looks for it in this file: add `seeds: [0, 1]`, which is the project's"
+    assert wrong(OWN.replace("  seeds: [3]\n", "")) == f"{own}{missing}, or your own"
+    assert ": add `evaluate_on: []`, which is" in wrong(OWN.replace("  evaluate_on: []\n", ""))
     assert wrong("- a list").startswith(own)
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("weight_decay: ", "weight_decay: -"))

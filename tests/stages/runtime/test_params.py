@@ -264,11 +264,15 @@ def test_one_path_of_predictions_is_of_one_dataset(tmp_path, small_params):
             "more_val",
             "experiment.evaluate_on: more_val would be a split of this name, and val is a split that datasets",
         ),
+        (
+            "protocol",
+            "experiment.evaluate_on: protocol would be a split of this name, and the files of metrics have the",
+        ),
     ],
 )
 def test_a_further_dataset_is_known_not_trained_on_and_not_called_like_a_split(tmp_path, small_params, name, message):
-    more = (("datasets", "more_val"), SCENES_ENTRY)
-    found = error_after(tmp_path, small_params, more, (("experiment", "evaluate_on"), [name]))
+    more = [(("datasets", more), SCENES_ENTRY) for more in ("more_val", "protocol")]
+    found = error_after(tmp_path, small_params, *more, (("experiment", "evaluate_on"), [name]))
     assert re.search(message, found), found
 
 
