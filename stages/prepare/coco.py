@@ -364,12 +364,11 @@ def _polygons(segmentation: list | dict) -> list | dict:
 
 def _polygon(polygon: object, height: int, width: int, what: str) -> list:
     """The polygon x0, y0, x1, y1, ... unchanged. Raises Wrong where it is not sound."""
-    numbers = isinstance(polygon, list) and set(map(type, polygon)) <= {int, float}
+    numbers = isinstance(polygon, list) and NUMBERS.issuperset(map(type, polygon))
     if not numbers or len(polygon) < 6 or len(polygon) % 2:
         raise Wrong(_fault(polygon), f"{what}: {shown(polygon)}")
     xs, ys = polygon[0::2], polygon[1::2]
-    inside = min(xs) >= -BEYOND and min(ys) >= -BEYOND and max(xs) <= width + BEYOND and max(ys) <= height + BEYOND
-    if not inside:
+    if min(polygon) < -BEYOND or max(xs) > width + BEYOND or max(ys) > height + BEYOND:
         box = f"x {min(xs):g} to {max(xs):g}, y {min(ys):g} to {max(ys):g}"
         raise Wrong("polygon outside its image", f"{what}: {box}, image {width} x {height}")
     return polygon

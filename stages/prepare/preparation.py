@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.data import prepared
-from stages.prepare import inspection, sources
+from stages.prepare import sources
 from stages.prepare.tables import count, few_images
 from stages.runtime import layout
 from stages.runtime.atomic_write import atomic_write
@@ -34,7 +34,8 @@ def prepare(name: str, source: Source) -> None:
             "checks": tables.checks,
             "fingerprint": sources.fingerprint(tables),
         }
-        tables.instances["image"] = [moved(image, partial, folder) for image in tables.instances["image"]]
+        paths = {path: moved(path, partial, folder) for path in tables.instances["image"].unique()}
+        tables.instances["image"] = tables.instances["image"].map(paths)
         prepared.write(partial, tables.expressions, tables.instances, summary, tables.boxes)
     with atomic_write(layout.prepared_hash(name)) as partial:
         partial.write_text(json.dumps(sources.contents(folder), indent=2) + "\n", encoding="utf-8")
@@ -54,6 +55,8 @@ def fingerprint(name: str, source: Source) -> None:
 
 def inspect(name: str) -> None:
     """Print the numbers of a prepared dataset and write a page of them with samples."""
+    from stages.prepare import inspection  # it imports templates, which take a tenth of a second
+
     dataset = prepared.read(layout.prepared(name))
     print(inspection.summary(dataset))
     page = layout.inspection(name)

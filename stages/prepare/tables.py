@@ -63,7 +63,7 @@ def few_images(counts: dict[str, dict[str, int]]) -> tuple[list[str], list[str]]
 
 def visible(text: str) -> bool:
     """Whether a text has a letter, digit, symbol or punctuation mark: tokenizers drop all else, such as U+200B."""
-    return any(unicodedata.category(character)[0] in "LNSP" for character in text)
+    return text[:1].isalnum() or any(unicodedata.category(character)[0] in "LNSP" for character in text)
 
 
 def check_unique(path: Path, name: str, ids: pd.Series, problems: Problems) -> None:

@@ -6,7 +6,6 @@
 Segmentation and box are taken from the column `raw_anns`, where COCO wrote them, not from `bbox`, which has corners.
 """
 
-import io
 from pathlib import Path
 
 import orjson
@@ -89,11 +88,10 @@ class _Entries:
 
     def add(self, path: Path, number: object, text: object, problems: Problems, **given: object) -> None:
         """Add the entry that a text holds. `given` stands in for keys that it lacks."""
-        what = f"{self._what} {shown(number)}"
         if type(number) is not int or (known := self._written.get(number)) == text:
             return  # of a number that is none, the refs tell
         if known is not None:
-            problems.add(path, f"several {self._column} of one {self._what}", what)
+            problems.add(path, f"several {self._column} of one {self._what}", f"{self._what} {shown(number)}")
             return
         try:
             loaded = orjson.loads(text)
@@ -103,6 +101,7 @@ class _Entries:
             if field(entry, "id", int) != number:
                 raise Malformed(f"id is {entry['id']}")
         except (orjson.JSONDecodeError, Malformed) as error:
+            what = f"{self._what} {shown(number)}"
             problems.add(path, f"{self._column} is not COCO's entry", f"{what}: {error}")
             return
         self._written[number] = text
@@ -128,7 +127,7 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
     refuse_pointer(path)
     content = coco.read_bytes(path)
     try:
-        file = pa.parquet.ParquetFile(io.BytesIO(content))
+        file = pa.parquet.ParquetFile(pa.BufferReader(content))
         if reason := refused.of_columns(file.schema_arrow.names):
             raise DatasetError(f"{path}: {reason}")
         if missing := [name for name in columns if name not in file.schema_arrow.names]:

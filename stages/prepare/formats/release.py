@@ -139,6 +139,7 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
         instances, notes = coco.instances(content.annotations, _referred(expressions), problems)
         things, about_boxes = boxes.boxes(content.annotations, instances)
         notes = [*content.notes, *notes, *about_boxes]
+        del content  # else the collector searches it as soon as it is enabled again
     overlap = check_splits(where, expressions, problems, tolerate_overlap=release.split_by == "google")
     folder = release.image_folder()
     sizes, warnings = {}, [*overlap]
@@ -154,7 +155,8 @@ def read(release: Release, sentence: str, check_images: bool = True) -> Tables:
     problems.stop()
     if not overlap:
         checks.append("no image in two splits")
-    instances["image"] = [image_files.join(folder, name) for name in instances["image"]]
+    paths = {name: image_files.join(folder, name) for name in instances["image"].unique()}
+    instances["image"] = instances["image"].map(paths)
     return Tables(expressions, instances, things, release.annotations, sizes, checks, warnings, notes)
 
 
