@@ -181,7 +181,7 @@ def _take(self: "Lock", says: bool = True) -> None:
                 raise LockError(
                     f"{self.lockfile} cannot be locked: {why}. Where the file system has no flock, DVC locks by hard "
                     "links after: dvc config --local core.hardlink_lock true"
-                ) from error
+                ) from None  # DVC prints a cause too, whose words are those of a lock that is held
             if time.monotonic() > quiet_until:
                 print(WAITS, flush=True)
                 quiet_until = math.inf
