@@ -61,7 +61,7 @@ def _layout(models: list[str], shown: tuple[str, str], datasets: list[str]) -> h
     def side(name: str, model: str) -> html.Section:
         choice = dcc.Dropdown(models, model, id=f"{name}-model", clearable=False)
         at_work = html.P("The model is at work …", className="busy", role="status")
-        answer = dcc.Loading(html.Div(id=name), custom_spinner=at_work, delay_show=300, parent_className="answer")
+        answer = dcc.Loading(html.Div(id=name), custom_spinner=at_work, delay_show=300)
         return html.Section([html.Label(["Model", choice]), answer])
 
     of_model = [name for name in shown[0].split("/") if name in datasets]
