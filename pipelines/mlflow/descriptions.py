@@ -78,10 +78,7 @@ def labels(rows: Sequence[Row], reference: str) -> dict[str, dict[str, str]]:
     found = {}
     for place, variant in enumerate(ranked(rows), start=1):
         own = [row for row in rows if row["variant"] == variant and row["split"] in fair and row["difference"]]
-        verdicts = " and ".join(dict.fromkeys(verdict(row) or "no verdict" for row in own))
-        said = ", ".join(f"{row['split']} {_points(row['difference'])}" for row in own)
-        compared = f"{verdicts} ({said})" if own else "not compared"
-        label = f"{variant}: {'the reference' if variant == reference else compared}"
+        label = f"{variant}: {'the reference' if variant == reference else _compared(own)}"
         found[variant] = {mlruns.PLACE: f"{place:02}", mlruns.COMPARED_AS: label}
     return found
 
@@ -104,6 +101,15 @@ def verdict(row: Row) -> str:
     return row.get("verdict") or ("supported" if row.get("supported") == "True" else "")
 
 
+def _compared(rows: Sequence[Row]) -> str:
+    """`better (testA +6.1, testB +7.7)`, or `testA +12.1 undecided, testB +9.8 better` where verdicts differ."""
+    said = [f"{row['split']} {_points(row['difference'])}" for row in rows]
+    verdicts = [verdict(row) or "no verdict" for row in rows]
+    if len(set(verdicts)) > 1:
+        return ", ".join(f"{difference} {word}" for difference, word in zip(said, verdicts, strict=True))
+    return f"{verdicts[0]} ({', '.join(said)})" if rows else "not compared"
+
+
 def _cells(row: Row | None) -> tuple[str, str, str]:
     if row is None or not row["mean"]:
         return NONE, NONE, ""
@@ -117,8 +123,9 @@ def _difference(row: Row) -> str:
 
 
 def _interval(row: Row, low: str, high: str) -> str:
-    return f" [{100 * float(row[low]):.1f}, {100 * float(row[high]):.1f}]" if row.get(low) else ""
+    return f" [{100 * float(row[low]):z.1f}, {100 * float(row[high]):z.1f}]" if row.get(low) else ""
 
 
 def _points(value: str) -> str:
-    return f"{100 * float(value):+.1f}"
+    points = f"{100 * float(value):+z.1f}"
+    return points if float(points) else "0.0"

@@ -27,10 +27,10 @@ from stages.serving import source
 
 SAMPLES = 12
 HEAT = matplotlib.colormaps["viridis"]
-KEPT = 8  # pictures that were dropped onto the page last
+KEPT = 8  # images that were dropped onto the page last
 ONE_AT_A_TIME = Lock()  # both sides of the page may use the same model, and `look_inside` registers hooks on it
 
-_pictures: dict[str, Image.Image] = {}
+_images: dict[str, Image.Image] = {}
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ def samples(dataset: str) -> list[DemoSample]:
 
 
 def keep(image: Image.Image) -> str:
-    """Keep a picture, as one of the last `KEPT`. Returns the name by which `kept` finds it."""
+    """Keep an image, as one of the last `KEPT`. Returns the name by which `kept` finds it."""
     name = uuid4().hex
-    _pictures[name] = image
-    for older in list(_pictures)[:-KEPT]:
-        _pictures.pop(older, None)
+    _images[name] = image
+    for older in list(_images)[:-KEPT]:
+        _images.pop(older, None)
     return name
 
 
 def kept(name: str) -> Image.Image:
-    """A picture that `keep` was given. Raises ValueError where it is not there any more."""
+    """An image that `keep` was given. Raises ValueError where it is not there any more."""
     try:
-        return _pictures[name]
+        return _images[name]
     except KeyError:
-        raise ValueError("the picture is not kept any more: drop it again") from None
+        raise ValueError("the image is not kept any more: drop it again") from None
 
 
 def ask(name: str, image: Image.Image, text: str, truth: np.ndarray | None = None) -> Answer:

@@ -15,8 +15,8 @@ from stages.runtime.errors import UserError
 
 SHOWN, THUMBNAIL = (640, 960), (80, 160)  # the most (width, height), pixels
 LARGEST_UPLOAD = 32 * 2**20  # bytes
-MOST_PIXELS = 64_000_000  # of a picture that is dropped: decoded, it takes three bytes for each
-LARGEST_SIDE = 1024  # pixels; of a picture that is dropped, so that an answer takes no longer than of a sample
+MOST_PIXELS = 64_000_000  # of an image that is dropped: decoded, it takes three bytes for each
+LARGEST_SIDE = 1024  # pixels; of an image that is dropped, so that an answer takes no longer than of a sample
 SIDES = ("left", "right")
 NO_ATTENTION = (
     "This variant has no vision-language bidirectional attention (VLBA): no word gathers pixels, no pixel reads words."
@@ -40,7 +40,7 @@ def app(models: list[str], shown: tuple[str, str], datasets: list[str]) -> Dash:
         Output("text", "value"),
         Output("note", "children"),
         Output("note", "className"),
-        Output("upload", "contents"),  # empty again, so that the same picture can be dropped twice
+        Output("upload", "contents"),  # empty again, so that the same image can be dropped twice
         Input({"sample": ALL}, "n_clicks"),
         Input("upload", "contents"),
         State("dataset", "value"),
@@ -140,7 +140,7 @@ def _uploaded(content: str) -> tuple[dict, str]:
             width, height = found.size
         if width * height > MOST_PIXELS:
             raise ValueError(
-                f"the picture has {width:,} x {height:,} pixels, and the page takes {MOST_PIXELS:,}: make it smaller"
+                f"the image has {width:,} x {height:,} pixels, and the page takes {MOST_PIXELS:,}: make it smaller"
             )
         file.seek(0)
         image = images.read(file)
@@ -148,7 +148,7 @@ def _uploaded(content: str) -> tuple[dict, str]:
         return {"refused": str(error)}, ""
     size = image.size
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    note = "The picture of {} x {} pixels is made smaller: {} x {}.".format(*size, *image.size)
+    note = "The image of {} x {} pixels is made smaller: {} x {}.".format(*size, *image.size)
     return {"upload": answers.keep(image)}, note if image.size != size else ""
 
 

@@ -144,14 +144,14 @@ def thirty_megapixels(path: Path) -> Path:
 def test_what_is_kept_of_a_large_picture_is_bounded(tmp_path):
     found, note = uploaded(thirty_megapixels(tmp_path / "photo.jpg"))
     assert answers.kept(found["upload"]).size == (1024, 853)
-    assert note == "The picture of 6000 x 5000 pixels is made smaller: 1024 x 853."
+    assert note == "The image of 6000 x 5000 pixels is made smaller: 1024 x 853."
 
 
 def test_a_small_file_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     Image.new("1", (9000, 8000)).save(tmp_path / "bomb.png")
     monkeypatch.setattr("models.images.read", lambda file: pytest.fail("it is decoded"))
     found, note = uploaded(tmp_path / "bomb.png")
-    refused = "the picture has 9,000 x 8,000 pixels, and the page takes 64,000,000: make it smaller"
+    refused = "the image has 9,000 x 8,000 pixels, and the page takes 64,000,000: make it smaller"
     assert (found, note) == ({"refused": refused}, "")
 
 
@@ -209,7 +209,7 @@ def test_no_old_answer_stands_beside_a_picture_that_is_being_read(page, tmp_path
     page.unroute("**/_dash-update-component")
     for route in held:
         route.continue_()
-    page.get_by_text("The picture of 1500 x 600 pixels is made smaller: 1024 x 410.").wait_for()
+    page.get_by_text("The image of 1500 x 600 pixels is made smaller: 1024 x 410.").wait_for()
     page.locator("#right img.mask").wait_for()
     assert image_of(page, "#right img.mask").shape == (256, 640, 3)
     page.locator("#samples button").first.click()
@@ -281,7 +281,7 @@ def test_a_photograph_of_30_megapixels_is_answered(page, tmp_path):
     page.unroute("**/_dash-update-component")
     for route in held:
         route.continue_()
-    page.get_by_text("The picture of 6000 x 5000 pixels is made smaller: 1024 x 853.").wait_for(timeout=120_000)
+    page.get_by_text("The image of 6000 x 5000 pixels is made smaller: 1024 x 853.").wait_for(timeout=120_000)
     for side in ("left", "right"):
         page.locator(f"#{side} img.mask").wait_for(timeout=120_000)
         assert image_of(page, f"#{side} img.mask").shape == (533, 640, 3)
