@@ -55,7 +55,7 @@ def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
         ("contrast_random", 1, 2, 3),
         ("contrast_sweep", 1, 16, 3),
         ("factorial", 1, 12, 3),
-        ("photographs", 1, 2, 1),
+        ("photographs", 1, 8, 3),
         ("refcoco", 3, 6, 3),
     ],
 )
