@@ -5,7 +5,8 @@ A folder, made where the project is installed, in three pieces to be carried one
 - `vision` and `text`: the recipe's pretrained encoders, `config.json` and `model.safetensors` each.
 - `data`: `params.json`, all parameters of an experiment with their defaults; and `expressions.safetensors`, the dataset
   that it trains on and those that it scores. Images are there as their files, true masks as bits at the original size
-  (packed by zlib), expressions as tokens. `orders` are the rows that the project's sampler takes in each epoch of each seed.
+  (packed by zlib), expressions as tokens. `orders` are the rows that the project's sampler takes in each epoch of each
+  seed.
 """
 
 import json
@@ -253,7 +254,7 @@ def read(folder: Path, most: int | None = None) -> Packed:
 
     used = orders.unique()
     train = samples(TRAIN, used)
-    orders = torch.searchsorted(used, orders)
+    orders = torch.searchsorted(used, orders.contiguous())
     parts = [name.removesuffix(".tokens") for name in tensors if name.endswith(".tokens")]
     scored = {tuple(part.split("/")): samples(part, None) for part in parts if part != TRAIN}
     return Packed(settings, torch.stack(pixels), train, orders, scored)

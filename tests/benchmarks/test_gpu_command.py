@@ -140,6 +140,7 @@ def test_it_trains_and_scores_as_the_project_does(settings, worker, variant):
         for parameter in theirs.parameters():
             if parameter.requires_grad:  # the worker has encoded images by the frozen levels
                 parameter.add_(0.3 * torch.randn(parameter.shape))
+        theirs.grouping.bias.bias -= theirs(**val[[0, 1, 2]].inputs(theirs.device)).logits.median()  # no mask is empty
     expected = summarise(score(theirs, val, protocol, batch_size=16), protocol)["mIoU"]
     assert 0.01 < expected < 0.9
     scores = worker.scores(theirs)
