@@ -21,7 +21,7 @@ from benchmarks.steps import device, in_turn
 from models.alignformer import AlignFormer
 from stages.data import prepared
 from stages.data.samples import Expressions
-from stages.estimate.estimate import describe
+from stages.estimate.measuring import describe
 from stages.runtime import layout, params
 from stages.scoring.protocols import PROTOCOLS
 from stages.scoring.score import frame, score

@@ -38,7 +38,7 @@ from stages.ablate import without_model
 from stages.data import prepared
 from stages.data.samples import Expressions, ImageError
 from stages.drawing import mask_comparison
-from stages.estimate import estimate
+from stages.estimate import measuring
 from stages.evaluate import trained_on
 from stages.evaluate.other_expressions import of_other_images
 from stages.evaluate.trained_on import TrainedOnError
@@ -101,7 +101,7 @@ def main() -> None:
     found["model"] = np.where(of_model, describe(model, layout.model(*run)), None)
     print(found.drop(columns=["variant", "seed", "model"]).to_string(index=False, na_rep=""))
     command = f"python -m benchmarks.photographs --variant {run.variant} --seed {run.seed}"
-    device = estimate.describe(processes.here().device)
+    device = measuring.describe(processes.here().device)
     write(found.assign(device=device, **table.surroundings("torch", "transformers"), command=command))
     if sheet:
         draw(sheet, true, scored[TRUE_MASKS, ALL][MODEL])

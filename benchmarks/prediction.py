@@ -23,7 +23,7 @@ from benchmarks.steps import device, in_turn
 from models import images
 from models.prediction import segment
 from stages.data import prepared
-from stages.estimate.estimate import describe
+from stages.estimate.measuring import describe
 from stages.runtime import layout, params
 from stages.scoring import trained
 from stages.serving import source

@@ -36,10 +36,11 @@ from transformers import (
 from benchmarks import table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
-from stages.estimate.estimate import describe, peak_memory, seconds
+from stages.estimate.measuring import describe, peak_memory, seconds
 from stages.runtime import layout, params
-from stages.runtime.params import Params, Recipe
+from stages.runtime.params import Params, Recipe, Training
 from stages.setup import build
+from stages.setup.optimizer import build_optimizer, schedule
 
 RESULTS = Path("benchmarks/results/steps.csv")
 RECIPES = layout.EXPERIMENTS / "photographs" / layout.PARAMS  # its own, and all of the project
@@ -141,16 +142,8 @@ def settings_of(content: Params) -> dict[str, Setting]:
         patch_size=14,
         use_mask_token=False,
     )
-    bert = BertConfig(**NO_DROPOUT)
+    swin_b = paper_setting(paper)
     swin_t = SwinConfig(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7, drop_path_rate=0.2)
-    swin_b = SwinConfig(
-        image_size=384,
-        embed_dim=128,
-        depths=[2, 2, 18, 2],
-        num_heads=[4, 8, 16, 32],
-        window_size=12,
-        drop_path_rate=0.3,
-    )
 
     def setting(recipe: Recipe, *encoders: PreTrainedConfig, batch_size: int, rounds: int, frozen: int = 0) -> Setting:
         return Setting(*encoders, recipe.model.pixel_dim, frozen, recipe.model.image_size, batch_size, rounds)
@@ -167,9 +160,24 @@ def settings_of(content: Params) -> dict[str, Setting]:
             frozen=photographs.model.vision.frozen,
             rounds=5,
         ),
-        "swin_t": setting(paper, swin_t, bert, batch_size=1, rounds=8),
-        "swin_b": setting(paper, swin_b, bert, batch_size=1, rounds=5),
+        "swin_t": swin_b._replace(vision=swin_t, rounds=8),
+        "swin_b": swin_b,
     }
+
+
+def paper_setting(paper: Recipe) -> Setting:
+    """The encoders of recipe `paper`, and one image."""
+    swin_b = SwinConfig(
+        image_size=384,
+        embed_dim=128,
+        depths=[2, 2, 18, 2],
+        num_heads=[4, 8, 16, 32],
+        window_size=12,
+        drop_path_rate=0.3,
+    )
+    return Setting(
+        swin_b, BertConfig(**NO_DROPOUT), paper.model.pixel_dim, 0, paper.model.image_size, batch_size=1, rounds=5
+    )
 
 
 def compared(alone: list[float], model: list[float]) -> dict[str, float]:
@@ -273,6 +281,32 @@ def forward_backward(
         loss = sum(part.sum() for part in model(**inputs)) if alone else model(**inputs, **truth).loss
     loss.backward()
     model.zero_grad()
+
+
+def training_step(
+    model: nn.Module, training: Training, steps: int, backend: str | None = None
+) -> Callable[..., torch.Tensor]:
+    """One step of the training loop of `stages.train`, as a function of the model's arguments: its loss.
+
+    Args:
+        steps: of the whole training, for the schedule of the learning rate.
+        backend: of `torch.compile`; None to compile nothing.
+    """
+    optimizer = build_optimizer(model, training)
+    scheduler = schedule(optimizer, training, steps)
+    run = torch.compile(model, backend=backend) if backend else model
+
+    def step(**arguments) -> torch.Tensor:
+        with autocast(training.precision):
+            loss = run(**arguments).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step
 
 
 @torch.no_grad()

@@ -1,12 +1,7 @@
 """The cost of a training, measured in a few steps whose results are discarded."""
 
 import math
-import re
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
@@ -17,6 +12,7 @@ from models.costs import CostPart, by_part
 from stages.data import samples
 from stages.data.samplers import OneExpressionPerRef
 from stages.data.samples import Batch, Expressions
+from stages.estimate.measuring import describe, peak_memory, seconds
 from stages.runtime import processes
 from stages.runtime.params import Params
 from stages.runtime.run import Run
@@ -26,7 +22,6 @@ from stages.setup.training_setup import TrainingSetup, assemble
 
 STEPS = 5  # measured, after one warm-up step
 PATIENCE = 30.0  # seconds allowed for steps of whole batches; if they would take longer, smaller batches are measured
-STATUS = Path("/proc/self/status")
 
 
 class Cost(NamedTuple):
@@ -156,36 +151,8 @@ def with_loading(step: float, load: float, workers: int) -> float:
     return max(step, load / workers) if workers else step + load
 
 
-def seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
-    """Wall-clock seconds of `work`; on a GPU, until the GPU has finished it."""
-    synchronize = torch.cuda.synchronize if device is not None and device.type == "cuda" else lambda: None
-    synchronize()
-    started = time.perf_counter()
-    work()
-    synchronize()
-    return time.perf_counter() - started
-
-
-def peak_memory(device: torch.device) -> int:
-    """Peak bytes: allocated by torch on a GPU, or resident in this process on a CPU.
-
-    Linux's status file covers this process only; `getrusage` would include the memory of the parent process.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if STATUS.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()).group(1)) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def held(device: torch.device) -> str:
     return "held by torch" if device.type == "cuda" else "resident in the process, libraries included"
-
-
-def describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} with {torch.get_num_threads()} threads"
 
 
 def clock(duration: float) -> str:

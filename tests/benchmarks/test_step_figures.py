@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, Dinov2Config, SwinConfig
 
-from benchmarks import evaluation, gpu, steps, table
+from benchmarks import evaluation, steps, table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
 from stages.runtime import params
@@ -121,28 +121,12 @@ def test_rows_are_added_in_the_order_of_the_columns_that_are_there(tmp_path):
     assert len(file.read_text().splitlines()) == 3
 
 
-# On a GPU
-
-
-def test_utilisation_and_hours_are_the_closed_form():
-    """200 GFLOPs a forward pass, 600 a step, at 400 images a second: 240 TFLOP/s of 989."""
-    assert gpu.mfu(200e9, 400.0, "NVIDIA H200") == pytest.approx(240 / 989, abs=5e-4)
-    assert gpu.mfu(200e9, 400.0, "another") is None
-    assert gpu.hours(40 * 42404 / 3600) == pytest.approx(1.0)
-
-
-def test_steps_of_the_gpu_benchmark_train(content):
+def test_training_steps_train(content):
     model = steps.made(content, SETTINGS["swin"], "alignformer", compiled=False).train()
     inputs, truth = steps.batch(SETTINGS["swin"])
     before = model(**inputs, **truth).loss.item()
     training = content.recipes["paper"].training.model_copy(update={"learning_rate": 1e-2})
-    step = gpu.training_step(model, inputs | truth, training, compiled=False)
+    step = steps.training_step(model, training, steps=1000)
     for _ in range(10):
-        step()
+        step(**inputs, **truth)
     assert model(**inputs, **truth).loss.item() < before
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_command_names_the_one_for_cpus():
-    with pytest.raises(SystemExit, match="there is no GPU"):
-        gpu.main()

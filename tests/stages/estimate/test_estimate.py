@@ -9,7 +9,7 @@ import yaml
 
 from stages.data import prepared
 from stages.estimate import __main__ as command
-from stages.estimate import estimate
+from stages.estimate import estimate, measuring
 from stages.runtime import layout, params
 from stages.runtime.run import Run
 
@@ -95,11 +95,11 @@ def test_a_duration_in_hours_is_rounded_up(duration, text):
 def test_the_peak_of_memory_stays_when_memory_is_freed():
     """A block larger than all that this process ever had."""
     device = torch.device("cpu")
-    before = estimate.peak_memory(device)
+    before = measuring.peak_memory(device)
     block = torch.ones(before, dtype=torch.uint8)
     del block
-    assert before <= estimate.peak_memory(device) <= 2 * before + 2**25
-    assert estimate.peak_memory(device) > 1.2 * before
+    assert before <= measuring.peak_memory(device) <= 2 * before + 2**25
+    assert measuring.peak_memory(device) > 1.2 * before
 
 
 @pytest.mark.parametrize(
