@@ -180,7 +180,7 @@ def _take(self: "Lock", says: bool = True) -> None:
             if why := _no_locks(error):
                 raise LockError(
                     f"{self.lockfile} cannot be locked: {why}. Where the file system has no flock, DVC locks by hard "
-                    "links after: dvc config --local core.hardlink_lock true"
+                    "links: run dvc config --local core.hardlink_lock true, and remove this file"
                 ) from None  # DVC prints a cause too, whose words are those of a lock that is held
             if time.monotonic() > quiet_until:
                 print(WAITS, flush=True)

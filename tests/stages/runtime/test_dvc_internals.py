@@ -345,6 +345,8 @@ def test_dvc_locks_by_hard_links_where_its_settings_say_so(project):
     from dvc.lock import HardlinkLock, LockError
 
     dvc("config", "--local", "core.hardlink_lock", "true")
+    for name in ("lock", "rwlock.lock"):  # those of flock stay behind, and would be waited for
+        Path(".dvc/tmp", name).unlink(missing_ok=True)
     with dvc_internals.files_held(), pytest.raises(LockError):
         HardlinkLock(".dvc/tmp/lock", ".dvc/tmp").lock()
 
