@@ -69,7 +69,7 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
     warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
     about = [sentence for results in datasets for sentence in limits(results, results.splits)]
-    chose = listing([split for split in first.splits if split not in first.unseen])
+    chose = " and ".join(split for split in first.splits if split not in first.unseen)
     average = f"{AVERAGE.capitalize()}: the mean of the columns, each with the same weight" + (
         f"; that of the headline leaves out {chose}, which chose the epoch." if chose else "."
     )
