@@ -43,8 +43,9 @@ def counted(dataset: PreparedDataset, expressions: pd.DataFrame, protocol: Proto
             truth = decode_mask(row["mask"], int(row["height"]), int(row["width"])).view(bool)
             yield frame.mask(truth) if frame else truth
 
-    found = {name: counts((draw(*truth.shape), truth) for truth in truths()) for name, draw in MASKS.items()}
-    return {name: of_each.iloc[places].reset_index(drop=True) for name, of_each in found.items()}
+    pairs = ((draw(*truth.shape), truth) for truth in truths() for draw in MASKS.values())
+    found = counts(pairs)  # of an instance, the rows of all masks follow each other
+    return {name: found.iloc[places * len(MASKS) + number].reset_index(drop=True) for number, name in enumerate(MASKS)}
 
 
 def counts(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
