@@ -120,12 +120,11 @@ class Experiment(Section):
             for kind in [name.rpartition("_")[2]]
             if kind in SPLITS
         ]
-        wrong += [
-            f"evaluate_on: {name} would be a split of this name, and the files of metrics have the protocol there: "
-            "rename it"
-            for name in self.evaluate_on
-            if name == "protocol"
-        ]
+        if "protocol" in self.evaluate_on:
+            wrong.append(
+                "evaluate_on: protocol would be a split of this name, and the files of metrics have the protocol "
+                "there: rename it"
+            )
         if self.evaluate_on and self.others:
             wrong.append(
                 f"evaluate_on: {_listed(self.others)} (experiment.others) cannot be scored on {self.evaluate_on[0]}: "
@@ -703,10 +702,11 @@ def check(own: Any, path: Path = layout.PARAMS) -> Params:
         ParamsError: a key, a type or a reference in it is wrong; the message names the path and every wrong key.
     """
     project = _project_of(path)
-    wrong: dict[Path, list[str]] = {path: _missing(own, content(project)) if project else []}
+    joined = whole(own, path)
+    wrong: dict[Path, list[str]] = {path: _missing(own, joined) if project else []}
     found: Any = None
     try:
-        found = Params.model_validate(whole(own, path))
+        found = Params.model_validate(joined)
     except ValidationError as error:
         for item in map(dict, error.errors()):
             file = path if project is None or _is_in(own, item) else project
@@ -747,9 +747,13 @@ def _over(below: Any, above: Any) -> Any:
     return {**below, **{key: _over(below.get(key), value) for key, value in above.items()}}
 
 
-def _missing(own: Any, project: Any) -> list[str]:
-    """What DVC reads in a file itself, when it expands `dvc.yaml`, with the project's value as the way out."""
-    section, known = (each.get("experiment", {}) if isinstance(each, dict) else None for each in (own, project))
+def _missing(own: Any, joined: Any) -> list[str]:
+    """What DVC reads in a file itself, when it expands `dvc.yaml`, with the project's value as the way out.
+
+    Args:
+        joined: the content over the project's.
+    """
+    section, known = (each.get("experiment", {}) if isinstance(each, dict) else None for each in (own, joined))
     if not isinstance(section, dict):
         return []
     given = known if isinstance(known, dict) else {}
