@@ -69,9 +69,11 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
     warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
     about = [sentence for results in datasets for sentence in limits(results, results.splits)]
-    chose = " and ".join(split for split in first.splits if split not in first.unseen)
+    chose = [column.split for column in columns if column.split not in column.results.unseen]
     average = f"{AVERAGE.capitalize()}: the mean of the columns, each with the same weight" + (
-        f"; that of the headline leaves out {chose}, which chose the epoch." if chose else "."
+        f"; that of the headline leaves out {listing(list(dict.fromkeys(chose)))}, which chose the epoch."
+        if chose
+        else "."
     )
     return Table(
         key=f"wide-{metric}",
