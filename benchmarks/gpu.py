@@ -30,6 +30,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -235,15 +236,7 @@ def computed(
     return {name: value.cpu().double() for name, value in found.items()}
 
 
-def paper(job: Job) -> None:
-    _paper(job, compiled=False)
-
-
-def paper_compiled(job: Job) -> None:
-    _paper(job, compiled=True)
-
-
-def _paper(job: Job, compiled: bool) -> None:
+def paper(job: Job, compiled: bool) -> None:
     """Measure the recipe's batch and the largest."""
     from benchmarks import steps
     from models.costs import by_part
@@ -323,8 +316,8 @@ def photographs(job: Job) -> None:
 
 PARTS: dict[str, tuple[Callable[[Job], None], float | None]] = {  # seconds; None: what is left
     "checks": (checks, 90),
-    "paper": (paper, 75),
-    "paper, compiled": (paper_compiled, 180),
+    "paper": (partial(paper, compiled=False), 75),
+    "paper, compiled": (partial(paper, compiled=True), 180),
     "photographs": (photographs, None),
 }
 
