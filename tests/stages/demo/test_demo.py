@@ -46,8 +46,8 @@ def project(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(project, root):
-    """The page in headless Chromium, which asks this machine alone, as does who serves it."""
+def served(project, root):
+    """A browser and the address of the page, which asks this machine alone, as does who serves it."""
     port, asked = servers.free_port(), set()
     watched, url = Watched(project, project / "calls"), f"http://127.0.0.1:{port}"
     watched.environment["PYTHONPATH"] += f"{os.pathsep}{root}"
@@ -56,15 +56,24 @@ def page(project, root):
         chromium() as browser,
         servers.running(url, started, watched.environment, project / "log", cwd=project),
     ):
-        opened = browser.new_page()
-        opened.set_default_timeout(300_000)
-        opened.context.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
-        opened.on("websocket", lambda socket: asked.add(urlsplit(socket.url).hostname))
-        opened.goto(url)
-        opened.locator("#right img.mask").wait_for()
-        yield opened
+        yield browser, url, asked
     assert asked - {None} == {"127.0.0.1"}
     assert watched.tried("stages.demo") == []
+
+
+@pytest.fixture
+def page(served):
+    """The page, just opened: both models have answered."""
+    browser, url, asked = served
+    opened = browser.new_page()
+    opened.set_default_timeout(300_000)
+    opened.context.on("request", lambda request: asked.add(urlsplit(request.url).hostname))
+    opened.on("websocket", lambda socket: asked.add(urlsplit(socket.url).hostname))
+    opened.goto(url, wait_until="networkidle")  # an answer on its way would come after the others are gone
+    for side in ("left", "right"):
+        opened.locator(f"#{side} img.mask").wait_for()
+    yield opened
+    opened.close()
 
 
 def say(page, text: str) -> None:
@@ -198,8 +207,6 @@ def test_a_dropped_image_is_segmented(page, project, tmp_path):
 
 
 def test_no_old_answer_stands_beside_a_picture_that_is_being_read(page, tmp_path):
-    page.goto(page.url, wait_until="networkidle")  # an answer on its way would come after the others are gone
-    page.locator("#right img.mask").wait_for()
     Image.effect_noise((1500, 600), 50).convert("RGB").save(tmp_path / "large.png")
     held = []
     page.route("**/_dash-update-component", lambda route: held.append(route))
@@ -220,14 +227,14 @@ def test_no_old_answer_stands_beside_a_picture_that_is_being_read(page, tmp_path
 def test_the_same_picture_can_be_dropped_again(page, project, tmp_path):
     (tmp_path / "again.png").write_bytes((project / "1.png").read_bytes())
     for _ in range(2):
-        page.locator("#samples button").first.click()
-        page.locator("#right").get_by_text("IoU").wait_for()
         with page.expect_file_chooser() as chooser:
             page.locator("#upload").click()
         chooser.value.set_files(tmp_path / "again.png")
         page.locator("#expressions button").first.wait_for(state="detached")
         page.locator("#right img.mask").wait_for()
         assert "IoU" not in page.locator("#right").inner_text() and page.locator("#note").inner_text() == ""
+        page.locator("#samples button").first.click()
+        page.locator("#right").get_by_text("IoU").wait_for()
 
 
 def test_a_picture_that_is_too_large_is_refused_at_once(page, tmp_path):
@@ -272,8 +279,6 @@ def test_what_cannot_be_read_is_said(page, tmp_path):
 
 
 def test_a_photograph_of_30_megapixels_is_answered(page, tmp_path):
-    page.goto(page.url, wait_until="networkidle")
-    page.locator("#right img.mask").wait_for()
     photo, held = thirty_megapixels(tmp_path / "photo.jpg"), []
     page.route("**/_dash-update-component", lambda route: held.append(route))
     page.locator("#upload input").set_input_files(photo)
