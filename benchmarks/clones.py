@@ -23,7 +23,7 @@ def run(folder: Path, *command: str) -> str:
 
 
 def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
-    """Copy the checkout, with its uncommitted changes, into a new repository.
+    """Copy the checkout, with its uncommitted changes, into a new repository; no experiment has run there.
 
     Args:
         params: the file that becomes its `params.yaml`; None for that of the checkout.
@@ -31,13 +31,20 @@ def clone(root: Path, folder: Path, params: Path | None = None) -> Path:
     files = run(root, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
         path = root / name
-        if (path.is_file() or path.is_symlink()) and "reports" not in Path(name).parts and path.name != "dvc.lock":
+        if (path.is_file() or path.is_symlink()) and not _of_a_run(Path(name)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / name, follow_symlinks=False)
     if params:
         shutil.copy(params, folder / "params.yaml")
     run(folder, "git", "init", "--quiet")
     return folder
+
+
+def _of_a_run(path: Path) -> bool:
+    """Whether a file of the project is there because an experiment has run."""
+    if path.parts[0] == "experiments":
+        return path.name not in ("README.md", "params.yaml")
+    return "reports" in path.parts or path.name == "dvc.lock"
 
 
 def set_params(folder: Path, **changes) -> None:

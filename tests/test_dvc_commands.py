@@ -17,7 +17,7 @@ from tests.project import dvc
 PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in ("contrast_random", "contrast_sweep"))]
 PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photographs", "refcoco")]
 WIDTH = 120
-NUMBERS = ["testA", "testA_difference", "testB", "testB_difference"]
+NUMBERS = ["testA", "testA_diff", "testB", "testB_diff"]
 # As docs/running.md has it.
 EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created|variant|.*/", "--keep", "test")
 
@@ -34,7 +34,7 @@ def committed(reproduced, tmp_path_factory) -> Path:
     before = json.loads(now)
     before["variant"] = "vlba_pixel"
     for split in ("testA", "testB"):
-        before |= {split: 61.23, f"{split}_difference": -10.45}
+        before |= {split: 61.23, f"{split}_diff": -10.45}
     for content, message in ((json.dumps(before), "the first"), (now, "the second")):
         headline.write_text(content)
         run(project, "git", "add", "--all")
@@ -60,6 +60,14 @@ def test_the_metrics_are_those_of_the_headline(committed, monkeypatch, capsys):
     assert header.split() == ["Path", "metric", *NUMBERS, "variant"]
     expected = [str(kept[name]) for name in NUMBERS]
     assert numbers.split() == ["reports/headline.json", "mIoU", *expected, "alignformer"]
+
+
+@pytest.mark.programs
+def test_the_metrics_of_all_committed_experiments_fit_a_terminal(root, monkeypatch, capsys):
+    header, *rows = printed(root, monkeypatch, capsys, "metrics", "show").splitlines()
+    assert header.split() == ["Path", "metric", *NUMBERS, "variant"]
+    pages = run(root, "git", "ls-files", "reports/index.html", "experiments/*/reports/index.html").split()
+    assert {row.split()[0] for row in rows} == {page.replace("index.html", "headline.json") for page in pages}
 
 
 @pytest.mark.programs

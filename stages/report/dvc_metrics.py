@@ -18,9 +18,9 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
     """Percent and points, rounded to two decimals; null where there is no number.
 
     Returns:
-        metric, variant: of the headline. For each split that it is about, the variant's mean and its
-        difference to the reference, below the dataset's name where there are several. all: these and their intervals,
-        for every dataset, split and variant.
+        metric, variant: of the headline. For each split that it is about, but those of further datasets, the variant's
+        mean and its difference to the reference, below the dataset's name where there are several. all: these and
+        their intervals, for every dataset, split and variant.
     """
     first = datasets[0]
     shown = {results.name: _headline(results) for results in datasets}
@@ -34,11 +34,11 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
 
 
 def _headline(results: DatasetNumbers) -> dict[str, float | None]:
-    """In few columns with short names: a table of DVC has them all in one row."""
+    """In few columns with short names: a table of DVC has them all in one row, after the path of the file."""
     found = {}
-    for split in results.unseen:
+    for split in [split for split in results.unseen if split not in results.further] or results.unseen:
         numbers = _numbers(results, results.named_highlight, split)
-        found |= {split: numbers["mean"], f"{split}_difference": numbers["difference"]}
+        found |= {split: numbers["mean"], f"{split}_diff": numbers["difference"]}
     return found
 
 

@@ -240,7 +240,7 @@ def test_the_metrics_for_dvc_are_those_of_the_comparison(written):
         assert content[name] and "val" not in content[name]
         for shown, value in content[name].items():
             split, _, key = shown.partition("_")
-            assert value == of_highlight.loc[split, f"{key or 'mean'}_kept"]
+            assert value == of_highlight.loc[split, f"{'difference' if key else 'mean'}_kept"]
 
 
 def test_the_files_of_the_report(written):
