@@ -40,6 +40,12 @@ def test_what_is_committed_of_an_experiment_is_the_projects(root, monkeypatch):
         assert all((folder / link).resolve() == root / link for link in LINKED if (folder / link).is_symlink())
 
 
+@pytest.mark.programs
+@pytest.mark.parametrize("name", ["default", "photographs"])
+def test_a_committed_report_is_that_of_what_is_committed_beside_it(root, name):
+    assert "is up to date" in run(root, "python", "-m", "stages.report", "--experiment", name, "--check")
+
+
 @pytest.mark.parametrize("name", READY)
 def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
     lines = (root / experiments.folder(name) / "README.md").read_text(encoding="utf-8").splitlines()

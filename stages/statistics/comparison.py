@@ -38,6 +38,7 @@ CONTRAST_COLUMNS = [
     *("difference", "difference_low", "difference_high", "shared_seeds", "images_error", "seeds_error", "degrees"),
     *("p", "no_verdict"),
 ]
+ELSEWHERE = ("grouping", "head", "frozen_encoders")  # a pair that differs in one of these tells nothing about a part
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
 
@@ -241,7 +242,7 @@ def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
     found = []
     for name, variant in variants.items():
         for against, other in variants.items():
-            if variant.grouping != other.grouping:
+            if any(getattr(variant, key) != getattr(other, key) for key in ELSEWHERE):
                 continue
             same_levels = other.vlba == "none" or variant.vlba_levels == other.vlba_levels
             what = VLBA.get((variant.vlba, other.vlba))

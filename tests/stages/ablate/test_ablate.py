@@ -309,6 +309,17 @@ def two_by_two(folder: Path, seeds: list[int]) -> Runs:
     return {("baseline_instance", seed): write_scores("scenes", "baseline_instance", seed, SPLITS) for seed in seeds}
 
 
+@pytest.mark.parametrize("elsewhere", ["head: plain", "grouping: cosine"])
+def test_a_pair_that_differs_elsewhere_too_says_nothing_about_a_part(runs, tmp_path, elsewhere):
+    content = (tmp_path / "params.yaml").read_text()
+    changed = content.replace("  baseline:      {", f"  baseline: {{{elsewhere}, ")
+    assert changed != content
+    (tmp_path / "params.yaml").write_text(changed)
+    compare()
+    pairs = pd.read_csv(layout.contrasts("scenes"))[["variant", "against"]].drop_duplicates().to_numpy().tolist()
+    assert pairs == [["alignformer", "vlba"]]
+
+
 def test_a_factorial_of_two_by_two_has_the_effects_of_a_closed_form(runs, tmp_path):
     runs = runs | two_by_two(tmp_path, [0, 1, 2])
     content = (tmp_path / "params.yaml").read_text()

@@ -1,0 +1,126 @@
+"""What does `encode_once` save, and what does it change?
+
+Takes a run of the experiment `photographs` that is trained. A training step is measured with images that are encoded
+beforehand and with the same images as pixels, which the whole vision encoder sees at every step. The two take turns in
+one process, since the speed of a shared machine varies. Pixels are in memory, so no image is decoded in the measured
+time. The ratio is that of the medians; lowest and highest are ratios within one round.
+
+Then the trained model is scored on val in both ways. They differ as encoded images are kept in half precision.
+
+Adds its rows to `benchmarks/results/encoded.csv`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from benchmarks import table
+from stages.data import prepared
+from stages.data.samplers import OneExpressionPerRef
+from stages.data.samples import Expressions
+from stages.estimate.measuring import describe, seconds
+from stages.runtime import experiments, layout, params, processes
+from stages.runtime.run import Run
+from stages.scoring import trained
+from stages.scoring.score import score
+from stages.setup.optimizer import build_optimizer
+from stages.setup.training_setup import TrainingSetup, assemble
+from stages.train.training import encode_once
+
+RESULTS = Path(__file__).with_name("results") / "encoded.csv"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.encoded", description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", default="alignformer", help="a variant trained in experiments/photographs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=8)
+    arguments = parser.parse_args()
+    experiments.enter("photographs")
+    settings = params.read_or_exit()
+    run = Run("refer_mini", arguments.variant, arguments.seed)
+    model, _ = trained.load(layout.model(*run))
+    setup = assemble(run, settings)
+    setup.model.load_state_dict(model.state_dict())
+    processor, training = setup.processor, setup.recipe.training
+    pixels = setup._replace(
+        train=Expressions(setup.dataset, setup.train.rows, processor, mirror=training.mirror),
+        val=Expressions(setup.dataset, setup.val.rows, processor, setup.val.frame),
+    )
+    encode_once(setup, settings.machine.encoded_gigabytes)
+    scores = [
+        score(one.model, one.val, one.protocol, settings.evaluation.batch_size, progress=name)
+        for name, one in (("pixels", pixels), ("encoded", setup))
+    ]
+    found = differences(*scores) | {"seconds of a training step": steps(pixels, setup, arguments.rounds)}
+    rows = [
+        {
+            "variant": run.variant,
+            "measure": measure,
+            **values,
+            "device": describe(processes.here().device),
+            **table.surroundings("torch", "transformers"),
+            "command": " ".join(["python -m benchmarks.encoded", *sys.argv[1:]]),
+        }
+        for measure, values in found.items()
+    ]
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in list(row.items())[:7]), flush=True)
+    table.append(RESULTS, rows)
+
+
+def differences(pixels: pd.DataFrame, encoded: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Measure -> what it is from pixels and from encoded images, of scores in the same order."""
+    masks = [
+        [prepared.decode_mask(*of) for of in one[["prediction", "height", "width"]].values] for one in (pixels, encoded)
+    ]
+    differ = sum(int((one != other).sum()) for one, other in zip(*masks, strict=True))
+    size = int((pixels["height"] * pixels["width"]).sum())
+    largest = float(np.abs(pixels["iou"] - encoded["iou"]).max())
+    return {
+        "mIoU on val": values(round(pixels["iou"].mean(), 5), round(encoded["iou"].mean(), 5)),
+        "largest difference in IoU": values(0.0, round(largest, 5)),
+        "share of pixels of masks that differ": values(0.0, round(differ / size, 7)),
+    }
+
+
+def values(pixels: float, encoded: float, ratios: list[float] | None = None) -> dict[str, float | None]:
+    return {
+        "pixels": pixels,
+        "encoded": encoded,
+        "ratio": round(encoded / pixels, 3) if ratios else None,
+        "lowest": round(min(ratios), 3) if ratios else None,
+        "highest": round(max(ratios), 3) if ratios else None,
+        "rounds": len(ratios) if ratios else None,
+    }
+
+
+def steps(pixels: TrainingSetup, encoded: TrainingSetup, rounds: int) -> dict[str, float | None]:
+    """Seconds of a whole training step: loading of the batch, forward, backward and optimizer."""
+    training, model = encoded.recipe.training, encoded.model.train()
+    optimizer = build_optimizer(model, training)
+    order = list(OneExpressionPerRef(encoded.train.rows, 0, training.by_image))[: training.batch_size]
+
+    def step(source: Expressions) -> None:
+        model(**source[order].inputs(model.device)).loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    taken: list[list[float]] = [[], []]
+    for measured in range(-1, rounds):
+        for times, source in zip(taken, (pixels.train, encoded.train), strict=True):
+            duration = seconds(lambda source=source: step(source), model.device)
+            if measured >= 0:
+                times.append(duration)
+    ratios = [other / one for one, other in zip(*taken, strict=True)]
+    return values(round(median(taken[0]), 4), round(median(taken[1]), 4), ratios)
+
+
+if __name__ == "__main__":
+    main()
