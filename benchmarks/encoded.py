@@ -17,21 +17,20 @@ from statistics import median
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from benchmarks import table
+from benchmarks.steps import in_turn, ratio, training_step
 from stages.data import prepared
 from stages.data.samplers import OneExpressionPerRef
-from stages.data.samples import Expressions
-from stages.estimate.measuring import describe, seconds
+from stages.estimate.measuring import describe
 from stages.runtime import experiments, layout, params, processes
 from stages.runtime.run import Run
 from stages.scoring import trained
 from stages.scoring.score import score
-from stages.setup.optimizer import build_optimizer
 from stages.setup.training_setup import TrainingSetup, assemble
 from stages.train.training import encode_once
 
+NO_RATIO = dict.fromkeys(("ratio", "lowest", "highest", "rounds"))
 RESULTS = Path(__file__).with_name("results") / "encoded.csv"
 
 
@@ -45,19 +44,14 @@ def main() -> None:
     settings = params.read_or_exit()
     run = Run("refer_mini", arguments.variant, arguments.seed)
     model, _ = trained.load(layout.model(*run))
-    setup = assemble(run, settings)
-    setup.model.load_state_dict(model.state_dict())
-    processor, training = setup.processor, setup.recipe.training
-    pixels = setup._replace(
-        train=Expressions(setup.dataset, setup.train.rows, processor, mirror=training.mirror),
-        val=Expressions(setup.dataset, setup.val.rows, processor, setup.val.frame),
-    )
-    encode_once(setup, settings.machine.encoded_gigabytes)
+    pixels, encoded = assemble(run, settings), assemble(run, settings)
+    encoded.model.load_state_dict(model.state_dict())
+    encode_once(encoded, settings.machine.encoded_gigabytes)
     scores = [
-        score(one.model, one.val, one.protocol, settings.evaluation.batch_size, progress=name)
-        for name, one in (("pixels", pixels), ("encoded", setup))
+        score(encoded.model, of.val, of.protocol, settings.evaluation.batch_size, progress=name)
+        for name, of in (("pixels", pixels), ("encoded", encoded))
     ]
-    found = differences(*scores) | {"seconds of a training step": steps(pixels, setup, arguments.rounds)}
+    found = differences(*scores) | {"seconds of a training step": steps(pixels, encoded, arguments.rounds)}
     rows = [
         {
             "variant": run.variant,
@@ -82,44 +76,26 @@ def differences(pixels: pd.DataFrame, encoded: pd.DataFrame) -> dict[str, dict[s
     differ = sum(int((one != other).sum()) for one, other in zip(*masks, strict=True))
     size = int((pixels["height"] * pixels["width"]).sum())
     largest = float(np.abs(pixels["iou"] - encoded["iou"]).max())
-    return {
-        "mIoU on val": values(round(pixels["iou"].mean(), 5), round(encoded["iou"].mean(), 5)),
-        "largest difference in IoU": values(0.0, round(largest, 5)),
-        "share of pixels of masks that differ": values(0.0, round(differ / size, 7)),
+    found = {
+        "mIoU on val": (round(pixels["iou"].mean(), 5), round(encoded["iou"].mean(), 5)),
+        "largest difference in IoU": (0.0, round(largest, 5)),
+        "share of pixels of masks that differ": (0.0, round(differ / size, 7)),
     }
-
-
-def values(pixels: float, encoded: float, ratios: list[float] | None = None) -> dict[str, float | None]:
-    return {
-        "pixels": pixels,
-        "encoded": encoded,
-        "ratio": round(encoded / pixels, 3) if ratios else None,
-        "lowest": round(min(ratios), 3) if ratios else None,
-        "highest": round(max(ratios), 3) if ratios else None,
-        "rounds": len(ratios) if ratios else None,
-    }
+    return {measure: {"pixels": one, "encoded": other, **NO_RATIO} for measure, (one, other) in found.items()}
 
 
 def steps(pixels: TrainingSetup, encoded: TrainingSetup, rounds: int) -> dict[str, float | None]:
     """Seconds of a whole training step: loading of the batch, forward, backward and optimizer."""
     training, model = encoded.recipe.training, encoded.model.train()
-    optimizer = build_optimizer(model, training)
     order = list(OneExpressionPerRef(encoded.train.rows, 0, training.by_image))[: training.batch_size]
-
-    def step(source: Expressions) -> None:
-        model(**source[order].inputs(model.device)).loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    taken: list[list[float]] = [[], []]
-    for measured in range(-1, rounds):
-        for times, source in zip(taken, (pixels.train, encoded.train), strict=True):
-            duration = seconds(lambda source=source: step(source), model.device)
-            if measured >= 0:
-                times.append(duration)
-    ratios = [other / one for one, other in zip(*taken, strict=True)]
-    return values(round(median(taken[0]), 4), round(median(taken[1]), 4), ratios)
+    step = training_step(model, training, steps=2 * (rounds + 1))
+    ways = {
+        name: lambda source=setup.train: step(**source[order].inputs(model.device))
+        for name, setup in (("pixels", pixels), ("encoded", encoded))
+    }
+    times = in_turn(ways, rounds)
+    medians = {name: round(median(of_way), 4) for name, of_way in times.items()}
+    return medians | ratio(times["encoded"], times["pixels"])
 
 
 if __name__ == "__main__":

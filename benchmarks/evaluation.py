@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 from benchmarks import table
-from benchmarks.steps import device, in_turn
+from benchmarks.steps import device, in_turn, ratio
 from models.alignformer import AlignFormer
 from stages.data import prepared
 from stages.data.samples import Expressions
@@ -63,7 +63,6 @@ def main() -> None:
             "anew": lambda model=model: score_anew(model, expressions, protocol, batch_size),
         }
         times = in_turn(ways, arguments.rounds)
-        ratios = [anew / once for once, anew in zip(times["once"], times["anew"], strict=True)]
         found.append(
             {
                 "dataset": arguments.dataset,
@@ -74,10 +73,7 @@ def main() -> None:
                 "expressions an image": round(len(rows) / rows["image_id"].nunique(), 2),
                 "expressions/s, an image once": round(len(rows) / median(times["once"]), 1),
                 "expressions/s, an image anew": round(len(rows) / median(times["anew"]), 1),
-                "ratio": round(median(times["anew"]) / median(times["once"]), 3),
-                "lowest": round(min(ratios), 3),
-                "highest": round(max(ratios), 3),
-                "rounds": arguments.rounds,
+                **ratio(times["anew"], times["once"]),
                 "batch_size": batch_size,
                 "device": describe(device()),
                 **table.surroundings("torch", "transformers"),

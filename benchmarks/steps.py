@@ -181,12 +181,15 @@ def paper_setting(paper: Recipe) -> Setting:
 
 
 def compared(alone: list[float], model: list[float]) -> dict[str, float]:
-    """Medians, their ratio, and the range of the ratios within rounds."""
-    ratios = [ours / floor for ours, floor in zip(model, alone, strict=True)]
+    """Medians, and their ratio."""
+    return {ALONE: round(median(alone), 4), "itself": round(median(model), 4), **ratio(model, alone)}
+
+
+def ratio(one: list[float], other: list[float]) -> dict[str, float]:
+    """Of the medians of what was measured in turn, and the range of the ratios within rounds."""
+    ratios = [first / second for first, second in zip(one, other, strict=True)]
     return {
-        ALONE: round(median(alone), 4),
-        "itself": round(median(model), 4),
-        "ratio": round(median(model) / median(alone), 3),
+        "ratio": round(median(one) / median(other), 3),
         "lowest": round(min(ratios), 3),
         "highest": round(max(ratios), 3),
         "rounds": len(ratios),

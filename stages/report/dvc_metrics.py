@@ -35,8 +35,8 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
 
 def _headline(results: DatasetNumbers) -> dict[str, float | None]:
     """In few columns with short names: a table of DVC has them all in one row, after the path of the file."""
-    found = {}
-    for split in [split for split in results.unseen if split not in results.further] or results.unseen:
+    found, own = {}, [split for split in results.unseen if split not in results.further]
+    for split in own or results.unseen:
         numbers = _numbers(results, results.named_highlight, split)
         found |= {split: numbers["mean"], f"{split}_diff": numbers["difference"]}
     return found

@@ -38,7 +38,6 @@ CONTRAST_COLUMNS = [
     *("difference", "difference_low", "difference_high", "shared_seeds", "images_error", "seeds_error", "degrees"),
     *("p", "no_verdict"),
 ]
-ELSEWHERE = ("grouping", "head", "frozen_encoders")  # a pair that differs in one of these tells nothing about a part
 CONTRAST = {"pixel": "pixel contrast", "instance": "instance contrast"}
 
 
@@ -242,7 +241,7 @@ def _pairs(variants: Mapping[str, Variant]) -> list[tuple[str, str, str, str]]:
     found = []
     for name, variant in variants.items():
         for against, other in variants.items():
-            if any(getattr(variant, key) != getattr(other, key) for key in ELSEWHERE):
+            if _rest(variant) != _rest(other):
                 continue
             same_levels = other.vlba == "none" or variant.vlba_levels == other.vlba_levels
             what = VLBA.get((variant.vlba, other.vlba))
@@ -260,6 +259,11 @@ def _vlba(variant: Variant) -> tuple:
 def _contrast(variant: Variant) -> tuple:
     weighs = variant.contrastive != "none"
     return variant.contrastive, weighs and tuple(getattr(variant, key) for key in CONTRAST_FIELDS)
+
+
+def _rest(variant: Variant) -> dict:
+    """What a pair must agree in to tell anything about VLBA or the contrast."""
+    return variant.model_dump(exclude={"vlba", "vlba_levels", "contrastive", *CONTRAST_FIELDS})
 
 
 def _described(scored: Scored) -> dict:
