@@ -1,5 +1,6 @@
 """The same bits on every machine, as far as the rows of `benchmarks.bits` tell."""
 
+import json
 import warnings
 
 import pytest
@@ -23,6 +24,13 @@ def test_this_processor_computes_what_it_computed_before(reproduced):
         "To add it: python -m benchmarks.bits",
         stacklevel=1,
     )
+
+
+def test_one_branch_of_mkl_computes_the_same_on_every_kind_of_processor():
+    known = bits.read()
+    compatible = known[known["settings"] == json.dumps({"MKL_CBWR": "COMPATIBLE"})]
+    assert len(compatible) >= 1
+    assert len(compatible[[*bits.GROUPS]].drop_duplicates()) == 1
 
 
 def test_the_kernels_of_avx2_are_held_unless_the_user_says_otherwise(monkeypatch, tmp_path):
