@@ -18,10 +18,12 @@ class Tree:
         return all(self._files.hash(out["path"]) == out.get("md5") for out in outs)
 
     def way_back(self, outs: Iterable[Mapping]) -> str:
-        """The command of DVC that brings outputs which are not there."""
-        changed = any(Path(out["path"]).exists() and not self.holds(out) for out in outs)
-        cached = all(self._files.is_cached(out["md5"]) for out in outs if "md5" in out)
-        return "repro" if changed else "checkout" if cached else "pull"
+        """The command of DVC that brings outputs which are not there; without a DVC remote, nothing can be pulled."""
+        if any(Path(out["path"]).exists() and not self.holds(out) for out in outs):
+            return "repro"
+        if all(self._files.is_cached(out["md5"]) for out in outs if "md5" in out):
+            return "checkout"
+        return "pull" if dvc_internals.default_remote(("local", "repo", "global", "system")) else "repro"
 
 
 @contextmanager
