@@ -9,16 +9,17 @@ often
 - a single p-value is at most .05, and any Holm-adjusted p-value of a comparison is (both should be 5 %),
 - the same of the p-values of equivalence where every true difference is exactly the smallest effect (at most 5 %). With
   10 points the test is at its full level,
-- a true difference is supported at the first step of Holm's adjustment that is the smallest one in the plan of another
-  comparison (should be 80 %).
+- a true difference is supported at the first step of Holm's adjustment: one of 5 points, and that which is the smallest
+  one in the plan of another comparison (should be 80 %).
 
 Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images, and
-`pooled` takes the variance between seeds from all variants together, whatever the number of seeds.
+`own variance` takes the variance between seeds from the pair alone, so that intervals are those of Student's t.
 
 Adds its rows to `benchmarks/results/coverage.csv`, setting by setting.
 """
 
 import argparse
+import math
 import shlex
 from dataclasses import replace
 from itertools import product
@@ -58,6 +59,7 @@ COLUMNS = (
     "p at most .05",
     "any adjusted p at most .05",
     *(f"{which} at {name}" for name in SMALLEST_EFFECTS for which in ("equivalent", "any adjusted equivalent")),
+    "power at 5 points",
     "power of the plan",
 )
 
@@ -85,13 +87,17 @@ def main() -> None:
 def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons: int) -> list[dict[str, object]]:
     """One row per metric and method: how often intervals contain the true value and tests reject."""
     random = np.random.default_rng([seeds, round(1e4 * spread), *likeness.encode()])
-    counted = {(metric, method): [] for metric in METRICS for method in ("own", "pooled", "resampled seeds")}
+    counted = {
+        (metric, method): [] for metric in METRICS for method in ("moderated", "own variance", "resampled seeds")
+    }
     plans: dict[str, float] = {}  # of the comparison before
     for _ in range(comparisons):
         for metric, found in one_comparison(random, images, seeds, likeness, spread).items():
             true = truth(metric, likeness, spread)
-            counted[metric, "own"].append(own(found, true) | power(found, plans.get(metric)))
-            counted[metric, "pooled"].append(own(replace(found, own_spread=seeds + 1), true))
+            counted[metric, "moderated"].append(
+                judged_own(found, true) | {"power of the plan": power(found, plans.get(metric, math.nan))}
+            )
+            counted[metric, "own variance"].append(judged_own(replace(found, common_degrees=0), true))
             counted[metric, "resampled seeds"].append(resampled_seeds(found, true, random))
             plans[metric] = smallest_supported(found)
     return [
@@ -171,8 +177,8 @@ def truth(metric: str, likeness: str, spread: float) -> np.ndarray:
     return sum(share * norm.sf((0.5 - mean) / deviation) for share, mean in ((1 - rare, MEAN), (rare, MEAN - COLLAPSE)))
 
 
-def own(found: Estimates, true: np.ndarray) -> dict[str, float]:
-    """Shares of means and differences inside their intervals and of p-values <= .05; whether any adjusted one is."""
+def judged_own(found: Estimates, true: np.ndarray) -> dict[str, float]:
+    """`judged` of the project's intervals and p-values, and those of equivalence, and the power at 5 points."""
     means = [found.mean(variant) for variant in VARIANTS]
     differences = [found.difference(variant, VARIANTS[0]) for variant in VARIANTS[1:]]
     told = judged(
@@ -189,7 +195,7 @@ def own(found: Estimates, true: np.ndarray) -> dict[str, float]:
         ])  # fmt: skip
         told[f"equivalent at {name}"] = float((p_values <= LARGEST_P).mean())
         told[f"any adjusted equivalent at {name}"] = float((holm(p_values) <= LARGEST_P).any())
-    return told
+    return told | {"power at 5 points": power(found, 0.05)}
 
 
 def smallest_supported(found: Estimates) -> float:
@@ -202,14 +208,14 @@ def smallest_supported(found: Estimates) -> float:
     return planning.smallest_supported(planning.typical(pairs, variances, seeds), len(pairs))
 
 
-def power(found: Estimates, true: float | None) -> dict[str, float]:
+def power(found: Estimates, true: float) -> float:
     """The share of differences to the first variant that are supported where all of them truly are `true`."""
-    if true is None:
-        return {}
+    if math.isnan(true):
+        return math.nan
     gains = np.array([true * (variant != VARIANTS[0]) for variant, _ in found.runs])
     other = replace(found, values=found.values + gains, resampled=found.resampled + gains[:, None])
     p_values = np.array([other.difference(variant, VARIANTS[0]).p for variant in VARIANTS[1:]])
-    return {"power of the plan": float((p_values <= LARGEST_P / len(p_values)).mean())}
+    return float((p_values <= LARGEST_P / len(p_values)).mean())
 
 
 def resampled_seeds(found: Estimates, true: np.ndarray, random: np.random.Generator) -> dict[str, float]:

@@ -16,24 +16,26 @@ runs differ image by image, so this part, the noise, is taken off the spread of 
 
 Here v is the variance of the resampled means. The images' own part, 1 - noise / (S v), is at least 0.
 
-**From three seeds on**, every mean and every difference has a variance of its own. A difference of two variants is one
-value for each seed that they share, as runs of one seed share initial weights and order of samples. With df = S - 1:
+Every mean and every difference has a variance of its own. A difference of two variants is one value for each seed that
+they share, as runs of one seed share initial weights and order of samples:
 
-    variance = sum over seeds of (T - mean of T)^2 / df         T (S,): the value of each seed
-    noise    = |Z - mean of Z|^2 / (df (N - 1) N)               Z (S, N): what each of N images adds to it
+    own variance = sum over seeds of (T - mean of T)^2 / (S - 1)            T (S,): the value of each seed
+    own noise    = |Z - mean of Z|^2 / ((S - 1) (N - 1) N)                  Z (S, N): what each of N images adds to it
 
 Z is the numerator minus T times the denominator, divided by the mean denominator; of a difference, the difference of
-both. Nothing is assumed about how variants differ in their spread or what they share.
+both. But the variance of a few values is luck: of three, it is less than a twentieth of the true one in one case of
+twenty. So it is moderated (Smyth 2004): the variance that all variants have together counts as d more degrees of
+freedom, and likewise the noise:
 
-**With two seeds**, that leaves one degree of freedom, with which hardly anything can be told. So the variance is
-estimated from all variants together, and assumed to be the same for all of them:
+    variance = ((S - 1) own variance + d common variance) / (S - 1 + d)     df = S - 1 + d
+    common variance = |M T|^2 / (degrees that M leaves)                     T (R,): the metric of every run
+    common noise    = |M Z|^2 / (degrees that M leaves (N - 1) N)           Z (R, N)
 
-    variance = |M T|^2 / df                                     T (R,): the metric of every run
-    noise    = |M Z|^2 / (df (N - 1) N)                         Z (R, N)
-
-M is the residual maker of a linear model of the runs, and df its degrees of freedom. For the mean of one variant, the
-model has one effect for each variant. For a difference, which has twice the variance and noise, it has one effect for
-each seed too. Where runs are unlike, these intervals hold less often than they should (`docs/comparing.md`).
+M is the residual maker of a linear model of the runs. For the mean of one variant, the model has one effect for each
+variant. For a difference, which has twice the variance and noise, it has one effect for each seed too. Smyth estimates
+d from the data. A few variants tell too little about it, so it is 1, the largest with which intervals hold where one
+variant is four times noisier than the others (`docs/comparing.md`). It is 0 where the common variance has no more
+degrees than the own: of two variants, both are the same.
 
 With one seed there is no variance to estimate: the interval covers the images alone, and there is no p-value. Fewer
 than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals end at 0 and 1, those of differences at
@@ -59,7 +61,7 @@ from stages.statistics.evidence import FEWEST_IMAGES
 RESAMPLES = 10_000
 LEVEL = 0.95
 AT_ONCE = 1_000  # resamples whose weights are in memory together
-OWN_SPREAD = 3  # seeds from which on a mean or difference has a variance of its own
+COMMON_DEGREES = 1  # what the variance of all variants together counts beside the own of a mean or difference: d
 DIGITS = 12  # of a resampled number; beyond them numbers differ by rounding alone
 
 
@@ -99,7 +101,7 @@ class Estimates:
         additions: (R, N), what each of N images adds to it: Z above.
         fewest: the least number of images for an interval.
         files: the names of runs that are one file of predictions each.
-        own_spread: the least number of seeds for a variance of its own.
+        common_degrees: d above.
     """
 
     runs: list[VariantSeed]
@@ -108,7 +110,7 @@ class Estimates:
     additions: np.ndarray
     fewest: int
     files: frozenset[str] = frozenset()
-    own_spread: int = OWN_SPREAD
+    common_degrees: int = COMMON_DEGREES
 
     @property
     def images(self) -> int:
@@ -154,11 +156,10 @@ class Estimates:
         )  # (S,), (S, B), (S, N)
         if self.files & weights.keys():
             spread = Spread(0.0, 0.0, 0)
-        elif len(seeds) >= self.own_spread:
-            spread = _spread(values, additions, np.ones((len(seeds), 1)))
         else:
-            pooled = self._spread_of_means if factors.sum() else self._spread_of_differences
-            spread = pooled.over(1 / np.square(factors).sum())
+            common = self._spread_of_means if factors.sum() else self._spread_of_differences
+            own = _spread(values, additions, np.ones((len(seeds), 1)))
+            spread = own.moderated(common.over(1 / np.square(factors).sum()), self.common_degrees)
         lowest, highest = factors.clip(max=0).sum(), factors.clip(min=0).sum()
         return self._interval(values.mean(), resampled.mean(axis=0), spread.over(len(seeds)), lowest, highest)
 
@@ -221,6 +222,16 @@ class Spread(NamedTuple):
     def over(self, seeds: float) -> "Spread":
         """The spread of a mean over that many seeds."""
         return Spread(self.variance / seeds, self.noise / seeds, self.degrees)
+
+    def moderated(self, common: "Spread", degrees: int) -> "Spread":
+        """The mean of this spread and a common one, which counts as so many degrees of freedom, if it has more."""
+        more = min(degrees, common.degrees - self.degrees)
+        total = self.degrees + more
+        variance, noise = (
+            (self.degrees * own + more * others) / max(1, total)
+            for own, others in ((self.variance, common.variance), (self.noise, common.noise))
+        )
+        return Spread(variance, noise, total)
 
 
 def estimates(

@@ -65,10 +65,11 @@ def compare(
         about = {"dataset": scored.dataset, "protocol": scored.protocol.name, "split": split}
         size = {"expressions": int(chosen.sum()), "images": scored.images(chosen)}
         for metric, of in found[split].items():
+            alone = replace(of, common_degrees=0)  # a difference of one model says nothing about that of another
             for system in [*masks, *scored.variants]:
                 mask = system in masks
                 mean = of.mean(system if mask else names[system]) if mask or has_control else None
-                difference = None if mask or not has_control else of.difference(system, names[system])
+                difference = None if mask or not has_control else alone.difference(system, names[system])
                 mean, difference = mean or NOTHING, difference or NOTHING
                 rows.append(
                     {

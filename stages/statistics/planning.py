@@ -13,8 +13,8 @@ observed, normal around it with the variance i^2 + s^2, is beyond the critical v
 few seeds that is rare, most of all at the small levels that several pairs have. The level is that of the first step of
 Holm's adjustment, `LEVEL` divided by the number of pairs in the headline: so no order of the pairs makes it worse.
 
-The variance of a pair over three seeds has two degrees of freedom, and a plan from it alone may be off by a factor of
-four. So there is one plan for all pairs of a split, from the mean of their variances. This mean is an estimate too,
+The variance of a pair over three seeds has three degrees of freedom, and a plan from it alone may be off by a factor of
+three. So there is one plan for all pairs of a split, from the mean of their variances. This mean is an estimate too,
 with the degrees of freedom that Satterthwaite (1946) gives a sum of the variants' variances. So the true s is
 s / sqrt(h), with h as g of these degrees, and the plan's probability is the mean over h.
 """
@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
-from stages.statistics.bootstrap import OWN_SPREAD, Interval
+from stages.statistics.bootstrap import Interval
 
 LEVEL = 0.05
 POWER = 0.8
@@ -57,7 +57,7 @@ class Error(NamedTuple):
 
     def with_seeds(self, before: int, seeds: int) -> "Error":
         """The error that another number of seeds would have."""
-        return Error(self.images, self.seeds * math.sqrt(before / seeds), seeds - 1)
+        return Error(self.images, self.seeds * math.sqrt(before / seeds), self.degrees + seeds - before)
 
 
 class Known(NamedTuple):
@@ -105,12 +105,12 @@ def smallest_supported(known: Known, pairs: int) -> float:
 
 
 def seeds_needed(difference: float, known: Known, pairs: int) -> int | None:
-    """The least number of seeds, from `OWN_SPREAD` on, with which a true difference is supported with `POWER`.
+    """The least number of seeds, from two on, with which a true difference is supported with `POWER`.
 
     Returns:
         None where more than `MOST_SEEDS` would be needed: the images alone may be too few.
     """
-    numbers = range(OWN_SPREAD, MOST_SEEDS + 1)
+    numbers = range(2, MOST_SEEDS + 1)
 
     def suffices(number: int) -> bool:
         planned = known._replace(error=known.error.with_seeds(known.seeds, number))

@@ -337,11 +337,15 @@ def test_a_factorial_of_two_by_two_has_the_effects_of_a_closed_form(runs, tmp_pa
     assert len(table) == len(weights) * len(SPLITS) * len(METRICS) and set(table["seeds"]) == {3}
     cells = ["baseline", "vlba", "baseline_instance", "alignformer"]
     for row in table.itertuples():
-        means = [[independent(runs[name, seed], row.split, row.metric) for name in cells] for seed in range(3)]
-        of_seeds = np.array(means) @ weights[row.what]
+        means = np.array([
+            [independent(runs[name, seed], row.split, row.metric) for name in cells] for seed in range(3)
+        ])  # fmt: skip
+        of_seeds = means @ weights[row.what]
+        residuals = means - means.mean(axis=0) - means.mean(axis=1, keepdims=True) + means.mean()
+        common = np.square(residuals).sum() / 6 * np.square(weights[row.what]).sum()
         assert row.difference == pytest.approx(of_seeds.mean(), abs=1e-12)
-        assert row.seeds_error == pytest.approx(of_seeds.std(ddof=1) / math.sqrt(3), abs=1e-12)
-        assert row.degrees == 2
+        assert row.seeds_error == pytest.approx(math.sqrt((2 * of_seeds.var(ddof=1) + common) / 3 / 3), abs=1e-12)
+        assert row.degrees == 3
         assert row.difference_low < row.difference < row.difference_high
     for _, family in table.groupby(["split", "metric"]):
         ranked = sorted(family["p"])

@@ -96,7 +96,8 @@ def test_expressions_of_an_image_stay_together():
 def test_where_images_agree_the_interval_is_students_over_seeds():
     values = {("a", 0): 0.30, ("a", 1): 0.34, ("a", 2): 0.38, ("b", 0): 0.61, ("b", 1): 0.60, ("b", 2): 0.68}
     found = of(table({run: np.full(40, value) for run, value in values.items()}, np.arange(40) // 2))
-    low, high = stats.t.interval(0.95, 2, 0.34, stats.sem([0.30, 0.34, 0.38]))
+    own, other = np.var([0.30, 0.34, 0.38], ddof=1), np.var([0.61, 0.60, 0.68], ddof=1)
+    low, high = stats.t.interval(0.95, 3, 0.34, math.sqrt((2 * own + (own + other) / 2) / 3 / 3))
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.001 * (high - low))
 
 
@@ -114,16 +115,18 @@ def test_images_and_seeds_together_by_the_formulas_of_bootstrap():
     rows = table(values, images)
     found = of(rows)
 
-    runs = ratios(rows, np.arange(50)[None])[:3, 0]
-    variance = np.var(runs, ddof=1)
-    additions = []  # what each image adds to a run's mean, over the mean number of expressions
-    for run, own in zip(runs, list(values.values())[:3], strict=True):
-        additions.append([(own[images == i] - run).sum() / (len(images) / 50) for i in range(50)])
-    additions = np.array(additions)
-    noise = ((additions - additions.mean(axis=0)) ** 2).sum() / (2 * 49 * 50)
+    runs = ratios(rows, np.arange(50)[None])[:, 0].reshape(2, 3)
+    additions = np.empty((2, 3, 50))  # what each image adds to a run's mean, over the mean number of expressions
+    for place, own in enumerate(values.values()):
+        run = runs.flat[place]
+        additions.reshape(6, 50)[place] = [(own[images == i] - run).sum() / (len(images) / 50) for i in range(50)]
+    variances = runs.var(axis=1, ddof=1)
+    noises = np.square(additions - additions.mean(axis=1, keepdims=True)).sum(axis=(1, 2)) / (2 * 49 * 50)
+    variance, noise = ((2 * each[0] + each.mean()) / 3 for each in (variances, noises))
+    runs = runs[0]
     means = ratios(rows[rows["variant"] == "a"], random.integers(0, 50, (6000, 50))).mean(axis=0)
     own_part = max(0.0, 1 - noise / 3 / means.var())
-    errors = stats.t.rvs(2, size=6000, random_state=random) * math.sqrt(variance / 3)
+    errors = stats.t.rvs(3, size=6000, random_state=random) * math.sqrt(variance / 3)
     resampled = runs.mean() + math.sqrt(own_part) * (means - runs.mean()) + errors
     width = found["high"] - found["low"]
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.06 * width)

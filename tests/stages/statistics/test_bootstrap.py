@@ -1,5 +1,6 @@
 """Intervals and p-values against scipy, closed forms and a plain loop."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -63,28 +64,35 @@ def test_weights_are_drawn_the_same_however_many_at_once(monkeypatch):
     assert (np.vstack(list(bootstrap._weights(9, 50))) == whole).all()
 
 
-def test_where_images_agree_the_mean_has_the_interval_of_students_t():
-    """Every image shows the run's own value: only seeds differ. From three seeds on, other variants tell nothing."""
+def test_where_images_agree_the_mean_has_the_moderated_interval_of_students_t():
+    """Every image shows the run's own value: only seeds differ. That of both variants counts as one value more."""
     values = np.array([0.50, 0.54, 0.58, 0.61, 0.60, 0.68])
     found = of(runs_of(["a", "b"], 3), np.repeat(values[:, None], 40, axis=1)).mean("a")
-    low, high = stats.t.interval(0.95, 2, 0.54, stats.sem(values[:3]))
-    assert found.value == pytest.approx(0.54)
+    common = (np.var(values[:3], ddof=1) + np.var(values[3:], ddof=1)) / 2
+    variance = (2 * np.var(values[:3], ddof=1) + common) / 3
+    low, high = stats.t.interval(0.95, 3, 0.54, math.sqrt(variance / 3))
+    assert found.value == pytest.approx(0.54) and found.degrees == 3
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.002 * (high - low))
 
 
-def test_two_seeds_have_the_variance_of_all_variants():
+def test_the_variance_of_a_difference_is_moderated_by_that_of_all_variants():
     values = np.array([0.50, 0.54, 0.61, 0.65, 0.30, 0.38])
     found = of(runs_of(["a", "b", "c"], 2), np.repeat(values[:, None], 40, axis=1))
-    pooled = sum(np.var(values[at : at + 2], ddof=1) for at in (0, 2, 4)) / 3
-    half = stats.t.ppf(0.975, 3) * math.sqrt(pooled / 2)
-    mean = found.mean("a")
-    assert (mean.low, mean.high) == pytest.approx((0.52 - half, 0.52 + half), abs=0.002 * half)
-
     by_seed = values.reshape(3, 2)
     residuals = by_seed - by_seed.mean(axis=1, keepdims=True) - by_seed.mean(axis=0) + by_seed.mean()
-    half = stats.t.ppf(0.975, 2) * math.sqrt(2 * (residuals**2).sum() / 2 / 2)
-    difference = found.difference("b", "a")
-    assert (difference.low, difference.high) == pytest.approx((0.11 - half, 0.11 + half), abs=0.002 * half)
+    common = 2 * (residuals**2).sum() / 2  # of a difference; two degrees of freedom
+    variance = (np.var(by_seed[2] - by_seed[0], ddof=1) + common) / 2
+    half = stats.t.ppf(0.975, 2) * math.sqrt(variance / 2)
+    difference = found.difference("c", "a")
+    assert (difference.low, difference.high) == pytest.approx((-0.18 - half, -0.18 + half), abs=0.002 * half)
+
+
+def test_a_variant_that_runs_alike_by_luck_is_not_held_for_certain():
+    """Three seeds that agree to a hair are no proof where the other variants' seeds differ by points."""
+    luck = np.array([[0.0, 0.02, -0.02], [0.02, -0.02, 0.0], [0.0101, 0.0299, -0.0099], [0.03, 0.0, -0.03]])
+    found = of(runs_of(["a", "b", "c", "d"], 3), np.repeat(0.5 + luck.reshape(12, 1), 40, axis=1))
+    alone = dataclasses.replace(found, common_degrees=0).difference("c", "a")
+    assert alone.p < 1e-3 < 0.1 < found.difference("c", "a").p
 
 
 def test_a_combination_is_the_t_test_of_its_value_in_each_seed():
@@ -92,6 +100,7 @@ def test_a_combination_is_the_t_test_of_its_value_in_each_seed():
     random = np.random.default_rng(6)
     values = 0.5 + random.normal(0, [[0.01], [0.02], [0.05], [0.01]], (4, 5))
     found = of(runs_of(["a", "b", "c", "d"], 5), np.repeat(values.reshape(20, 1), 40, axis=1))
+    found = dataclasses.replace(found, common_degrees=0)
     by_seed = values[3] - values[2] - values[1] + values[0]
     interval = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95)
     combination = found.combination({"d": 1, "c": -1, "b": -1, "a": 1})
@@ -136,7 +145,8 @@ def test_intervals_end_where_shares_do(values):
     mean, difference = found.mean("a"), found.difference("b", "a")
     assert 0 <= mean.low <= mean.value <= mean.high <= 1
     assert -1 <= difference.low <= difference.value <= difference.high <= 1
-    half = stats.t.ppf(0.975, 2) * math.sqrt((np.var(values[:2], ddof=1) + np.var(values[2:], ddof=1)) / 4)
+    own, other = np.var(values[:2], ddof=1), np.var(values[2:], ddof=1)
+    half = stats.t.ppf(0.975, 2) * math.sqrt((own + (own + other) / 2) / 2 / 2)
     assert (mean.low, mean.high) == pytest.approx(
         (max(0, mean.value - half), min(1, mean.value + half)), abs=0.002 * half
     )

@@ -63,15 +63,15 @@ def test_an_error_of_images_alone_is_known():
 
 
 def test_so_many_seeds_are_needed_and_one_fewer_is_not_enough():
-    known = Known(Error(0.004, 0.02 / math.sqrt(3), 2), 3, 8)
+    known = Known(Error(0.004, 0.02 / math.sqrt(3), 3), 3, 8)
     needed = planning.seeds_needed(0.02, known, 6)
     errors = {n: known.error.with_seeds(3, n) for n in (needed - 1, needed)}
     at = {n: planning.smallest_supported(known._replace(error=error), 6) for n, error in errors.items()}
     assert at[needed] <= 0.02 < at[needed - 1]
     assert errors[needed].seeds == pytest.approx(0.02 / math.sqrt(needed))
-    assert errors[needed].degrees == needed - 1
+    assert errors[needed].degrees == needed
     assert planning.seeds_needed(0.01, known, 6) is None  # the images alone make an error of 0.004
-    assert planning.seeds_needed(0.5, known, 6) == 3
+    assert planning.seeds_needed(0.5, known, 6) == 2
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
