@@ -11,7 +11,6 @@ Adds its rows to `benchmarks/results/encoded.csv`.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from statistics import median
 
@@ -59,7 +58,7 @@ def main() -> None:
             **values,
             "device": describe(processes.here().device),
             **table.surroundings("torch", "transformers"),
-            "command": " ".join(["python -m benchmarks.encoded", *sys.argv[1:]]),
+            "command": table.command("encoded"),
         }
         for measure, values in found.items()
     ]

@@ -77,7 +77,7 @@ def main() -> None:
                 "batch_size": batch_size,
                 "device": describe(device()),
                 **table.surroundings("torch", "transformers"),
-                "command": " ".join(["python -m benchmarks.evaluation", *sys.argv[1:]]),
+                "command": table.command("evaluation"),
             }
         )
         print(", ".join(f"{key} {value}" for key, value in list(found[-1].items())[2:11]), flush=True)

@@ -91,7 +91,7 @@ def main() -> None:
                 "rounds": arguments.rounds,
                 "device": describe(device()),
                 **table.surroundings("torch", "transformers"),
-                "command": " ".join(["python -m benchmarks.prediction", *sys.argv[1:]]),
+                "command": table.command("prediction"),
             }
         )
         print(", ".join(f"{key} {value}" for key, value in list(found[-1].items())[1:10]), flush=True)

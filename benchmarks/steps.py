@@ -112,7 +112,7 @@ def main() -> None:
                 "precision": arguments.precision,
                 "compiled": arguments.compile,
                 **table.surroundings("torch", "transformers"),
-                "command": " ".join(["python -m benchmarks.steps", *sys.argv[1:]]),
+                "command": table.command("steps"),
             }
             for measure, by_model in found.items()
             for model in VARIANTS

@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import resource
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def surroundings(*libraries: str, machine: str | None = None) -> dict[str, str]:
             [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in libraries)]
         ),
     }
+
+
+def command(benchmark: str) -> str:
+    """The command line of the running benchmark, as it is given in the project's folder."""
+    return " ".join([f"python -m benchmarks.{benchmark}", *sys.argv[1:]])
 
 
 def cpu_of_children() -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from stages.runtime import dvc_internals
@@ -23,7 +24,11 @@ class Tree:
             return "repro"
         if all(self._files.is_cached(out["md5"]) for out in outs if "md5" in out):
             return "checkout"
-        return "pull" if dvc_internals.default_remote(("local", "repo", "global", "system")) else "repro"
+        return "pull" if self._remote else "repro"
+
+    @cached_property
+    def _remote(self) -> str | None:
+        return dvc_internals.default_remote(("local", "repo", "global", "system"))
 
 
 @contextmanager
