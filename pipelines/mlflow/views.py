@@ -18,7 +18,7 @@ TAG = "mlflow.sharedViewState."
 KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
-WIDTHS = {NAME: 420, CREATED: 45}  # pixels; a group has no time
+WIDTHS = {NAME: 440, CREATED: 36}  # pixels; a group has no time
 CELL = 92
 
 
@@ -89,15 +89,20 @@ def states(shown: Shown) -> list[dict]:
     by_variant = {**runs, "groupBy": _by("variant")}
     lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
     bars = [{"type": "BAR", "metricKey": key} for key in cells]
-    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0}] * bool(shown.pictures)
-    of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'"}
+    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "showRunParams": False}]
+    of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'", "orderByAsc": False}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
         {**by_variant, **_charts("Mean over the seeds, and their range", lines), "runListHidden": True},
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
-            **of_seed,
-            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=1000),
+            **of_seed,  # a table of images has the last run first
+            **_charts(
+                f"Predictions of the models of seed {shown.seed}",
+                images if shown.pictures else [],
+                columns=1,
+                cardHeight=1000,
+            ),
             "runListHidden": True,
         },
     ]

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks import servers
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.programs
 
 LABELS = {"alignformer": "alignformer: better (testA +25.0)", "baseline": "baseline: the reference"}
 SCORES = {"alignformer": (0.625, 0.875), "baseline": (0.25, 0.75)}  # of each seed, on each split
+PICTURES = ["predictions/1 red", "predictions/2 blue"]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +57,12 @@ def fill(opened: store.Store) -> None:
             for epoch in (1, 2):
                 epoch_points = store.points(mlruns.by_epoch({"val_mIoU": score}), epoch)
                 store.send(opened, run.info.run_id, epoch_points)
+            opened.client.log_param(run.info.run_id, "variant.vlba", "none")
+            for name in PICTURES:
+                black = np.zeros((8, 8, 3), np.uint8)
+                opened.client.log_image(run.info.run_id, black, key=name, step=0, synchronous=True)
             opened.client.set_terminated(run.info.run_id)
-    views.send(opened, views.Shown("scenes", ["val", "testA"], "mIoU", list(LABELS.values()), [], seed=0))
+    views.send(opened, views.Shown("scenes", ["val", "testA"], "mIoU", list(LABELS.values()), PICTURES, seed=0))
 
 
 def test_the_table_of_variants_is_on_the_screen(pages):
@@ -77,3 +83,12 @@ def test_charts_are_of_variants(pages, kind, chart):
     page = pages(kind)
     page.get_by_text(chart).first.wait_for()
     page.get_by_text("alignformer").first.wait_for()
+
+
+def test_predictions_of_the_best_variant_come_first_under_its_name_alone(pages):
+    page = pages("predictions")
+    headers = page.get_by_role("columnheader")
+    headers.filter(has_text="alignformer-0").wait_for()
+    said = [text.splitlines()[-1] for text in headers.all_inner_texts()]  # a run's begins with its colour
+    assert said == ["images", "alignformer-0", "baseline-0"], "no parameters below the names"
+    page.get_by_text(PICTURES[1]).wait_for()
