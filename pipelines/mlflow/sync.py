@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stages.data.prepared import PreparedDataset
 
 Say = Callable[[str], None]
+NAMED = 5  # stages of one command
 
 RUN = "run"
 MADE, COMPLETED, UNCHANGED, KILLED, LEFT, CHAMPION = (
@@ -396,7 +397,8 @@ class _Sync:
             if stages := [stage for stage in stages if stage not in self.left]:
                 absent += len(stages)
                 way_back = experiments.dvc(command, "STAGE")
-                self.say(f"not in the working tree as dvc.lock has them; {way_back} brings: {', '.join(stages)}")
+                named = [*stages[:NAMED], *[f"{len(stages) - NAMED} more"] * (len(stages) > NAMED)]
+                self.say(f"not in the working tree as dvc.lock has them; {way_back} brings: {', '.join(named)}")
         told = [f"{self.done[kind]} runs {kind}" for kind in (MADE, COMPLETED, UNCHANGED)]
         told += [f"{self.done[kind]} {kind}" for kind in (KILLED, LEFT) if self.done[kind]]
         champions = self.done[CHAMPION]

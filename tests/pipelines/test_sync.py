@@ -526,7 +526,7 @@ def test_a_killed_training_whose_outputs_came_from_elsewhere_is_completed(synced
     assert mlflow_state.contents() == before
 
 
-def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
+def test_outputs_that_are_not_here_are_named_with_the_way_back(project, monkeypatch):
     shutil.rmtree("results/models/scenes/vlba/1")
     Path("results/metrics/scenes/baseline/1/scenes.json").write_text("other")
     shutil.rmtree("results/models/scenes/alignformer/1")
@@ -540,8 +540,12 @@ def test_outputs_that_are_not_here_are_named_with_the_way_back(project):
     assert f"{asked} repro STAGE brings: evaluate@scenes-baseline-1" in lines
     assert f"{asked} pull STAGE brings: train@scenes-alignformer-1" in lines
     assert lines[-1] == "MLflow: 0 runs made, 0 runs completed, 2 runs unchanged, 3 stages absent"
+    monkeypatch.setattr("pipelines.mlflow.sync.NAMED", 1)
+    shutil.rmtree("results/models/scenes/baseline/1")
+    assert f"{asked} checkout STAGE brings: train@scenes-baseline-1, 1 more" in said()
     with Repo() as repo:
-        repo.checkout(["train@scenes-vlba-1", "evaluate@scenes-baseline-1"], force=True)
+        repo.checkout([f"train@scenes-{name}-1" for name in ("baseline", "vlba")], force=True)
+        repo.checkout(["evaluate@scenes-baseline-1"], force=True)
     lines = said()
     assert {"train@scenes-vlba-1: made", "train@scenes-baseline-1: completed: evaluation"} <= set(lines)
 
