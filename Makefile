@@ -56,7 +56,8 @@ schedule: $(INSTALLED)  ## start Prefect's server, on http://127.0.0.1:4200 or P
 unschedule: $(INSTALLED)  ## stop the server, the worker and their flow runs
 	@python -m pipelines.schedule down
 
-# One install at a time. The stamp is written last, so that an interrupted install is repeated. The .pth file sets the
+# One install at a time. The stamp is written last, so that an interrupted install is repeated. As constraints, the
+# versions hold for extras too: without, pip tries ten versions of sqlalchemy[asyncio]. The .pth file sets the
 # switches of stages/runtime/startup.py for every program of the environment.
 $(INSTALLED): requirements.lock stages/runtime/startup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -69,7 +70,7 @@ locked-install:
 		set -e; echo "installing the packages of requirements.lock into $(VENV), once"; \
 		rm -f $(INSTALLED); \
 		$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
-		( $(BIN)/python -u -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock \
+		( $(BIN)/python -u -m pip install --disable-pip-version-check --progress-bar off -r requirements.lock -c requirements.lock \
 			|| echo failed ) | while read -r step what; do case "$$step $$what" in \
 				"Collecting "*|"Processing "*) number=$$((number + 1)); [ $$((number % 50)) -ne 0 ] || echo "  $$number packages found";; \
 				"Downloading "*MB\)|"Using cached "*MB\)) echo "  $$what";; \
