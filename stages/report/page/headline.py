@@ -11,6 +11,7 @@ from stages.statistics.comparison import headline_pairs
 from stages.statistics.evidence import ONE_FILE
 
 SAME = "0.0"
+PAIRS = 8  # in sentences; where there are more, they are counted
 
 
 def headline(results: DatasetNumbers) -> str:
@@ -58,6 +59,13 @@ def details(results: DatasetNumbers) -> str:
     chosen = [(row["variant"], row["against"]) for row in parts]
     others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in chosen]
     sentences = [f"{_said(row, results, splits)}." for row in others]
+    if len(others) > PAIRS:
+        by_split = {
+            split: pd.DataFrame([contrast_tables.contrast(results, pair, split, metric) for pair in others])
+            for split in splits
+        }
+        count = f"{len(others)} other differences of one part"
+        sentences = [f"{count} on {split}: {_counted(rows)}." for split, rows in by_split.items()]
     if (seen := [split for split in results.splits if split not in splits]) and results.highlight != results.reference:
         said = [_said(row, results, seen) for row in parts] or [_over_reference(results, seen, "")]
         sentences.append(f"Where the epoch was chosen: {'. '.join(said)}.")
@@ -106,15 +114,20 @@ def effects(results: DatasetNumbers) -> str:
         return f"{'. '.join([*said, _effect(interactions, results, f' {results.metric}')])}."
     for split in results.unseen:
         of_split = interactions[interactions["split"] == split].dropna(subset="difference")
-        words = Counter(word for _, row in of_split.iterrows() if (word := _verdict(row)))
-        counts = captions.listing([f"{count} {word}" for word, count in words.items()]) + ", " if words else ""
         if len(of_split):
-            ends = [signed(of_split["difference"].agg(end)) for end in ("min", "max")]
-            said.append(f"{number} interactions on {split}: {counts}from {ends[0]} to {ends[1]}")
+            said.append(f"{number} interactions on {split}: {_counted(of_split)}")
     for _, rows in interactions.groupby("what", sort=False):
         if rows["supported"].any():
             said.append(_effect(rows, results, ""))
     return f"{'. '.join(said)}."
+
+
+def _counted(rows: pd.DataFrame) -> str:
+    """How many differences have which verdict, and from where to where they reach."""
+    words = Counter(word for _, row in rows.iterrows() if (word := _verdict(row)))
+    counts = captions.listing([f"{count} {word}" for word, count in words.items()]) + ", " if words else ""
+    ends = [signed(rows["difference"].agg(end)) for end in ("min", "max")]
+    return f"{counts}from {ends[0]} to {ends[1]}"
 
 
 def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:

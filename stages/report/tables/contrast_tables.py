@@ -49,7 +49,7 @@ def table(results: DatasetNumbers) -> Table | None:
         notes=notes.lines,
         footer=[
             *footer(results, results.splits),
-            f"Δ: difference between a variant with the part and one without it: {_pairs(results)}.",
+            f"Δ: difference between a variant with the part and one without it{_pairs(results)}.",
             *verdicts(results, results.splits),
             "Adj. p: the p-value after Holm's adjustment.",
             *([verdict_words(results)] if words else []),
@@ -60,15 +60,19 @@ def table(results: DatasetNumbers) -> Table | None:
 
 
 def part(results: DatasetNumbers, pair: object) -> str:
-    """The part of the method in which a pair of variants differs; it names them where several pairs share the part.
+    """The part of the method in which a pair of variants differs; where several pairs share it, what tells them apart.
 
     Args:
         results: of the dataset.
         pair: with `what`, `variant` and `against`.
     """
-    found = results.contrasts
-    several = len(found.loc[found["what"] == pair.what, ["variant", "against"]].drop_duplicates()) > 1
-    return _named(results, pair) if several else pair.what
+    pairs = _all_pairs(results)
+    sharing = pairs[pairs["what"] == pair.what]
+    if len(sharing) == 1:
+        return pair.what
+    if (sharing["against"] == pair.against).sum() == 1:
+        return f"{pair.what} over {results.label(pair.against)}"
+    return _named(results, pair)
 
 
 def contrast(results: DatasetNumbers, pair: object, split: str, metric: str) -> pd.Series:
@@ -84,9 +88,14 @@ def _contrast_cells(results: DatasetNumbers, row: pd.Series, notes: Notes, words
     return [*cells, verdict_cell(row, notes, why)] if words else cells
 
 
+def _all_pairs(results: DatasetNumbers) -> pd.DataFrame:
+    return results.contrasts[["what", "variant", "against"]].drop_duplicates()
+
+
 def _pairs(results: DatasetNumbers) -> str:
-    pairs = results.contrasts[["what", "variant", "against"]].drop_duplicates()
-    return "; ".join(_named(results, pair) for pair in pairs.itertuples())
+    """The pairs whose rows have the part alone."""
+    unnamed = [pair for pair in _all_pairs(results).itertuples() if part(results, pair) == pair.what]
+    return ": " * bool(unnamed) + "; ".join(_named(results, pair) for pair in unnamed)
 
 
 def _named(results: DatasetNumbers, pair: object) -> str:

@@ -11,7 +11,7 @@ from stages.report import assemble, dataset_numbers
 from stages.report.dataset_numbers import DatasetNumbers
 from stages.report.figures import factorial_plots
 from stages.report.page import headline
-from stages.report.tables import factorial_tables, markdown
+from stages.report.tables import contrast_tables, factorial_tables, markdown
 from stages.runtime import layout
 from stages.runtime.params import Params
 from tests.stages.report import report_inputs
@@ -94,6 +94,18 @@ def test_cells_without_scores_leave_dashes(settings):
     said = headline.effects(results)
     assert "Bidirectional VLBA: no seed in common, so no difference." in said
     assert "2 interactions on testA: 1 supported, from +4.0 to +4.0." in said and "nan" not in said
+
+
+def test_a_pair_is_known_by_its_part_and_what_it_is_added_to(results, monkeypatch):
+    table = contrast_tables.table(results)
+    assert table is not None and "with the part and one without it." in " ".join(table.footer)
+    first = [row[0].text for row in table.blocks[0].groups[0].rows]
+    assert {"bidirectional VLBA over baseline", "instance contrast over vlba"} < set(first)
+    assert len(set(first)) == len(first) == 7
+    assert f"Pixel contrast over vlba: +1.0 on testA [{MINUS}2.0, 4.0], not supported." in headline.details(results)
+    monkeypatch.setattr(headline, "PAIRS", 4)
+    told = "5 other differences of one part on testA: 2 not supported and 3 supported, from +1.0 to +14.0. Where the"
+    assert headline.details(results).startswith(told)
 
 
 def test_one_seed_has_no_verdict_on_effects(tmp_path, settings):
