@@ -41,7 +41,7 @@ def test_what_is_committed_of_an_experiment_is_the_projects(root, monkeypatch):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("name", ["default", "photographs"])
+@pytest.mark.parametrize("name", ["default", "factorial", "photographs"])
 def test_a_committed_report_is_that_of_what_is_committed_beside_it(root, name):
     assert "is up to date" in run(root, "python", "-m", "stages.report", "--experiment", name, "--check")
 
