@@ -19,7 +19,8 @@ PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photogra
 WIDTH = 120
 NUMBERS = ["testA", "testA_diff", "testB", "testB_diff"]
 # As docs/running.md has it.
-EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", "Created|variant|.*/", "--keep", "test")
+DROPPED, KEPT = "Created|.*variant$|.*_diff|(?!reports/).*/", "(reports/.*)?test.$"
+EXPERIMENTS = ("exp", "show", "--only-changed", "--drop", DROPPED, "--keep", KEPT)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
     project = tmp_path / "project"
     shutil.copytree(committed, project, symlinks=True)
     unchanged = printed(project, monkeypatch, capsys, *EXPERIMENTS, "--num", "1")
-    assert all(column in unchanged for column in NUMBERS), "of a clone where nothing was changed"
+    assert "testA" in unchanged and "testB" in unchanged, "of a clone where nothing was changed"
     run(project, "dvc", "exp", "run", "--set-param", "experiment.highlight=baseline", "params")
     changed = run(project, "git", "diff", "--unified=0", "params.yaml").splitlines()
     lines = [line.partition("#")[0].rstrip() for line in changed]
@@ -104,9 +105,19 @@ def test_an_experiment_of_dvc(committed, tmp_path, monkeypatch, capsys):
         "+  highlight: baseline",
     ]
     shown = printed(project, monkeypatch, capsys, *EXPERIMENTS, "--num", "2")
-    for column in (*NUMBERS, "params.yaml:experiment.highlight"):
+    for column in ("testA", "testB", "params.yaml:experiment.highlight"):
         assert column in shown
     assert "results/" not in shown
+
+
+@pytest.mark.programs
+def test_the_experiments_of_the_project_as_it_is(root, tmp_path, monkeypatch, capsys):
+    """It has several files of metrics, so DVC names the columns by file."""
+    run(tmp_path, "git", "clone", "--quiet", str(root), "fresh")
+    shown = printed(tmp_path / "fresh", monkeypatch, capsys, *EXPERIMENTS, "--num", "1").splitlines()
+    assert shown[1].split() == ["Experiment", "reports/headline.json:testA", "reports/headline.json:testB"]
+    numbers = json.loads((tmp_path / "fresh" / "reports" / "headline.json").read_text())
+    assert shown[3].split() == ["workspace", str(numbers["testA"]), str(numbers["testB"])]
 
 
 @pytest.mark.programs
@@ -138,7 +149,7 @@ def test_every_params_yaml_is_looked_at(root):
 
 def test_the_docs_name_the_commands(root):
     page = (root / "docs" / "running.md").read_text(encoding="utf-8")
-    experiments = r"dvc exp show --only-changed --drop 'Created\|variant\|.*/' --keep test"
+    experiments = f"dvc exp show --only-changed --drop '{DROPPED}' --keep '{KEPT}'".replace("|", r"\|")
     for command in ("dvc dag --collapse-foreach-matrix", experiments):
         assert command in page
 
