@@ -18,7 +18,7 @@ def plots(reproduced):
 
 def test_every_plot_has_its_rows(plots, reproduced):
     results = reproduced.folder / "results"
-    drawn = [f"history/scenes/{variant}/0" for variant in sorted(VARIANTS)] + ["comparison/scenes", "slices/scenes"]
+    drawn = ["comparison/scenes", "slices/scenes", *(f"history/scenes/{variant}/0" for variant in sorted(VARIANTS))]
     rows = [len(pd.read_csv(results / f"{name}.csv")) for name in drawn]
     assert [len(plot["data"]["values"]) for plot in plots] == rows
 
@@ -28,7 +28,7 @@ def test_every_template_is_filled_in(plots):
 
 
 def test_differences_and_slices_have_intervals_by_split(plots):
-    for plot, rows in zip(plots[-2:], ("variant", "name"), strict=True):
+    for plot, rows in zip(plots[:2], ("variant", "name"), strict=True):
         assert plot["facet"]["column"]["field"] == "split"
         zero, interval, dot = plot["spec"]["layer"]
         assert zero["encoding"]["x"] == {"datum": 0}
