@@ -104,7 +104,7 @@ def record(what: str, how: str, times: list[float], against: list[float] | None 
         "rounds": len(times),
         "more than dvc repro, s": round(median - plain, 1) if plain else "",
         "ratio to dvc repro": round(median / plain, 2) if plain else "",
-        "command": f"python -m benchmarks.overhead {' '.join(sys.argv[1:])}",
+        "command": table.command("overhead"),
     }
     print(f"{what}, {how}: {median:.1f} s", flush=True)
     table.append(RESULTS, [row])

@@ -46,7 +46,7 @@ def main() -> None:
             "rounds": options.rounds,
             **{f"{way}, CPU s": round(median, 2) for way, median in medians.items()},
             "ratio": round(medians["as stages"] / medians["as python"], 2),
-            "command": f"python -m benchmarks.startup {' '.join(sys.argv[1:])}".strip(),
+            "command": table.command("startup"),
         }
         table.append(RESULTS, [row])
         print(f"{stage}: {row['as stages, CPU s']} s, {row['ratio']} of {row['as python, CPU s']} s", flush=True)

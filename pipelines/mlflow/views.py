@@ -89,7 +89,8 @@ def states(shown: Shown) -> list[dict]:
     by_variant = {**runs, "groupBy": _by("variant")}
     lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
     bars = [{"type": "BAR", "metricKey": key} for key in cells]
-    images = [{"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "showRunParams": False}]
+    image = {"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "showRunParams": False}
+    images = [image] * bool(shown.pictures)
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'", "orderByAsc": False}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
@@ -97,12 +98,7 @@ def states(shown: Shown) -> list[dict]:
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
             **of_seed,  # a table of images has the last run first
-            **_charts(
-                f"Predictions of the models of seed {shown.seed}",
-                images if shown.pictures else [],
-                columns=1,
-                cardHeight=1000,
-            ),
+            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=1000),
             "runListHidden": True,
         },
     ]

@@ -55,17 +55,15 @@ def details(results: DatasetNumbers) -> str:
     if len(results.scored) < 2:
         return ""
     splits, metric = results.unseen, results.metric
-    parts = [] if results.highlight == results.reference else parts_of(results, splits[0])
-    chosen = [(row["variant"], row["against"]) for row in parts]
-    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in chosen]
-    sentences = [f"{_said(row, results, splits)}." for row in others]
-    if len(others) > PAIRS:
-        by_split = {
-            split: pd.DataFrame([contrast_tables.contrast(results, pair, split, metric) for pair in others])
-            for split in splits
-        }
-        count = f"{len(others)} other differences of one part"
-        sentences = [f"{count} on {split}: {_counted(rows)}." for split, rows in by_split.items()]
+    parts, others = _parts_and_others(results)
+    if len(others) <= PAIRS:
+        sentences = [f"{_said(row, results, splits)}." for row in others]
+    else:
+        rows = [[contrast_tables.contrast(results, pair, split, metric) for pair in others] for split in splits]
+        sentences = [
+            f"{len(others)} other differences of one part on {split}: {_counted(pd.DataFrame(of_split))}."
+            for split, of_split in zip(splits, rows, strict=True)
+        ]
     if (seen := [split for split in results.splits if split not in splits]) and results.highlight != results.reference:
         said = [_said(row, results, seen) for row in parts] or [_over_reference(results, seen, "")]
         sentences.append(f"Where the epoch was chosen: {'. '.join(said)}.")
@@ -145,9 +143,7 @@ def stated(results: DatasetNumbers) -> pd.DataFrame:
         difference, difference_low, difference_high (fractions), verdict (empty where there is none).
     """
     splits, metric = results.unseen, results.metric
-    parts = [] if results.highlight == results.reference else parts_of(results, splits[0])
-    in_headline = [(row["variant"], row["against"]) for row in parts]
-    others = [row for row in _contrasts(results, splits[0]) if (row["variant"], row["against"]) not in in_headline]
+    parts, others = _parts_and_others(results)
     said = [
         (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)
         for split in splits
@@ -198,6 +194,14 @@ def parts_of(results: DatasetNumbers, split: str) -> list[pd.Series]:
     rows = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
     pairs = headline_pairs(results.contrasts, results.highlight, results.reference)
     return [rows[pair] for pair in pairs if pair in rows]
+
+
+def _parts_and_others(results: DatasetNumbers) -> tuple[list[pd.Series], list[pd.Series]]:
+    """The pairs of the headline, and all others, as rows of the first split that chose no epoch."""
+    split = results.unseen[0]
+    parts = [] if results.highlight == results.reference else parts_of(results, split)
+    chosen = [(row["variant"], row["against"]) for row in parts]
+    return parts, [row for row in _contrasts(results, split) if (row["variant"], row["against"]) not in chosen]
 
 
 def _said(pair: pd.Series, results: DatasetNumbers, splits: list[str], first: bool = False) -> str:
