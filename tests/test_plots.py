@@ -17,9 +17,8 @@ def plots(reproduced):
 
 
 def test_every_plot_has_its_rows(plots, reproduced):
-    results = reproduced.folder / "results"
-    drawn = ["comparison/scenes", "slices/scenes", *(f"history/scenes/{variant}/0" for variant in sorted(VARIANTS))]
-    rows = [len(pd.read_csv(results / f"{name}.csv")) for name in drawn]
+    drawn = ["results/comparison/scenes", "results/slices/scenes", "reports/data/scenes/learning"]
+    rows = [len(pd.read_csv(reproduced.folder / f"{name}.csv")) for name in drawn]
     assert [len(plot["data"]["values"]) for plot in plots] == rows
 
 
@@ -36,3 +35,15 @@ def test_differences_and_slices_have_intervals_by_split(plots):
         assert ends == ("difference_low", "difference_high", "difference")
         assert interval["encoding"]["y"]["field"] == dot["encoding"]["y"]["field"] == rows
         assert interval["encoding"]["x"]["title"] == "difference to the reference, as a fraction"
+
+
+def test_learning_curves_of_all_variants_are_one_plot(plots, reproduced):
+    values, (single, mean) = plots[2]["data"]["values"], plots[2]["layer"]
+    for variant, seed in {(row["variant"], row["seed"]) for row in values}:
+        history = pd.read_csv(reproduced.folder / f"results/history/scenes/{variant}/{seed}.csv")
+        found = [float(row["val"]) for row in values if (row["variant"], row["seed"]) == (variant, seed)]
+        assert found == pytest.approx(list(history["val_mIoU"]))
+    assert {row["variant"] for row in values} == set(VARIANTS)
+    assert single["encoding"]["detail"]["field"] == "seed"
+    assert mean["encoding"]["y"] == {"aggregate": "mean", "field": "val"}
+    assert "scenes" in plots[2]["title"]["text"]
