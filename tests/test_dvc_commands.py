@@ -14,8 +14,8 @@ from benchmarks import clones
 from benchmarks.clones import run
 from tests.project import dvc
 
-PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in ("contrast_random", "contrast_sweep"))]
-PARAMS += [f"experiments/{name}/params.yaml" for name in ("factorial", "photographs", "refcoco")]
+READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco", "twelve_epochs")
+PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in READY)]
 WIDTH = 120
 NUMBERS = ["testA", "testA_diff", "testB", "testB_diff"]
 # As docs/running.md has it.
