@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from benchmarks import servers
-from benchmarks.clones import VARIANTS
 from benchmarks.servers import free_port
 from stages.runtime import layout
 from tests.browser import chromium
@@ -212,7 +211,7 @@ def test_the_pages_of_prefect(watched, prefect_url, pages):
 
 def test_the_page_of_the_plots_is_drawn_offline(reproduced, pages):
     assert pages.asked_by((reproduced.folder / "dvc_plots" / "index.html").as_uri(), "canvas:visible") == []
-    assert pages.tab.locator("canvas:visible").count() == len(VARIANTS) + 2  # histories, comparison, slices
+    assert pages.tab.locator("canvas:visible").count() == 3  # comparison, slices, learning curves
 
 
 def test_pages_that_are_files(watched, pages, root):
