@@ -12,9 +12,8 @@ from dvc.utils.serialize import modify_yaml
 
 from benchmarks import clones
 from benchmarks.clones import run
-from tests.project import dvc
+from tests.project import READY, dvc
 
-READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco", "twelve_epochs")
 PARAMS = ["params.yaml", *(f"experiments/{name}/params.yaml" for name in READY)]
 WIDTH = 120
 NUMBERS = ["testA", "testA_diff", "testB", "testB_diff"]

@@ -12,8 +12,8 @@ from stages.report import sweeps
 from stages.runtime import dvc_internals, experiments, layout, params
 from stages.runtime.experiments import DAG, LINKED
 from stages.statistics import factorial
+from tests.project import READY
 
-READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco", "twelve_epochs")
 PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
