@@ -13,7 +13,7 @@ PARAMS = Path(__file__).with_name("params.yaml")
 LOOPBACK = Path(__file__).with_name("loopback")
 
 # The experiments that the project brings along.
-READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco", "twelve_epochs")
+READY = ("contrast_random", "contrast_sweep", "factorial", "photographs", "refcoco")
 
 PREPARED = {  # for a Prefect server on a copy of the fixture `prefect_database`: half of its start is for nothing
     "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",

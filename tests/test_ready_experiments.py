@@ -41,7 +41,7 @@ def test_what_is_committed_of_an_experiment_is_the_projects(root, monkeypatch):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("name", ["default", "factorial", "photographs", "twelve_epochs"])
+@pytest.mark.parametrize("name", ["default", "factorial", "photographs"])
 def test_a_committed_report_is_that_of_what_is_committed_beside_it(root, name):
     assert "is up to date" in run(root, "python", "-m", "stages.report", "--experiment", name, "--check")
 
@@ -63,7 +63,6 @@ def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
         ("factorial", 1, 12, 3),
         ("photographs", 1, 8, 3),
         ("refcoco", 3, 6, 3),
-        ("twelve_epochs", 1, 7, 3),
     ],
 )
 def test_a_ready_experiment_has_the_stages_of_its_own_parameters(project, name, datasets, variants, seeds):
