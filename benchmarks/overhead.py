@@ -2,7 +2,7 @@
 
 `noop`: everything is up to date. `tiny`: the whole DAG from nothing, on a tiny setting. In these two, `dvc repro` and
 the flow take turns, so that other load on the machine affects both. `default`: the flow runs the experiment of
-`params.yaml` from nothing, once for each value of `--jobs`; 40 to 100 minutes on two cores, 15 with `--epochs 1`.
+`params.yaml` from nothing, once for each value of `--jobs`: hours on two cores, 20 minutes with `--epochs 1`.
 
 Adds rows to `benchmarks/results/overhead.csv`.
 """
