@@ -114,9 +114,8 @@ def _sentences(results: DatasetNumbers) -> Files:
 
 def _tables(results: DatasetNumbers) -> Files:
     name, every = results.name, all_tables(results)
-    words = " ".join(
-        filter(None, (say(results) for say in (headline.headline, headline.details, headline.effects, headline.others)))
-    )
+    say = (headline.headline, headline.other_parts, headline.details, headline.effects, headline.others)
+    words = " ".join(filter(None, (sentences(results) for sentences in say)))
     parts = [*_warnings(results), f"{words}\n", *map(markdown.to_markdown, every), f"{published.statement(results)}\n"]
     folder = Path("tables")
     return {

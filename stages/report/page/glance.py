@@ -56,7 +56,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """A part of the highlighted variant: what is added, to what, and what that changes on each split."""
+    """A part of the method: what is added, to what, and what that changes on each split."""
 
     what: str
     pair: str
@@ -72,7 +72,8 @@ class Glance:
         seeds: how many there are, as text.
         best: None where fewer than two variants have scores.
         splits: those of the steps.
-        steps: empty where the report is about the reference.
+        steps: the parts of the highlighted variant; empty where the report is about the reference.
+        others: the parts in which other variants differ; empty where there are many.
         remarks: sentences on what limits the numbers.
     """
 
@@ -81,18 +82,21 @@ class Glance:
     best: Best | None
     splits: list[str]
     steps: list[Step]
+    others: list[Step]
     remarks: list[str]
 
 
 def glance(results: DatasetNumbers) -> Glance:
     splits = results.unseen
     about = headline.about_the_reference(results) if results.highlight == results.reference else []
+    parts, others = headline.parts_and_others(results)
     return Glance(
         metric=results.metric,
         seeds=captions.counted(len(results.seeds), "seed"),
         best=_best(results) if len(results.scored) > 1 else None,
         splits=splits,
-        steps=[] if about else _steps(results),
+        steps=[_step(results, pair) for pair in parts] if about or parts else [_all_parts(results)],
+        others=[_step(results, pair) for pair in others] if len(others) <= headline.PAIRS else [],
         remarks=[
             *(about or headline.unscored(results)),
             *([said] if (said := language_tables.warning(results)) else []),
@@ -170,24 +174,19 @@ def _lead(rows: pd.DataFrame, first: str, other: str, is_reference: bool) -> Lea
     return Lead(other, is_reference, change, "", "not tested")
 
 
-def _steps(results: DatasetNumbers) -> list[Step]:
-    splits, metric = results.unseen, results.metric
-    if parts := headline.parts_of(results, splits[0]):
-        return [
-            Step(
-                pair["what"],
-                f"{pair['variant']} over {pair['against']}",
-                [
-                    _change(results, contrast_tables.contrast(results, pair, split, metric), pair["against"], split)
-                    for split in splits
-                ],
-            )
-            for pair in parts
-        ]
+def _step(results: DatasetNumbers, pair: pd.Series) -> Step:
+    changes = [
+        _change(results, contrast_tables.contrast(results, pair, split, results.metric), pair["against"], split)
+        for split in results.unseen
+    ]
+    return Step(pair["what"], f"{pair['variant']} over {pair['against']}", changes)
+
+
+def _all_parts(results: DatasetNumbers) -> Step:
     reference, highlight = results.reference, results.highlight
-    rows = [(results.row(highlight, split, metric).copy(), split) for split in splits]
+    rows = [(results.row(highlight, split, results.metric).copy(), split) for split in results.unseen]
     changes = [_change(results, pd.concat([row, pd.Series({"variant": highlight})]), reference, at) for row, at in rows]
-    return [Step("all of its parts", f"{highlight} over {reference}", changes)]
+    return Step("all of its parts", f"{highlight} over {reference}", changes)
 
 
 def _change(results: DatasetNumbers, row: pd.Series, against: str, split: str) -> Change:

@@ -50,25 +50,33 @@ def others(results: DatasetNumbers) -> str:
     return " ".join([*said, *([f"Of others there is {ONE_FILE}."] if said else [])])
 
 
-def details(results: DatasetNumbers) -> str:
-    """Sentences about the other parts, the splits that chose the epoch, the losses, and what the data cannot show."""
+def other_parts(results: DatasetNumbers) -> str:
+    """Sentences about the parts that the headline does not have, and about the splits that chose the epoch."""
     if len(results.scored) < 2:
         return ""
-    splits, metric = results.unseen, results.metric
-    parts, others = _parts_and_others(results)
+    splits = results.unseen
+    parts, others = parts_and_others(results)
     if len(others) <= PAIRS:
         sentences = [f"{_said(row, results, splits)}." for row in others]
     else:
-        rows = [[contrast_tables.contrast(results, pair, split, metric) for pair in others] for split in splits]
-        sentences = [
-            f"{len(others)} other differences of one part on {split}: {_counted(pd.DataFrame(of_split))}."
-            for split, of_split in zip(splits, rows, strict=True)
-        ]
+        sentences = []
+        for split in splits:
+            rows = [contrast_tables.contrast(results, pair, split, results.metric) for pair in others]
+            counted = _counted(pd.DataFrame(rows))
+            sentences.append(f"{len(others)} other differences of one part on {split}: {counted}.")
     if (seen := [split for split in results.splits if split not in splits]) and results.highlight != results.reference:
         said = [_said(row, results, seen) for row in parts] or [_over_reference(results, seen, "")]
         sentences.append(f"Where the epoch was chosen: {'. '.join(said)}.")
-    tested = [split for split in splits if not results.no_verdict(split)]
-    best = {split: max(results.scored, key=lambda name: results.row(name, split, metric)["mean"]) for split in tested}
+    return " ".join(sentences)
+
+
+def details(results: DatasetNumbers) -> str:
+    """Sentences about the highest means, the losses, and what the data cannot show."""
+    if len(results.scored) < 2:
+        return ""
+    tested = [split for split in results.unseen if not results.no_verdict(split)]
+    best = {split: _highest(results, split) for split in tested}
+    sentences = []
     if best:
         means = "; ".join(f"{name} on {split}, {_mean(results, name, split)}" for split, name in best.items())
         sentences.append(f"Highest mean: {means}.")
@@ -136,14 +144,14 @@ def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:
 
 
 def stated(results: DatasetNumbers) -> pd.DataFrame:
-    """The differences of `headline` and `details` on the splits that chose no epoch, in the order in which they stand.
+    """The differences of `headline` and `other_parts` on the splits that chose no epoch, in their order.
 
     Returns:
         A row for each difference and split: headline (whether it stands there), what, variant, against, split,
         difference, difference_low, difference_high (fractions), verdict (empty where there is none).
     """
     splits, metric = results.unseen, results.metric
-    parts, others = _parts_and_others(results)
+    parts, others = parts_and_others(results)
     said = [
         (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)
         for split in splits
@@ -177,6 +185,10 @@ def about_the_reference(results: DatasetNumbers) -> list[str]:
     return [f"{reference}: {number}; {why}, so there is no difference.", *missing]
 
 
+def _highest(results: DatasetNumbers, split: str) -> str:
+    return max(results.scored, key=lambda name: results.row(name, split, results.metric)["mean"])
+
+
 def _mean(results: DatasetNumbers, variant: str, split: str) -> str:
     row = results.row(variant, split, results.metric)
     return f"{percent(row['mean'])} {interval(row['low'], row['high'])}".strip()
@@ -196,7 +208,7 @@ def parts_of(results: DatasetNumbers, split: str) -> list[pd.Series]:
     return [rows[pair] for pair in pairs if pair in rows]
 
 
-def _parts_and_others(results: DatasetNumbers) -> tuple[list[pd.Series], list[pd.Series]]:
+def parts_and_others(results: DatasetNumbers) -> tuple[list[pd.Series], list[pd.Series]]:
     """The pairs of the headline, and all others, as rows of the first split that chose no epoch."""
     split = results.unseen[0]
     parts = [] if results.highlight == results.reference else parts_of(results, split)

@@ -109,10 +109,11 @@ def render(
 
 
 def _section(results: DatasetResults, shown: DatasetSection) -> dict:
+    at = glance.glance(results)
     return {
         "name": results.name,
-        "glance": glance.glance(results),
-        "details": headline.details(results),
+        "glance": at,
+        "details": " ".join(filter(None, [not at.others and headline.other_parts(results), headline.details(results)])),
         "warning": captions.data_warning(results),
         "warnings": results.warnings,
         "main_table": comparison_tables.main_table(results),

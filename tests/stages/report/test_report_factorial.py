@@ -102,10 +102,10 @@ def test_a_pair_is_known_by_its_part_and_what_it_is_added_to(results, monkeypatc
     first = [row[0].text for row in table.blocks[0].groups[0].rows]
     assert {"bidirectional VLBA over baseline", "instance contrast over vlba"} < set(first)
     assert len(set(first)) == len(first) == 7
-    assert f"Pixel contrast over vlba: +1.0 on testA [{MINUS}2.0, 4.0], not supported." in headline.details(results)
+    assert f"Pixel contrast over vlba: +1.0 on testA [{MINUS}2.0, 4.0], not supported." in headline.other_parts(results)
     monkeypatch.setattr(headline, "PAIRS", 4)
     told = "5 other differences of one part on testA: 2 not supported and 3 supported, from +1.0 to +14.0. Where the"
-    assert headline.details(results).startswith(told)
+    assert headline.other_parts(results).startswith(told)
 
 
 def test_one_seed_has_no_verdict_on_effects(tmp_path, settings):

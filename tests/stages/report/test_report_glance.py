@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.report.page import glance
+from stages.report.page import glance, headline
 from stages.report.tables.table import ARROW
 from tests.stages.report import report_inputs
 from tests.stages.report.report_inputs import MEANS
@@ -60,6 +60,18 @@ def test_each_part_with_the_means_on_both_sides(tmp_path):
     ]
     assert steps[0].changes == 2 * [("+3.1", "[0.1, 6.1]", "supported", f"55.0 {ARROW} 58.1")]
     assert steps[1].changes[0][:3] == ("+0.2", f"[{MINUS}2.8, 3.2]", "not supported")
+
+
+def test_the_parts_of_other_variants_stand_below_where_they_are_few(tmp_path, monkeypatch):
+    others = glance.glance(numbers(tmp_path)).others
+    assert [(step.what, step.pair) for step in others] == [
+        ("text-to-pixel VLBA", "text_to_pixel over baseline"),
+        ("pixel-to-text VLBA", "pixel_to_text over baseline"),
+        ("pixel contrast", "vlba_pixel over vlba"),
+    ]
+    assert others[2].changes[0][:3] == (f"{MINUS}3.1", f"[{MINUS}6.1, {MINUS}0.1]", "a loss, supported")
+    monkeypatch.setattr(headline, "PAIRS", 2)
+    assert glance.glance(numbers(tmp_path)).others == []
 
 
 def test_without_pairs_there_is_one_step(tmp_path):

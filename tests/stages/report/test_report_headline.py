@@ -27,8 +27,8 @@ def test_the_parts_of_the_method_one_after_the_other(tmp_path):
         "Bidirectional VLBA: +3.1 mIoU over the variant without it on testA [0.1, 6.1], supported. "
         f"Instance contrast: +0.2 on testA [{MINUS}2.8, 3.2], not supported (2 seeds)."
     )
-    details = headline.details(results)
-    assert details.startswith(
+    others, details = headline.other_parts(results), headline.details(results)
+    assert others.startswith(
         f"Text-to-pixel VLBA: +1.0 on testA [{MINUS}2.0, 4.0], not supported. Pixel-to-text VLBA: 0.0 on testA "
         f"[{MINUS}3.0, 3.0], not supported. Pixel contrast: {MINUS}3.1 on testA [{MINUS}6.1, {MINUS}0.1], a loss, "
         "supported. Where the epoch was chosen: Bidirectional VLBA: +3.1 on val [0.1, 6.1], supported. Instance"
@@ -46,7 +46,7 @@ def test_the_headline_is_about_all_splits_that_chose_nothing(tmp_path):
     alone = numbers(tmp_path, splits=("val",))
     chosen = "(2 seeds). The best epoch of each run was chosen on val, so numbers there are a little too good."
     assert headline.headline(alone).endswith(chosen)
-    assert "Where the epoch was chosen" not in headline.details(alone)
+    assert "Where the epoch was chosen" not in headline.other_parts(alone)
 
 
 def test_the_rows_of_what_is_stated_are_the_numbers_of_the_sentences(tmp_path):
@@ -56,7 +56,8 @@ def test_the_rows_of_what_is_stated_are_the_numbers_of_the_sentences(tmp_path):
         r"([^. ]?\d+\.\d)(?: mIoU over the variant without it)? on (test[AB]) "
         r"\[(\S+), (\S+)\], ((?:a loss, |not )?supported)"
     )
-    for in_headline, text in ((True, headline.headline(results)), (False, headline.details(results).split("Where")[0])):
+    others = headline.other_parts(results).split("Where")[0]
+    for in_headline, text in ((True, headline.headline(results)), (False, others)):
         written = [
             tuple(float(part.replace(MINUS, "-")) if at in (0, 2, 3) else part for at, part in enumerate(found))
             for found in numbers_in.findall(text)
@@ -129,7 +130,8 @@ def test_without_pairs_it_is_the_difference_to_the_reference(tmp_path):
     assert (
         headline.headline(results) == "alignformer: +3.3 mIoU over baseline on testA [0.3, 6.3], supported (2 seeds)."
     )
-    assert "Where the epoch was chosen: alignformer: +3.3 on val [0.3, 6.3], supported." in headline.details(results)
+    others = headline.other_parts(results)
+    assert others == "Where the epoch was chosen: alignformer: +3.3 on val [0.3, 6.3], supported."
 
 
 def test_one_variant_alone(tmp_path):
@@ -137,7 +139,7 @@ def test_one_variant_alone(tmp_path):
     assert headline.headline(results) == (
         "baseline: mIoU of 55.0 [52.0, 58.0] on testA; no other variant is listed, so there is no difference."
     )
-    assert headline.details(results) == ""
+    assert headline.other_parts(results) == headline.details(results) == ""
 
 
 def test_missing_runs_are_named(tmp_path):
@@ -147,7 +149,7 @@ def test_missing_runs_are_named(tmp_path):
     assert said.startswith("Bidirectional VLBA: +3.1")
     assert "vlba has scores of 1 of 2 seeds: seed 1 failed or did not run." in said
     assert "alignformer has no scores: seeds 0, 1 failed or did not run." in said
-    assert "nan" not in said + headline.details(results)
+    assert "nan" not in said + headline.other_parts(results) + headline.details(results)
 
 
 def test_params_choose_the_variant_and_not_its_place_in_the_list(tmp_path):
@@ -157,8 +159,8 @@ def test_params_choose_the_variant_and_not_its_place_in_the_list(tmp_path):
         f"Text-to-pixel VLBA: +1.0 mIoU over the variant without it on testA [{MINUS}2.0, 4.0], not supported "
         "(2 seeds)."
     )
-    assert "chosen: Text-to-pixel VLBA: +1.0" in headline.details(results)
-    assert headline.details(results).startswith("Pixel-to-text VLBA: 0.0")
+    others = headline.other_parts(results)
+    assert others.startswith("Pixel-to-text VLBA: 0.0") and "chosen: Text-to-pixel VLBA: +1.0" in others
 
 
 def test_without_scores_of_the_highlighted_variant_it_is_the_reference_and_says_so(tmp_path):
@@ -168,9 +170,9 @@ def test_without_scores_of_the_highlighted_variant_it_is_the_reference_and_says_
         "The highlighted variant alignformer has no scores, so this is about the reference baseline: mIoU of "
         "55.0 [52.0, 58.0] on testA. alignformer has no scores: seeds 0, 1 failed or did not run."
     )
-    details = headline.details(results)
-    assert details.startswith("Text-to-pixel VLBA: +1.0") and "Bidirectional VLBA: +3.1" in details
-    assert "Where the epoch" not in details and "nan" not in details
+    others = headline.other_parts(results)
+    assert others.startswith("Text-to-pixel VLBA: +1.0") and "Bidirectional VLBA: +3.1" in others
+    assert "Where the epoch" not in others and "nan" not in others
 
 
 def test_the_reference_may_be_highlighted(tmp_path):
