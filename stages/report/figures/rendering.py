@@ -20,6 +20,7 @@ from stages.report.figures.figure import INK, PAPER, RULE, THEME, Figure, Mark, 
 
 LEGEND_HEIGHT = 0.27  # inches of a row
 RIGHT, BELOW = 0.14, 0.53  # inches beside and below the axes of a panel that states the width of its names
+STEP = 2.0**-32  # of positions, in shares of the figure; exact positions lie on such steps, not halfway between two
 STYLE = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -69,11 +70,15 @@ def _style(salt: str) -> AbstractContextManager[None]:
 def _lay_out(canvas: Canvas) -> None:
     """Make room for the texts, whose widths depend on the format. A canvas that does it itself draws everything twice.
 
-    Every axes starts from where it was composed: what an earlier layout made of it must not count.
+    Every axes starts from where it was composed: what an earlier layout made of it must not count. The last bits of the
+    positions differ from process to process, and ids are made of positions, so they are rounded.
     """
     for axes in canvas.axes:
         axes.set_subplotspec(axes.get_subplotspec())
+        axes.set_in_layout(True)
     ConstrainedLayoutEngine().execute(canvas)
+    for axes in canvas.axes:
+        axes.set_position([round(edge / STEP) * STEP for edge in axes.get_position().bounds])
 
 
 def _svg(canvas: Canvas) -> str:

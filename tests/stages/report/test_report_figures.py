@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator
 from PIL import Image
 
@@ -152,6 +153,19 @@ def digests() -> str:
         for content in (*rendering.files(figure, "salt"), *map(str.encode, rendering.inline(figure, "a")))
     ]
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
+
+
+@pytest.mark.parametrize("figure", every_figure(), ids=lambda figure: figure.key)
+def test_the_last_bits_of_a_layout_change_no_byte(figure, monkeypatch):
+    before, execute = rendering.files(figure, "salt"), ConstrainedLayoutEngine.execute
+
+    def nudged(self, canvas):
+        execute(self, canvas)
+        for axes in canvas.axes:
+            axes.set_position([np.nextafter(edge, 1) for edge in axes.get_position().bounds])
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", nudged)
+    assert rendering.files(figure, "salt") == before
 
 
 @pytest.mark.programs
