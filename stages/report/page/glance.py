@@ -46,12 +46,13 @@ class Best:
 
 
 class Change(NamedTuple):
-    """What a part changes on one split: the difference, its interval, the verdict, and both means."""
+    """What a part changes on one split: the difference, its interval, the verdict, both means."""
 
     difference: str
     bounds: str
     verdict: str
     means: str
+    supported: bool
 
 
 @dataclass(frozen=True)
@@ -191,11 +192,15 @@ def _all_parts(results: DatasetNumbers) -> Step:
 
 def _change(results: DatasetNumbers, row: pd.Series, against: str, split: str) -> Change:
     if pd.isna(row["difference"]):
-        return Change(MISSING, "", "no seed in common", "")
+        return Change(MISSING, "", "no seed in common", "", supported=False)
     variant, metric = row["variant"], results.metric
     same = results.scored_seeds[variant] == results.scored_seeds[against]
     means = [percent(results.row(name, split, metric)["mean"]) for name in (against, variant)]
     low, high = (row[end] for end in DIFFERENCE[1:])
     return Change(
-        signed(row["difference"]), interval(low, high), headline.told(row), f" {ARROW} ".join(means) if same else ""
+        signed(row["difference"]),
+        interval(low, high),
+        headline.told(row),
+        f" {ARROW} ".join(means) if same else "",
+        bool(row["supported"]),
     )

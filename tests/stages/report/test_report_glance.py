@@ -58,8 +58,9 @@ def test_each_part_with_the_means_on_both_sides(tmp_path):
         ("bidirectional VLBA", "vlba over baseline"),
         ("instance contrast", "alignformer over vlba"),
     ]
-    assert steps[0].changes == 2 * [("+3.1", "[0.1, 6.1]", "supported", f"55.0 {ARROW} 58.1")]
+    assert steps[0].changes == 2 * [("+3.1", "[0.1, 6.1]", "supported", f"55.0 {ARROW} 58.1", True)]
     assert steps[1].changes[0][:3] == ("+0.2", f"[{MINUS}2.8, 3.2]", "not supported")
+    assert not steps[1].changes[0].supported
 
 
 def test_the_parts_of_other_variants_stand_below_where_they_are_few(tmp_path, monkeypatch):
@@ -77,7 +78,7 @@ def test_the_parts_of_other_variants_stand_below_where_they_are_few(tmp_path, mo
 def test_without_pairs_there_is_one_step(tmp_path):
     (step,) = glance.glance(numbers(tmp_path, variants=["baseline", "alignformer"])).steps
     assert step.pair == "alignformer over baseline"
-    assert step.changes[0] == ("+3.3", "[0.3, 6.3]", "supported", f"55.0 {ARROW} 58.3")
+    assert step.changes[0] == ("+3.3", "[0.3, 6.3]", "supported", f"55.0 {ARROW} 58.3", True)
 
 
 def test_what_limits_the_numbers_is_said(tmp_path):
