@@ -46,7 +46,7 @@ class Best:
 
 
 class Change(NamedTuple):
-    """What a part changes on one split: the difference, its interval, the verdict, both means."""
+    """What a part changes on one split: difference, interval, verdict, both means, whether it is supported."""
 
     difference: str
     bounds: str

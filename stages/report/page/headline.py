@@ -11,7 +11,7 @@ from stages.statistics.comparison import headline_pairs
 from stages.statistics.evidence import ONE_FILE
 
 SAME = "0.0"
-PAIRS = 8  # in sentences; where there are more, they are counted
+PAIRS = 8  # one by one, in sentences and on the first screen; where there are more, they are counted
 
 
 def headline(results: DatasetNumbers) -> str:
@@ -23,7 +23,7 @@ def headline(results: DatasetNumbers) -> str:
     splits = results.unseen
     if results.highlight == results.reference:
         return " ".join([*about_the_reference(results), *_language(results), *captions.limits(results, splits)])
-    parts = parts_of(results, splits[0])
+    parts, _ = parts_and_others(results)
     said = [_said(pair, results, splits, first=place == 0) for place, pair in enumerate(parts)]
     if not parts:
         said = [_over_reference(results, splits, f" {results.metric} over {results.reference}")]
@@ -194,26 +194,22 @@ def _mean(results: DatasetNumbers, variant: str, split: str) -> str:
     return f"{percent(row['mean'])} {interval(row['low'], row['high'])}".strip()
 
 
-def _contrasts(results: DatasetNumbers, split: str) -> list[pd.Series]:
-    """Pairs with numbers in the first headline metric."""
-    table = results.contrasts
-    chosen = table[(table["split"] == split) & (table["metric"] == results.metric) & table["difference"].notna()]
-    return [row for _, row in chosen.iterrows()]
-
-
-def parts_of(results: DatasetNumbers, split: str) -> list[pd.Series]:
-    """The rows of the pairs that lead to the highlighted variant, one part in each step; none without such pairs."""
-    rows = {(row["variant"], row["against"]): row for row in _contrasts(results, split)}
-    pairs = headline_pairs(results.contrasts, results.highlight, results.reference)
-    return [rows[pair] for pair in pairs if pair in rows]
-
-
 def parts_and_others(results: DatasetNumbers) -> tuple[list[pd.Series], list[pd.Series]]:
-    """The pairs of the headline, and all others, as rows of the first split that chose no epoch."""
-    split = results.unseen[0]
-    parts = [] if results.highlight == results.reference else parts_of(results, split)
-    chosen = [(row["variant"], row["against"]) for row in parts]
-    return parts, [row for row in _contrasts(results, split) if (row["variant"], row["against"]) not in chosen]
+    """Pairs with numbers in the first headline metric, as rows of the first split that chose no epoch.
+
+    Returns:
+        Those that lead to the highlighted variant, one part in each step, and all others. There are none of the first
+        where the report is about the reference.
+    """
+    table = results.contrasts
+    of_split = (table["split"] == results.unseen[0]) & (table["metric"] == results.metric)
+    chosen = table[of_split & table["difference"].notna()]
+    rows = {(row["variant"], row["against"]): row for _, row in chosen.iterrows()}
+    steps = []
+    if results.highlight != results.reference:
+        steps = headline_pairs(table, results.highlight, results.reference)
+    parts = [rows.pop(pair) for pair in steps if pair in rows]
+    return parts, list(rows.values())
 
 
 def _said(pair: pd.Series, results: DatasetNumbers, splits: list[str], first: bool = False) -> str:

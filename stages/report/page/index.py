@@ -110,10 +110,11 @@ def render(
 
 def _section(results: DatasetResults, shown: DatasetSection) -> dict:
     at = glance.glance(results)
+    said = [] if at.others else [headline.other_parts(results)]  # the first screen has them one by one
     return {
         "name": results.name,
         "glance": at,
-        "details": " ".join(filter(None, [not at.others and headline.other_parts(results), headline.details(results)])),
+        "details": " ".join(filter(None, [*said, headline.details(results)])),
         "warning": captions.data_warning(results),
         "warnings": results.warnings,
         "main_table": comparison_tables.main_table(results),
