@@ -44,7 +44,7 @@ check: $(INSTALLED)  ## check that reports/ matches the results, or else dvc.loc
 ui: $(INSTALLED)  ## sync MLflow with DVC, every experiment, and serve it on http://127.0.0.1:5000, or on PORT=...
 	@python -c 'from stages.runtime.ports import exit_if_taken as check; check($(PORT), "make ui")'
 	-@MLFLOW_TRACKING_URI= python -m pipelines.sync --ui http://127.0.0.1:$(PORT)
-	@echo "MLflow: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@echo "MLflow starts on port $(PORT); Ctrl-C ends it"
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...; EXPERIMENT=... as for check

@@ -4,8 +4,8 @@ There is one hash for each group of outputs: what was prepared, trained, scored,
 on which processor, and which of the user's settings choose kernels (`stages.runtime.kernels`). The test suite compares
 with these rows.
 
-Adds its row to `benchmarks/results/bits.csv`. Where this processor has a row with the same settings and other hashes,
-the code has changed since, so the rows with these settings are replaced.
+Adds its row to `benchmarks/results/bits.csv`. Where this processor has a row with the same settings and another hash of
+a group, the code has changed since, so no row with these settings keeps its hash of that group.
 """
 
 import argparse
@@ -44,17 +44,21 @@ def main() -> None:
         run(project, sys.executable, "-m", "dvc", "repro")
         row = {**kind(), **hashes(project / keys.LOCK), **table.surroundings("torch", "numpy")}
     print(json.dumps(row, indent=1))
-    known = read()
-    same_settings = known["settings"] == row["settings"]
+    with_row(read(), row).to_csv(RESULTS, index=False, lineterminator="\n")
+
+
+def with_row(known: pd.DataFrame, row: dict[str, str]) -> pd.DataFrame:
+    """The rows with one more, in place of an earlier one of its kind; without the hashes that hold no longer."""
     same_kind = (known[KIND] == pd.Series(row)[KIND]).all(axis="columns")
-    changed = (known.loc[same_kind, [*GROUPS]] != pd.Series(row)[[*GROUPS]]).any(axis=None)
-    known = known[~(same_settings if changed else same_kind)]
-    known = pd.concat([known, pd.DataFrame([row])])
-    known.to_csv(RESULTS, index=False, lineterminator="\n")
+    earlier, kept = known[same_kind], known[~same_kind].copy()
+    changed = [group for group in GROUPS if not earlier[group].isin(["", row[group]]).all()]
+    kept.loc[kept["settings"] == row["settings"], changed] = ""
+    kept = kept[(kept[[*GROUPS]] != "").any(axis="columns")]
+    return pd.concat([kept, pd.DataFrame([row])], ignore_index=True)
 
 
 def read() -> pd.DataFrame:
-    """The rows of `RESULTS`, all of them text."""
+    """The rows of `RESULTS`, all of them text; the hash of a group is empty where its code has changed since."""
     if not RESULTS.exists():
         return pd.DataFrame(columns=[*KIND, *GROUPS])
     return pd.read_csv(RESULTS, dtype=str, keep_default_na=False)

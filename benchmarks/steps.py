@@ -28,7 +28,6 @@ from transformers import (
     AutoBackbone,
     BertConfig,
     BertModel,
-    Dinov2Config,
     PreTrainedConfig,
     SwinConfig,
 )
@@ -37,13 +36,11 @@ from benchmarks import table
 from models.alignformer import AlignFormer
 from models.configuration import AlignFormerConfig
 from stages.estimate.measuring import describe, peak_memory, seconds
-from stages.runtime import layout, params
+from stages.runtime import params
 from stages.runtime.params import Params, Recipe, Training
-from stages.setup import build
 from stages.setup.optimizer import build_optimizer, schedule
 
 RESULTS = Path("benchmarks/results/steps.csv")
-RECIPES = layout.EXPERIMENTS / "photographs" / layout.PARAMS  # its own, and all of the project
 ALONE = "encoders alone"
 VARIANTS = ("alignformer", "baseline")
 WORDS = 20
@@ -89,7 +86,7 @@ class Encoders(nn.Module):
 
 
 def main() -> None:
-    settings = settings_of(params.read_or_exit(RECIPES))
+    settings = settings_of(params.read_or_exit())
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__.splitlines()[0])
     parser.add_argument("--settings", nargs="+", choices=settings, default=list(settings), metavar="NAME")
     parser.add_argument("--threads", type=int, default=2)
@@ -123,46 +120,13 @@ def main() -> None:
 
 
 def settings_of(content: Params) -> dict[str, Setting]:
-    """The recipes' encoders with random weights, and Swin-T, with which peers are measured.
+    """The encoders of recipe `paper`, and Swin-T in place of Swin-B, with which peers are measured; random weights.
 
-    The two Swin settings have a batch of one image of 480 x 480 pixels, as peers do: the recipe's batch would take
-    minutes on a CPU.
+    A batch is one image of 480 x 480 pixels, as those of peers: the recipe's batch would take minutes on a CPU.
     """
-    small, photographs, paper = (content.recipes[name] for name in ("small", "photographs", "paper"))
-    small_text = build.text_config(small.model, build.word_tokenizer(["a word"], small.model.max_words))
-    small_text.vocab_size = 1000
-    minilm = BertConfig(
-        hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=12, **NO_DROPOUT
-    )
-    dinov2 = Dinov2Config(
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=6,
-        image_size=518,
-        patch_size=14,
-        use_mask_token=False,
-    )
-    swin_b = paper_setting(paper)
+    swin_b = paper_setting(content.recipes["paper"])
     swin_t = SwinConfig(embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7, drop_path_rate=0.2)
-
-    def setting(recipe: Recipe, *encoders: PreTrainedConfig, batch_size: int, rounds: int, frozen: int = 0) -> Setting:
-        return Setting(*encoders, recipe.model.pixel_dim, frozen, recipe.model.image_size, batch_size, rounds)
-
-    return {
-        "small": setting(
-            small, build.vision_config(small.model), small_text, batch_size=small.training.batch_size, rounds=30
-        ),
-        "photographs": setting(
-            photographs,
-            dinov2,
-            minilm,
-            batch_size=photographs.training.batch_size,
-            frozen=photographs.model.vision.frozen,
-            rounds=5,
-        ),
-        "swin_t": swin_b._replace(vision=swin_t, rounds=8),
-        "swin_b": swin_b,
-    }
+    return {"swin_t": swin_b._replace(vision=swin_t, rounds=8), "swin_b": swin_b}
 
 
 def paper_setting(paper: Recipe) -> Setting:
@@ -199,7 +163,7 @@ def ratio(one: list[float], other: list[float]) -> dict[str, float]:
 def times(name: str, threads: int, precision: str, compiled: bool) -> dict[str, dict[str, list[float]]]:
     """Measure -> model -> seconds in each round."""
     torch.set_num_threads(threads)
-    content = params.read_or_exit(RECIPES)
+    content = params.read_or_exit()
     setting = settings_of(content)[name]
     models = {model: made(content, setting, model, compiled) for model in (ALONE, *VARIANTS)}
     inputs, truth = batch(setting)
@@ -232,7 +196,7 @@ def memory_apart(*arguments: object) -> float:
 def memory(model: str, name: str, threads: int, precision: str, compiled: bool) -> float:
     """Peak MiB of forward and backward in this process."""
     torch.set_num_threads(threads)
-    content = params.read_or_exit(RECIPES)
+    content = params.read_or_exit()
     setting = settings_of(content)[name]
     inputs, truth = batch(setting)
     before = 0 if device().type == "cuda" else peak_memory(device())

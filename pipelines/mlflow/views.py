@@ -18,8 +18,8 @@ TAG = "mlflow.sharedViewState."
 KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
-WIDTHS = {NAME: 440, CREATED: 36}  # pixels; a group has no time
-CELL = 92
+WIDTHS = {NAME: 500, CREATED: 36}  # pixels; a group has no time
+CELL = 78
 
 
 class Shown(NamedTuple):

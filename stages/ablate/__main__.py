@@ -12,12 +12,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = _parser()
     options = command.parse_args(arguments)
     settings = params.read_or_exit()
-    command_line.require_known(command, "dataset", options.dataset, settings.datasets)
+    if options.dataset:
+        command_line.require_known(command, "dataset", options.dataset, settings.datasets)
+    elif not options.plan:
+        command.error("--dataset is missing")
     with exit_on_error():
         from stages.ablate import ablation
 
         if options.plan:
-            print(ablation.plan(options.dataset, settings))
+            for dataset in [options.dataset] if options.dataset else settings.experiment.datasets:
+                print(f"{dataset}: {ablation.plan(dataset, settings)}")
         else:
             ablation.ablate(options.dataset, settings)
 
@@ -31,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "results/slices/D.csv (by what the expressions are like), results/averages/D.csv (over the splits) and "
         "results/profiles/D.csv (the share of expressions whose IoU is above a threshold).",
     )
-    parser.add_argument("--dataset", required=True, help="a key of datasets in params.yaml")
+    parser.add_argument("--dataset", help="a key of datasets in params.yaml; only --plan does without, of all")
     parser.add_argument(
         "--plan",
         action="store_true",

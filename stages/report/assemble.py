@@ -95,8 +95,7 @@ def all_tables(results: DatasetNumbers) -> list[Table]:
         plan_tables.table(results),
         *protocol_tables.tables(results),
         published.table(results),
-        cost_tables.exact_table(results),
-        cost_tables.measured_table(results),
+        cost_tables.table(results),
     ]
     return [table for table in found if table]
 

@@ -19,7 +19,7 @@ from stages.runtime import experiments, layout
 from stages.runtime.atomic_write import atomic_write
 from stages.runtime.params import Params
 
-READ = ("models", "stages", "sources", "results", "reports", "benchmarks/results")
+READ = ("models", "stages", "sources", "results", "reports")
 FILES = ("dvc.yaml", "dvc.lock", "params.yaml")
 FILES_OF_PROJECT = ("params.yaml", ".dvcignore", ".dvc/config", ".dvc/config.local")
 

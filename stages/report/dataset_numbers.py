@@ -29,7 +29,6 @@ AVERAGES, DIAGNOSIS, SUMMARY, LEARNING = "averages.csv", "diagnosis.csv", "datas
 LANGUAGE = "language.csv"
 UNDER_EACH = "protocols.csv"  # kept where `evaluation.also` names a protocol
 OTHERS = "others.json"
-MEASURED = Path("benchmarks/results/steps.csv")
 
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 ERROR = ("shared_seeds", "images_error", "seeds_error", "degrees")  # of a difference, see `planning`
@@ -51,13 +50,9 @@ COLUMNS = {
         *("protocol", "metric", "split", "family", "slice", "variant", "expressions", "images", "mean", "low"),
         *("high", *DIFFERENCE),
     },
-    DIAGNOSIS: {"variant", "seed", "parameters", "flops"},
+    DIAGNOSIS: {"variant", "seed", "parameters", "parts.vision.parameters", "parts.text.parameters", "flops"},
     LEARNING: {"variant", "seed", "epoch", "metric", "val"},
     UNDER_EACH: {"variant", "seed", "protocol", "split", "metric", "value"},
-}
-MEASURED_COLUMNS = {
-    *("setting", "model", "measure", "itself", "ratio", "lowest", "highest", "device", "precision", "compiled"),
-    *("date", "machine", "versions", "command"),
 }
 
 
@@ -100,7 +95,6 @@ class DatasetNumbers:
         under_each: one row for each run with scores, and each of the others, each of `protocols`, split and metric: its
             value, a fraction; None where there is one protocol alone. Of the others, seed is missing, and so is a
             protocol that cannot count their masks.
-        measured: the rows of benchmarks/results/steps.csv about the recipe and the listed variants.
         made_of: what each listed variant is made of.
         written: labels of variants, and how tables give their numbers.
         others: systems that others made and that have predictions on the dataset, as `params.yaml` lists them.
@@ -129,7 +123,6 @@ class DatasetNumbers:
     learning: pd.DataFrame
     protocols: list[Protocol]
     under_each: pd.DataFrame | None
-    measured: pd.DataFrame
     made_of: dict[str, Variant]
     written: Report
     others: dict[str, Other]
@@ -301,7 +294,6 @@ def from_files(name: str, params: Params, files: Mapping[str, bytes]) -> Dataset
         learning=read_table(files[LEARNING], layout.REPORTS / "data" / name / LEARNING, LEARNING),
         protocols=[PROTOCOLS[each] for each in params.evaluation.protocols],
         under_each=_under_each(files[UNDER_EACH], about, name, params) if params.evaluation.also else None,
-        measured=_measured(params),
         made_of={variant: params.variants[variant] for variant in experiment.variants},
         written=params.report,
         others={other: experiment.others[other] for other in experiment.predictions(name)},
@@ -418,12 +410,11 @@ def _factorial(params: Params) -> Factorial | None:
     return factorial.find({name: params.variants[name] for name in params.experiment.variants})
 
 
-def _measured(params: Params) -> pd.DataFrame:
-    if not MEASURED.exists():
-        return pd.DataFrame(columns=sorted(MEASURED_COLUMNS))
-    table = _with_columns(pd.read_csv(MEASURED), MEASURED_COLUMNS, MEASURED, "python -m benchmarks.steps")
-    chosen = (table["setting"] == params.experiment.recipe) & table["model"].isin(params.experiment.variants)
-    return table[chosen].reset_index(drop=True)
+def verdict(row: pd.Series) -> str:
+    """The word for a difference, of a row of comparison or contrasts; empty where it has no verdict."""
+    if row["no_verdict"] or pd.isna(row["difference"]):
+        return ""
+    return row["verdict"] or ("supported" if row["supported"] else "not supported")
 
 
 def _with_columns(table: pd.DataFrame, wanted: set[str], path: Path, command: str) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.report.dataset_numbers import DatasetNumbers
+from stages.report.dataset_numbers import DatasetNumbers, verdict
 
 FILE = Path("headline.json")  # in reports/
 
@@ -19,8 +19,8 @@ def to_json(datasets: Sequence[DatasetNumbers]) -> bytes:
 
     Returns:
         metric, variant: of the headline. For each split that it is about, but those of further datasets, the variant's
-        mean and its difference to the reference, below the dataset's name where there are several. all: these and
-        their intervals, for every dataset, split and variant.
+        mean and its difference to the reference, below the dataset's name where there are several. all: these, their
+        intervals and the verdict, for every dataset, split and variant.
     """
     first = datasets[0]
     shown = {results.name: _headline(results) for results in datasets}
@@ -57,6 +57,7 @@ def _numbers(results: DatasetNumbers, variant: str, split: str) -> dict:
         "interval": [_points(row["low"]), _points(row["high"])],
         "difference": _points(row["difference"]),
         "difference_interval": [_points(row["difference_low"]), _points(row["difference_high"])],
+        "verdict": verdict(row) or None,
     }
 
 

@@ -20,7 +20,7 @@ from stages.runtime.errors import UserError
 
 DEFAULT = "default"
 DAG = Path("dvc.yaml")
-LINKED = ("benchmarks", "models", "stages")
+LINKED = ("models", "stages")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 
 

@@ -1,4 +1,4 @@
-"""Averages over splits, and over datasets.
+"""Averages over the splits that chose no epoch, and over datasets.
 
 The splits of a dataset share their runs, so what a seed adds to one is not independent of what it adds to another. The
 average over K splits is taken in each run, and then treated as the metric of a single split: resampled, it is the mean
@@ -26,7 +26,7 @@ from stages.statistics.comparison import LARGEST_P, Splits
 from stages.statistics.scored import Scored
 
 COLUMNS = [
-    *("dataset", "protocol", "metric", "over", "splits", "variant", "against", "headline", "seeds"),
+    *("dataset", "protocol", "metric", "splits", "variant", "against", "headline", "seeds"),
     *(
         "value",
         "low",
@@ -41,8 +41,7 @@ COLUMNS = [
         "supported",
     ),
 ]
-KEYS = ["metric", "over", "variant", "against"]
-ALL, UNSEEN = "all", "unseen"  # every evaluation split; those that chose no epoch
+KEYS = ["metric", "variant", "against"]
 
 
 def over_splits(found: Sequence[Estimates]) -> Estimates:
@@ -64,7 +63,7 @@ def over_splits(found: Sequence[Estimates]) -> Estimates:
 
 
 def compare(scored: Scored, found: Splits, reference: str, highlight: str, contrasts: pd.DataFrame) -> pd.DataFrame:
-    """Averages over splits of every metric: of each variant, and of each pair that the report compares.
+    """Averages over the unseen splits of every metric: of each variant, and of each pair that the report compares.
 
     Args:
         found: `comparison.estimates` of the same scores.
@@ -72,25 +71,23 @@ def compare(scored: Scored, found: Splits, reference: str, highlight: str, contr
         contrasts: as `comparison.compare` has them: the pairs beside those with the reference.
 
     Returns:
-        `COLUMNS`. over: `ALL` splits or the `UNSEEN` ones, which are named in splits, separated by spaces. against is
-        empty for a variant's own mean, else value is the difference; headline says whether the pair is one of its
-        family, see `comparison.compare`: p-values are adjusted as there. std is over seeds, missing for one. A variant
-        without scores has no numbers.
+        `COLUMNS`. splits: their names, separated by spaces. against is empty for a variant's own mean, else value is
+        the difference; headline says whether the pair is one of its family, see `comparison.compare`: p-values are
+        adjusted as there. std is over seeds, missing for one. A variant without scores has no numbers.
     """
     pairs = [(name, reference) for name in scored.systems if name != reference]
     pairs += list(contrasts[["variant", "against"]].drop_duplicates().itertuples(index=False, name=None))
+    splits = evidence.unseen(scored.splits)
     family = set(map(frozenset, comparison.headline_pairs(contrasts, highlight, reference)))
     rows = [
         {
             "dataset": scored.dataset,
             "protocol": scored.protocol.name,
             "metric": metric,
-            "over": over,
             "splits": " ".join(splits),
             "headline": frozenset((row["variant"], row["against"])) in family,
             **row,
         }
-        for over, splits in ((ALL, scored.splits), (UNSEEN, evidence.unseen(scored.splits)))
         for metric in METRICS
         for row in _rows([found[split][metric] for split in splits], scored.systems, list(dict.fromkeys(pairs)))
     ]
@@ -161,10 +158,10 @@ def _over_datasets(rows: list[pd.Series], weights: np.ndarray) -> dict:
 
 
 def _adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """With the p-values adjusted in each family of a metric and choice of splits, each pair counted once."""
+    """With the p-values adjusted in each family of a metric, each pair counted once."""
     table["p_holm"] = math.nan
     pairs = table[["variant", "against"]].apply(frozenset, axis="columns")
-    for _, rows in table[table["p"].notna()].groupby(["metric", "over", "headline"]):
+    for _, rows in table[table["p"].notna()].groupby(["metric", "headline"]):
         first = rows[~pairs[rows.index].duplicated()]
         adjusted = dict(zip(pairs[first.index], holm(first["p"].to_numpy()), strict=True))
         table.loc[rows.index, "p_holm"] = pairs[rows.index].map(adjusted)

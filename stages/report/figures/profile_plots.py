@@ -58,6 +58,6 @@ def _draw(axes: Axes, rows: pd.DataFrame, variants: list[str], banded: list[str]
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 100)
     axes.set_xlabel("IoU threshold")
-    axes.set_ylabel("expressions that reach it (%)")
+    axes.set_ylabel("share with at least this IoU (%)")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.grid()

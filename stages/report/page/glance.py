@@ -14,13 +14,12 @@ from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
 from stages.report.page import headline
 from stages.report.tables import captions, contrast_tables, language_tables
 from stages.report.tables.table import ARROW, MISSING, interval, percent, signed
-from stages.statistics import averages
 from stages.statistics.comparison import LARGEST_P
 
 SUPPORTED = (
     "luck is an unlikely reason for the difference. Among variants that are truly equal, at most "
-    f"{100 * LARGEST_P:g} in 100 comparisons like this one, with other images and other seeds, would call any of these "
-    "differences supported"
+    f"{100 * LARGEST_P:g} in 100 comparisons like this one, with other images and other seeds, would call a difference "
+    "of the headline supported on a split, and at most as many any of the others"
 )
 
 
@@ -138,14 +137,12 @@ def words(results: list[DatasetNumbers]) -> list[tuple[str, str]]:
         ("Supported", SUPPORTED),
         ("Better, worse", "supported, however small"),
         ("Equivalent", f"shown to be smaller than {smallest:g} point{'s' * (smallest != 1)}, which would not matter"),
-        ("Undecided", "neither: more seeds could show which"),
+        ("Undecided", "neither: more seeds or images could show which"),
     ]
 
 
 def _best(results: DatasetNumbers) -> Best:
-    table = results.averages
-    chosen = (table["metric"] == results.metric) & (table["over"] == averages.UNSEEN)
-    rows = table[chosen].set_index(["variant", "against"])
+    rows = results.averages[results.averages["metric"] == results.metric].set_index(["variant", "against"])
     first, second, *_ = sorted(results.scored, key=lambda name: -rows.loc[(name, ""), "value"])
     own = rows.loc[(first, "")]
     others = dict.fromkeys([*([results.reference] if first != results.reference else []), second])

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers, verdict
 from stages.report.tables import captions, contrast_tables, language_tables, plan_tables
 from stages.report.tables.table import interval, percent, signed
 from stages.statistics.comparison import headline_pairs
@@ -130,7 +130,7 @@ def effects(results: DatasetNumbers) -> str:
 
 def _counted(rows: pd.DataFrame) -> str:
     """How many differences have which verdict, and from where to where they reach."""
-    words = Counter(word for _, row in rows.iterrows() if (word := _verdict(row)))
+    words = Counter(word for _, row in rows.iterrows() if (word := verdict(row)))
     counts = captions.listing([f"{count} {word}" for word, count in words.items()]) + ", " if words else ""
     ends = [signed(rows["difference"].agg(end)) for end in ("min", "max")]
     return f"{counts}from {ends[0]} to {ends[1]}"
@@ -239,22 +239,15 @@ def _differences(what: str, rows: dict[str, pd.Series], unit: str) -> str:
 def _difference(row: pd.Series, where: str) -> str:
     change = signed(row["difference"])
     bounds = interval(row["difference_low"], row["difference_high"])
-    verdict = told(row)
-    return f"{change}{where} {bounds}".strip() + (f", {verdict}" if verdict else "")
+    word = told(row)
+    return f"{change}{where} {bounds}".strip() + (f", {word}" if word else "")
 
 
 def told(row: pd.Series) -> str:
     """The verdict as the sentences have it: a loss is called one where the word alone does not tell."""
-    verdict = _verdict(row)
-    loss = verdict == "supported" and row["difference"] < 0 and signed(row["difference"]) != SAME
-    return f"a loss, {verdict}" if loss else verdict
-
-
-def _verdict(row: pd.Series) -> str:
-    """The word for a difference; empty where it has no verdict."""
-    if row["no_verdict"]:
-        return ""
-    return row["verdict"] or ("supported" if row["supported"] else "not supported")
+    word = verdict(row)
+    loss = word == "supported" and row["difference"] < 0 and signed(row["difference"]) != SAME
+    return f"a loss, {word}" if loss else word
 
 
 def _losses(results: DatasetNumbers) -> list[str]:

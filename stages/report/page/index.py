@@ -124,9 +124,7 @@ def _section(results: DatasetResults, shown: DatasetSection) -> dict:
         "difference_table": comparison_tables.difference_table(results),
         "slices_table": slice_tables.table(results),
         "full_tables": comparison_tables.full_tables(results),
-        "cost_tables": [
-            table for table in (cost_tables.exact_table(results), cost_tables.measured_table(results)) if table
-        ],
+        "cost_table": cost_tables.table(results),
         "protocol_tables": protocol_tables.tables(results),
         "published_table": published.table(results),
         "published": published.statement(results),

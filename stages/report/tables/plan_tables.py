@@ -19,7 +19,10 @@ def sentence(results: DatasetNumbers) -> str:
     ]
     if not sizes:
         return ""
-    return f"This experiment supports a true difference of {listing(sizes)} in {100 * planning.POWER:g} % of cases. "
+    return (
+        f"A true difference of {listing(sizes)} between a pair of the headline would be supported in "
+        f"{100 * planning.POWER:g} % of cases. "
+    )
 
 
 def table(results: DatasetNumbers) -> Table | None:

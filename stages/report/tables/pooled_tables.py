@@ -57,8 +57,7 @@ def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
 
 
 def _unseen(results: DatasetNumbers) -> pd.DataFrame:
-    found = results.averages
-    return found[(found["metric"] == results.metric) & (found["over"] == averages.UNSEEN)]
+    return results.averages[results.averages["metric"] == results.metric]
 
 
 def _cell(row: pd.Series, notes: Notes, bold: bool) -> Cell:

@@ -1,4 +1,7 @@
-"""All datasets in one table of the usual layout: a row for each variant, a column for each split, and the average."""
+"""All datasets in one table of the usual layout: a row for each variant, a column for each split, and the average.
+
+The average is over the splits that chose no epoch.
+"""
 
 import itertools
 import math
@@ -24,12 +27,15 @@ from stages.report.tables.table import MISSING, Block, Cell, Notes, Table
 from stages.runtime.refer_sets import FORMATS
 from stages.statistics import averages
 
-AVERAGE = "average"
+AVERAGE = "test average"
 TITLES = {"refcoco": "RefCOCO", "refcoco+": "RefCOCO+", "refcocog": "RefCOCOg"}
 
 
 class Column(NamedTuple):
-    """A split of a dataset: where its numbers come from, and the set that it is shown under."""
+    """A split of a dataset: where its numbers come from, and the set that it is shown under.
+
+    A further dataset is a column of its own name, under none.
+    """
 
     results: DatasetNumbers
     split: str
@@ -48,9 +54,10 @@ def tables(datasets: Sequence[DatasetNumbers]) -> list[Table]:
 def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     first, notes = datasets[0], Notes()
     columns = [Column(results, split, _title(results, split)) for results in datasets for split in results.splits]
-    titles = list(dict.fromkeys(column.title for column in columns))
+    titles = list(dict.fromkeys(column.title or column.split for column in columns))
     theirs = _published(columns, metric, notes)
-    means = _averages(datasets, metric) if len(columns) > 1 else None
+    chose = [column.split for column in columns if column.split not in column.results.unseen]
+    means = _averages(datasets, metric) if len(columns) - len(chose) > 1 else None
     systems = list(dict.fromkeys(name for results in datasets for name in results.systems))
     systems.sort(key=lambda name: name not in first.variants)
     rows = []
@@ -69,11 +76,10 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
     spans = [(title, len(list(of_title))) for (_, title), of_title in heads]
     warned = [f"{results.name}: {warning}." for results in datasets if (warning := data_warning(results))]
     about = [sentence for results in datasets for sentence in limits(results, results.splits)]
-    chose = [column.split for column in columns if column.split not in column.results.unseen]
-    average = f"{AVERAGE.capitalize()}: the mean of the columns, each with the same weight" + (
-        f"; that of the headline leaves out {listing(list(dict.fromkeys(chose)))}, which chose the epoch."
-        if chose
-        else "."
+    average = (
+        f"{AVERAGE.capitalize()}: the mean of the columns"
+        + (f" but {listing(list(dict.fromkeys(chose)))}" if chose else "")
+        + ", each with the same weight."
     )
     return Table(
         key=f"wide-{metric}",
@@ -99,16 +105,13 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
 
 
 def _title(results: DatasetNumbers, split: str) -> str:
-    """The set that a split belongs to, as papers write it; the dataset's name for data of one's own.
-
-    Further datasets are columns of their own names.
-    """
+    """The set that a split belongs to, as papers write it where all of it is there; else the dataset's name."""
     source = results.source
     if split in results.further:
-        return split
+        return ""
     if source.get("kind") == "mix":
-        return TITLES[results.set_of(split)]
-    if source.get("kind") not in FORMATS:
+        return TITLES[results.set_of(split)] + (" (part)" if results.partial else "")
+    if source.get("kind") not in FORMATS or results.partial:
         return results.name
     chosen = "" if source["split_by"] == "unc" else f" ({source['split_by']})"
     return TITLES[source["name"]] + chosen
@@ -153,12 +156,9 @@ def _why(datasets: Sequence[DatasetNumbers], variant: str) -> str:
 
 
 def _averages(datasets: Sequence[DatasetNumbers], metric: str) -> pd.DataFrame:
-    """The mean over all splits of all datasets, a column for each variant: mean, low, high, std, difference ..."""
-    of_metric = [
-        results.averages[(results.averages["metric"] == metric) & (results.averages["over"] == averages.ALL)]
-        for results in datasets
-    ]
-    splits = [len(results.splits) for results in datasets]
+    """The mean over the unseen splits of all datasets, a column for each variant: mean, low, high, std ..."""
+    of_metric = [results.averages[results.averages["metric"] == metric] for results in datasets]
+    splits = [len(results.unseen) for results in datasets]
     found = of_metric[0] if len(datasets) == 1 else averages.pooled(of_metric, [n / sum(splits) for n in splits])
     by_pair = found.set_index(["variant", "against"])
     reference = datasets[0].reference

@@ -459,6 +459,24 @@ def test_seeds_that_no_two_variants_share_give_no_verdict(runs, tmp_path):
     }
 
 
+def test_the_plan_is_of_every_dataset_unless_one_is_named(compared, capsys):
+    for arguments in (["--plan"], ["--plan", "--dataset", "scenes"]):
+        main(arguments)
+        said = capsys.readouterr().out
+        assert said.startswith("scenes: mIoU in points.") and " val " in said and "seeds for 1" in said
+    with pytest.raises(SystemExit):
+        main([])
+    assert "--dataset is missing" in capsys.readouterr().err
+
+
+def test_averages_leave_out_the_split_that_chose_the_epoch(compared):
+    table = pd.read_csv(layout.averages("scenes")).query("metric == 'mIoU'").set_index(["variant", "against"])
+    assert set(table["splits"]) == {"testA"}
+    of_split = found().query("metric == 'mIoU' and split == 'testA'").set_index("variant")
+    for variant in VARIANTS:
+        assert table.loc[(variant, math.nan), "value"].item() == pytest.approx(of_split.loc[variant, "mean"])
+
+
 def test_slices_are_the_comparison_of_their_expressions(compared):
     table = pd.read_csv(layout.slices("scenes"))
     labels = slices.labels(prepared.read(layout.prepared("scenes")))

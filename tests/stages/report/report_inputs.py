@@ -201,16 +201,14 @@ def files(
         {
             **described,
             "metric": metric,
-            "over": over,
-            "splits": " ".join(of),
+            "splits": " ".join(unseen),
             "headline": False,
             **dict(zip(("variant", "against"), names, strict=True)),
             "seeds": 0 if gone & {*names} else len(experiment.seeds),
             **dict.fromkeys(("value", "low", "high", "std"), math.nan),
-            **({} if gone & {*names} or names[1] else averaged(around(means[names[0]], min(sizes[s] for s in of)))),
-            **(averaged(difference(*names, min(of, key=sizes.__getitem__))) if names[1] else NO_TEST),
+            **({} if gone & {*names} or names[1] else averaged(around(means[names[0]], min(sizes[s] for s in unseen)))),
+            **(averaged(difference(*names, min(unseen, key=sizes.__getitem__))) if names[1] else NO_TEST),
         }
-        for over, of in (("all", splits), ("unseen", unseen))
         for metric in METRICS
         for names in [
             *((variant, "") for variant in experiment.variants),
@@ -223,7 +221,14 @@ def files(
         ]
     ]
     diagnosis = [
-        {"variant": variant, "seed": seed, "parameters": 1_000_000 + 1000 * place, "flops": 2_000_000_000 + place}
+        {
+            "variant": variant,
+            "seed": seed,
+            "parameters": 1_000_000 + 1000 * place,
+            "parts.vision.parameters": 500_000,
+            "parts.text.parameters": 100_000,
+            "flops": 2_000_000_000 + place,
+        }
         for place, variant in enumerate(experiment.variants)
         for seed in experiment.seeds
         if seed not in missing.get(variant, [])
@@ -444,5 +449,7 @@ def write_results(settings: Params, name: str) -> None:
         for seed in experiment.seeds:
             folder = layout.diagnosis(name, variant, seed)
             folder.mkdir(parents=True, exist_ok=True)
-            costs = {"parameters": 1_000_000 + place, "flops": 2_000_000, "alignment": {"val": {"ap": 0.5}}}
+            parts = {"vision": {"parameters": 500_000}, "text": {"parameters": 100_000}}
+            costs = {"parameters": 1_000_000 + place, "parts": parts, "flops": 2_000_000}
+            costs["alignment"] = {"val": {"ap": 0.5}}
             (folder / "summary.json").write_text(json.dumps(costs))

@@ -100,8 +100,6 @@ def test_a_new_report_is_not_stale_and_a_second_check_says_so_at_once_if_nothing
             yield Path(path).write_text(f"{Path(path).read_text()} ")
         yield Path("reports/tables/scenes/main.tex").unlink()
         yield Path("reports/tables/notes.md").touch()
-        Path("benchmarks/results").mkdir(parents=True)
-        yield Path("benchmarks/results/steps.csv").touch()
         Path("stages").mkdir()
         yield Path("stages/new.py").touch()
         yield os.utime(picture)

@@ -81,7 +81,7 @@ def test_a_further_dataset_is_a_column_of_its_own_name(tmp_path, dataset, splits
     (table, *_) = wide_tables.tables([results])
     spans = [title for title, width in table.blocks[0].spans for _ in range(width)]
     place = table.blocks[0].headings.index("refer_true")
-    assert spans[place] == "refer_true" and table.blocks[0].headings[place + 1] == "average"
+    assert spans[place] == "" and table.blocks[0].headings[place + 1] == "test average"
     assert [split for found in comparison_tables.by_set(results).values() for split in found] == [*splits]
     assert "full" in [table.key for table in assemble.all_tables(results)]
     assert "refer_true" in results.unseen

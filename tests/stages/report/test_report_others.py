@@ -19,7 +19,7 @@ from tests.stages.report.report_inputs import MEANS
 
 THEIRS = {"predictions": {"scenes": "theirs.json"}, "label": "Theirs, 2026", "latex_label": r"Theirs~\cite{them}"}
 UNDER = {"original": 0.581, "cris": 0.56}  # a protocol -> the value of every metric
-OF_MODELS = {"contrasts", "controls", "learning", "plan", "costs", "measured"}  # tables without a row for it
+OF_MODELS = {"contrasts", "controls", "learning", "plan", "costs"}  # tables without a row for it
 
 
 def with_theirs(settings, means: dict[str, float], missing: dict[str, int], like: str = "vlba") -> dict[str, bytes]:

@@ -49,17 +49,30 @@ def rows_of(table: Table) -> dict[str, list[Cell]]:
     return {row[0].text.rstrip("¹²³⁴⁵⁶⁷⁸⁹⁰"): row[1:] for group in block.groups for row in group.rows}
 
 
-def test_wide_has_a_column_for_each_split_and_the_average(numbers):
-    table, other = wide_tables.tables([numbers({})])
+def test_wide_has_a_column_for_each_split_and_their_average_but_val(numbers):
+    table, other = wide_tables.tables([numbers({}, splits=("val", "testA", "testB"))])
     (block,) = table.blocks
     assert (table.key, other.key) == ("wide-mIoU", "wide-oIoU")
-    assert block.spans == [("", 1), ("scenes", 2), ("", 1)]
-    assert block.headings == ["variant", "val", "testA", "average"]
+    assert block.spans == [("", 1), ("scenes", 3), ("", 1)]
+    assert block.headings == ["variant", "val", "testA", "testB", "test average"]
     rows = rows_of(table)
     assert list(rows) == list(MEANS)
-    assert [str(cell) for cell in rows["alignformer"]] == ["62.0 [59.0, 65.0]"] * 3
+    assert [str(cell) for cell in rows["alignformer"]] == ["62.0 [59.0, 65.0]"] * 4
     assert [name for name, row in rows.items() if row[0].bold] == ["text_to_pixel", "vlba", "alignformer"]
     assert "mean over 2 seeds [95 % interval over images and seeds]. Bold: better than baseline and" in table.caption
+
+
+def test_there_is_no_average_of_one_split(numbers):
+    table, _ = wide_tables.tables([numbers({})])
+    assert table.blocks[0].headings == ["variant", "val", "testA"] and "average" not in " ".join(table.footer).lower()
+
+
+def test_a_part_of_a_published_set_goes_by_its_own_name(tmp_path):
+    params = report_inputs.params(tmp_path, "refcoco")
+    for partial, title in ((True, "refcoco"), (False, "RefCOCO")):
+        results = report_inputs.numbers(params, MEANS, ("val", "testA"), summary={"partial": partial})
+        table, _ = wide_tables.tables([results])
+        assert table.blocks[0].spans[1][0] == title and f"on {title}." in table.caption
 
 
 def test_values_may_be_standard_deviations_and_marks_the_best(numbers):
@@ -89,7 +102,7 @@ def test_several_datasets_share_a_table_with_a_head_for_each(numbers):
     (table,) = wide_tables.tables(datasets)
     (block,) = table.blocks
     assert block.spans == [("", 1), ("RefCOCO", 3), ("RefCOCOg (umd)", 2), ("", 1)]
-    assert block.headings == ["variant", "val", "testA", "testB", "val", "test", "average"]
+    assert block.headings == ["variant", "val", "testA", "testB", "val", "test", "test average"]
     assert [group.title for group in block.groups] == ["published", "this project, recipe small"]
     lavt = rows_of(table)["LAVT"]
     assert [str(cell) for cell in lavt[:3]] == ["72.73", "75.82", "68.79"] and str(lavt[-1]) == ""
@@ -101,7 +114,7 @@ def test_a_mix_has_a_head_for_each_set(numbers):
     table, _ = wide_tables.tables([numbers({}, "refcoco_mix", splits, protocol="cgformer")])
     (block,) = table.blocks
     assert block.spans == [("", 1), ("RefCOCO", 1), ("RefCOCO+", 2), ("RefCOCOg", 1), ("", 1)]
-    assert block.headings == ["variant", "val", "val", "testA", "test", "average"]
+    assert block.headings == ["variant", "val", "val", "testA", "test", "test average"]
     assert block.groups[0].title == "published"
 
 
@@ -223,4 +236,4 @@ def test_a_table_that_is_too_wide_is_cut_between_its_columns(numbers):
     bodies = re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", tex, re.DOTALL)
     assert len(bodies) > 1 and all("alignformer" in body for body in bodies)
     headings = [re.search(r"variant(.*?)\\\\", body).group(1) for body in bodies]
-    assert sum(heading.count("val") for heading in headings) == 3 and "average" in headings[-1]
+    assert sum(heading.count("val") for heading in headings) == 3 and "test average" in headings[-1]

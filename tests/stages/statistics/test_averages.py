@@ -64,7 +64,6 @@ def table(name: str, values: dict[str, np.ndarray], images_error: float = 0.0) -
             "dataset": name,
             "protocol": "original",
             "metric": "mIoU",
-            "over": averages.UNSEEN,
             "splits": "val",
             "variant": variant,
             "against": "a",
