@@ -18,7 +18,7 @@ TAG = "mlflow.sharedViewState."
 KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
-WIDTHS = {NAME: 465, CREATED: 36}  # pixels; a group has no time
+WIDTHS = {NAME: 484, CREATED: 36}  # pixels; a group has no time
 CELL = 86
 
 

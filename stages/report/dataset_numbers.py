@@ -412,7 +412,7 @@ def _factorial(params: Params) -> Factorial | None:
 
 def verdict(row: pd.Series) -> str:
     """The word for a difference, of a row of comparison or contrasts; empty where it has no verdict."""
-    if row["no_verdict"] or pd.isna(row["difference"]):
+    if row["no_verdict"]:
         return ""
     return row["verdict"] or ("supported" if row["supported"] else "not supported")
 

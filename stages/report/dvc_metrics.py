@@ -57,7 +57,7 @@ def _numbers(results: DatasetNumbers, variant: str, split: str) -> dict:
         "interval": [_points(row["low"]), _points(row["high"])],
         "difference": _points(row["difference"]),
         "difference_interval": [_points(row["difference_low"]), _points(row["difference_high"])],
-        "verdict": verdict(row) or None,
+        "verdict": None if variant == results.reference else verdict(row) or None,
     }
 
 

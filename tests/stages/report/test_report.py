@@ -238,6 +238,7 @@ def test_the_metrics_for_dvc_are_those_of_the_comparison(written):
         assert np.allclose(ends, 100 * both[["low", "high"]], atol=0.0051, equal_nan=True)
         supported = both["verdict_kept"].dropna().isin(["supported", "better", "worse"])
         assert supported.any() and (both["supported"][supported.index] == supported).all()
+        assert both.loc[both["variant"] == "baseline", "verdict_kept"].isna().all()
         of_highlight = both[both["variant"] == content["variant"]].set_index("split")
         assert content[name] and "val" not in content[name]
         for shown, value in content[name].items():
