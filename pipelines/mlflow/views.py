@@ -87,14 +87,18 @@ def states(shown: Shown) -> list[dict]:
         "runsHiddenMode": "SHOW_ALL",  # by default, charts have ten runs
     }
     by_variant = {**runs, "groupBy": _by("variant")}
-    lines = [{"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step"} for key in curves]
+    unsmoothed = {"lineSmoothness": 0, "useGlobalLineSmoothing": False}  # else, lines leave the range of their runs
+    lines = [
+        {"type": "LINE", "metricKey": key, "selectedMetricKeys": [key], "xAxisKey": "step", **unsmoothed}
+        for key in curves
+    ]
     bars = [{"type": "BAR", "metricKey": key} for key in cells]
     image = {"type": "IMAGE", "imageKeys": list(shown.pictures), "step": 0, "showRunParams": False}
     images = [image] * bool(shown.pictures)
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'", "orderByAsc": False}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
-        {**by_variant, **_charts("Mean over the seeds, and their range", lines), "runListHidden": True},
+        {**by_variant, **_charts("Mean over the seeds, and their range", lines, columns=2, cardHeight=480), "runListHidden": True},
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
             **of_seed,  # a table of images has the last run first

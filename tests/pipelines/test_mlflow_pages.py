@@ -13,8 +13,12 @@ from tests.browser import chromium
 
 pytestmark = pytest.mark.programs
 
-LABELS = {"alignformer": "alignformer: better (testA +25.0)", "baseline": "baseline: the reference"}
+LABELS = {
+    "alignformer": "global_words: testA +25.0 undecided, testB +6.1 better",
+    "baseline": "baseline: the reference",
+}
 SCORES = {"alignformer": (0.625, 0.875), "baseline": (0.25, 0.75)}  # of each seed, on each split
+EPOCHS = 12  # few are never smoothed
 PICTURES = ["predictions/1 red", "predictions/2 blue"]
 
 
@@ -54,8 +58,8 @@ def fill(opened: store.Store) -> None:
             run = opened.client.create_run(opened.experiment_id, tags=tags, run_name=f"{variant}-{seed}")
             named = {f"{split}/{metric}": score for split in ("val", "testA") for metric in mlruns.KEPT}
             store.send(opened, run.info.run_id, store.points(named, 0))
-            for epoch in (1, 2):
-                epoch_points = store.points(mlruns.by_epoch({"val_mIoU": score}), epoch)
+            for epoch in range(1, EPOCHS + 1):
+                epoch_points = store.points(mlruns.by_epoch({"val_mIoU": score * epoch / EPOCHS}), epoch)
                 store.send(opened, run.info.run_id, epoch_points)
             opened.client.log_param(run.info.run_id, "variant.vlba", "none")
             for name in PICTURES:
@@ -68,7 +72,9 @@ def fill(opened: store.Store) -> None:
 def test_the_table_of_variants_is_on_the_screen(pages):
     page = pages("variants")
     for label in LABELS.values():
-        page.get_by_text(label).first.wait_for()
+        shown = page.get_by_text(label).first
+        shown.wait_for()
+        assert shown.evaluate("part => part.scrollWidth <= part.clientWidth"), f"{label} is cut off"
     cell = page.locator("[role=gridcell][col-id='metrics.`testA/mIoU`']")
     cell.first.wait_for()
     assert cell.all_inner_texts() == ["0.75 (average)", "0.5 (average)"], (
@@ -83,6 +89,16 @@ def test_charts_are_of_variants(pages, kind, chart):
     page = pages(kind)
     page.get_by_text(chart).first.wait_for()
     page.get_by_text("alignformer").first.wait_for()
+
+
+def test_curves_are_means_over_seeds_and_not_smoothed(pages):
+    page = pages("curves")
+    page.locator(".js-plotly-plot .trace").first.wait_for(state="attached")
+    lines = page.locator(".js-plotly-plot").first.evaluate(
+        "plot => plot.data.filter(line => line.mode === 'lines+markers').map(line => Array.from(line.y))"
+    )
+    expected = [np.mean(scores) * np.arange(1, EPOCHS + 1) / EPOCHS for scores in SCORES.values()]
+    assert np.allclose(lines, expected)
 
 
 def test_predictions_of_the_best_variant_come_first_under_its_name_alone(pages):
