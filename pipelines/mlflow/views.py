@@ -98,7 +98,11 @@ def states(shown: Shown) -> list[dict]:
     of_seed = {**runs, "searchFilter": f"{runs['searchFilter']} and tags.seed = '{shown.seed}'", "orderByAsc": False}
     return [
         {**runs, "groupBy": _by(mlruns.COMPARED_AS), **_table(cells, shown.labels)},
-        {**by_variant, **_charts("Mean over the seeds, and their range", lines, columns=2, cardHeight=480), "runListHidden": True},
+        {
+            **by_variant,
+            **_charts("Mean over the seeds, and their range", lines, columns=2, cardHeight=480),
+            "runListHidden": True,
+        },
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
             **of_seed,  # a table of images has the last run first
