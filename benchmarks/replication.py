@@ -5,8 +5,8 @@ the checkout in `.dvc/tmp/replication`, with the checkout's DVC cache: what the 
 the same way is not made again. A call that was ended, also by `kill -9`, goes on where it was.
 
 Each set adds its rows to `benchmarks/results/replication.csv`, in place of those of the same seeds, code and kind of
-processor: every difference that the report states on the splits that chose no epoch, and the mean of every variant. So
-a set may also run on another machine, whose rows are then added to this file.
+processor: in each headline metric, every difference that the report states on the splits that chose no epoch, and the
+mean of every variant. So a set may also run on another machine, whose rows are then added to this file.
 
 Prints, as Markdown, the verdicts of all sets with the same code and parameters side by side.
 """
@@ -125,16 +125,19 @@ def measured(folder: Path, own: list[int]) -> pd.DataFrame:
         for name in settings.experiment.datasets:
             kept = {path.name: path.read_bytes() for path in (layout.REPORTS / "data" / name).iterdir()}
             results = dataset_numbers.from_files(name, settings, kept)
-            differences = headline.stated(results).rename(columns=dict(zip(DIFFERENCE, NUMBERS, strict=True)))
-            differences["headline"] = differences["headline"].map({True: "yes", False: "no"})
-            means = [
-                {"headline": "", "what": variant, "variant": variant, "against": "", "split": split}
-                | dict(zip(NUMBERS, results.row(variant, split, results.metric)[["mean", "low", "high"]], strict=True))
-                for split in results.unseen
-                for variant in results.scored
-            ]
-            rows = pd.concat([differences, pd.DataFrame(means)], ignore_index=True)
-            found.append(rows.assign(dataset=name, metric=results.metric))
+            for metric in results.protocol.headline:
+                differences = headline.stated(results, metric).rename(
+                    columns=dict(zip(DIFFERENCE, NUMBERS, strict=True))
+                )
+                differences["headline"] = differences["headline"].map({True: "yes", False: "no"})
+                means = [
+                    {"headline": "", "what": variant, "variant": variant, "against": "", "split": split}
+                    | dict(zip(NUMBERS, results.row(variant, split, metric)[["mean", "low", "high"]], strict=True))
+                    for split in results.unseen
+                    for variant in results.scored
+                ]
+                rows = pd.concat([differences, pd.DataFrame(means)], ignore_index=True)
+                found.append(rows.assign(dataset=name, metric=metric))
         of_set = {"seeds": " ".join(map(str, settings.experiment.seeds)), "code": code_key(settings, own)}
     surroundings = bits.kind() | table.surroundings("torch", "numpy")
     rows = pd.concat(found, ignore_index=True).assign(**of_set, **surroundings)
@@ -190,19 +193,27 @@ def side_by_side(rows: pd.DataFrame) -> str:
     several = rows["processor"].nunique() > 1
     rows["set"] = "seeds " + rows["seeds"].str.replace(" ", ", ") + (" on " + rows["processor"] if several else "")
     rows = rows.sort_values("seeds", key=lambda seeds: seeds.str.split().str[0].astype(int), kind="stable")
-    means, metric = rows["against"] == "", rows["metric"].iloc[0]
-    verdicts = _verdicts(rows[~means])
-    if alone := rows["set"].nunique() == 1:
-        verdicts = verdicts.drop(columns=SAME)
+    tables = [part for metric, of in rows.groupby("metric", sort=False) for part in _about_metric(metric, of)]
     made_of = "; ".join(f"{name} {' and '.join(rows[name].unique())}" for name in ("code", "processor", "date"))
     return "\n".join(
         [
-            *([] if alone else [f"{_summary(verdicts[SAME])}\n"]),
-            _markdown(f"Differences in {metric}, in points, with 95 % intervals and verdicts.", verdicts),
-            _markdown(f"Rank of each variant by {metric}, and its mean in percent.", _ranks(rows[means])),
+            *tables,
             f"{made_of}. Made by: python -m benchmarks.replication.",
         ]
     )
+
+
+def _about_metric(metric: str, rows: pd.DataFrame) -> list[str]:
+    """How many verdicts are the same where there are several sets, the differences, and the ranks."""
+    means = rows["against"] == ""
+    verdicts = _verdicts(rows[~means])
+    if alone := rows["set"].nunique() == 1:
+        verdicts = verdicts.drop(columns=SAME)
+    return [
+        *([] if alone else [f"{metric}, with the same verdict in all sets of seeds: {_counted(verdicts[SAME])}.\n"]),
+        _markdown(f"Differences in {metric}, in points, with 95 % intervals and verdicts.", verdicts),
+        _markdown(f"Rank of each variant by {metric}, and its mean in percent.", _ranks(rows[means])),
+    ]
 
 
 def _verdicts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -230,14 +241,14 @@ def _by_set(rows: pd.DataFrame, values: Iterable) -> pd.DataFrame:
     return table.reindex(pd.MultiIndex.from_frame(rows[ABOUT].drop_duplicates()), columns=rows["set"].unique())
 
 
-def _summary(same: pd.Series) -> str:
+def _counted(same: pd.Series) -> str:
     of_headline = same.index.get_level_values("headline") == "yes"
     counted = [
         f"{(which == 'yes').sum()} of {len(which)} differences of {where}"
         for which, where in ((same[of_headline], "the headline"), (same[~of_headline], "other parts of the method"))
         if len(which)
     ]
-    return f"With the same verdict in all sets of seeds: {', '.join(counted)}."
+    return ", ".join(counted)
 
 
 def _markdown(caption: str, cells: pd.DataFrame) -> str:

@@ -143,14 +143,14 @@ def _effect(rows: pd.DataFrame, results: DatasetNumbers, unit: str) -> str:
     return _differences(what, {split: by_split[split] for split in results.unseen}, unit)
 
 
-def stated(results: DatasetNumbers) -> pd.DataFrame:
-    """The differences of `headline` and `other_parts` on the splits that chose no epoch, in their order.
+def stated(results: DatasetNumbers, metric: str) -> pd.DataFrame:
+    """The differences of `headline` and `other_parts` in a metric, on the splits that chose no epoch, in their order.
 
     Returns:
         A row for each difference and split: headline (whether it stands there), what, variant, against, split,
         difference, difference_low, difference_high (fractions), verdict (empty where there is none).
     """
-    splits, metric = results.unseen, results.metric
+    splits = results.unseen
     parts, others = parts_and_others(results)
     said = [
         (True, f"{results.highlight} over {results.reference}", results.highlight, results.reference, split, row)

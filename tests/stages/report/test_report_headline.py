@@ -51,7 +51,7 @@ def test_the_headline_is_about_all_splits_that_chose_nothing(tmp_path):
 
 def test_the_rows_of_what_is_stated_are_the_numbers_of_the_sentences(tmp_path):
     results = numbers(tmp_path, {**MEANS, "pixel_to_text": 0.5}, splits=("val", "testA", "testB"))
-    rows = headline.stated(results)
+    rows = headline.stated(results, "mIoU")
     numbers_in = re.compile(
         r"([^. ]?\d+\.\d)(?: mIoU over the variant without it)? on (test[AB]) "
         r"\[(\S+), (\S+)\], ((?:a loss, |not )?supported)"
@@ -74,7 +74,7 @@ def test_the_rows_of_what_is_stated_are_the_numbers_of_the_sentences(tmp_path):
     alone = numbers(
         tmp_path, {name: MEANS[name] for name in ("baseline", "alignformer")}, variants=["baseline", "alignformer"]
     )
-    assert headline.stated(alone)[["headline", "what", "split", "verdict"]].to_numpy().tolist() == [
+    assert headline.stated(alone, "mIoU")[["headline", "what", "split", "verdict"]].to_numpy().tolist() == [
         [True, "alignformer over baseline", "testA", "supported"]
     ]
 
