@@ -1,6 +1,7 @@
 """The experiments that the project brings along, without their data; what two experiments share."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from stages.runtime.experiments import DAG, LINKED
 from stages.statistics import factorial
 from tests.project import READY
 
+COMMITTED = ("default", "contrast_sweep", "factorial", "photographs")  # with their reports
 PER_RUN = ("train", "evaluate", "diagnose", "card")
 
 
@@ -42,9 +44,19 @@ def test_what_is_committed_of_an_experiment_is_the_projects(root, monkeypatch):
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("name", ["default", "contrast_sweep", "factorial", "photographs"])
+@pytest.mark.parametrize("name", COMMITTED)
 def test_a_committed_report_is_that_of_what_is_committed_beside_it(root, name):
     assert "is up to date" in run(root, "python", "-m", "stages.report", "--experiment", name, "--check")
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_heads_of_tables_stand_over_their_columns(root, name):
+    page = (root / experiments.folder(name) / layout.PAGE).read_text(encoding="utf-8")
+    heads = re.findall(r'<tr class="spans">(.*?)</tr>\n<tr>(.*?)</tr>', page)
+    assert heads
+    for spans, headings in heads:
+        widths = [int(width or 1) for width in re.findall(r'<t[dh](?: colspan="(\d+)")?', spans)]
+        assert sum(widths) == headings.count("<th"), spans
 
 
 @pytest.mark.parametrize("name", READY)
