@@ -177,6 +177,10 @@ class DatasetNumbers:
         """The set that a split is named after where several are mixed; empty for a single set, or a further dataset."""
         return "" if split in self.further else prepared.set_of(split)
 
+    def averages_in(self, metric: str) -> pd.DataFrame:
+        """The rows of `averages` in a metric."""
+        return self.averages[self.averages["metric"] == metric]
+
     def no_verdict(self, split: str) -> str:
         """Why differences of variants on a split have no verdict, the same for all; empty where they have one."""
         return self.comparison["no_verdict"].xs(split, level="split").loc[self.variants].max()
@@ -411,10 +415,10 @@ def _factorial(params: Params) -> Factorial | None:
 
 
 def verdict(row: pd.Series) -> str:
-    """The word for a difference, of a row of comparison or contrasts; empty where it has no verdict."""
+    """The word for a difference, of a row of comparison, contrasts or averages; empty where it has no verdict."""
     if row["no_verdict"]:
         return ""
-    return row["verdict"] or ("supported" if row["supported"] else "not supported")
+    return row.get("verdict") or ("supported" if row["supported"] else "not supported")
 
 
 def _with_columns(table: pd.DataFrame, wanted: set[str], path: Path, command: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import json
 import warnings
 
+import pandas as pd
 import pytest
 
 from benchmarks import bits
@@ -41,7 +42,7 @@ def test_a_hash_that_holds_no_longer_is_removed_from_every_row_of_the_settings()
         kind = {"processor": processor, "instruction set": "AVX2", "settings": settings}
         return kind | dict.fromkeys(bits.GROUPS, "1") | changed
 
-    known = bits.pd.DataFrame([row("a"), row("b"), row("b", "other")])
+    known = pd.DataFrame([row("a"), row("b"), row("b", "other")])
     assert bits.with_row(known, row("a")).to_dict("records") == [row("b"), row("b", "other"), row("a")]
     new = bits.with_row(known, row("a", report="2"))
     assert new.to_dict("records") == [row("b", report=""), row("b", "other"), row("a", report="2")]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers
+from stages.report.dataset_numbers import DIFFERENCE, DatasetNumbers, verdict
 from stages.report.page import headline
 from stages.report.tables import captions, contrast_tables, language_tables
 from stages.report.tables.table import ARROW, MISSING, interval, percent, signed
@@ -142,7 +142,7 @@ def words(results: list[DatasetNumbers]) -> list[tuple[str, str]]:
 
 
 def _best(results: DatasetNumbers) -> Best:
-    rows = results.averages[results.averages["metric"] == results.metric].set_index(["variant", "against"])
+    rows = results.averages_in(results.metric).set_index(["variant", "against"])
     first, second, *_ = sorted(results.scored, key=lambda name: -rows.loc[(name, ""), "value"])
     own = rows.loc[(first, "")]
     others = dict.fromkeys([*([results.reference] if first != results.reference else []), second])
@@ -166,8 +166,7 @@ def _lead(rows: pd.DataFrame, first: str, other: str, is_reference: bool) -> Lea
         if pair in rows.index and pd.notna(rows.loc[pair, "value"]):
             row = rows.loc[pair]
             low, high = sorted((sign * row["low"], sign * row["high"]))
-            verdict = "" if row["no_verdict"] else "supported" if row["supported"] else "not supported"
-            return Lead(other, is_reference, signed(sign * row["value"]), interval(low, high), verdict)
+            return Lead(other, is_reference, signed(sign * row["value"]), interval(low, high), verdict(row))
     change = signed(rows.loc[(first, ""), "value"] - rows.loc[(other, ""), "value"])
     return Lead(other, is_reference, change, "", "not tested")
 

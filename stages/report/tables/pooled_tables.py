@@ -18,7 +18,7 @@ def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
     first, notes = datasets[0], Notes()
     if len(datasets) == 1 or len(first.systems) == 1:
         return None
-    of_each = [_unseen(results) for results in datasets]
+    of_each = [results.averages_in(first.metric) for results in datasets]
     every = averages.pooled(of_each)
     by_pair = [found.set_index(["variant", "against"]) for found in of_each]
     rows = [
@@ -54,10 +54,6 @@ def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
             *meanings(first, [first.metric]),
         ],
     )
-
-
-def _unseen(results: DatasetNumbers) -> pd.DataFrame:
-    return results.averages[results.averages["metric"] == results.metric]
 
 
 def _cell(row: pd.Series, notes: Notes, bold: bool) -> Cell:

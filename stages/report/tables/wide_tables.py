@@ -157,7 +157,7 @@ def _why(datasets: Sequence[DatasetNumbers], variant: str) -> str:
 
 def _averages(datasets: Sequence[DatasetNumbers], metric: str) -> pd.DataFrame:
     """The mean over the unseen splits of all datasets, a column for each variant: mean, low, high, std ..."""
-    of_metric = [results.averages[results.averages["metric"] == metric] for results in datasets]
+    of_metric = [results.averages_in(metric) for results in datasets]
     splits = [len(results.unseen) for results in datasets]
     found = of_metric[0] if len(datasets) == 1 else averages.pooled(of_metric, [n / sum(splits) for n in splits])
     by_pair = found.set_index(["variant", "against"])
