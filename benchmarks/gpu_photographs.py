@@ -5,8 +5,9 @@ the GPU to run them. So several processes train at once on the one GPU. They fir
 and the number of epochs follows, the same for all runs. What the experiment's `epochs` says is not used.
 
 The rest is as `stages.train` has it: the same initial weights, samples in the same order, losses, optimizer, schedule,
-averaging. Otherwise it differs in three ways. The last epoch is kept, and none is chosen on val. Vision levels that
-compute the same in every training run once for each image, in float32. Nothing is compiled.
+averaging; the epoch with the best mIoU on val is kept. Otherwise it differs in three ways. Only `VALIDATIONS` epochs
+are scored on val, evenly spread, the last among them. Vision levels that compute the same in every training run once
+for each image, in float32. Nothing is compiled.
 
 Rows have the mIoU under the experiment's protocol. A run is scored as soon as it ends, all variants with one seed
 before those with the next.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8  # processes
 TIMED, WARM_UP = 20, 5  # steps that are measured, and those before them
+VALIDATIONS = 8  # of a training, at most
 KEPT_BACK = 0.2  # share of the time, since a measured step may be faster than a later one
 ENCODED_AT_ONCE = 64  # images
 TINY = 12  # expressions of a split and of an epoch
@@ -63,12 +65,25 @@ class Pace(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What became of a run: seconds of its training, mean loss of its last epoch, (dataset, split) -> mIoU."""
+    """What became of a run.
+
+    Attributes:
+        seconds: of its training.
+        loss: mean of its last epoch.
+        on_val: epoch -> mIoU on val, of those that were scored.
+        scores: (dataset, split) -> mIoU of the epoch that was kept.
+    """
 
     run: Run
     seconds: float
     loss: float
+    on_val: dict[int, float]
     scores: dict[tuple[str, str], float]
+
+    @property
+    def kept(self) -> int:
+        """The epoch."""
+        return best(self.on_val)
 
 
 class LateError(Exception):
@@ -136,8 +151,8 @@ class Worker:
             **({"masks": samples.masks[rows], "image_ids": images} if masks else {}),
         }
 
-    def train(self, run: Run, epochs: int, deadline: float) -> tuple[AlignFormer, float]:
-        """The model that is kept and the mean loss of its last epoch.
+    def train(self, run: Run, epochs: int, deadline: float) -> tuple[AlignFormer, float, dict[int, float]]:
+        """The model that is kept, the mean loss of the last epoch, and the mIoU on val by epoch.
 
         Raises:
             LateError: it is not finished at the deadline.
@@ -147,11 +162,11 @@ class Worker:
         model = self.model(run).train()
         average = moving_average(model, training.averaging) if training.averaging else None
         step = steps.training_step(model, training, epochs * math.ceil(orders.shape[1] / training.batch_size))
-        losses = []
+        scored = average.module if average else model
+        losses, on_val, kept = [], {}, {}
         for epoch in range(epochs):
-            batches = orders[epoch].split(training.batch_size)
             losses = []
-            for rows in batches:
+            for rows in orders[epoch].split(training.batch_size):
                 losses.append(step(**self.arguments(model, self.given.train, rows, masks=True)))
                 if average:
                     average.update_parameters(model)
@@ -159,7 +174,13 @@ class Worker:
                 raise FloatingPointError(f"a loss of epoch {epoch + 1} is not finite")
             if time.monotonic() > deadline:
                 raise LateError(f"the time was over after epoch {epoch + 1} of {epochs}")
-        return average.module if average else model, torch.stack(losses).mean().item()
+            if epoch + 1 in validated(epochs):
+                on_val[epoch + 1] = self.miou(scored, self.val)
+                if best(on_val) == epoch + 1:
+                    kept = {name: value.clone() for name, value in scored.state_dict().items()}
+                model.train()
+        scored.load_state_dict(kept)
+        return scored, torch.stack(losses).mean().item(), on_val
 
     def pace(self, runs: list[Run]) -> Pace:
         """The pace of this process while others work too: the mean of these runs."""
@@ -197,11 +218,16 @@ class Worker:
 
     def scores(self, model: AlignFormer) -> dict[tuple[str, str], float]:
         """(dataset, split) -> mIoU."""
-        return {
-            part: float(np.concatenate([self.ious(model, samples, rows) for rows in batches]).mean())
-            for part, samples in self.given.scored.items()
-            for batches in [torch.arange(len(samples), device=self.device).split(self.batch_size)]
-        }
+        return {part: self.miou(model, samples) for part, samples in self.given.scored.items()}
+
+    @property
+    def val(self) -> Samples:
+        """Those that the kept epoch is chosen on."""
+        return self.given.scored[self.given.settings.experiment.datasets[0], "val"]
+
+    def miou(self, model: AlignFormer, samples: Samples) -> float:
+        batches = torch.arange(len(samples), device=self.device).split(self.batch_size)
+        return float(np.concatenate([self.ious(model, samples, rows) for rows in batches]).mean())
 
     @torch.no_grad()
     def ious(self, model: AlignFormer, samples: Samples, rows: torch.Tensor) -> np.ndarray:
@@ -217,6 +243,17 @@ class Worker:
             union = int((predicted | truth).sum())
             found.append(int((predicted & truth).sum()) / union if union else protocol.both_empty)
         return np.array(found)
+
+
+def validated(epochs: int) -> set[int]:
+    """The epochs that are scored on val, from 1."""
+    times = min(VALIDATIONS, epochs)
+    return {epochs * number // times for number in range(1, times + 1)}
+
+
+def best(on_val: dict[int, float]) -> int:
+    """The first epoch with the highest mIoU."""
+    return max(on_val, key=lambda epoch: (on_val[epoch], -epoch))
 
 
 def moving_average(model: AlignFormer, decay: float) -> AveragedModel:
@@ -241,9 +278,9 @@ def _pace(runs: list[Run]) -> Pace:
 def _trained(run: Run, epochs: int, deadline: float) -> Trained:
     assert worker is not None
     began = time.monotonic()
-    model, loss = worker.train(run, epochs, deadline)
+    model, loss, on_val = worker.train(run, epochs, deadline)
     seconds = time.monotonic() - began
-    return Trained(run, seconds, loss, worker.scores(model))
+    return Trained(run, seconds, loss, on_val, worker.scores(model))
 
 
 def train_and_score(job: "Job") -> None:
@@ -283,9 +320,10 @@ def train_and_score(job: "Job") -> None:
                     "gpu_photographs.csv",
                     steps.device(),
                     **{"recipe": experiment.recipe, "variant": done.run.variant, "seed": done.run.seed},
-                    **{"epochs": epochs, "dataset": dataset, "split": split},
+                    **{"epochs": epochs, "kept": done.kept, "dataset": dataset, "split": split},
                     **{"expressions": len(given.scored[dataset, split]), "mIoU": round(value, 4)},
                     **{"loss of the last epoch": round(done.loss, 4), "seconds": round(done.seconds, 1)},
+                    **{"val mIoU by epoch": "; ".join(f"{at}: {value:.4f}" for at, value in done.on_val.items())},
                     **{"at once": workers, "precision": given.settings.recipes[experiment.recipe].training.precision},
                 )
     for (dataset, split, variant), values in by_part.items():
@@ -302,7 +340,8 @@ def fitting_epochs(given: Packed, paces: list[Pace], rounds: int, seconds: float
     """
     training = given.settings.recipes[given.settings.experiment.recipe].training
     build_one, step, score = (median(values) for values in zip(*paces, strict=True))
-    one = (1 - KEPT_BACK) * seconds / rounds - build_one - score * sum(map(len, given.scored.values()))
+    on_val = VALIDATIONS * len(given.scored[given.settings.experiment.datasets[0], "val"])
+    one = (1 - KEPT_BACK) * seconds / rounds - build_one - score * (on_val + sum(map(len, given.scored.values())))
     epochs = int(one / (step * math.ceil(given.orders.shape[2] / training.batch_size)))
     if epochs < 1:
         raise LateError(f"{seconds:.0f} s are too few for one epoch of each run, of {one:.0f} s in {rounds} rounds")

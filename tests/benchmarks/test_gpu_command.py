@@ -124,7 +124,8 @@ def packed_rows(settings: Params, train: Expressions, seed: int, epoch: int) -> 
 def test_it_trains_and_scores_as_the_project_does(settings, worker, variant):
     """An epoch gives the project's weights, within rounding; and any weights have the project's mIoU."""
     recipe, protocol = settings.recipes["small"], PROTOCOLS["original"]
-    ours, _ = worker.train(Run(variant, seed=1), epochs=1, deadline=float("inf"))
+    ours, _, on_val = worker.train(Run(variant, seed=1), epochs=1, deadline=float("inf"))
+    assert on_val == {1: worker.scores(ours)["scenes", "val"]}
     torch.manual_seed(1)
     begun = build.model(recipe, settings.variants[variant], processor_of(settings).tokenizer)
     train, val = expressions(settings, "train"), expressions(settings, "val")
@@ -151,13 +152,44 @@ def test_it_trains_and_scores_as_the_project_does(settings, worker, variant):
 def test_epochs_fill_the_time_that_is_left(worker):
     """Ten refs or more in two batches or more of 8; two rounds; a fifth is kept back."""
     steps = -(-worker.given.orders.shape[2] // 8)
-    expressions = sum(map(len, worker.given.scored.values()))
+    expressions = sum(map(len, worker.given.scored.values())) + 8 * len(worker.val)
     paces = [Pace(build=5.0, step=0.1, score=0.01)] * 3
     found = gpu_photographs.fitting_epochs(worker.given, paces, rounds=2, seconds=50.0)
     assert found == int((0.8 * 50 / 2 - 5 - 0.01 * expressions) / (0.1 * steps))
     assert gpu_photographs.fitting_epochs(worker.given, paces, 2, seconds=1e6) == packed.EPOCHS
     with pytest.raises(gpu_photographs.LateError, match="10 s are too few"):
         gpu_photographs.fitting_epochs(worker.given, paces, 2, seconds=10.0)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch_on_val(worker, monkeypatch):
+    """Of three epochs, the second; what is scored on val does not change the third."""
+    run, limit = Run("alignformer", 0), float("inf")
+    told = iter([0.2, 0.4, 0.3])
+    seen = []
+
+    def miou(model, samples):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return next(told)
+
+    monkeypatch.setattr(worker, "miou", miou)
+    kept, _, on_val = worker.train(run, 3, limit)
+    assert on_val == {1: 0.2, 2: 0.4, 3: 0.3} and len(seen) == 3
+    found = kept.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in seen[1].items())
+    assert any(not torch.equal(found[name], value) for name, value in seen[2].items())
+
+    monkeypatch.setattr(gpu_photographs, "VALIDATIONS", 1)
+    monkeypatch.setattr(worker, "miou", lambda model, samples: 0.5)
+    last, _, on_val = worker.train(run, 3, limit)
+    assert on_val == {3: 0.5}
+    assert all(torch.equal(value, seen[2][name]) for name, value in last.state_dict().items())
+
+
+def test_epochs_that_are_validated_are_spread_evenly():
+    assert gpu_photographs.validated(3) == {1, 2, 3}
+    assert gpu_photographs.validated(16) == {2, 4, 6, 8, 10, 12, 14, 16}
+    assert len(gpu_photographs.validated(37)) == 8 and max(gpu_photographs.validated(37)) == 37
+    assert gpu_photographs.best({2: 0.4, 4: 0.5, 6: 0.5}) == 4
 
 
 def test_a_training_ends_at_its_deadline(worker):
