@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from benchmarks import packed, steps
 from benchmarks.packed import Packed, Samples
@@ -37,6 +36,7 @@ from models.frames import Stretch
 from stages.scoring.grid import cuts, on_grid
 from stages.scoring.protocols import PROTOCOLS
 from stages.setup import build
+from stages.setup.optimizer import moving_average
 
 if TYPE_CHECKING:
     from benchmarks.gpu import Job
@@ -254,11 +254,6 @@ def validated(epochs: int) -> set[int]:
 def best(on_val: dict[int, float]) -> int:
     """The first epoch with the highest mIoU."""
     return max(on_val, key=lambda epoch: (on_val[epoch], -epoch))
-
-
-def moving_average(model: AlignFormer, decay: float) -> AveragedModel:
-    """That of `stages.train.loop`, which needs more packages than are there."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 worker: Worker | None = None  # of this process

@@ -42,8 +42,8 @@ class Grid(NamedTuple):
         """The grid of the images at `image_index`, (B',) integers, in that order; None: the same."""
         if image_index is None:
             return self
-        prefix = None if self.prefix_tokens is None else self.prefix_tokens[image_index]
-        return Grid(self.tokens[image_index], self.size, prefix)
+        prefix = None if self.prefix_tokens is None else of_samples(self.prefix_tokens, image_index)
+        return Grid(of_samples(self.tokens, image_index), self.size, prefix)
 
 
 class Feature(NamedTuple):

@@ -35,7 +35,7 @@ class VLBAOutput(NamedTuple):
     """Shapes: pixels, features (B, N, C); words (B, L, T). `features` go to the pixel decoder.
 
     Without the direction text to pixel, `pixels` and `features` are the argument, of P images. Padded words are zero if
-    the direction pixel to text exists, and unchanged if it does not.
+    the direction pixel to text exists, and unchanged if it does not. After the last level, words are F.
     """
 
     pixels: torch.Tensor
@@ -44,14 +44,14 @@ class VLBAOutput(NamedTuple):
 
 
 class GatedFusion(nn.Module):
-    """F = MLP([x ; attended]); x + g(F) * F, g = tanh gate in [-1, 1]; without a gate, x is unchanged.
+    """F = MLP([P(x) ; attended]); x + g(F) * F, g = tanh gate in [-1, 1]; without a gate, x is unchanged.
 
-    The first layer of the MLP is `own(x) + read(attended)`.
+    P is the own projection, a linear layer and a GELU. The first layer of the MLP is `own(P(x)) + read(attended)`.
     """
 
     def __init__(self, dim: int, gated: bool = True):
         super().__init__()
-        self.own = nn.Linear(dim, dim)
+        self.own = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
         self.read = nn.Linear(dim, dim, bias=False)
         self.mlp = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.GELU())
         self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.Tanh()) if gated else None
@@ -72,21 +72,22 @@ class VLBA(nn.Module):
         pixel_dim: channels C of the level; also the width d of the score map.
         word_dim: channels T of the words.
         to_pixel, to_text: the directions. One that is off has no parameters and leaves its side unchanged.
-        last: whether this is the last level. No level reads its updated pixels, so they are not computed.
+        last: whether this is the last level. No level reads its updated pixels, so they are not computed; and its words
+            go to the decoder, which gets F.
     """
 
     def __init__(self, pixel_dim: int, word_dim: int, to_pixel: bool = True, to_text: bool = True, last: bool = False):
         super().__init__()
-        self.to_pixel, self.to_text = to_pixel, to_text
+        self.to_pixel, self.to_text, self.last = to_pixel, to_text, last
         self._add_scores(pixel_dim, word_dim)
         if self.to_pixel:
             self.word_value = nn.Linear(word_dim, pixel_dim, bias=False)
             self.pixel_out = nn.Linear(pixel_dim, pixel_dim, bias=False)
             self.pixel_fusion = GatedFusion(pixel_dim, gated=not last)
         if self.to_text:
-            self.pixel_value = nn.Linear(pixel_dim, pixel_dim, bias=False)
-            self.word_out = nn.Linear(pixel_dim, word_dim)
-            self.word_fusion = GatedFusion(word_dim)
+            self.pixel_value = nn.Linear(pixel_dim, word_dim, bias=False)
+            self.word_out = nn.Linear(word_dim, word_dim)
+            self.word_fusion = GatedFusion(word_dim, gated=not last)
 
     def forward(
         self,
@@ -110,7 +111,8 @@ class VLBA(nn.Module):
         if self.to_text:
             present = word_mask.unsqueeze(-1)  # (B, L, 1)
             gathered = self.word_out(gathered) * present  # (B, L, T)
-            new_words = self.word_fusion(words, self.word_fusion.read(gathered))[0] * present
+            updated, fused = self.word_fusion(words, self.word_fusion.read(gathered))
+            new_words = (fused if self.last else updated) * present
         return VLBAOutput(new_pixels, new_words, features)
 
     def exchange(
@@ -124,7 +126,7 @@ class VLBA(nn.Module):
 
         Returns:
             For pixels up to the first layer of the fusion, (B, N, C) or, the same for all, (B, 1, C); for words up to
-            the output projection, (B, L, C).
+            the output projection, (B, L, T).
         """
         centered = pixels - pixels.mean(dim=1, keepdim=True)  # (P, N, C)
         scores = self.scores(centered, words, image_index)  # (B, N, L)
@@ -185,9 +187,9 @@ class VLBA(nn.Module):
     def _gathered_by_words(
         self, scores: torch.Tensor, centered: torch.Tensor, image_index: torch.Tensor | None
     ) -> torch.Tensor:
-        """Pixel to text, up to the output projection: (B, N, L), (P, N, C) -> (B, L, C)."""
-        values = self.pixel_value(centered)  # (P, N, C)
-        gathered = self._pixel_shares(scores) @ of_samples(values, image_index)  # (B, L, C)
+        """Pixel to text, up to the output projection: (B, N, L), (P, N, C) -> (B, L, T)."""
+        values = self.pixel_value(centered)  # (P, N, T)
+        gathered = self._pixel_shares(scores) @ of_samples(values, image_index)  # (B, L, T)
         return gathered * of_samples(_scale(_variance(values)), image_index)
 
 
@@ -221,7 +223,8 @@ class GlobalWords(VLBA):
 class NoExchange(VLBA):
     """The control with all parameters of both directions, where nothing is exchanged.
 
-    In place of the words, a pixel reads the sum of its own query and value; a word that of its own key and value.
+    In place of the words, a pixel reads its own query. In place of the pixels, a word reads the sum of its own key and
+    value.
     """
 
     def __init__(self, pixel_dim: int, word_dim: int, last: bool = False):
@@ -235,9 +238,9 @@ class NoExchange(VLBA):
         image_index: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         centered = pixels - pixels.mean(dim=1, keepdim=True)  # (P, N, C)
-        values = self.pixel_out(self.query(centered) + self.pixel_value(centered))  # (P, N, C)
+        values = self.pixel_out(self.query(centered))  # (P, N, C)
         read = self.pixel_fusion.read(values * _scale(_variance(values)))  # (P, N, C)
-        return of_samples(read, image_index), self.key(words) + self.word_value(words)
+        return of_samples(read, image_index), self.pixel_value(self.key(words) + self.word_value(words))
 
     def attention(self, *_: torch.Tensor | None) -> tuple[None, None]:
         """There is none."""

@@ -1,4 +1,4 @@
-"""The optimizer and the learning-rate schedule of a recipe."""
+"""The optimizer, the learning-rate schedule and the averaged weights of a recipe."""
 
 import math
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.runtime.params import Training
 
@@ -96,3 +97,11 @@ def schedule(optimizer: Optimizer, training: Training, steps: int) -> LambdaLR:
         return max(0.0, 1 - (step - warmup) / max(1, steps - warmup)) ** training.power
 
     return LambdaLR(optimizer, factor)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of weights and of the batch norms' statistics, which begins after the first step.
+
+    Averages of weights generalise better (Izmailov et al. 2018).
+    """
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

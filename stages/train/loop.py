@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.alignformer import AlignFormer
 from models.parallel import convert_batch_norm, set_part
@@ -14,7 +13,7 @@ from stages.runtime.params import Training
 from stages.scoring.metrics import METRICS, summarise
 from stages.scoring.protocols import Protocol
 from stages.scoring.score import score
-from stages.setup.optimizer import build_optimizer, schedule
+from stages.setup.optimizer import build_optimizer, moving_average, schedule
 from stages.train.checkpoints import Checkpoints
 from stages.train.loss_meter import LossMeter
 from stages.train.state import State
@@ -113,14 +112,6 @@ def fit(
             checkpoints.save(state)
     model.load_state_dict(state.best_weights)
     return model, state.history
-
-
-def moving_average(model: AlignFormer, decay: float) -> AveragedModel:
-    """The exponential moving average of weights and of the batch norms' statistics, which begins after the first step.
-
-    Averages of weights generalise better (Izmailov et al. 2018).
-    """
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _row(state: State, samples: int, metrics: dict[str, float]) -> dict[str, float]:

@@ -15,11 +15,11 @@ PIXEL_DIM, WORD_DIM = 4, 6
 
 @pytest.fixture
 def exchange():
-    """direction -> VLBA with random weights and biases in float64."""
+    """direction -> VLBA with random weights and biases in float64, after the last level or another."""
 
-    def make(direction: str) -> VLBA:
+    def make(direction: str, last: bool = False) -> VLBA:
         torch.manual_seed(0)
-        vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM).double()
+        vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM, last=last).double()
         for parameter in vlba.parameters():
             torch.nn.init.normal_(parameter, std=0.7)
         return vlba
@@ -58,8 +58,11 @@ def instance_norm(rows: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def fuse(fusion, x: np.ndarray, attended: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    fused = gelu(linear(fusion.own, x) + linear(fusion.read, attended))
+    own = gelu(linear(fusion.own[0], x))
+    fused = gelu(linear(fusion.own[2], own) + linear(fusion.read, attended))
     fused = gelu(linear(fusion.mlp[1], fused))
+    if fusion.gate is None:
+        return x, fused
     gate = np.tanh(linear(fusion.gate[2], np.maximum(linear(fusion.gate[0], fused), 0)))
     return x + gate * fused, fused
 
@@ -81,13 +84,15 @@ def loop(vlba: VLBA, direction: str, pixels: np.ndarray, words: np.ndarray) -> t
         for place, word in enumerate(words):
             weights = softmax([row[place] for row in scores])
             gathered = sum(w * v for w, v in zip(weights, values, strict=True))
-            new_words[place] = fuse(vlba.word_fusion, word, linear(vlba.word_out, gathered))[0]
+            updated, fused = fuse(vlba.word_fusion, word, linear(vlba.word_out, gathered))
+            new_words[place] = fused if vlba.last else updated
     return np.array(new_pixels), np.array(new_words), np.array(features)
 
 
+@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction):
-    vlba = exchange(direction)
+def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction, last):
+    vlba = exchange(direction, last)
     pixels, words, mask = inputs
     with torch.no_grad():
         output = vlba(pixels, words, mask)
@@ -259,7 +264,7 @@ def test_without_exchange_neither_side_depends_on_the_other(exchange, inputs):
     vlba, (pixels, words, mask) = exchange("no_exchange"), inputs
     output = vlba(*inputs)
     for sample in range(3):
-        rows = [linear(vlba.query, x) + linear(vlba.pixel_value, x) for x in pixels[sample].numpy()]
+        rows = [linear(vlba.query, x) for x in pixels[sample].numpy()]
         attended = instance_norm([linear(vlba.pixel_out, row) for row in rows])
         for pixel in range(5):
             expected, fused = fuse(vlba.pixel_fusion, pixels[sample, pixel].numpy(), attended[pixel])
@@ -267,8 +272,8 @@ def test_without_exchange_neither_side_depends_on_the_other(exchange, inputs):
             np.testing.assert_allclose(output.features[sample, pixel].detach(), fused, rtol=1e-9)
         for place in range(4):
             word = words[sample, place].numpy()
-            gathered = linear(vlba.word_out, linear(vlba.key, word) + linear(vlba.word_value, word))
-            expected = fuse(vlba.word_fusion, word, gathered)[0] * mask[sample, place].item()
+            own = linear(vlba.pixel_value, linear(vlba.key, word) + linear(vlba.word_value, word))
+            expected = fuse(vlba.word_fusion, word, linear(vlba.word_out, own))[0] * mask[sample, place].item()
             np.testing.assert_allclose(output.words[sample, place].detach(), expected, rtol=1e-9)
 
 
