@@ -118,14 +118,14 @@ class Worker:
         made.to(self.device)
         if self.recipe.training.channels_last:
             made.to(memory_format=torch.channels_last)
-        if made.fixed_levels > len(self.levels):
+        if made.frozen_levels > len(self.levels):
             self.levels = self.encode(made)
         return made
 
     def encode(self, model: AlignFormer) -> list[Grid]:
         """What the model's fixed levels make of every image."""
         parts = [
-            model.encode_images(pixels.to(self.device), model.fixed_levels).grids
+            model.encode_images(pixels.to(self.device), model.frozen_levels).grids
             for pixels in self.given.pixels.split(ENCODED_AT_ONCE)
         ]
         grids = []
@@ -138,8 +138,8 @@ class Worker:
     def arguments(self, model: AlignFormer, samples: Samples, rows: torch.Tensor, masks: bool) -> dict:
         """Arguments of the model: some rows, each with an image of its own."""
         images = samples.image[rows]
-        if model.fixed_levels:
-            grids = [grid.of(images) for grid in self.levels[: model.fixed_levels]]
+        if model.frozen_levels:
+            grids = [grid.of(images) for grid in self.levels[: model.frozen_levels]]
             height, width = self.given.pixels.shape[-2:]
             pixel_values = EncodedImages(grids, (height, width))
         else:

@@ -215,10 +215,10 @@ def made(content: Params, setting: Setting, name: str, compiled: bool) -> nn.Mod
             vision_config=setting.vision,
             text_config=setting.text,
             pixel_dim=setting.pixel_dim,
+            frozen_levels=setting.frozen,
             **content.variants[name].model_dump(),
         )
         model = AlignFormer(config)
-        model.freeze(vision_levels=setting.frozen)
     model = model.to(device(), memory_format=torch.channels_last)
     return torch.compile(model) if compiled else model
 

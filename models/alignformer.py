@@ -52,7 +52,7 @@ class AlignFormer(PreTrainedModel):
     Under one seed, all variants start with the same weights in the tensors that they have in common, by name and shape.
 
     Raises:
-        LevelsError: VLBA is to follow more levels than the vision encoder has.
+        LevelsError: VLBA is to follow more levels than the vision encoder has, or more are to be frozen.
     """
 
     config_class = AlignFormerConfig
@@ -64,7 +64,11 @@ class AlignFormer(PreTrainedModel):
         vision_config, text_config = config.encoders
         self.vision = vision_encoder(vision_config)
         dims, word_dim = self.vision.dims, text_config.hidden_size
-        self._require_levels("vlba_levels", config.vlba_levels or 0)
+        levels = range(len(dims))
+        for key, count in (("vlba_levels", config.vlba_levels or 0), ("frozen", config.frozen_levels)):
+            if count > len(levels):
+                raise LevelsError(f"{key} is {count}, but the vision encoder has {len(levels)} levels")
+        self.frozen_levels = len(levels) if config.frozen_encoders else config.frozen_levels
         self.text = text_encoder(text_config)
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)  # one per level; weight files use this name
         if config.head == "plain":
@@ -75,15 +79,23 @@ class AlignFormer(PreTrainedModel):
         self.center = CenterEmbedding(word_dim, config.pixel_dim)
         self.grouping = CosineGrouping() if config.grouping == "cosine" else Grouping(config.pixel_dim)
         self.losses = Losses(config)
-        self.frozen: list[nn.Module] = []
-        self.frozen_levels = 0
         self.vlba = nn.ModuleDict()  # keyed by the vision level it follows
         if config.vlba != "none":
-            for level in range(len(dims))[-(config.vlba_levels or len(dims)) :]:
-                self.vlba[str(level)] = VLBA_KINDS[config.vlba](dims[level], word_dim, last=level == len(dims) - 1)
+            for level in levels[-(config.vlba_levels or len(levels)) :]:
+                last = level == levels[-1]
+                self.vlba[str(level)] = VLBA_KINDS[config.vlba](
+                    dims[level],
+                    word_dim,
+                    pixels_go_on=not last and level + 1 >= self.frozen_levels,
+                    words_go_on=not last,
+                )
         if config.contrastive != "none" or config.grouping == "cosine":
             self.projection = nn.Linear(config.pixel_dim, config.pixel_dim)
         self.post_init()
+        self.frozen = [part for level in levels[: self.frozen_levels] for part in self.vision.parts(level)]
+        self.frozen += [self.text] if config.frozen_text or config.frozen_encoders else []
+        for part in self.frozen:
+            part.requires_grad_(False).eval()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -126,23 +138,6 @@ class AlignFormer(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
 
-    def _require_levels(self, key: str, count: int) -> None:
-        if count > len(self.vision.dims):
-            raise LevelsError(f"{key} is {count}, but the vision encoder has {len(self.vision.dims)} levels")
-
-    def freeze(self, vision_levels: int = 0, text: bool = False) -> None:
-        """Freeze the first vision levels and, if `text`, the text encoder: no gradient, no dropout.
-
-        Raises:
-            LevelsError: there are not so many levels.
-        """
-        self._require_levels("frozen", vision_levels)
-        self.frozen_levels = vision_levels
-        self.frozen = [part for level in range(vision_levels) for part in self.vision.parts(level)]
-        self.frozen += [self.text] if text else []
-        for part in self.frozen:
-            part.requires_grad_(False).eval()
-
     def train(self, mode: bool = True) -> "AlignFormer":
         super().train(mode)
         for part in self.frozen:
@@ -152,14 +147,8 @@ class AlignFormer(PreTrainedModel):
     @property
     def levels_without_words(self) -> int:
         """How many vision levels compute the same for every expression of an image; they run once per image."""
-        if self.config.vlba in ("none", "pixel_to_text"):
-            return len(self.vision.dims)
-        return int(next(iter(self.vlba))) + 1
-
-    @property
-    def fixed_levels(self) -> int:
-        """How many vision levels compute the same for an image in every training: the frozen ones before any word."""
-        return min(self.frozen_levels, self.levels_without_words)
+        changed = (int(level) + 1 for level, exchange in self.vlba.items() if exchange.pixels_go_on)
+        return next(changed, len(self.vision.dims))
 
     @torch.no_grad()
     def encode_images(self, pixel_values: torch.Tensor, levels: int) -> EncodedImages:
@@ -265,7 +254,9 @@ class AlignFormer(PreTrainedModel):
                 if tokens is not read.tokens:  # from here on, one grid per sample
                     prefix = read.prefix_tokens
                     grid = Grid(tokens, read.size, None if prefix is None else of_samples(prefix, of))
-                    image_index = of = None
+                    image_index = None
+                if feature is not read.tokens:
+                    of = None
             features.append(Feature(norm(feature).unflatten(1, grid.size), of))
         return features, words
 

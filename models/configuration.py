@@ -17,6 +17,9 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
         bce_weight: weight of the binary cross-entropy of the mask.
         dice_weight: weight of the dice loss of the mask.
         positive_weight: weight of the pixels inside the mask in the binary cross-entropy.
+        frozen_levels: so many first levels of the vision encoder are frozen: no gradient, no dropout. Each reads what
+            the level before it made, and not what words made of that.
+        frozen_text: whether the text encoder is frozen.
         trained_with: variables of the environment that the training rounded by, by name; changes nothing.
     """
 
@@ -29,6 +32,8 @@ class AlignFormerConfig(PreTrainedConfig, VariantFields):
     bce_weight: float = 1.0
     dice_weight: float = 1.0
     positive_weight: float = 1.1
+    frozen_levels: int = 0
+    frozen_text: bool = False
     trained_with: dict | None = None
 
     def __post_init__(self, **kwargs):

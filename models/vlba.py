@@ -34,8 +34,8 @@ from models.grouping import masked_mean
 class VLBAOutput(NamedTuple):
     """Shapes: pixels, features (B, N, C); words (B, L, T). `features` go to the pixel decoder.
 
-    Without the direction text to pixel, `pixels` and `features` are the argument, of P images. Padded words are zero if
-    the direction pixel to text exists, and unchanged if it does not. After the last level, words are F.
+    `pixels` are the argument, of P images, where they do not go on, and so are `features` without the direction text to
+    pixel. Padded words are zero if the direction pixel to text exists, and unchanged if it does not.
     """
 
     pixels: torch.Tensor
@@ -59,10 +59,12 @@ class GatedFusion(nn.Module):
     def forward(
         self, x: torch.Tensor, read: torch.Tensor, image_index: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (B or P, N, dim) and `self.read(attended)` (B, N, dim) -> the updated x and F, both (B, N, dim)."""
+        """x (B or P, N, dim) and `self.read(attended)` (B, N, dim) -> the updated x and F, both (B, N, dim).
+
+        Without a gate, the first is x.
+        """
         fused = self.mlp(of_samples(self.own(x), image_index) + read)  # (B, N, dim)
-        x = of_samples(x, image_index)
-        return (x + self.gate(fused) * fused if self.gate else x), fused
+        return (of_samples(x, image_index) + self.gate(fused) * fused if self.gate else x), fused
 
 
 class VLBA(nn.Module):
@@ -72,22 +74,31 @@ class VLBA(nn.Module):
         pixel_dim: channels C of the level; also the width d of the score map.
         word_dim: channels T of the words.
         to_pixel, to_text: the directions. One that is off has no parameters and leaves its side unchanged.
-        last: whether this is the last level. No level reads its updated pixels, so they are not computed; and its words
-            go to the decoder, which gets F.
+        pixels_go_on: whether a vision level reads the updated pixels. If not, they are not computed.
+        words_go_on: whether a VLBA reads the updated words. If not, the words are final, and are F.
     """
 
-    def __init__(self, pixel_dim: int, word_dim: int, to_pixel: bool = True, to_text: bool = True, last: bool = False):
+    def __init__(
+        self,
+        pixel_dim: int,
+        word_dim: int,
+        to_pixel: bool = True,
+        to_text: bool = True,
+        pixels_go_on: bool = True,
+        words_go_on: bool = True,
+    ):
         super().__init__()
-        self.to_pixel, self.to_text, self.last = to_pixel, to_text, last
+        self.to_pixel, self.to_text = to_pixel, to_text
+        self.pixels_go_on, self.words_go_on = to_pixel and pixels_go_on, words_go_on
         self._add_scores(pixel_dim, word_dim)
         if self.to_pixel:
             self.word_value = nn.Linear(word_dim, pixel_dim, bias=False)
             self.pixel_out = nn.Linear(pixel_dim, pixel_dim, bias=False)
-            self.pixel_fusion = GatedFusion(pixel_dim, gated=not last)
+            self.pixel_fusion = GatedFusion(pixel_dim, gated=pixels_go_on)
         if self.to_text:
             self.pixel_value = nn.Linear(pixel_dim, word_dim, bias=False)
             self.word_out = nn.Linear(word_dim, word_dim)
-            self.word_fusion = GatedFusion(word_dim, gated=not last)
+            self.word_fusion = GatedFusion(word_dim, gated=words_go_on)
 
     def forward(
         self,
@@ -112,7 +123,7 @@ class VLBA(nn.Module):
             present = word_mask.unsqueeze(-1)  # (B, L, 1)
             gathered = self.word_out(gathered) * present  # (B, L, T)
             updated, fused = self.word_fusion(words, self.word_fusion.read(gathered))
-            new_words = (fused if self.last else updated) * present
+            new_words = (updated if self.words_go_on else fused) * present
         return VLBAOutput(new_pixels, new_words, features)
 
     def exchange(
@@ -199,9 +210,6 @@ class GlobalWords(VLBA):
     Otherwise as text to pixel, but for its norm: over pixels a constant has no variance, so the norm is over channels.
     """
 
-    def __init__(self, pixel_dim: int, word_dim: int, last: bool = False):
-        super().__init__(pixel_dim, word_dim, to_text=False, last=last)
-
     def _add_scores(self, pixel_dim: int, word_dim: int) -> None:
         """None: there is no attention."""
 
@@ -227,9 +235,6 @@ class NoExchange(VLBA):
     value.
     """
 
-    def __init__(self, pixel_dim: int, word_dim: int, last: bool = False):
-        super().__init__(pixel_dim, word_dim, last=last)
-
     def exchange(
         self,
         pixels: torch.Tensor,
@@ -251,7 +256,7 @@ VLBA_KINDS: dict[str, Callable[..., VLBA]] = {  # by the variant's field `vlba`
     "text_to_pixel": partial(VLBA, to_text=False),
     "pixel_to_text": partial(VLBA, to_pixel=False),
     "bidirectional": VLBA,
-    "global_words": GlobalWords,
+    "global_words": partial(GlobalWords, to_text=False),
     "no_exchange": NoExchange,
 }
 

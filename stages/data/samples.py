@@ -210,7 +210,7 @@ def encode_once(
         ImageError: an image cannot be read.
         NoRoomError: there is no room for them.
     """
-    levels = model.fixed_levels
+    levels = model.frozen_levels
     parts = [part for level in range(levels) for part in model.vision.parts(level)]
     code = [Path(inspect.getfile(module)).read_text(encoding="utf-8") for module in (encoders, frames, images)]
     by_all = [levels, encoded.weights_hash(parts), model.config.encoders[0].to_json_string(), *made_with, *code]

@@ -88,16 +88,13 @@ def model(recipe: Recipe, variant: Variant, tokenizer: PreTrainedTokenizerFast) 
             bce_weight=training.bce_weight,
             dice_weight=training.dice_weight,
             positive_weight=training.positive_weight,
+            frozen_levels=vision.frozen if vision.kind == "pretrained" else 0,
+            frozen_text=text.kind == "pretrained" and text.frozen,
         )
     )
     for section, encoder in ((vision, built.vision.encoder), (text, built.text)):
         if section.kind == "pretrained":
             pretrained.load(encoder, section.weights)
-    every = len(built.vision.dims) if variant.frozen_encoders else 0
-    built.freeze(
-        vision_levels=max(every, vision.frozen) if vision.kind == "pretrained" else 0,
-        text=text.kind == "pretrained" and (text.frozen or variant.frozen_encoders),
-    )
     return built
 
 

@@ -71,9 +71,9 @@ def train(run: Run, settings: Params, checkpoint_seconds: float) -> None:
 
 
 def encode_once(setup: TrainingSetup, gigabytes: float) -> None:
-    """Have the images of train and val encoded, where some levels compute the same in every training."""
+    """Have the images of train and val encoded by the frozen levels, which compute the same in every training."""
     model, device = setup.model, processes.here().device
-    if model.fixed_levels:
+    if model.frozen_levels:
         model.to(device)
         made_with = [torch.__version__, transformers.__version__, device.type, kernels.rounding_settings()]
         samples.encode_once({"train": setup.train, "val": setup.val}, model, made_with, gigabytes)

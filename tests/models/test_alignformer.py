@@ -245,10 +245,11 @@ def test_initial_weights_follow_from_names_alone():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("frozen", [0, 2])
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shared_images_and_expressions_are_encoded_once_and_give_the_same_masks(batch, variant, vision):
-    model = tiny(variant, vision).double().eval()
+def test_shared_images_and_expressions_are_encoded_once_and_give_the_same_masks(batch, variant, vision, frozen):
+    model = tiny(variant, vision, frozen_levels=frozen).double().eval()
     batch["pixel_values"] = batch["pixel_values"].double()
     images, expressions = torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0, 0, 2, 1, 1])
     own = {name: value for name, value in batch.items() if name not in ("masks", "image_ids")}
@@ -270,14 +271,33 @@ def test_shared_images_and_expressions_are_encoded_once_and_give_the_same_masks(
         assert encoded == [3] * once + [5] * (len(model.vision.dims) - once)
 
 
-@pytest.mark.parametrize(("variant", "levels", "once"), [
-    ("baseline", None, 4), ("pixel_to_text", None, 4), ("text_to_pixel", None, 1), ("vlba", None, 1),
-    ("vlba", 4, 1), ("vlba", 2, 3), ("alignformer", 1, 4),
+@pytest.mark.parametrize(("variant", "levels", "frozen", "once"), [
+    ("baseline", None, 0, 4), ("pixel_to_text", None, 0, 4), ("text_to_pixel", None, 0, 1), ("vlba", None, 0, 1),
+    ("vlba", 4, 0, 1), ("vlba", 2, 0, 3), ("alignformer", 1, 0, 4),
+    ("vlba", None, 1, 1), ("vlba", None, 2, 2), ("vlba", 2, 2, 3), ("vlba", None, 4, 4),
 ])  # fmt: skip
-def test_vlba_stands_after_the_last_levels(variant, levels, once):
-    model = tiny(variant, "dinov2", vlba_levels=levels)
+def test_vlba_stands_after_the_last_levels_and_changes_what_trained_levels_read(variant, levels, frozen, once):
+    model = tiny(variant, "dinov2", vlba_levels=levels, frozen_levels=frozen)
     assert list(model.vlba) == ([] if variant == "baseline" else ["0", "1", "2", "3"][-(levels or 4) :])
     assert model.levels_without_words == once
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("frozen", [0, 2, 4])
+def test_frozen_levels_compute_as_the_encoder_does_whatever_the_words(batch, frozen):
+    """And so does the first trained level behind them where no VLBA stands between."""
+    model = tiny("vlba", "dinov2", frozen_levels=frozen).eval()
+    seen = {}
+    for level in range(4):
+        model.vision.parts(level)[-1].register_forward_hook(
+            lambda module, arguments, output, level=level: seen.update({level: output})
+        )
+    plain = model.encode_images(batch["pixel_values"], model.levels_without_words)
+    model(**images_and_words(batch))
+    same = [torch.equal(seen[level][:, 1:], grid.tokens) for level, grid in enumerate(plain.grids)]
+    assert same == [True] * max(frozen, 1)
+    if frozen < 4:
+        assert model.levels_without_words == max(frozen, 1)
 
 
 @torch.no_grad()

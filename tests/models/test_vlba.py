@@ -15,11 +15,11 @@ PIXEL_DIM, WORD_DIM = 4, 6
 
 @pytest.fixture
 def exchange():
-    """direction -> VLBA with random weights and biases in float64, after the last level or another."""
+    """direction -> VLBA with random weights and biases in float64."""
 
-    def make(direction: str, last: bool = False) -> VLBA:
+    def make(direction: str, **go_on: bool) -> VLBA:
         torch.manual_seed(0)
-        vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM, last=last).double()
+        vlba = VLBA_KINDS[direction](PIXEL_DIM, WORD_DIM, **go_on).double()
         for parameter in vlba.parameters():
             torch.nn.init.normal_(parameter, std=0.7)
         return vlba
@@ -85,14 +85,14 @@ def loop(vlba: VLBA, direction: str, pixels: np.ndarray, words: np.ndarray) -> t
             weights = softmax([row[place] for row in scores])
             gathered = sum(w * v for w, v in zip(weights, values, strict=True))
             updated, fused = fuse(vlba.word_fusion, word, linear(vlba.word_out, gathered))
-            new_words[place] = fused if vlba.last else updated
+            new_words[place] = updated if vlba.words_go_on else fused
     return np.array(new_pixels), np.array(new_words), np.array(features)
 
 
-@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("pixels_go_on", "words_go_on"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction, last):
-    vlba = exchange(direction, last)
+def test_equals_a_loop_over_samples_pixels_and_words(exchange, inputs, direction, pixels_go_on, words_go_on):
+    vlba = exchange(direction, pixels_go_on=pixels_go_on, words_go_on=words_go_on)
     pixels, words, mask = inputs
     with torch.no_grad():
         output = vlba(pixels, words, mask)

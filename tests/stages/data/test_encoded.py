@@ -35,12 +35,11 @@ def own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(params=["swin", "dinov2"])
 def model(request, squares) -> AlignFormer:
-    """Its first level is frozen and comes before any word."""
-    made = squares.model()
+    """Its first level is frozen, or the first two; words are exchanged after every level."""
+    made = squares.model(frozen_levels=1)
     if request.param == "dinov2":
         text = made.config.text_config
-        made = AlignFormer(AlignFormerConfig(vision_config=DINOV2, text_config=text, pixel_dim=16))
-    made.freeze(vision_levels=1)
+        made = AlignFormer(AlignFormerConfig(vision_config=DINOV2, text_config=text, pixel_dim=16, frozen_levels=2))
     return made.eval()
 
 
@@ -66,7 +65,7 @@ def test_a_model_answers_as_for_pixels(squares, model, mirror):
     rows += [len(squares.prepared.split("train")) + row for row in (1, 4)] if mirror else []
     inputs = expressions(squares, mirror)[rows].inputs(CPU)
     found = model(**encode(squares, model, mirror=mirror)[rows].inputs(CPU))
-    rounded = model.encode_images(inputs["pixel_values"], 1).map(lambda tensor: tensor.half().float())
+    rounded = model.encode_images(inputs["pixel_values"], model.frozen_levels).map(lambda tensor: tensor.half().float())
     torch.testing.assert_close(found.logits, model(**inputs | {"pixel_values": rounded}).logits, rtol=1e-5, atol=1e-5)
     pixels = model(**inputs)
     scale = pixels.logits.abs().max()
@@ -90,10 +89,9 @@ def test_every_training_reads_what_the_first_made(squares, model, monkeypatch, t
     encode(squares, model)
     monkeypatch.setattr(AlignFormer, "encode_images", None)
     encode(squares, model)
-    other = squares.model(1, vlba="none") if model.vision.dims != [8] * 4 else None
-    if other:
+    if model.vision.dims != [8] * 4:
+        other = squares.model(1, vlba="none", frozen_levels=1)
         other.vision.load_state_dict(model.vision.state_dict())
-        other.freeze(vision_levels=1)
         encode(squares, other)
     assert len(folders(tmp_path)) == 1
 
@@ -107,8 +105,8 @@ def test_other_inputs_are_encoded_anew(squares, model, tmp_path, change):
         path = tmp_path / "1.png"
         path.write_bytes(path.read_bytes() + b" ")
     elif change == "levels":
-        model.vlba = torch.nn.ModuleDict({"1": model.vlba["1"]})
-        model.freeze(vision_levels=2)
+        model.vlba = torch.nn.ModuleDict()
+        model.frozen_levels += 1
     encode(squares, model, mirror=change == "mirror", made_with=("cuda",) if change == "made with" else ())
     assert len(folders(tmp_path)) == 2
 
@@ -152,7 +150,7 @@ def test_the_splits_of_one_training_are_one_request(squares, model, tmp_path):
 
 def test_no_room_for_all_splits_of_a_training_is_said_before_any_is_encoded(squares, model, tmp_path):
     both(squares, model)
-    numbers = [np.load(folder / "0.npy").nbytes for folder in folders(tmp_path)]
+    numbers = [sum(np.load(file).nbytes for file in folder.glob("*.npy")) for folder in folders(tmp_path)]
     for folder in folders(tmp_path):
         shutil.rmtree(folder)
     for gigabytes in (sum(numbers) / 1e9 - 1e-9, max(numbers) / 1e9):
@@ -260,6 +258,7 @@ def test_of_several_at_once_one_encodes(squares, model, monkeypatch, capsys):
 
 
 def test_words_may_not_take_part(squares, model):
-    with pytest.raises(ValueError, match="2 levels are asked for, but words take part after 1"):
-        model.encode_images(torch.zeros(1, 3, 32, 32), 2)
+    frozen = model.frozen_levels
+    with pytest.raises(ValueError, match=f"{frozen + 1} levels are asked for, but words take part after {frozen}"):
+        model.encode_images(torch.zeros(1, 3, 32, 32), frozen + 1)
     assert replace(expressions(squares).reader).encoded is None

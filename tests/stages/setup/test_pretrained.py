@@ -195,7 +195,7 @@ def test_a_control_freezes_both_encoders_whatever_the_recipe_trains(folders, sma
     model, _ = built(chosen, vlba="none", contrastive="none", head="plain", frozen_encoders=True)
     trained = {name.split(".")[0] for name, each in model.named_parameters() if each.requires_grad}
     assert trained == {"pixel_decoder", "center", "grouping", "stage_norms"}
-    assert model.fixed_levels == 4
+    assert model.frozen_levels == 4
 
 
 def test_frozen_encoders_need_a_recipe_with_pretrained_ones(small_params):
