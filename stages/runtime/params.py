@@ -288,7 +288,10 @@ class PretrainedVision(Section):
     kind: Literal["pretrained"]
     weights: str = Field(description="a folder in transformers' format, or the name of a model on its hub")
     drop_path: Fraction
-    frozen: Annotated[int, Field(ge=0, description="how many of the first levels keep their weights")]
+    frozen: Annotated[
+        int,
+        Field(ge=0, description="how many of the first levels keep their weights; words change nothing that they read"),
+    ]
     upsampling: list[Annotated[int, Field(gt=0)]] | None = Field(
         default=None,
         description="of a DINOv2: how many times finer than its grid each level enters the pixel decoder, the first at "
@@ -340,8 +343,8 @@ class Training(Section):
     )
     encode_once: bool = Field(
         default=False,
-        description="frozen vision levels before the first words run once for all trainings, which read their output "
-        "in half precision from the disk",
+        description="frozen vision levels run once for all trainings, which read their output in half precision from "
+        "the disk",
     )
     averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
