@@ -63,7 +63,7 @@ def mlflow(name: str, experiment: str) -> State:
     """Bring MLflow into step with an experiment's outputs. It is a view: where that fails, the flow does not."""
     command = f"python -m pipelines.sync --experiment {experiment}"
     pages = artifacts.mlflow_pages()
-    options = ["--ui", pages.rstrip("/")] if pages else []
+    options = ["--ui", pages] if pages else []
     try:
         say = partial(get_run_logger().info, "mlflow: %s")
         lines = run(command, "pipelines.sync", "--experiment", experiment, *options, say=say)

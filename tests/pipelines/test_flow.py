@@ -131,7 +131,7 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
 
 
 def test_prefect_links_to_the_views_of_a_server_of_mlflow(stages, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:word@mlflow.example:5000/")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:word@mlflow.example:5000")
     view = "https://mlflow.example:5000/#/experiments/1/runs?viewStateShareKey=scenes-variants"
     given = []
 
