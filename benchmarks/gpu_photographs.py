@@ -175,7 +175,7 @@ class Worker:
             if time.monotonic() > deadline:
                 raise LateError(f"the time was over after epoch {epoch + 1} of {epochs}")
             if epoch + 1 in validated(epochs):
-                on_val[epoch + 1] = self.miou(scored, self.val)
+                on_val[epoch + 1] = self.miou(scored, self.given.val)
                 if best(on_val) == epoch + 1:
                     kept = {name: value.clone() for name, value in scored.state_dict().items()}
                 model.train()
@@ -220,11 +220,6 @@ class Worker:
         """(dataset, split) -> mIoU."""
         return {part: self.miou(model, samples) for part, samples in self.given.scored.items()}
 
-    @property
-    def val(self) -> Samples:
-        """Those that the kept epoch is chosen on."""
-        return self.given.scored[self.given.settings.experiment.datasets[0], "val"]
-
     def miou(self, model: AlignFormer, samples: Samples) -> float:
         batches = torch.arange(len(samples), device=self.device).split(self.batch_size)
         return float(np.concatenate([self.ious(model, samples, rows) for rows in batches]).mean())
@@ -253,7 +248,7 @@ def validated(epochs: int) -> set[int]:
 
 def best(on_val: dict[int, float]) -> int:
     """The first epoch with the highest mIoU."""
-    return max(on_val, key=lambda epoch: (on_val[epoch], -epoch))
+    return max(on_val, key=on_val.__getitem__)
 
 
 worker: Worker | None = None  # of this process
@@ -335,8 +330,8 @@ def fitting_epochs(given: Packed, paces: list[Pace], rounds: int, seconds: float
     """
     training = given.settings.recipes[given.settings.experiment.recipe].training
     build_one, step, score = (median(values) for values in zip(*paces, strict=True))
-    on_val = VALIDATIONS * len(given.scored[given.settings.experiment.datasets[0], "val"])
-    one = (1 - KEPT_BACK) * seconds / rounds - build_one - score * (on_val + sum(map(len, given.scored.values())))
+    expressions = VALIDATIONS * len(given.val) + sum(map(len, given.scored.values()))
+    one = (1 - KEPT_BACK) * seconds / rounds - build_one - score * expressions
     epochs = int(one / (step * math.ceil(given.orders.shape[2] / training.batch_size)))
     if epochs < 1:
         raise LateError(f"{seconds:.0f} s are too few for one epoch of each run, of {one:.0f} s in {rounds} rounds")

@@ -100,6 +100,11 @@ class Packed:
     orders: torch.Tensor
     scored: dict[tuple[str, str], Samples]
 
+    @property
+    def val(self) -> Samples:
+        """What the kept epoch is chosen on: val of the dataset that is trained on."""
+        return self.scored[self.settings.experiment.datasets[0], "val"]
+
     def to(self, device: torch.device) -> "Packed":
         """The same on a device, but for the pixels."""
         scored = {part: samples.to(device) for part, samples in self.scored.items()}

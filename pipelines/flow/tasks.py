@@ -11,6 +11,7 @@ from pipelines.dvc import stage_name
 from pipelines.dvc.reproduce import Outcome, StageFailedError, run
 from pipelines.flow.flow_run import TO_TRY_AGAIN, EndedError, FlowRun
 from pipelines.flow.scheduler import ClosedError
+from pipelines.prefect import artifacts
 
 RETRIES = 100_000  # a lock or a claim may last as long as a training
 
@@ -61,9 +62,14 @@ def stage(name: str, flow_run: FlowRun) -> State:
 def mlflow(name: str, experiment: str) -> State:
     """Bring MLflow into step with an experiment's outputs. It is a view: where that fails, the flow does not."""
     command = f"python -m pipelines.sync --experiment {experiment}"
+    pages = artifacts.mlflow_pages()
+    options = ["--ui", pages] if pages else []
     try:
         say = partial(get_run_logger().info, "mlflow: %s")
-        return Completed(message=run(command, "pipelines.sync", "--experiment", experiment, say=say)[-1])
+        lines = run(command, "pipelines.sync", "--experiment", experiment, *options, say=say)
+        if pages:
+            artifacts.show_views(experiment, lines)
+        return Completed(message=[line for line in lines if not artifacts.VIEW.fullmatch(line)][-1])
     except StageFailedError as error:
         get_run_logger().warning("mlflow: MLflow is not in step: %s", error)
         return Completed(name="Behind", message=str(error))

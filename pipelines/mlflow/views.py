@@ -61,14 +61,14 @@ def addresses(opened: Store, base: str) -> dict[str, str]:
     Args:
         base: where MLflow's pages are, such as `http://127.0.0.1:5000`.
     """
-    tags = opened.client.get_experiment(opened.experiment_id).tags
+    tags, pages = opened.client.get_experiment(opened.experiment_id).tags, f"{base.rstrip('/')}/#/experiments"
     found = {}
     for kind in KINDS:
         for tag in sorted(tags):
             if tag.startswith(TAG) and tag.endswith(f"-{kind}"):
                 view = quote(tag.removeprefix(TAG))
                 mode = "" if kind == KINDS[0] else "&compareRunsMode=CHART"
-                address = f"{base}/#/experiments/{opened.experiment_id}/runs?workflowType=machine_learning{mode}"
+                address = f"{pages}/{opened.experiment_id}/runs?workflowType=machine_learning{mode}"
                 found[json.loads(tags[tag])["name"]] = f"{address}&viewStateShareKey={view}"
     return found
 

@@ -6,7 +6,7 @@ The keys of the artifacts are the same in every run, so that the UI has a histor
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from pipelines.prefect.server import without_secrets
 from stages.runtime import experiments, layout
 from stages.runtime.experiments import DEFAULT
+
+VIEW = re.compile(r"(?P<title>.+): (?P<address>https?://\S+)")  # a line of `python -m pipelines.sync --ui`
 
 
 class StagesPage:
@@ -74,18 +76,33 @@ def show_links(of: Iterable[str]) -> None:
     Only what has an address for every browser is a link: a page that a server gives may not open a file of a disk.
     """
     with _or_warn():
-        uri, here = os.environ.get("MLFLOW_TRACKING_URI", ""), platform.node()
-        if uri.startswith(("http://", "https://")):
-            create_link_artifact(without_secrets(uri), link_text="MLflow", key="mlflow", description="runs and models")
-            mlflow = f"- MLflow: [{without_secrets(uri)}]({without_secrets(uri)}), with the reports as artifacts"
+        here = platform.node()
+        if pages := mlflow_pages():
+            create_link_artifact(pages, link_text="MLflow", key="mlflow", description="runs and models")
+            mlflow = f"- MLflow: [{pages}]({pages}), with the reports as artifacts"
         else:
             mlflow = f"- MLflow: `make ui` on the machine `{here}`, in `{Path.cwd()}`"
-        pages = {name: (experiments.folder(name) / layout.PAGE).absolute() for name in of}
+        files = {name: (experiments.folder(name) / layout.PAGE).absolute() for name in of}
         reports = [
-            f"- report{'' if name == DEFAULT else f' of {name}'}: the file `{page}` on the machine `{here}`"
-            for name, page in pages.items()
+            f"- report{'' if name == DEFAULT else f' of {name}'}: the file `{file}` on the machine `{here}`"
+            for name, file in files.items()
         ]
         create_markdown_artifact("\n".join([mlflow, *reports, ""]), key="links", description="where to look")
+
+
+def mlflow_pages() -> str | None:
+    """Where MLflow's pages are, without passwords; None where no server of MLflow is named."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return without_secrets(uri) if uri.startswith(("http://", "https://")) else None
+
+
+def show_views(experiment: str, lines: Sequence[str]) -> None:
+    """Links to the views of an experiment in MLflow, from the lines of a sync that was told to print them."""
+    views = [f"- [{found['title']}]({found['address']})" for line in lines if (found := VIEW.fullmatch(line))]
+    key, of = ("views", "") if experiment == DEFAULT else (f"views-{_slug(experiment)}", f" of experiment {experiment}")
+    if views:
+        with _or_warn():
+            create_markdown_artifact("\n".join([*views, ""]), key=key, description=f"views{of} in MLflow")
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def test_it_trains_and_scores_as_the_project_does(settings, worker, variant):
 def test_epochs_fill_the_time_that_is_left(worker):
     """Ten refs or more in two batches or more of 8; two rounds; a fifth is kept back."""
     steps = -(-worker.given.orders.shape[2] // 8)
-    expressions = sum(map(len, worker.given.scored.values())) + 8 * len(worker.val)
+    expressions = sum(map(len, worker.given.scored.values())) + 8 * len(worker.given.val)
     paces = [Pace(build=5.0, step=0.1, score=0.01)] * 3
     found = gpu_photographs.fitting_epochs(worker.given, paces, rounds=2, seconds=50.0)
     assert found == int((0.8 * 50 / 2 - 5 - 0.01 * expressions) / (0.1 * steps))

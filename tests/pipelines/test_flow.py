@@ -31,6 +31,7 @@ from pipelines.dvc import dag, remote, reproduce
 from pipelines.dvc.dag import Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError
 from pipelines.flow import flow_run, form, up_to_date, view
+from pipelines.flow import tasks as flow_tasks
 from pipelines.flow.experiment import experiment
 from pipelines.flow.scheduler import StageScheduler
 from pipelines.prefect import claims, flow_runs, internals, server
@@ -127,6 +128,21 @@ def test_every_stage_in_order_and_what_the_ui_shows(stages, tmp_path, monkeypatc
     assert not any("file://" in text for text in shown.values())  # which no other machine can open
     assert "https://mlflow.example:5000/" in shown["mlflow"] and "https://mlflow.example:5000/" in shown["links"]
     assert not any(secret in text for text in shown.values() for secret in ("word", "user:", "secret"))
+
+
+def test_prefect_links_to_the_views_of_a_server_of_mlflow(stages, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:word@mlflow.example:5000")
+    view = "https://mlflow.example:5000/#/experiments/1/runs?viewStateShareKey=scenes-variants"
+    given = []
+
+    def sync(called, module, *arguments, say):
+        given.append((module, *arguments))
+        return ["3 runs are new", f"scenes: variants: {view}"]
+
+    monkeypatch.setattr(flow_tasks, "run", sync)
+    state = experiment(return_state=True)
+    assert given == [("pipelines.sync", "--experiment", "default", "--ui", "https://mlflow.example:5000")]
+    assert artifacts(state)["views"] == f"- [scenes: variants]({view})\n"
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,7 @@ def test_views_show_the_runs_of_the_comparison_sorted_and_grouped(synced):
     with store.opened() as opened:
         tags = opened.client.get_experiment(opened.experiment_id).tags
         found = views.addresses(opened, "http://127.0.0.1:5000")
+        assert views.addresses(opened, "http://127.0.0.1:5000/") == found
         table = json.loads(json.loads(tags["mlflow.sharedViewState.scenes-variants"])["state"])
         shown = store.search(opened, table["searchFilter"])
     assert tags["mlflow.experimentKind"] == "custom_model_development"

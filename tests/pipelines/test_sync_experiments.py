@@ -11,7 +11,9 @@ from dvc.repo import Repo
 
 from benchmarks.clones import set_params
 from pipelines import sync
+from pipelines.mlflow import views
 from pipelines.mlflow.champion import Title
+from pipelines.prefect import artifacts
 from stages.runtime import experiments, keys
 from stages.serving import source
 from stages.tracking import live, mlruns, owner, store
@@ -91,6 +93,15 @@ def held() -> dict[str, dict]:
 
 def titles() -> list[str]:
     return sorted({each.name for each in store.client().search_experiments()} - {"Default", "unused"})
+
+
+def test_prefect_finds_the_addresses_of_views_in_what_a_sync_prints(synced, capsys):
+    sync.main(["--experiment", "more", "--ui", "http://127.0.0.1:5000"])
+    lines = capsys.readouterr().out.splitlines()
+    found = [match for line in lines if (match := artifacts.VIEW.fullmatch(line))]
+    assert [match["title"] for match in found] == [f"more: scenes: {kind}" for kind in views.KINDS]
+    assert all(match["address"].startswith("http://127.0.0.1:5000/#/experiments/") for match in found)
+    assert len(lines) == len(found) + 1
 
 
 def unplaced(run: dict) -> dict:
