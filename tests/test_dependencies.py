@@ -54,6 +54,14 @@ def test_dependencies_are_what_is_imported(imports, code, stage):
     assert {name for name in named - printed if not any(within(module, {name}) for module in needed)} == set()
 
 
+def test_dvc_looks_at_the_images_once(root):
+    """Only their hash, which `prepare` makes of all of them, is a dependency of many stages."""
+    stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
+    dependencies = {path for stage in stages.values() for path in stage.get("deps", [])}
+    assert not any(path.startswith("data/") for path in dependencies)
+    assert "results/prepared/${item.dataset}.json" in dependencies
+
+
 def test_a_packages_own_file_holds_no_code(root):
     for path in [*(root / "models").rglob("__init__.py"), *(root / "stages").rglob("__init__.py")]:
         assert [type(node) for node in ast.parse(path.read_text()).body] in ([], [ast.Expr]), path

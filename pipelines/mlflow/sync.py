@@ -84,7 +84,7 @@ class _Sync:
         self.parents: dict[str, MlflowRun] = {}  # by key, as they were before this sync
         self.made: set[str] = set()  # ids of new parent runs
         self.held: dict[tuple, bool] = {}  # path and hash of prepared data -> whether they lie here
-        self.datasets: dict[str, PreparedDataset] = {}  # by path
+        self.datasets: dict[str, PreparedDataset] = {}
         self.shown: set[str] = set()  # keys of the trainings that comparisons have
         self.compared: set[str] = set()  # datasets with a comparison
 
@@ -165,11 +165,11 @@ class _Sync:
 
     def data(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
         """The prepared dataset, as inputs of the run, where it lies here as the training had it."""
-        dep = _prepared(training)
-        summary = Path(dep["path"]) / "dataset.json"
+        dataset = training.run.dataset
+        summary = layout.prepared(dataset) / "dataset.json"
         if not self.has_data(training) or not summary.exists():
             return False
-        return complete_run.send_data(opened, mlflow_run, training.run.dataset, dep["md5"], summary)
+        return complete_run.send_data(opened, mlflow_run, dataset, _prepared(training)["md5"], summary)
 
     def pictures(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
         """Predictions on the same expressions for every run of a dataset, where scores and data lie here."""
@@ -179,9 +179,9 @@ class _Sync:
         evaluation, scores = recorded.evaluation(training, self.entries), layout.scores(*training.run)
         if evaluation is None or not self.has_data(training) or not self.tree.holds(*evaluation.scores):
             return False
-        dataset = _prepared(training)["path"]
+        dataset = training.run.dataset
         try:
-            self.datasets[dataset] = self.datasets.get(dataset) or prepared.read(Path(dataset))
+            self.datasets[dataset] = self.datasets.get(dataset) or prepared.read(layout.prepared(dataset))
         except FileNotFoundError:
             return False
         return pictures.send(opened, mlflow_run, self.datasets[dataset], scores)
@@ -243,7 +243,7 @@ class _Sync:
                 tags = {mlruns.CURRENT: "true", **labels.get(training.run.variant, {})}
                 complete_run.send_tags(opened, child, tags)
         self.compared.add(dataset)
-        data = self.datasets.get(_prepared(trainings[0])["path"])
+        data = self.datasets.get(dataset)
         shown = views.Shown(
             dataset,
             splits=list(dict.fromkeys(row["split"] for row in rows)),
@@ -355,14 +355,14 @@ class _Sync:
         """Protocol of a training, and the state of its data where the data here are still the same."""
         if not self.has_data(training):
             return {"protocol": training.protocol}
-        return mlruns.conditions(training.protocol, Path(_prepared(training)["path"]) / "dataset.json")
+        return mlruns.conditions(training.protocol, layout.prepared(training.run.dataset) / "dataset.json")
 
     def has_data(self, training: RecordedTraining) -> bool:
         """Whether the prepared dataset lies here as the training had it."""
-        dep = _prepared(training)
+        dep, made = _prepared(training), self.entries.get(f"prepare@{training.run.dataset}", {}).get("outs", [])
         known = dep["path"], dep["md5"]
         if known not in self.held:
-            self.held[known] = self.tree.holds(dep)
+            self.held[known] = bool(made) and self.tree.holds(dep, *made)
         return self.held[known]
 
     def outdated(self) -> None:
@@ -413,6 +413,6 @@ def _shared_params(training: RecordedTraining) -> dict:
 
 
 def _prepared(training: RecordedTraining) -> Mapping:
-    """The prepared dataset as `dvc.lock` has it: path and md5, which is None if the training names no such dataset."""
-    data = layout.prepared(training.run.dataset)
-    return next((dep for dep in training.inputs["deps"] if Path(dep["path"]) == data), {"path": str(data), "md5": None})
+    """The hash of the prepared dataset as `dvc.lock` has it: path and md5, which is None if the training names none."""
+    path = layout.prepared_hash(training.run.dataset)
+    return next((dep for dep in training.inputs["deps"] if Path(dep["path"]) == path), {"path": str(path), "md5": None})

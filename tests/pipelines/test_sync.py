@@ -47,6 +47,7 @@ stages:
       - fingerprint.txt
     outs:
       - data/${item.dataset}
+      - results/prepared/${item.dataset}.json
   train:
     matrix:
       dataset: ${experiment.datasets}
@@ -59,7 +60,7 @@ stages:
           - variants.${item.variant}
           - evaluation.protocol
     deps:
-      - data/${item.dataset}
+      - results/prepared/${item.dataset}.json
     outs:
       - results/models/${item.dataset}/${item.variant}/${item.seed}/config.json
       - results/models/${item.dataset}/${item.variant}/${item.seed}/model.safetensors
@@ -139,6 +140,7 @@ if asked.stage == "prepare":
     summary = {"fingerprint": Path("fingerprint.txt").read_text(), "warnings": ["few"], "partial": True}
     summary["counts"] = {"train": {"images": 2}, "val": {"images": 1}}
     write(f"data/{asked.dataset}/dataset.json", json.dumps(summary))
+    write(f"results/prepared/{asked.dataset}.json", json.dumps(summary["fingerprint"]))
 if asked.stage == "train":
     write(f"results/models/{name}/config.json", json.dumps(asked.variant))
     write(f"results/models/{name}/model.safetensors", f"weights of {name}")
