@@ -121,7 +121,8 @@ def test_the_first_stage_writes_what_dvc_compares(project, monkeypatch):
     params_command.main(["--resolve"])
     written = json.loads(layout.ALL_PARAMS.read_text())
     assert params.check(written, layout.ALL_PARAMS) == params.read()
-    layout.prepared("scenes").mkdir(parents=True)
+    layout.prepared_hash("scenes").parent.mkdir(parents=True)
+    layout.prepared_hash("scenes").write_text("{}")
     entry = dvc_internals.lock_entry("train@scenes-t20-3")["params"]["results/params.json"]
     assert entry["variants.t20"]["temperature"] == 0.2 and entry["recipes.small"]["training"]["epochs"] == 2
 
