@@ -33,6 +33,11 @@ class RecordedTraining(NamedTuple):
     select_by: str
     outs: list[dict]
 
+    @property
+    def data(self) -> str | None:
+        """The md5 of the file with the hash of the prepared dataset; None where its entry names no such file."""
+        return _md5(self.inputs["deps"], layout.prepared_hash(self.run.dataset))
+
 
 class RecordedEvaluation(NamedTuple):
     """The scores of the model of a training.

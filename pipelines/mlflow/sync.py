@@ -83,7 +83,7 @@ class _Sync:
         self.left: set[str] = set()  # stages whose runs others are writing
         self.parents: dict[str, MlflowRun] = {}  # by key, as they were before this sync
         self.made: set[str] = set()  # ids of new parent runs
-        self.held: dict[tuple, bool] = {}  # path and hash of prepared data -> whether they lie here
+        self.held: dict[tuple, bool] = {}  # prepared dataset and its hash -> whether it lies here
         self.datasets: dict[str, PreparedDataset] = {}
         self.shown: set[str] = set()  # keys of the trainings that comparisons have
         self.compared: set[str] = set()  # datasets with a comparison
@@ -169,7 +169,7 @@ class _Sync:
         summary = layout.prepared(dataset) / "dataset.json"
         if not self.has_data(training) or not summary.exists():
             return False
-        return complete_run.send_data(opened, mlflow_run, dataset, _prepared(training)["md5"], summary)
+        return complete_run.send_data(opened, mlflow_run, dataset, training.data, summary)
 
     def pictures(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
         """Predictions on the same expressions for every run of a dataset, where scores and data lie here."""
@@ -269,7 +269,7 @@ class _Sync:
 
     def champion(self, comparison: RecordedComparison, trainings: Sequence[RecordedTraining]) -> None:
         """The registered model of a dataset, recipe and protocol: one version has the alias, or none."""
-        first, data = trainings[0], _prepared(trainings[0])["md5"]
+        first, data = trainings[0], trainings[0].data
         title = champion.Title(comparison.dataset, first.recipe, first.protocol, experiments.current())
         chosen = champion.choose(comparison.dataset, comparison.runs, comparison.reference, first.select_by)
         compared = {keys.key(training.stage, training.inputs) for training in trainings}
@@ -359,10 +359,10 @@ class _Sync:
 
     def has_data(self, training: RecordedTraining) -> bool:
         """Whether the prepared dataset lies here as the training had it."""
-        dep, made = _prepared(training), self.entries.get(f"prepare@{training.run.dataset}", {}).get("outs", [])
-        known = dep["path"], dep["md5"]
+        dataset, hashed = known = training.run.dataset, training.data
         if known not in self.held:
-            self.held[known] = bool(made) and self.tree.holds(dep, *made)
+            made = self.entries.get(f"prepare@{dataset}", {}).get("outs", [])
+            self.held[known] = hashed in [out.get("md5") for out in made] and self.tree.holds(*made)
         return self.held[known]
 
     def outdated(self) -> None:
@@ -410,9 +410,3 @@ def _shared_params(training: RecordedTraining) -> dict:
     """What all trainings of an ablation have in common."""
     recipe = {name: value for name, value in training.params.items() if not name.startswith("variant.")}
     return {"dataset": training.run.dataset, "protocol": training.protocol, "recipe": training.recipe, **recipe}
-
-
-def _prepared(training: RecordedTraining) -> Mapping:
-    """The hash of the prepared dataset as `dvc.lock` has it: path and md5, which is None if the training names none."""
-    path = layout.prepared_hash(training.run.dataset)
-    return next((dep for dep in training.inputs["deps"] if Path(dep["path"]) == path), {"path": str(path), "md5": None})
