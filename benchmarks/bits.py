@@ -1,11 +1,11 @@
 """Do machines compute the same bits? Runs a tiny experiment and hashes what its stages wrote.
 
 There is one hash for each group of outputs: what was prepared, trained, scored, compared, and the report. The row says
-on which processor, and which of the user's settings choose kernels (`stages.runtime.kernels`). The test suite compares
-with these rows.
+on which processor, with which of the user's settings that choose kernels (`stages.runtime.kernels`), and from which
+code. The test suite compares with these rows.
 
-Adds its row to `benchmarks/results/bits.csv`. Where this processor has a row with the same settings and another hash of
-a group, the code has changed since, so no row with these settings keeps its hash of that group.
+Adds its row to `benchmarks/results/bits.csv`, in place of one of the same kind of processor, settings and code. So rows
+of former code stay: they tell which processors computed the same with it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from benchmarks import table
 from benchmarks.clones import clone, run, tiny
-from stages.runtime import kernels, keys
+from stages.runtime import kernels, keys, layout
 
 RESULTS = Path("benchmarks/results/bits.csv")
 GROUPS = {
@@ -34,6 +34,7 @@ GROUPS = {
 NAME_CODE = ("reports/index.html", "reports/provenance.json")  # they hold hashes of the code
 SETS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # flags of Linux, the newest set first
 KIND = ["processor", "instruction set", "settings"]
+CODE = "code"
 
 
 def main() -> None:
@@ -42,25 +43,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = tiny(clone(Path(), Path(folder) / "project", Path("tests/params.yaml")))
         run(project, sys.executable, "-m", "dvc", "repro")
-        row = {**kind(), **hashes(project / keys.LOCK), **table.surroundings("torch", "numpy")}
+        lock = project / keys.LOCK
+        row = {**kind(), CODE: code_key(lock), **hashes(lock), **table.surroundings("torch", "numpy")}
     print(json.dumps(row, indent=1))
     with_row(read(), row).to_csv(RESULTS, index=False, lineterminator="\n")
 
 
 def with_row(known: pd.DataFrame, row: dict[str, str]) -> pd.DataFrame:
-    """The rows with one more, in place of an earlier one of its kind; without the hashes that hold no longer."""
-    same_kind = (known[KIND] == pd.Series(row)[KIND]).all(axis="columns")
-    earlier, kept = known[same_kind], known[~same_kind].copy()
-    changed = [group for group in GROUPS if not earlier[group].isin(["", row[group]]).all()]
-    kept.loc[kept["settings"] == row["settings"], changed] = ""
-    kept = kept[(kept[[*GROUPS]] != "").any(axis="columns")]
-    return pd.concat([kept, pd.DataFrame([row])], ignore_index=True)
+    """The rows with one more, in place of an earlier one of its kind and code."""
+    earlier = (known[[*KIND, CODE]] == pd.Series(row)[[*KIND, CODE]]).all(axis="columns")
+    return pd.concat([known[~earlier], pd.DataFrame([row])], ignore_index=True)
 
 
 def read() -> pd.DataFrame:
-    """The rows of `RESULTS`, all of them text; the hash of a group is empty where its code has changed since."""
+    """The rows of `RESULTS`, all of them text, the newest of a kind last."""
     if not RESULTS.exists():
-        return pd.DataFrame(columns=[*KIND, *GROUPS])
+        return pd.DataFrame(columns=[*KIND, CODE, *GROUPS])
     return pd.read_csv(RESULTS, dtype=str, keep_default_na=False)
 
 
@@ -74,6 +72,19 @@ def kind() -> dict[str, str]:
         "instruction set": next((name for flag, name in SETS.items() if flag in flags), "before AVX2"),
         "settings": json.dumps(kernels.rounding_settings()) if kernels.rounding_settings() else "",
     }
+
+
+def code_key(lock: Path) -> str:
+    """The first digits of a hash of the code and the parameters that the stages of an experiment's `dvc.lock` used."""
+    made = (str(layout.DATA), str(layout.RESULTS))
+    used = {
+        name: [
+            entry.get("params", {}),
+            [(file["path"], file["md5"]) for file in entry.get("deps", []) if Path(file["path"]).parts[0] not in made],
+        ]
+        for name, entry in YAML(typ="safe").load(lock)["stages"].items()
+    }
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def hashes(lock: Path) -> dict[str, str]:

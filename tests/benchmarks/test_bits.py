@@ -15,13 +15,11 @@ def test_this_processor_computes_what_it_computed_before(reproduced):
     """And what others compute: a kind of processor that has no row yet is reported, with what it got."""
     found, this, known = bits.hashes(reproduced.folder / keys.LOCK), bits.kind(), bits.read()
     known = known[known["settings"] == this["settings"]]
-    seen = {row["processor"]: {group: row[group] for group in bits.GROUPS if row[group]} for _, row in known.iterrows()}
-    if this["processor"] in seen:
-        expected = seen[this["processor"]]
-        got = {group: found[group] for group in expected}
-        assert got == expected, "if the change is meant: python -m benchmarks.bits"
+    newest = known.drop_duplicates("processor", keep="last").set_index("processor")[[*bits.GROUPS]]
+    if this["processor"] in newest.index:
+        assert found == newest.loc[this["processor"]].to_dict(), "if the change is meant: python -m benchmarks.bits"
         return
-    same = {name: [group for group in hashes if found[group] == hashes[group]] for name, hashes in seen.items()}
+    same = {name: [group for group in found if found[group] == hashes[group]] for name, hashes in newest.iterrows()}
     warnings.warn(
         f"no row of {bits.RESULTS} is about {this}. It got {found}. The same as others: {same}. "
         "To add it: python -m benchmarks.bits",
@@ -30,26 +28,45 @@ def test_this_processor_computes_what_it_computed_before(reproduced):
 
 
 def test_one_branch_of_mkl_computes_the_same_on_every_kind_of_processor():
-    """As far as they have run the code as it is: a change of the model removes what others got until they are met."""
+    """From the same code; both makers of processors have run one."""
     known = bits.read()
     compatible = known[known["settings"] == json.dumps({"MKL_CBWR": "COMPATIBLE"})]
-    for group in bits.GROUPS:
-        assert set(compatible[group]) - {""} == {compatible[group].iloc[-1]}, group
-    assert (compatible["prepared"] != "").sum() >= 2
+    same_code = compatible.groupby("code")
+    assert (same_code[[*bits.GROUPS]].nunique() == 1).all(axis=None)
+    makers = compatible["processor"].str.extract(r"\((\w+) ")[0].groupby(compatible["code"]).unique()
+    assert any({"GenuineIntel", "AuthenticAMD"} <= set(of_code) for of_code in makers)
 
 
-def test_a_hash_that_holds_no_longer_is_removed_from_every_row_of_the_settings():
-    def row(processor: str, settings: str = "", **changed: str) -> dict[str, str]:
-        kind = {"processor": processor, "instruction set": "AVX2", "settings": settings}
+def test_kinds_of_one_maker_compute_the_same_by_default():
+    known = bits.read()
+    by_default = known[known["settings"] == ""]
+    same_code = by_default.groupby(["code", by_default["processor"].str.extract(r"\((\w+) ")[0]])
+    assert (same_code[[*bits.GROUPS]].nunique() == 1).all(axis=None)
+    assert {maker for (_, maker), kinds in same_code["processor"].nunique().items() if kinds > 1} == {
+        "GenuineIntel",
+        "AuthenticAMD",
+    }
+
+
+def test_a_row_stands_in_place_of_one_of_the_same_kind_and_code():
+    def row(processor: str, settings: str = "", code: str = "new", **changed: str) -> dict[str, str]:
+        kind = {"processor": processor, "instruction set": "AVX2", "settings": settings, "code": code}
         return kind | dict.fromkeys(bits.GROUPS, "1") | changed
 
-    known = pd.DataFrame([row("a"), row("b"), row("b", "other")])
-    assert bits.with_row(known, row("a")).to_dict("records") == [row("b"), row("b", "other"), row("a")]
-    new = bits.with_row(known, row("a", report="2"))
-    assert new.to_dict("records") == [row("b", report=""), row("b", "other"), row("a", report="2")]
-    assert bits.with_row(new, row("b", report="2")).to_dict("records")[-1] == row("b", report="2")
-    every = dict.fromkeys(bits.GROUPS, "3")
-    assert bits.with_row(known, row("a", **every)).to_dict("records") == [row("b", "other"), row("a", **every)]
+    others = [row("a", code="former"), row("b"), row("a", "other")]
+    known = pd.DataFrame([row("a"), *others])
+    assert bits.with_row(known, row("a", report="2")).to_dict("records") == [*others, row("a", report="2")]
+
+
+def test_the_code_is_the_same_whatever_it_computed(tmp_path):
+    def key(code: str, computed: str, seed: int = 0) -> str:
+        deps = [{"path": "models", "md5": code}, {"path": "results/prepared/scenes.json", "md5": computed}]
+        entry = {"cmd": "train", "deps": deps, "params": {"params.yaml": {"seed": seed}}, "outs": []}
+        (tmp_path / "dvc.lock").write_text(json.dumps({"stages": {"train": entry}}))
+        return bits.code_key(tmp_path / "dvc.lock")
+
+    assert key("1", "1") == key("1", "2")
+    assert len({key("1", "1"), key("2", "1"), key("1", "1", seed=1)}) == 3
 
 
 def test_the_kernels_of_avx2_are_held_unless_the_user_says_otherwise(monkeypatch, tmp_path):
