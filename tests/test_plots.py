@@ -20,6 +20,7 @@ def test_every_plot_has_its_rows(plots, reproduced):
     drawn = ["results/comparison/scenes", "results/slices/scenes", "reports/data/scenes/learning"]
     rows = [len(pd.read_csv(reproduced.folder / f"{name}.csv")) for name in drawn]
     assert [len(plot["data"]["values"]) for plot in plots] == rows
+    assert [plot["title"]["subtitle"] for plot in plots] == [f"{name}.csv" for name in drawn]
 
 
 def test_every_template_is_filled_in(plots):
@@ -46,4 +47,3 @@ def test_learning_curves_of_all_variants_are_one_plot(plots, reproduced):
     assert {row["variant"] for row in values} == set(VARIANTS)
     assert single["encoding"]["detail"]["field"] == "seed"
     assert mean["encoding"]["y"] == {"aggregate": "mean", "field": "val"}
-    assert "scenes" in plots[2]["title"]["text"]
