@@ -12,8 +12,10 @@ often
 - a true difference is supported at the first step of Holm's adjustment: one of 5 points, and that which is the smallest
   one in the plan of another comparison (should be 80 %).
 
-Beside the project's own method, `resampled seeds` is the textbook alternative, which resamples seeds like images, and
-`own variance` takes the variance between seeds from the pair alone, so that intervals are those of Student's t.
+There are three methods. `moderated` takes the variance between seeds from all variants too, `own variance` from the
+pair alone, so that intervals are those of Student's t. The project takes the first with few seeds and the second with
+more (`stages.statistics.bootstrap`), and its plan is judged with the method that it takes. `resampled seeds` is the
+textbook alternative, which resamples seeds like images.
 
 Adds its rows to `benchmarks/results/coverage.csv`, setting by setting.
 """
@@ -32,7 +34,7 @@ from tqdm import tqdm
 
 from benchmarks import table
 from stages.statistics import planning
-from stages.statistics.bootstrap import LEVEL, Estimates, estimates, holm
+from stages.statistics.bootstrap import COMMON_DEGREES, LEVEL, Estimates, common_degrees, estimates, holm
 from stages.statistics.comparison import LARGEST_P
 from stages.statistics.planning import Error
 
@@ -87,17 +89,16 @@ def main() -> None:
 def simulate(images: int, seeds: int, likeness: str, spread: float, comparisons: int) -> list[dict[str, object]]:
     """One row per metric and method: how often intervals contain the true value and tests reject."""
     random = np.random.default_rng([seeds, round(1e4 * spread), *likeness.encode()])
-    counted = {
-        (metric, method): [] for metric in METRICS for method in ("moderated", "own variance", "resampled seeds")
-    }
+    degrees = {"moderated": COMMON_DEGREES, "own variance": 0}
+    counted = {(metric, method): [] for metric in METRICS for method in (*degrees, "resampled seeds")}
     plans: dict[str, float] = {}  # of the comparison before
     for _ in range(comparisons):
         for metric, found in one_comparison(random, images, seeds, likeness, spread).items():
             true = truth(metric, likeness, spread)
-            counted[metric, "moderated"].append(
-                judged_own(found, true) | {"power of the plan": power(found, plans.get(metric, math.nan))}
-            )
-            counted[metric, "own variance"].append(judged_own(replace(found, common_degrees=0), true))
+            for method, number in degrees.items():
+                taken = number == common_degrees(seeds)
+                told = {"power of the plan": power(found, plans.get(metric, math.nan))} if taken else {}
+                counted[metric, method].append(judged_own(replace(found, common_degrees=number), true) | told)
             counted[metric, "resampled seeds"].append(resampled_seeds(found, true, random))
             plans[metric] = smallest_supported(found)
     return [

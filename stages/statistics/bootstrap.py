@@ -33,9 +33,10 @@ freedom, and likewise the noise:
 
 M is the residual maker of a linear model of the runs. For the mean of one variant, the model has one effect for each
 variant. For a difference, which has twice the variance and noise, it has one effect for each seed too. Smyth estimates
-d from the data. A few variants tell too little about it, so it is 1, the largest with which intervals hold where one
-variant is four times noisier than the others (`docs/comparing.md`). It is 0 where the common variance has no more
-degrees than the own: of two variants, both are the same.
+d from the data. A few variants tell too little about it, so it is 1 with two to four seeds. It is 0 from five seeds on:
+there the own variance is known well enough, and intervals hold where one variant is four times noisier than the others
+too (`docs/comparing.md`). It is also 0 where the common variance has no more degrees than the own: of two variants,
+both are the same.
 
 With one seed there is no variance to estimate: the interval covers the images alone, and there is no p-value. Fewer
 than `FEWEST_IMAGES` images have neither. Every metric is a share, so intervals end at 0 and 1, those of differences at
@@ -62,6 +63,7 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 AT_ONCE = 1_000  # resamples whose weights are in memory together
 COMMON_DEGREES = 1  # what the variance of all variants together counts beside the own of a mean or difference: d
+OWN_VARIANCE_SEEDS = 5  # from so many on, d is 0
 DIGITS = 12  # of a resampled number; beyond them numbers differ by rounding alone
 
 
@@ -101,7 +103,7 @@ class Estimates:
         additions: (R, N), what each of N images adds to it: Z above.
         fewest: the least number of images for an interval.
         files: the names of runs that are one file of predictions each.
-        common_degrees: d above.
+        common_degrees: d above; None for that of the number of seeds.
     """
 
     runs: list[VariantSeed]
@@ -110,7 +112,7 @@ class Estimates:
     additions: np.ndarray
     fewest: int
     files: frozenset[str] = frozenset()
-    common_degrees: int = COMMON_DEGREES
+    common_degrees: int | None = None
 
     @property
     def images(self) -> int:
@@ -159,7 +161,8 @@ class Estimates:
         else:
             common = self._spread_of_means if factors.sum() else self._spread_of_differences
             own = _spread(values, additions, np.ones((len(seeds), 1)))
-            spread = own.moderated(common.over(1 / np.square(factors).sum()), self.common_degrees)
+            more = common_degrees(len(seeds)) if self.common_degrees is None else self.common_degrees
+            spread = own.moderated(common.over(1 / np.square(factors).sum()), more)
         lowest, highest = factors.clip(max=0).sum(), factors.clip(min=0).sum()
         return self._interval(values.mean(), resampled.mean(axis=0), spread.over(len(seeds)), lowest, highest)
 
@@ -232,6 +235,11 @@ class Spread(NamedTuple):
             for own, others in ((self.variance, common.variance), (self.noise, common.noise))
         )
         return Spread(variance, noise, total)
+
+
+def common_degrees(seeds: int) -> int:
+    """d above, with so many seeds."""
+    return COMMON_DEGREES if seeds < OWN_VARIANCE_SEEDS else 0
 
 
 def estimates(

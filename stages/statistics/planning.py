@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
-from stages.statistics.bootstrap import Interval
+from stages.statistics.bootstrap import Interval, common_degrees
 
 LEVEL = 0.05
 POWER = 0.8
@@ -57,7 +57,9 @@ class Error(NamedTuple):
 
     def with_seeds(self, before: int, seeds: int) -> "Error":
         """The error that another number of seeds would have."""
-        return Error(self.images, self.seeds * math.sqrt(before / seeds), self.degrees + seeds - before)
+        moderated = self.degrees > before - 1
+        degrees = seeds - 1 + (common_degrees(seeds) if moderated else 0)
+        return Error(self.images, self.seeds * math.sqrt(before / seeds), degrees)
 
 
 class Known(NamedTuple):

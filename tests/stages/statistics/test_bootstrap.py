@@ -95,12 +95,18 @@ def test_a_variant_that_runs_alike_by_luck_is_not_held_for_certain():
     assert alone.p < 1e-3 < 0.1 < found.difference("c", "a").p
 
 
+@pytest.mark.parametrize("seeds, degrees", [(2, 2), (4, 4), (5, 4), (6, 5)])
+def test_from_five_seeds_on_variances_are_those_of_the_pair_alone(seeds, degrees):
+    values = 0.5 + np.random.default_rng(0).normal(0, [[0.01], [0.01], [0.04]], (3, seeds))
+    found = of(runs_of(["a", "b", "c"], seeds), np.repeat(values.reshape(3 * seeds, 1), 40, axis=1))
+    assert found.difference("c", "a").degrees == found.mean("c").degrees == degrees
+
+
 def test_a_combination_is_the_t_test_of_its_value_in_each_seed():
     """The interaction of two factors, of variants that differ in spread."""
     random = np.random.default_rng(6)
     values = 0.5 + random.normal(0, [[0.01], [0.02], [0.05], [0.01]], (4, 5))
     found = of(runs_of(["a", "b", "c", "d"], 5), np.repeat(values.reshape(20, 1), 40, axis=1))
-    found = dataclasses.replace(found, common_degrees=0)
     by_seed = values[3] - values[2] - values[1] + values[0]
     interval = stats.ttest_1samp(by_seed, 0).confidence_interval(0.95)
     combination = found.combination({"d": 1, "c": -1, "b": -1, "a": 1})

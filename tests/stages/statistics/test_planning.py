@@ -69,7 +69,8 @@ def test_so_many_seeds_are_needed_and_one_fewer_is_not_enough():
     at = {n: planning.smallest_supported(known._replace(error=error), 6) for n, error in errors.items()}
     assert at[needed] <= 0.02 < at[needed - 1]
     assert errors[needed].seeds == pytest.approx(0.02 / math.sqrt(needed))
-    assert errors[needed].degrees == needed
+    assert needed > 5 and errors[needed].degrees == needed - 1
+    assert known.error.with_seeds(3, 4).degrees == 4  # two to four seeds have moderated variances
     assert planning.seeds_needed(0.01, known, 6) is None  # the images alone make an error of 0.004
     assert planning.seeds_needed(0.5, known, 6) == 2
 
