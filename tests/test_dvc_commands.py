@@ -121,7 +121,7 @@ def test_the_experiments_of_the_project_as_it_is(root, tmp_path, monkeypatch, ca
 
 @pytest.mark.programs
 def test_the_collapsed_dag_has_a_node_for_each_kind_of_stage(committed, monkeypatch, capsys):
-    shown = printed(committed, monkeypatch, capsys, "dag", "--collapse-foreach-matrix", "--mermaid")
+    shown = printed(committed, monkeypatch, capsys, "dag", "--collapse-foreach-matrix", "--md", "dvc.yaml")
     kinds = {"params", "fingerprint", "prepare", "train", "evaluate", "diagnose", "card", "score", "ablate", "report"}
     assert {line.split('"')[1] for line in shown.splitlines() if '"' in line} == kinds
 
@@ -149,7 +149,7 @@ def test_every_params_yaml_is_looked_at(root):
 def test_the_docs_name_the_commands(root):
     page = (root / "docs" / "running.md").read_text(encoding="utf-8")
     experiments = f"dvc exp show --only-changed --drop '{DROPPED}' --keep '{KEPT}'".replace("|", r"\|")
-    for command in ("dvc dag --collapse-foreach-matrix", experiments):
+    for command in ("dvc dag --collapse-foreach-matrix --md dvc.yaml", experiments):
         assert command in page
 
 

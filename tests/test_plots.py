@@ -35,7 +35,8 @@ def test_differences_and_slices_have_intervals_by_split(plots):
         ends = (interval["encoding"]["x"]["field"], interval["encoding"]["x2"]["field"], dot["encoding"]["x"]["field"])
         assert ends == ("difference_low", "difference_high", "difference")
         assert interval["encoding"]["y"]["field"] == dot["encoding"]["y"]["field"] == rows
-        assert interval["encoding"]["x"]["title"] == "difference to the reference, as a fraction"
+        assert interval["encoding"]["x"]["title"] == "difference to the reference, in points"
+        assert {"calculate": "100 * datum.difference_low", "as": "difference_low"} in plot["transform"]
 
 
 def test_learning_curves_of_all_variants_are_one_plot(plots, reproduced):

@@ -95,6 +95,11 @@ def _training(stage: str, entry: dict) -> RecordedTraining | None:
     return RecordedTraining(stage, run, keys.inputs_of(entry), name, told, protocol, select_by, outs)
 
 
+def prepared_md5(dataset: str, entries: Entries) -> str | None:
+    """What `prepare` made of a dataset, `data/D`; None where it has not run."""
+    return _md5(entries.get(f"prepare@{dataset}", {}).get("outs", []), layout.prepared(dataset))
+
+
 def evaluation(training: RecordedTraining, entries: Entries, on: str | None = None) -> RecordedEvaluation | None:
     """The scores of the very model that the training gave; None where `dvc.lock` has those of another, or none.
 

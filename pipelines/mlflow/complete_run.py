@@ -68,7 +68,7 @@ def send_data(opened: Store, mlflow_run: "MlflowRun", dataset: str, digest: str,
     """The data of every split as inputs of the run.
 
     Args:
-        digest: what `dvc.lock` has as md5 of `results/prepared/D.json`, in which the hash of the dataset is.
+        digest: what `dvc.lock` has as md5 of `data/D`.
         summary: its `dataset.json`.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag

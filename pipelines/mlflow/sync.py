@@ -169,7 +169,8 @@ class _Sync:
         summary = layout.prepared(dataset) / "dataset.json"
         if not self.has_data(training) or not summary.exists():
             return False
-        return complete_run.send_data(opened, mlflow_run, dataset, training.data, summary)
+        digest = recorded.prepared_md5(dataset, self.entries)
+        return complete_run.send_data(opened, mlflow_run, dataset, digest, summary)
 
     def pictures(self, opened: Store, mlflow_run: "MlflowRun", training: RecordedTraining) -> bool:
         """Predictions on the same expressions for every run of a dataset, where scores and data lie here."""
@@ -229,7 +230,7 @@ class _Sync:
         if not rows:
             return False
         reported = mlruns.is_reported(dataset, parent.data.tags["key"])
-        page = f"#/experiments/{opened.experiment_id}/runs/{parent.info.run_id}/artifacts/report/index.html"
+        page = views.artifact(opened, parent.info.run_id, "report/index.html")
         said = descriptions.result(layout.result(dataset)) if reported else []
         note = descriptions.of_comparison(rows, said, page if reported else None)
         tags = {mlruns.NOTE: note, **descriptions.differences(rows, comparison.reference)}

@@ -18,8 +18,10 @@ TAG = "mlflow.sharedViewState."
 KINDS = ("variants", "curves", "comparison", "predictions")
 LOSSES = ("loss", "mask_loss", "contrastive_loss", "learning_rate")  # and what else has a curve
 NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"  # MLflow's columns
+MODEL_TRAINING = "workflowType=machine_learning"  # without it, MLflow opens its pages for chat models
 WIDTHS = {NAME: 484, CREATED: 36}  # pixels; a group has no time
 CELL = 86
+COLOURS = "Green: hits, blue: misses, orange: false alarms"
 
 
 class Shown(NamedTuple):
@@ -68,9 +70,14 @@ def addresses(opened: Store, base: str) -> dict[str, str]:
             if tag.startswith(TAG) and tag.endswith(f"-{kind}"):
                 view = quote(tag.removeprefix(TAG))
                 mode = "" if kind == KINDS[0] else "&compareRunsMode=CHART"
-                address = f"{pages}/{opened.experiment_id}/runs?workflowType=machine_learning{mode}"
+                address = f"{pages}/{opened.experiment_id}/runs?{MODEL_TRAINING}{mode}"
                 found[json.loads(tags[tag])["name"]] = f"{address}&viewStateShareKey={view}"
     return found
+
+
+def artifact(opened: Store, run_id: str, path: str) -> str:
+    """Where MLflow shows an artifact of a run, from its own pages."""
+    return f"#/experiments/{opened.experiment_id}/runs/{run_id}/artifacts/{path}?{MODEL_TRAINING}"
 
 
 def states(shown: Shown) -> list[dict]:
@@ -106,7 +113,7 @@ def states(shown: Shown) -> list[dict]:
         {**by_variant, **_charts("Mean over the seeds", bars), "runListHidden": True},
         {
             **of_seed,  # a table of images has the last run first
-            **_charts(f"Predictions of the models of seed {shown.seed}", images, columns=1, cardHeight=1000),
+            **_charts(f"Models of seed {shown.seed}. {COLOURS}", images, columns=1, cardHeight=1000),
             "runListHidden": True,
         },
     ]

@@ -1,6 +1,7 @@
 """What MLflow says of variants: labels and differences of a comparison, worked out by hand."""
 
 from pipelines.mlflow import descriptions
+from stages.tracking import mlruns
 
 
 def row(variant: str, split: str, mean: float, difference: float | None = None, verdict: str = "", low: str = "-0.1"):
@@ -23,7 +24,7 @@ ROWS = [
 
 
 def test_a_label_says_the_verdict_once_or_with_the_split_that_it_is_about():
-    labels = {variant: tags["compared"] for variant, tags in descriptions.labels(ROWS, "baseline").items()}
+    labels = {variant: tags[mlruns.COMPARED_AS] for variant, tags in descriptions.labels(ROWS, "baseline").items()}
     assert labels == {
         "half": "half: testA +12.1 undecided, testB +9.8 better",
         "both": "both: better (testA +12.1, testB +6.2)",

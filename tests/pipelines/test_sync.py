@@ -307,7 +307,8 @@ def test_a_run_holds_what_the_stages_wrote(synced):
     assert run["metrics"]["by_epoch/empty"] == [(1, "nan"), (2, "nan"), (3, "nan")]
     assert run["metrics"]["val/mIoU"] == [(0, repr(0.11 + 0.3))]
     assert sorted(run["files"]) == ["evaluation/scenes.csv", "evaluation/scenes.json"]
-    (data,) = [dep["md5"] for dep in keys.live_inputs(stage)["deps"]]
+    made = keys.locked_entries()["prepare@scenes"]["outs"]
+    (data,) = [out["md5"] for out in made if out["path"] == "data/scenes"]
     assert run["inputs"] == [("scenes train", data), ("scenes val", data)]
     assert run["tags"]["mlflow.note.content"] == "card of scenes/vlba/1"
     (model,) = run["models"]
@@ -349,10 +350,11 @@ def test_views_show_the_runs_of_the_comparison_sorted_and_grouped(synced):
     )
     assert table["selectedColumns"][:3] == ["metrics.`testA/mIoU`", "metrics.`val/mIoU`", "metrics.`testA/oIoU`"]
     by_place = sorted(shown, key=lambda run: run.data.tags["place"])
-    assert [run.data.tags["compared"] for run in by_place] == [
+    assert [run.data.tags[mlruns.COMPARED_AS] for run in by_place] == [
         "alignformer: supported (testA +20.0)", "vlba: supported (testA +10.0)", "baseline: the reference"
     ]  # fmt: skip
-    assert [f"tag.compared.{run.data.tags['compared']}" for run in by_place] == list(table["groupsExpanded"])
+    groups = [f"tag.{mlruns.COMPARED_AS}.{run.data.tags[mlruns.COMPARED_AS]}" for run in by_place]
+    assert groups == list(table["groupsExpanded"])
 
 
 def test_runs_of_an_earlier_comparison_leave_the_views(synced):
