@@ -131,13 +131,15 @@ def words(results: list[DatasetNumbers]) -> list[tuple[str, str]]:
     if all(of.no_verdict(split) for of in results for split in of.unseen):
         return []
     smallest = results[0].smallest_effect
+    untested = ("Not tested", "tested are pairs that differ in one part, and each variant with the reference")
     if smallest is None:
-        return [("Supported", SUPPORTED), ("Not supported", "the data cannot tell the difference from none")]
+        return [("Supported", SUPPORTED), ("Not supported", "the data cannot tell the difference from none"), untested]
     return [
         ("Supported", SUPPORTED),
         ("Better, worse", "supported, however small"),
         ("Equivalent", f"shown to be smaller than {smallest:g} point{'s' * (smallest != 1)}, which would not matter"),
         ("Undecided", "neither: more seeds or images could show which"),
+        untested,
     ]
 
 

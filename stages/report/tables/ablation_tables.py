@@ -10,6 +10,7 @@ from stages.report.tables.captions import (
     limits,
     meanings,
     name_cell,
+    protocol_said,
     split_title,
     why_no_number,
 )
@@ -64,7 +65,7 @@ def _table(results: DatasetNumbers, split: str) -> Table:
         footer=[
             f"{VLBA} {PARTS[0]}: text to pixel, {PARTS[1]}: pixel to text. {contrast}",
             *(CONTROLS[kind][1] for kind in sorted(controls)),
-            f"Protocol {results.protocol.name}.",
+            protocol_said(results),
             *([f"{data_warning(results)}."] if data_warning(results) else []),
             *limits(results, [split]),
             *meanings(results, metrics),

@@ -115,6 +115,12 @@ def meanings(results: DatasetNumbers, metrics: list[str]) -> list[str]:
     return [sentence for kind, sentence in sentences.items() if kind in kinds]
 
 
+def protocol_said(results: DatasetNumbers) -> str:
+    """The name of the protocol, and what it counts on."""
+    size = {"original": "the original image", "input": "the network's input"}[results.protocol.grid]
+    return f"Protocol {results.protocol.name}: intersection and union are counted at the size of {size}."
+
+
 def footer(results: DatasetNumbers, splits: list[str], differences: bool = False) -> list[str]:
     """Seeds, protocol, data and what brackets mean; with `differences` to the reference also what Δ and bold mean."""
     counts = ", ".join(
@@ -126,7 +132,7 @@ def footer(results: DatasetNumbers, splits: list[str], differences: bool = False
     )
     sentences = [
         seeds_said(results),
-        f"Protocol {results.protocol.name}.",
+        protocol_said(results),
         *([f"{data_warning(results)}."] if data_warning(results) else []),
         f"{counts}.",
         *limits(results, splits),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from stages.report.dataset_numbers import DatasetNumbers
-from stages.report.tables.captions import capital, listing, meanings, seeds_said
+from stages.report.tables.captions import capital, listing, meanings, protocol_said, seeds_said
 from stages.report.tables.table import Block, Cell, Group, Notes, Table, interval, number_cell, probability, signed
 from stages.statistics import averages
 from stages.statistics.comparison import LARGEST_P
@@ -47,7 +47,7 @@ def table(datasets: Sequence[DatasetNumbers]) -> Table | None:
         notes=notes.lines,
         footer=[
             seeds_said(first),
-            f"Protocol {first.protocol.name}.",
+            protocol_said(first),
             "On each dataset: the mean over the splits that chose no epoch. Pooled: the mean over datasets, each with "
             "the same weight; runs on different datasets count as independent.",
             "Adj. p: the p-value after Holm's adjustment.",

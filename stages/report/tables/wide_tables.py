@@ -20,6 +20,7 @@ from stages.report.tables.captions import (
     meanings,
     name_cell,
     of_a_file,
+    protocol_said,
     why_no_number,
 )
 from stages.report.tables.published_values import agreeing, method_cell, set_names, value_cell
@@ -94,7 +95,7 @@ def _table(datasets: Sequence[DatasetNumbers], metric: str) -> Table:
         ],
         notes=notes.lines,
         footer=[
-            f"Protocol {first.protocol.name}.",
+            protocol_said(first),
             *warned,
             *([average] if over else []),
             *(["Published values are single numbers, from other encoders and training."] if theirs else []),

@@ -433,7 +433,7 @@ def test_the_first_screen_has_the_result_and_no_page_is_too_wide(written, tmp_pa
     with chromium() as browser:
         tab = browser.new_page(viewport={"width": width, "height": height})
         tab.goto((tmp_path / "index.html").as_uri())
-        for seen in (".answer", ".leads"):
+        for seen in (".answer", ".leads", *([".steps caption"] if width > 1000 else [])):
             box = tab.locator(seen).first.bounding_box()
             assert box["y"] + box["height"] < height and box["x"] >= 0 and box["x"] + box["width"] <= width
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -720,7 +720,7 @@ def test_warnings_of_the_data_stand_everywhere(project):
     assert "\n\nalignformer: +" in markdown
     captions = markdown.count(" on scenes. ")
     assert markdown.count(f"on scenes. {lead}: {short}.") == captions == 6
-    assert markdown.count(f"Protocol original. {lead}.") == captions + 2  # check marks, on two splits
+    assert markdown.count(f"at the size of the original image. {lead}.") == captions + 2  # check marks, on two splits
     assert tex.count(f"on scenes. {lead}: {latex.escape(short)}.") == tex.count(" on scenes. ") > 0
     assert set(pd.read_csv(io.BytesIO(files["tables/scenes.csv"]))["partial"]) == {True}
 

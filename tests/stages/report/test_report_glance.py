@@ -96,7 +96,7 @@ def test_one_variant_alone_is_not_best(tmp_path):
 
 
 def test_the_words_are_those_of_the_verdicts(tmp_path):
-    assert [word for word, _ in glance.words([numbers(tmp_path)])] == ["Supported", "Not supported"]
+    assert [word for word, _ in glance.words([numbers(tmp_path)])] == ["Supported", "Not supported", "Not tested"]
     with_smallest = numbers(tmp_path, smallest_effect=1.0)
     words = dict(glance.words([with_smallest]))
     assert "at most 5 in 100" in words["Supported"] and "smaller than 1 point," in words["Equivalent"]

@@ -96,7 +96,7 @@ def test_the_footer_says_all_that_a_reader_needs(results):
     footer = " ".join(comparison_tables.main_table(results).footer)
     for part in (
         "2 seeds (0, 1).",
-        "Protocol original.",
+        "Protocol original: intersection and union are counted at the size of the original image.",
         "val 1,000 expressions of 400 images, testA 1,001 expressions of 401 images.",
         "Brackets: 95 % interval over images and seeds; images are resampled with all their expressions, and the "
         "spread between seeds is added.",
@@ -245,7 +245,9 @@ def test_the_main_table_has_the_protocols_metrics(tmp_path, settings, protocol, 
     results = report_inputs.numbers(other, MEANS)
     (block,) = comparison_tables.main_table(results).blocks
     assert block.headings == ["variant", *(text for metric in headline for text in (metric, "std", f"Δ {metric}"))]
-    assert f"Protocol {protocol}." in comparison_tables.main_table(results).footer
+    counted_on = "original image" if protocol in ("original", "cris", "cgformer") else "network's input"
+    said = f"Protocol {protocol}: intersection and union are counted at the size of the {counted_on}."
+    assert said in comparison_tables.main_table(results).footer
     (full,) = comparison_tables.full_tables(results)
     bound = ">" if protocol in ("cris", "cgformer") else "≥"
     assert f"Pr@X: precision at X, the share of expressions with IoU {bound} X." in full.footer
