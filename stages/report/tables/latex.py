@@ -78,7 +78,8 @@ def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -
 
     Notes of cells, such as intervals, stand beside their number, or below it where the block would be wider than
     `width`, and there they are smaller where that is still too wide. A block that is wider all the same has its columns
-    in several environments, and one that is higher than `HEIGHT` its groups. Labels after the first end in a number.
+    in several environments, and one that is higher than `HEIGHT` its groups. Labels after the first end in a number,
+    captions after the first are its first sentence, and the footer stands below the last.
 
     Args:
         width: points, `PAGE` or `COLUMN`. A table as wide as the page is a `table*`, which spans both columns of a
@@ -93,18 +94,20 @@ def to_latex(table: Table, label: str, width: float = PAGE, comment: str = "") -
     lines = [f"% {comment}"] if comment else []
     if any(CHECK in str(cell) for block in blocks for group in block.groups for row in group.rows for cell in row):
         lines.append(r"\providecommand{\checkmark}{\ensuremath{\surd}}")
+    continued = f"{table.caption.partition('. ')[0].rstrip('.')} (continued)."
     for place, block in enumerate(blocks):
+        last = place == len(blocks) - 1
         lines += [
             rf"\begin{{{environment}}}",
             r"  \centering",
-            rf"  \caption{{{escape(table.caption)}{' (Continued.)' if place else ''}}}",
+            rf"  \caption{{{escape(continued if place else table.caption)}}}",
             rf"  \label{{{label}{f'-{place + 1}' if place else ''}}}",
             r"  \par\smallskip",
             rf"  \footnotesize\frenchspacing\setlength{{\tabcolsep}}{{{SEPARATION:g}pt}}",
             *_latex_block(block, width),
-            *_below(table),
+            *_below([*table.notes, *([" ".join(table.footer)] if last and table.footer else [])]),
             rf"\end{{{environment}}}",
-            *([""] if place < len(blocks) - 1 else []),
+            *([] if last else [""]),
         ]
     return "\n".join(lines) + "\n"
 
@@ -114,9 +117,8 @@ def escape(text: str) -> str:
     return text.translate(ESCAPES)
 
 
-def _below(table: Table) -> list[str]:
+def _below(lines: Sequence[str]) -> list[str]:
     """Footnotes and footer, in lines as wide as the text."""
-    lines = [*table.notes, " ".join(table.footer)] if table.footer else table.notes
     if not lines:
         return []
     text = r"\\".join(escape(line) for line in lines)

@@ -424,6 +424,18 @@ def test_rows_of_latex_are_complete_and_labels_are_unique(every_case, width, kin
     assert len(labels) == len(set(labels)) == tex.count(rf"\begin{{{kind}}}") == tex.count(rf"\end{{{kind}}}")
 
 
+def test_a_table_in_several_environments_says_what_it_is_once():
+    block = Block(
+        [], ["variant", *"abcdefgh"], [Group("", [[Cell("vlba"), *(Cell("80.5 [78.8, 82.1]") for _ in range(8))]])]
+    )
+    text = latex.to_latex(
+        Table("x", "The first. The second.", [block], ["a note"], ["A footer."]), "tab:x", latex.COLUMN
+    )
+    captions, parts = re.findall(r"\\caption\{(.*)\}", text), text.count(r"\begin{table}")
+    assert parts > 1 and captions == ["The first. The second.", *["The first (continued)."] * (parts - 1)]
+    assert text.count("a note") == parts and text.count("A footer.") == 1 and "A footer." in text.split("tabular")[-1]
+
+
 def test_a_name_that_is_too_long_for_its_line_is_broken(tmp_path, settings):
     results = report_inputs.numbers(settings, MEANS)
     long = "a_variant_with_a_name_" + "that_goes_on_" * 6
