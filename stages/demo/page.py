@@ -153,10 +153,10 @@ def _uploaded(content: str) -> tuple[dict, str]:
 
 
 def _shown(answer: Answer) -> list:
-    mask = f"Score {answer.score:.3f}, {answer.share:.1%} of the image"
+    mask = f"{answer.share:.1%} of the image, with a mean probability of {answer.score:.3f}"
     if answer.iou is not None:
         mask = [html.B(f"IoU {answer.iou:.3f}"), f" (intersection over union) with the true mask. {mask}"]
-    similarity = f"Cosine of pixel and center: dark {answer.least:.2f}, bright {answer.most:.2f}"
+    similarity = f"Cosine of each pixel and the expression's center: dark {answer.least:.2f}, bright {answer.most:.2f}"
     unknown = f"Not in the model's vocabulary, read as unknown words: {', '.join(answer.unknown)}."
     attention = [_table(part) for part in answer.attention]
     pictures = [

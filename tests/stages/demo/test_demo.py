@@ -295,7 +295,7 @@ def test_a_photograph_of_30_megapixels_is_answered(page, tmp_path):
     page.locator("#right img.truth").wait_for()
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1920, 2560])
+@pytest.mark.parametrize("width", [390, 1280, 1440, 1920, 2560])
 def test_it_uses_the_width_of_the_screen(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.locator("#right img.mask").wait_for()
@@ -303,8 +303,9 @@ def test_it_uses_the_width_of_the_screen(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert right["x"] + right["width"] > width - 40, "up to the right edge"
     assert (left["y"] == right["y"] and left["x"] < right["x"]) == (width > 1000), "side by side, or on a phone stacked"
-    pictures = [page.locator(f"#left img.{name}").bounding_box() for name in ("mask", "truth")]
+    pictures = [page.locator(f"#left img.{name}").bounding_box() for name in ("mask", "truth", "similarity")]
     assert pictures[0]["y"] == pictures[1]["y"] or width < 1000, "the true mask is beside the prediction"
+    assert pictures[0]["y"] == pictures[2]["y"] or width < 1400, "and so is the similarity"
     assert all(box["width"] >= 130 for box in pictures)
 
 
