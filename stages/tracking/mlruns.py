@@ -192,12 +192,21 @@ def is_reported(dataset: str, key: str) -> bool:
 
 
 def report_files(dataset: str, files: Iterable[Path]) -> list[tuple[Path, str]]:
-    """The page and, among the files of `reports/`, tables and figures of the dataset; each with its folder in the run.
+    """The page and, among the files of `reports/`, tables and figures; each with its folder in the run.
 
-    No other dataset's name goes on from this one's by a dash: `params.yaml` may not have such names.
+    They are those of the dataset, and the tables about all datasets together. No other dataset's name goes on from this
+    one's by a dash: `params.yaml` may not have such names.
     """
-    names, tables = (f"{dataset}.", f"{dataset}-"), layout.REPORTS / "tables" / dataset
-    own = [path for path in files if path.name.startswith(names) or tables in path.parents or path == layout.PAGE]
+    files, names, tables = list(files), (f"{dataset}.", f"{dataset}-"), layout.REPORTS / "tables"
+    datasets = {path.parent.name for path in files if path.parent.parent == tables}
+    own = [
+        path
+        for path in files
+        if path == layout.PAGE
+        or path.name.startswith(names)
+        or tables / dataset in path.parents
+        or (path.parent == tables and path.name.partition(".")[0] not in datasets)
+    ]
     return [(path, (Path(REPORT) / path.parent.relative_to(layout.REPORTS)).as_posix()) for path in own]
 
 
