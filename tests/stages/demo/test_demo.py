@@ -173,7 +173,7 @@ def test_two_models_answer_side_by_side(page, project):
         page.locator(f"#{side}").get_by_text("IoU").wait_for()
         page.wait_for_function("document.querySelector('#text').value == 'the yellow square'")
         overlay, score = expected(project, model, image, "the yellow square")
-        page.locator(f"#{side}").get_by_text(f"score {score:.3f}").wait_for()
+        page.locator(f"#{side}").get_by_text(f"probability of {score:.3f}").wait_for()
         assert np.array_equal(image_of(page, f"#{side} img.mask"), overlay)
         assert image_of(page, f"#{side} img.similarity").shape == overlay.shape
         truth = expected_truth(image, squares_of(project, 2)["the yellow square"])
@@ -201,7 +201,7 @@ def test_a_dropped_image_is_segmented(page, project, tmp_path):
     page.locator("#upload input").set_input_files(tmp_path / "dropped.png")
     say(page, "the green one")
     overlay, score = expected(project, MODELS[1], image, "the green one")
-    page.locator("#right").get_by_text(f"score {score:.3f}").wait_for()
+    page.locator("#right").get_by_text(f"probability of {score:.3f}").wait_for()
     assert np.array_equal(image_of(page, "#right img.mask"), overlay)
     assert page.locator("#expressions button").count() == 0
 
