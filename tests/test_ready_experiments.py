@@ -73,7 +73,7 @@ def test_a_ready_experiment_says_what_it_is_and_how_it_starts(root, name):
     [
         ("contrast_random", 1, 2, 3),
         ("contrast_sweep", 1, 8, 3),
-        ("factorial", 1, 12, 3),
+        ("factorial", 1, 13, 3),
         ("photographs", 1, 8, 3),
         ("refcoco", 3, 6, 3),
     ],
@@ -114,7 +114,7 @@ def test_the_factorial_is_complete(root):
     settings = params.read(root / experiments.folder("factorial") / layout.PARAMS)
     found = factorial.find({name: settings.variants[name] for name in settings.experiment.variants})
     assert found is not None
-    assert list(found.cells.values()) == settings.experiment.variants
+    assert [*found.cells.values(), "no_exchange"] == settings.experiment.variants
 
 
 def test_the_root_names_only_what_is_there_or_says_where_it_comes_from(root):
