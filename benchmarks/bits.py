@@ -17,7 +17,6 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
 
 from benchmarks import table
 from benchmarks.clones import clone, run, tiny
@@ -76,20 +75,22 @@ def kind() -> dict[str, str]:
 
 def code_key(lock: Path) -> str:
     """The first digits of a hash of the code and the parameters that the stages of an experiment's `dvc.lock` used."""
-    made = (str(layout.DATA), str(layout.RESULTS))
     used = {
-        name: [
-            entry.get("params", {}),
-            [(file["path"], file["md5"]) for file in entry.get("deps", []) if Path(file["path"]).parts[0] not in made],
-        ]
-        for name, entry in YAML(typ="safe").load(lock)["stages"].items()
+        name: [entry.get("params", {}), [(file["path"], file["md5"]) for file in code_files(entry)]]
+        for name, entry in keys.locked_entries(lock).items()
     }
     return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def code_files(entry: dict) -> list[dict]:
+    """The dependencies of an entry of `dvc.lock` that no stage has made."""
+    made = (str(layout.DATA), str(layout.RESULTS))
+    return [file for file in entry.get("deps", []) if Path(file["path"]).parts[0] not in made]
+
+
 def hashes(lock: Path) -> dict[str, str]:
     """The first digits of a hash of the outputs of each of `GROUPS`, from an experiment's `dvc.lock`."""
-    stages = YAML(typ="safe").load(lock)["stages"]
+    stages = keys.locked_entries(lock)
     return {
         group: hashlib.sha256(
             json.dumps(

@@ -155,8 +155,7 @@ def code_key(settings: Params, own: list[int]) -> str:
         for stage in provenance.stage_hashes(settings, entries)
         if stage.partition("@")[0] in ("prepare", "train", "evaluate", "ablate")
     ]
-    made = (str(layout.DATA), str(layout.RESULTS))
-    files = [file for entry in used for file in entry["deps"] if Path(file["path"]).parts[0] not in made]
+    files = [file for entry in used for file in bits.code_files(entry)]
     knobs = [knobs for entry in used for knobs in entry.get("params", {}).values()]
     inputs = {
         "deps": {file["path"]: file["md5"] for file in files},
