@@ -19,8 +19,8 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
-repro: $(INSTALLED)  ## run all stale stages, JOBS at a time (default: one per core); of EXPERIMENT=... for another one
-	@python -m pipelines.experiment $(OF_EXPERIMENT) --jobs $(JOBS)
+repro: $(INSTALLED)  ## run all stale stages, JOBS at a time (default: GPUs, or else cores); of EXPERIMENT=... for another one
+	@python -m pipelines.experiment $(OF_EXPERIMENT) $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
 
 experiment: $(INSTALLED)  ## make a folder experiments/NAME for an experiment of NAME=..., which begins as FROM=... is
 	@python -m stages.params --new '$(NAME)' $(if $(FROM),--from '$(FROM)')

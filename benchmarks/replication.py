@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="N",
         help=f"the sets of seeds to run, of 1 to {SETS} (default: all); without a number, only print the table",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="stages that run at once (default: 1)")
+    parser.add_argument("--jobs", metavar="N", help="stages that run at once, as pipelines.experiment says")
     options = parser.parse_args(arguments)
     with exit_on_error():
         own = params.read().experiment.seeds
@@ -82,7 +82,7 @@ def seed_sets(own: list[int]) -> list[list[int]]:
     return [own, *(list(range(new + place * size, new + (place + 1) * size)) for place in range(SETS - 1))]
 
 
-def reproduced(seeds: list[int], jobs: int) -> Path:
+def reproduced(seeds: list[int], jobs: str | None) -> Path:
     """A clone in which the default experiment is up to date with these seeds; exits where the flow fails or is ended.
 
     Raises:
@@ -98,7 +98,8 @@ def reproduced(seeds: list[int], jobs: int) -> Path:
             set_params(folder, experiment__seeds=seeds)
             cache = run(Path(), sys.executable, "-m", "dvc", "cache", "dir").splitlines()[0]
             run(folder, sys.executable, "-m", "dvc", "cache", "dir", "--local", cache)
-            flow = subprocess.Popen([sys.executable, "-c", FLOW, "--jobs", str(jobs)], cwd=folder, env=ENVIRONMENT)
+            given = ["--jobs", jobs] if jobs else []
+            flow = subprocess.Popen([sys.executable, "-c", FLOW, *given], cwd=folder, env=ENVIRONMENT)
             before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the flow hears Ctrl-C too, and ends its stages
             code = flow.wait()
             signal.signal(signal.SIGINT, before)

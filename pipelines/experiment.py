@@ -153,7 +153,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"make {layout.EXPERIMENTS}/NAME of the experiment, with what is --set, or make it anew, and run that: "
         "the experiment itself stays as it is",
     )
-    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="stages that run at once (default: 1)")
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        default=0,
+        metavar="N",
+        help="stages that run at once (default: the number of GPUs, or else of cores)",
+    )
     parser.add_argument(
         "--keep-going",
         action=argparse.BooleanOptionalAction,

@@ -23,7 +23,7 @@ from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
-from pipelines.flow import form, held, view
+from pipelines.flow import form, gpus, held, view
 from pipelines.flow.flow_run import FlowRun
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.flow.tasks import run_stages
@@ -78,7 +78,7 @@ def experiment(
             runs and every night. With save_as they go into the `params.yaml` of that experiment instead.
         save_as: name of an experiment that is made of the chosen one with the overrides, or made anew by them, and run
             in its place. The chosen one stays as it is.
-        jobs: stages that run at once. 0: one for each core of the machine that runs the flow.
+        jobs: stages that run at once. 0: one for each GPU of the machine that runs the flow, or else for each core.
         keep_going: after a stage failed, still run what does not wait for it.
     """
     startup.start()
@@ -95,7 +95,8 @@ def experiment(
             pipeline = dag.look(names)
             stages = dag.restrict(pipeline.dag, targets)
             flow_runs.rename(UUID(runtime.flow_run.id), _name(stages, names))
-            flow_run = FlowRun(stages, pipeline, jobs or joblib.cpu_count(), keep_going, view.current())
+            at_once = jobs or len(gpus.visible()) or joblib.cpu_count()
+            flow_run = FlowRun(stages, pipeline, at_once, keep_going, view.current())
             outcomes = _shown_in_prefect(flow_run, names)
             dag.sort_lock(pipeline.dag)
             return _summary(outcomes, flow_run.cancelled)

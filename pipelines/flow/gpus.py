@@ -14,7 +14,7 @@ class Gpus:
     """The GPUs that this process may use. Where there is one or none, nothing is set."""
 
     def __init__(self):
-        self._stages = dict.fromkeys(_visible(), 0)
+        self._stages = dict.fromkeys(visible(), 0)
         self._lock = threading.Lock()
 
     @contextmanager
@@ -33,10 +33,10 @@ class Gpus:
                 self._stages[gpu] -= 1
 
 
-def _visible() -> list[str]:
-    """Their names in CUDA: those that the environment allows, else all that NVIDIA's driver lists."""
+def visible() -> list[str]:
+    """The names in CUDA of the GPUs that this process may use: the environment's, else all of NVIDIA's driver."""
     if (allowed := os.environ.get(VISIBLE)) is not None:
-        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip()]
+        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip() and not gpu.strip().startswith("-")]
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)

@@ -401,9 +401,12 @@ def test_the_form_offers_experiments_and_kinds_of_stages(root, tmp_path, monkeyp
     assert "refcoco" in shown["experiments"]["items"]["enum"] and "train" in shown["targets"]["items"]["enum"]
 
 
-@pytest.mark.parametrize(("given", "at_once"), [({}, 3), ({"jobs": 2}, 2)])
-def test_the_jobs_are_the_cores_of_the_machine_unless_they_are_given(stages, monkeypatch, given, at_once):
+@pytest.mark.parametrize(
+    ("given", "allowed", "at_once"), [({}, "", 3), ({}, "-1", 3), ({}, "0,1", 2), ({"jobs": 5}, "0,1", 5)]
+)
+def test_the_jobs_are_the_gpus_of_the_machine_or_else_its_cores(stages, monkeypatch, given, allowed, at_once):
     seen = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 3)
     scheduler = lambda dag, jobs: seen.append(jobs) or StageScheduler(dag, jobs)  # noqa: E731
     monkeypatch.setattr(flow_run, "StageScheduler", scheduler)
