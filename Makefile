@@ -61,8 +61,7 @@ unschedule: $(INSTALLED)  ## stop the server, the worker and their flow runs
 # switches of stages/runtime/startup.py for every program of the environment.
 $(INSTALLED): requirements.lock stages/runtime/startup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
-	@mkdir -p $(VENV)
-	@$(FLOCK) $(MAKE) --no-print-directory locked-install
+	@mkdir -p $(VENV) && $(FLOCK) $(MAKE) --no-print-directory locked-install
 
 .PHONY: locked-install
 locked-install:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,15 @@ def test_make_finds_the_packages_where_the_users_python_does_not_look_into_the_f
     environment = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""}
     done = subprocess.run(["make", probe, "probe"], cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_make_would_do_can_be_asked_in_an_empty_clone(root, tmp_path):
+    for file in ("Makefile", "requirements.lock", "stages/runtime/startup.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / file, tmp_path / file)
+    done = subprocess.run(["make", "-n", "repro"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "python -m pipelines.experiment" in done.stdout, done.stderr
+    assert not (tmp_path / ".venv").is_file()  # an installation could not make its folder
 
 
 def test_the_package_holds_every_folder_and_file(root):
