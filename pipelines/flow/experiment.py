@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-import joblib
 from prefect import flow, get_run_logger, runtime
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed, State
@@ -23,7 +22,7 @@ from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import DagError
 from pipelines.dvc.repair import repair
 from pipelines.dvc.reproduce import Outcome
-from pipelines.flow import form, gpus, held, view
+from pipelines.flow import form, held, view
 from pipelines.flow.flow_run import FlowRun
 from pipelines.flow.param_overrides import OverrideError
 from pipelines.flow.tasks import run_stages
@@ -95,8 +94,7 @@ def experiment(
             pipeline = dag.look(names)
             stages = dag.restrict(pipeline.dag, targets)
             flow_runs.rename(UUID(runtime.flow_run.id), _name(stages, names))
-            at_once = jobs or len(gpus.visible()) or joblib.cpu_count()
-            flow_run = FlowRun(stages, pipeline, at_once, keep_going, view.current())
+            flow_run = FlowRun(stages, pipeline, jobs, keep_going, view.current())
             outcomes = _shown_in_prefect(flow_run, names)
             dag.sort_lock(pipeline.dag)
             return _summary(outcomes, flow_run.cancelled)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 
+import joblib
+
 from pipelines.dvc import dag, remote, stage_name
 from pipelines.dvc.dag import Dag, Pipeline
 from pipelines.dvc.reproduce import LockedError, Outcome, StageFailedError, StorageError, reproduce, stop
@@ -37,6 +39,8 @@ class FlowRun:
 
     def __init__(self, stages: Dag, pipeline: Pipeline, jobs: int, keep_going: bool, viewer: Viewer):
         self.stages = stages
+        self._gpus = Gpus()
+        jobs = jobs or self._gpus.count or joblib.cpu_count()
         self.progress = Progress(stages, progress.stale(stages, pipeline.settled), jobs, viewer)
         self.scheduler = StageScheduler(stages, jobs)
         self.cancelled = False
@@ -44,7 +48,6 @@ class FlowRun:
         self._keep_going = keep_going
         self._ended = False
         self._has_remote = remote.name() is not None
-        self._gpus = Gpus()
         self._tries: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._outcomes: dict[str, Outcome] = {}

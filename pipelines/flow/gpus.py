@@ -11,16 +11,21 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Gpus:
-    """The GPUs that this process may use. Where there is one or none, nothing is set."""
+    """The GPUs that this process may use. Where there is one or none, nothing is set.
+
+    Attributes:
+        count: how many there are.
+    """
 
     def __init__(self):
-        self._stages = dict.fromkeys(visible(), 0)
+        self._stages = dict.fromkeys(_visible(), 0)
+        self.count = len(self._stages)
         self._lock = threading.Lock()
 
     @contextmanager
     def one(self) -> Iterator[dict[str, str]]:
         """The variables that show a stage one GPU, for as long as the block runs."""
-        if len(self._stages) < 2:
+        if self.count < 2:
             yield {}
             return
         with self._lock:
@@ -33,10 +38,11 @@ class Gpus:
                 self._stages[gpu] -= 1
 
 
-def visible() -> list[str]:
-    """The names in CUDA of the GPUs that this process may use: the environment's, else all of NVIDIA's driver."""
+def _visible() -> list[str]:
+    """Their names in CUDA: those that the environment allows, else all that NVIDIA's driver lists."""
     if (allowed := os.environ.get(VISIBLE)) is not None:
-        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip() and not gpu.strip().startswith("-")]
+        names = [gpu.strip() for gpu in allowed.split(",")]
+        return [name for name in names if name and not name.startswith("-")]
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True)

@@ -57,7 +57,7 @@ def prefect(tmp_path_factory, prefect_database):
 
 @pytest.fixture
 def stages(prefect, tmp_path, monkeypatch):
-    """What the stages do when they are run, by name, and the order in which they were, on a machine of one core."""
+    """What the stages do when they are run, by name, and the order in which they were; one core, no GPU."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".dvc").mkdir()
     does, ran = {}, []
@@ -69,6 +69,7 @@ def stages(prefect, tmp_path, monkeypatch):
     monkeypatch.setattr(flow_run, "reproduce", run)
     monkeypatch.setattr(flow_run, "PAUSES", (0.01, 0.1))
     monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setattr(remote, "name", lambda: None)
     monkeypatch.setattr(dag, "look", lambda names: Pipeline(DAG, set(), {}))
     monkeypatch.setattr(dag, "sort_lock", lambda whole: None)
