@@ -4,6 +4,7 @@ PYTHON ?= python3
 PORT ?= 5000
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 OF_EXPERIMENT = $(if $(EXPERIMENT),--experiment '$(EXPERIMENT)')
+given = $(if $(filter file,$(origin $(1))),,$(2) $($(1))) # an option, where the caller has set its variable
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -20,7 +21,7 @@ help:  ## list the targets
 install: $(INSTALLED)  ## install the packages of requirements.lock into .venv
 
 repro: $(INSTALLED)  ## run all stale stages, JOBS at a time (default: GPUs, or else cores); of EXPERIMENT=... for another one
-	@python -m pipelines.experiment $(OF_EXPERIMENT) $(if $(filter file,$(origin JOBS)),,--jobs $(JOBS))
+	@python -m pipelines.experiment $(OF_EXPERIMENT) $(call given,JOBS,--jobs)
 
 experiment: $(INSTALLED)  ## make a folder experiments/NAME for an experiment of NAME=..., which begins as FROM=... is
 	@python -m stages.params --new '$(NAME)' $(if $(FROM),--from '$(FROM)')
@@ -48,10 +49,10 @@ ui: $(INSTALLED)  ## sync MLflow with DVC, every experiment, and serve it on htt
 	@exec mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 demo: $(INSTALLED)  ## serve a page to try trained models, on http://127.0.0.1:8050 or PORT=...; EXPERIMENT=... as for check
-	@python -m stages.demo $(OF_EXPERIMENT) $(if $(filter file,$(origin PORT)),,--port $(PORT))
+	@python -m stages.demo $(OF_EXPERIMENT) $(call given,PORT,--port)
 
 schedule: $(INSTALLED)  ## start Prefect's server, on http://127.0.0.1:4200 or PORT=..., a worker and the schedules
-	@python -m pipelines.schedule up $(if $(filter file,$(origin PORT)),,--port $(PORT))
+	@python -m pipelines.schedule up $(call given,PORT,--port)
 
 unschedule: $(INSTALLED)  ## stop the server, the worker and their flow runs
 	@python -m pipelines.schedule down
